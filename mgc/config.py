@@ -1,0 +1,284 @@
+"""The settings of every job: validated, frozen, and fingerprinted.
+
+One TOML file, `--set section.key=value` on top, flags for the common ones on top of that. Everything is
+checked before Ray starts; an unknown key names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mgc.errors import ConfigError, did_you_mean
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change when, and only when, a setting of this section does."""
+        return fingerprint_of({"section": type(self).__name__, **self.model_dump(mode="json")})
+
+
+class CatalogueConfig(Section):
+    """How a folder or prefix becomes a catalogue."""
+
+    manifest: str | None = Field(
+        None, description="CSV or Parquet of labels, joined on path, uri or track_id"
+    )
+    labels_from: Literal["manifest", "folder", "none"] | None = Field(
+        None, description="where labels come from; by default the manifest if given, else nothing"
+    )
+    genres: tuple[str, ...] = Field((), description="the genres allowed; empty: those found")
+    unknown_genre: Literal["error", "unlabelled"] = "error"
+    content_id: Literal["stat", "hash"] = Field(
+        "stat", description="ETag or size+mtime, or a hash of the bytes"
+    )
+    valid_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.0
+    split_seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> Self:
+        if self.valid_fraction + self.test_fraction >= 1.0:
+            raise ValueError("valid_fraction + test_fraction must be below 1")
+        return self
+
+
+class FeatureConfig(Section):
+    """What is computed from a track: the one feature path of training and inference.
+
+    A track is heard in windows of `window_seconds`, at most `max_windows`, evenly placed. Each window becomes
+    a log-mel spectrogram of shape (n_frames, n_mels) with n_frames = round(window_seconds * sample_rate) //
+    hop_length + 1 (centred frames).
+    """
+
+    sample_rate: int = Field(22_050, ge=4_000, le=96_000, description="Hz, after resampling")
+    n_fft: int = Field(2_048, ge=64, le=32_768, description="samples a frame")
+    hop_length: int = Field(512, ge=16, le=32_768, description="samples between frames")
+    n_mels: int = Field(128, ge=8, le=512)
+    f_min: float = Field(0.0, ge=0.0, description="Hz")
+    f_max: float | None = Field(None, gt=0.0, description="Hz; None: half the sample rate")
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    top_db: float = Field(80.0, gt=0.0, le=200.0, description="dB kept below the window's maximum")
+    window_seconds: float = Field(10.0, gt=0.0, le=600.0)
+    max_windows: int = Field(6, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _frames_and_bands_fit(self) -> Self:
+        if self.hop_length > self.n_fft:
+            raise ValueError("hop_length must not exceed n_fft: samples between frames would be lost")
+        if (self.f_max or self.sample_rate / 2) > self.sample_rate / 2:
+            raise ValueError("f_max must not exceed half of sample_rate")
+        if self.f_min >= (self.f_max or self.sample_rate / 2):
+            raise ValueError("f_min must be below f_max")
+        if self.window_samples < self.n_fft:
+            raise ValueError("window_seconds must hold at least one frame of n_fft samples")
+        return self
+
+    @property
+    def window_samples(self) -> int:
+        """Samples in a window."""
+        return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in a window's log-mel."""
+        return self.window_samples // self.hop_length + 1
+
+
+class DecodeConfig(Section):
+    """Bounds on untrusted audio. Not part of the feature fingerprint: they decide if, not what."""
+
+    max_file_bytes: int = Field(2 * 1024**3, ge=1)
+    max_channels: int = Field(64, ge=1)
+    min_sample_rate: int = Field(1_000, ge=1, description="Hz")
+    max_sample_rate: int = Field(768_000, ge=1, description="Hz")
+
+
+class ModelConfig(Section):
+    """The CRNN of residual gated linear units with squeeze-excitation (He & Li 2024)."""
+
+    name: Literal["crnn"] = "crnn"
+    channels: int = Field(128, ge=8, le=2_048)
+    blocks: int = Field(4, ge=1, le=12)
+    kernel_size: int = Field(3, ge=1, le=31)
+    pool_size: int = Field(2, ge=1, le=8, description="frames merged after each block")
+    rnn: Literal["gru", "lstm"] = "gru"
+    rnn_units: int = Field(96, ge=4, le=1_024, description="per direction")
+    dropout: Fraction = 0.3
+    se_reduction: int = Field(8, ge=1, le=64)
+    embedding_size: int = Field(128, ge=8, le=2_048)
+
+
+class TrainingConfig(Section):
+    """How the ensemble is fitted."""
+
+    members: int = Field(2, ge=1, le=64)
+    members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
+    seed: int = 0
+    epochs: int = Field(40, ge=1)
+    patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(1e-3, gt=0.0)
+    weight_decay: float = Field(1e-2, ge=0.0)
+    warmup_epochs: int = Field(2, ge=0)
+    label_smoothing: Fraction = 0.1
+    tag_loss_weight: float = Field(1.0, ge=0.0)
+    mixup_alpha: float = Field(0.2, ge=0.0)
+    mask_frequency_bins: int = Field(16, ge=0, description="SpecAugment: widest masked band, mel bins")
+    mask_frames: int = Field(40, ge=0, description="SpecAugment: widest masked time, frames")
+    crop_seconds: float | None = Field(
+        5.0, gt=0.0, description="random crop of a window; None: whole windows"
+    )
+    gain_db: float = Field(6.0, ge=0.0, description="random level change, ± dB")
+    class_weights: bool = True
+    min_tag_positives: int = Field(5, ge=1, description="rarer tags in train are left out of the taxonomy")
+    threads: int | None = Field(
+        None, ge=1, description="torch threads a member; None: CPUs over members at once"
+    )
+    workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
+    use_gpu: Literal["auto", "never", "always"] = "auto"
+    max_failures: int = Field(3, ge=0, description="worker deaths survived per member")
+    checkpoint_every_epochs: int = Field(1, ge=1)
+
+
+class TaggingConfig(Section):
+    """How predictions are made from the ensemble."""
+
+    tag_threshold: Fraction = Field(0.5, description="tags at or above it are listed")
+    batch_windows: int = Field(64, ge=1, description="windows a forward pass")
+    use_gpu: Literal["auto", "never", "always"] = "auto"
+
+
+class EvaluationConfig(Section):
+    """How figures are made honest."""
+
+    bootstrap_samples: int = Field(1_000, ge=10)
+    confidence: float = Field(0.95, gt=0.0, lt=1.0)
+    seed: int = 0
+
+
+class ClusterConfig(Section):
+    """Where and how wide the work runs."""
+
+    address: str | None = Field(None, description="Ray address; None: RAY_ADDRESS, else Ray in this process")
+    workers: int | None = Field(None, ge=1, description="actors; None: one a CPU")
+    tracks_per_chunk: int = Field(32, ge=1, description="tracks a part file holds; the unit of resume")
+    fetch_threads: int = Field(4, ge=1, description="an actor's concurrent reads")
+    retry_failed: bool = Field(False, description="also redo tracks that failed for good last time")
+
+
+class Config(Section):
+    """All settings."""
+
+    catalogue: CatalogueConfig = CatalogueConfig()
+    features: FeatureConfig = FeatureConfig()
+    decode: DecodeConfig = DecodeConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    tagging: TaggingConfig = TaggingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+
+def fingerprint_of(value: Any) -> str:
+    """Return 16 hex digits of the SHA-256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_config(path: str | None = None, overrides: list[str] | None = None) -> Config:
+    """Return the settings of a TOML file with `section.key=value` overrides on top.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or no TOML, a key is unknown, or a value is out of range.
+    """
+    values = _read_toml(path) if path else {}
+    for override in overrides or []:
+        _apply_override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise _as_config_error(error, path) from error
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the config file '{path}': {error.strerror}", "check --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}' is not valid TOML: {error}", "see docs/configuration.md") from error
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign:
+        raise ConfigError(
+            f"--set {override!r} is not of the form section.key=value", "e.g. --set training.epochs=20"
+        )
+    *parents, leaf = key.strip().split(".")
+    place = values
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {key}: '{parent}' is a value, not a section")
+    place[leaf] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> Any:
+    """Read a value as TOML would; what is no TOML value is a plain string; `none` unsets."""
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _as_config_error(error: ValidationError, path: str | None) -> ConfigError:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            hint = did_you_mean(str(problem["loc"][-1]), _valid_keys(problem["loc"]))
+            lines.append(f"unknown setting '{key}': {hint}")
+        else:
+            reason = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{key or 'settings'} = {_shown(problem['input'])}: {reason}")
+    where = f" in {path}" if path else ""
+    return ConfigError(
+        f"bad settings{where}:\n  " + "\n  ".join(lines), "docs/configuration.md lists every setting"
+    )
+
+
+def _shown(value: Any) -> str:
+    return "{…}" if isinstance(value, dict | BaseModel) else repr(value)
+
+
+def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location[:-1]:
+        field = section.model_fields.get(str(part))
+        if (
+            field is None
+            or not isinstance(field.annotation, type)
+            or not issubclass(field.annotation, BaseModel)
+        ):
+            break
+        section = field.annotation
+    return list(section.model_fields)

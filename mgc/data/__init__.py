@@ -1,0 +1,1 @@
+"""Tables and files: storage, schema, catalogue, labels, splits, shards, commits."""

@@ -1,0 +1,129 @@
+"""The tables of mgc: their columns, their types, and the marks by which they are known.
+
+Each Parquet file carries `mgc.kind`, `mgc.schema_version` and what made it (`mgc.fingerprint`) in its schema
+metadata; `require_kind` refuses a file of another kind or version by name.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from mgc.errors import SchemaError
+
+SCHEMA_VERSION = 1
+
+KIND_KEY = b"mgc.kind"
+VERSION_KEY = b"mgc.schema_version"
+FINGERPRINT_KEY = b"mgc.fingerprint"
+FEATURES_KEY = b"mgc.feature_config"
+ROOT_KEY = b"mgc.root"
+
+TAGS = pa.list_(pa.string())
+
+CATALOGUE = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("content_id", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("genre", pa.string()),
+        pa.field("tags", TAGS, nullable=False),
+        pa.field("tags_known", pa.bool_(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+"""One row a track. `split` is train, valid, test or unlisted; `group` never crosses a split."""
+
+SPLITS = ("train", "valid", "test", "unlisted")
+
+ERROR_FIELDS = [
+    pa.field("error_code", pa.string()),
+    pa.field("error_stage", pa.string()),
+    pa.field("error_message", pa.string()),
+]
+"""Null for a track that went through; otherwise why it did not."""
+
+FEATURES = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("view", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("content_id", pa.string(), nullable=False),
+        pa.field("genre", pa.string()),
+        pa.field("tags", TAGS, nullable=False),
+        pa.field("tags_known", pa.bool_(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("duration_seconds", pa.float64()),
+        pa.field("n_windows", pa.int32(), nullable=False),
+        pa.field("n_frames", pa.int32(), nullable=False),
+        pa.field("n_mels", pa.int32(), nullable=False),
+        pa.field("log_mel", pa.large_binary()),
+        *ERROR_FIELDS,
+    ]
+)
+"""One row a (track, view). `log_mel` holds float16 dB, C order, shape (n_windows, n_frames, n_mels).
+
+Raw bytes rather than nested lists or tensors: variable-shaped tensor columns have broken in Ray (#54186),
+and a track's windows are read back with one `numpy.frombuffer`.
+"""
+
+PREDICTIONS = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("content_id", pa.string(), nullable=False),
+        pa.field("duration_seconds", pa.float64()),
+        pa.field("genre", pa.string()),
+        pa.field("genre_probability", pa.float32()),
+        pa.field("genre_probabilities", pa.map_(pa.string(), pa.float32())),
+        pa.field("tags", TAGS),
+        pa.field("tag_probabilities", pa.map_(pa.string(), pa.float32())),
+        pa.field("embedding", pa.list_(pa.float32())),
+        pa.field("windows", pa.int32(), nullable=False),
+        *ERROR_FIELDS,
+        pa.field("bundle_fingerprint", pa.string(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("tagged_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+"""One row a track. `tags` lists the tags at or above the threshold; the probabilities name them all."""
+
+KINDS = {"catalogue": CATALOGUE, "features": FEATURES, "predictions": PREDICTIONS}
+
+
+def marked(kind: str, **metadata: str) -> pa.Schema:
+    """Return the schema of `kind` with its marks and further `mgc.<name>` metadata."""
+    marks = {KIND_KEY: kind.encode(), VERSION_KEY: str(SCHEMA_VERSION).encode()}
+    marks |= {f"mgc.{name}".encode(): value.encode() for name, value in metadata.items()}
+    return KINDS[kind].with_metadata(marks)
+
+
+def require_kind(schema: pa.Schema, kind: str, where: str) -> dict[str, str]:
+    """Return the `mgc.*` metadata of a Parquet schema after checking its kind, version and columns.
+
+    Raises
+    ------
+    SchemaError
+        It is no table of mgc, of another kind, of another version, or lacks a column.
+    """
+    metadata = {
+        key.decode(): value.decode()
+        for key, value in (schema.metadata or {}).items()
+        if key.startswith(b"mgc.")
+    }
+    found = metadata.get("mgc.kind")
+    if found != kind:
+        what = f"a table of kind '{found}'" if found else "no table of mgc"
+        raise SchemaError(f"'{where}' is {what}, expected '{kind}'", "check the path")
+    version = metadata.get("mgc.schema_version")
+    if version != str(SCHEMA_VERSION):
+        raise SchemaError(
+            f"'{where}' has schema version {version}, this mgc reads {SCHEMA_VERSION}",
+            "write it anew with this version of mgc",
+        )
+    missing = [name for name in KINDS[kind].names if name not in schema.names]
+    if missing:
+        raise SchemaError(f"'{where}' lacks the column(s) {', '.join(missing)}", "write it anew")
+    return metadata

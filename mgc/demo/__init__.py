@@ -1,0 +1,1 @@
+"""A small catalogue composed by a synthesiser, for the demo and the tests."""

@@ -1,0 +1,156 @@
+"""The errors of mgc: one base class, one kind per audience, each with a stable code.
+
+An error speaks to whoever can act on it. A bad setting, an unreachable store or a wrong bundle stops a
+command before any work and carries a remedy. A bad track never stops a run: its `TrackError` is caught at
+the track boundary and becomes that track's row (`error_code`, `error_stage`, `error_message`).
+
+`docs/errors.md` lists every code. A code is never reused and never changes its meaning.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import ClassVar
+
+
+class MgcError(Exception):
+    """Base of every error that mgc raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What is wrong, naming the thing and the reason.
+    remedy
+        What to do about it; shown on a line of its own. Empty where there is nothing to advise.
+    """
+
+    code: ClassVar[str] = "MGC000"
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        text = f"{self.message} [{self.code}]"
+        return f"{text}\n  → {self.remedy}" if self.remedy else text
+
+    def __reduce__(self) -> tuple[type[MgcError], tuple[str, str]]:
+        # Exceptions cross process borders inside Ray; keep both parts.
+        return type(self), (self.message, self.remedy)
+
+
+class ConfigError(MgcError):
+    """A setting is unknown, malformed or out of range."""
+
+    code = "MGC101"
+
+
+class StorageError(MgcError):
+    """A bucket, prefix, folder or file cannot be read or written."""
+
+    code = "MGC201"
+
+
+class LabelError(MgcError):
+    """A label manifest lacks a column, repeats an id or names an unknown genre."""
+
+    code = "MGC301"
+
+
+class SchemaError(MgcError):
+    """A table or a data set directory does not have the schema that mgc wrote or expects."""
+
+    code = "MGC302"
+
+
+class SplitError(MgcError):
+    """A split is empty, or cannot be made from the groups there are."""
+
+    code = "MGC303"
+
+
+class FingerprintError(MgcError):
+    """Two things that must have been made the same way were not: shards and bundle, say."""
+
+    code = "MGC304"
+
+
+class BundleError(MgcError):
+    """A model bundle is missing a file, was changed, or is of another architecture."""
+
+    code = "MGC401"
+
+
+class TrainingError(MgcError):
+    """Training cannot start or cannot go on: no labelled track, a loss that is not finite."""
+
+    code = "MGC402"
+
+
+class ClusterError(MgcError):
+    """Ray cannot be reached or started, or a job lost its workers for good."""
+
+    code = "MGC501"
+
+
+class Stage(StrEnum):
+    """Where on a track's way it failed."""
+
+    FETCH = "fetch"
+    DECODE = "decode"
+    FEATURES = "features"
+    PREDICT = "predict"
+
+
+class TrackCode(StrEnum):
+    """Stable codes of what can be wrong with one track (`docs/errors.md`)."""
+
+    NOT_FOUND = "T101_NOT_FOUND"
+    ACCESS_DENIED = "T102_ACCESS_DENIED"
+    FETCH_FAILED = "T103_FETCH_FAILED"
+    CHANGED_SINCE_INDEX = "T104_CHANGED_SINCE_INDEX"
+    TOO_LARGE = "T105_TOO_LARGE"
+    EMPTY_FILE = "T201_EMPTY_FILE"
+    NOT_AUDIO = "T202_NOT_AUDIO"
+    DECODE_FAILED = "T203_DECODE_FAILED"
+    NO_SAMPLES = "T204_NO_SAMPLES"
+    NOT_FINITE = "T205_NOT_FINITE"
+    UNSUPPORTED_LAYOUT = "T206_UNSUPPORTED_LAYOUT"
+    DECODE_TIMEOUT = "T207_DECODE_TIMEOUT"
+    DECODE_CRASHED = "T208_DECODE_CRASHED"
+    FEATURES_FAILED = "T301_FEATURES_FAILED"
+    PREDICT_FAILED = "T401_PREDICT_FAILED"
+
+
+class TrackError(MgcError):
+    """One track cannot be used; caught at the track boundary and written as its row.
+
+    Parameters
+    ----------
+    track_code
+        The stable reason.
+    stage
+        Where it happened.
+    message
+        What was seen, in one line, without the track's name (the row has it).
+    """
+
+    code = "MGC601"
+
+    def __init__(self, track_code: TrackCode, stage: Stage, message: str) -> None:
+        super().__init__(message)
+        self.track_code = track_code
+        self.stage = stage
+
+    def __reduce__(self) -> tuple[type[TrackError], tuple[TrackCode, Stage, str]]:  # type: ignore[override]
+        return type(self), (self.track_code, self.stage, self.message)
+
+
+def did_you_mean(word: str, valid: list[str]) -> str:
+    """Return `did you mean 'x'?` for the nearest of `valid`, or the valid ones where none is near."""
+    near = get_close_matches(word, valid, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"valid: {', '.join(sorted(valid))}"

@@ -1,0 +1,1 @@
+"""Metrics with intervals, and the pages that show them."""

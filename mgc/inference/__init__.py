@@ -1,0 +1,1 @@
+"""One process, no Ray: from features to probabilities."""

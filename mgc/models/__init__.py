@@ -1,0 +1,1 @@
+"""Networks (logits out) and the bundle they travel in."""

@@ -1,0 +1,1 @@
+"""One process, no Ray: batches, losses, the loop."""
