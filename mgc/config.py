@@ -69,7 +69,7 @@ class FeatureConfig(Section):
     f_min: float = Field(0.0, ge=0.0, description="Hz")
     f_max: float | None = Field(None, gt=0.0, description="Hz; None: half the sample rate")
     mel_scale: Literal["slaney", "htk"] = "slaney"
-    top_db: float = Field(80.0, gt=0.0, le=200.0, description="dB kept below the window's maximum")
+    top_db: float = Field(80.0, gt=0.0, le=200.0, description="dB kept below the maximum over the track's windows")
     window_seconds: float = Field(10.0, gt=0.0, le=600.0)
     max_windows: int = Field(6, ge=1, le=10_000)
 

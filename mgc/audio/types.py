@@ -17,7 +17,7 @@ class TrackFeatures:
     Parameters
     ----------
     log_mel
-        dB relative to each window's maximum, shape (n_windows, n_frames, n_mels), in [-top_db, 0].
+        dB relative to the maximum over the track's windows, shape (n_windows, n_frames, n_mels), in [-top_db, 0].
     duration_seconds
         Length of the whole track.
     """
