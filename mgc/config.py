@@ -32,17 +32,13 @@ class Section(BaseModel):
 class CatalogueConfig(Section):
     """How a folder or prefix becomes a catalogue."""
 
-    manifest: str | None = Field(
-        None, description="CSV or Parquet of labels, joined on path, uri or track_id"
-    )
+    manifest: str | None = Field(None, description="CSV or Parquet of labels, joined on path, uri or track_id")
     labels_from: Literal["manifest", "folder", "none"] | None = Field(
         None, description="where labels come from; by default the manifest if given, else nothing"
     )
     genres: tuple[str, ...] = Field((), description="the genres allowed; empty: those found")
     unknown_genre: Literal["error", "unlabelled"] = "error"
-    content_id: Literal["stat", "hash"] = Field(
-        "stat", description="ETag or size+mtime, or a hash of the bytes"
-    )
+    content_id: Literal["stat", "hash"] = Field("stat", description="ETag or size+mtime, or a hash of the bytes")
     valid_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.0
     split_seed: int = 0
@@ -103,6 +99,8 @@ class DecodeConfig(Section):
     max_channels: int = Field(64, ge=1)
     min_sample_rate: int = Field(1_000, ge=1, description="Hz")
     max_sample_rate: int = Field(768_000, ge=1, description="Hz")
+    time_limit_seconds: float = Field(60.0, gt=0.0, description="a track's decoding and features; then killed")
+    memory_limit_bytes: int = Field(4 * 1024**3, ge=256 * 1024**2, description="of the decoding process")
 
 
 class ModelConfig(Section):
@@ -137,15 +135,11 @@ class TrainingConfig(Section):
     mixup_alpha: float = Field(0.2, ge=0.0)
     mask_frequency_bins: int = Field(16, ge=0, description="SpecAugment: widest masked band, mel bins")
     mask_frames: int = Field(40, ge=0, description="SpecAugment: widest masked time, frames")
-    crop_seconds: float | None = Field(
-        5.0, gt=0.0, description="random crop of a window; None: whole windows"
-    )
+    crop_seconds: float | None = Field(5.0, gt=0.0, description="random crop of a window; None: whole windows")
     gain_db: float = Field(6.0, ge=0.0, description="random level change, ± dB")
     class_weights: bool = True
     min_tag_positives: int = Field(5, ge=1, description="rarer tags in train are left out of the taxonomy")
-    threads: int | None = Field(
-        None, ge=1, description="torch threads a member; None: CPUs over members at once"
-    )
+    threads: int | None = Field(None, ge=1, description="torch threads a member; None: CPUs over members at once")
     workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
     use_gpu: Literal["auto", "never", "always"] = "auto"
     max_failures: int = Field(3, ge=0, description="worker deaths survived per member")
@@ -218,9 +212,7 @@ def _read_toml(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"cannot read the config file '{path}': {error.strerror}", "check --config"
-        ) from error
+        raise ConfigError(f"cannot read the config file '{path}': {error.strerror}", "check --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"'{path}' is not valid TOML: {error}", "see docs/configuration.md") from error
 
@@ -228,9 +220,7 @@ def _read_toml(path: str) -> dict[str, Any]:
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign:
-        raise ConfigError(
-            f"--set {override!r} is not of the form section.key=value", "e.g. --set training.epochs=20"
-        )
+        raise ConfigError(f"--set {override!r} is not of the form section.key=value", "e.g. --set training.epochs=20")
     *parents, leaf = key.strip().split(".")
     place = values
     for parent in parents:
@@ -261,9 +251,7 @@ def _as_config_error(error: ValidationError, path: str | None) -> ConfigError:
             reason = problem["msg"].removeprefix("Value error, ")
             lines.append(f"{key or 'settings'} = {_shown(problem['input'])}: {reason}")
     where = f" in {path}" if path else ""
-    return ConfigError(
-        f"bad settings{where}:\n  " + "\n  ".join(lines), "docs/configuration.md lists every setting"
-    )
+    return ConfigError(f"bad settings{where}:\n  " + "\n  ".join(lines), "docs/configuration.md lists every setting")
 
 
 def _shown(value: Any) -> str:
@@ -274,11 +262,7 @@ def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
     section: type[BaseModel] = Config
     for part in location[:-1]:
         field = section.model_fields.get(str(part))
-        if (
-            field is None
-            or not isinstance(field.annotation, type)
-            or not issubclass(field.annotation, BaseModel)
-        ):
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
             break
         section = field.annotation
     return list(section.model_fields)

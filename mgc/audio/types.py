@@ -17,7 +17,8 @@ class TrackFeatures:
     Parameters
     ----------
     log_mel
-        dB relative to the maximum over the track's windows, shape (n_windows, n_frames, n_mels), in [-top_db, 0].
+        dB relative to the maximum over the track's windows, in [-top_db, 0], shape
+        (n_windows, n_frames, n_mels).
     duration_seconds
         Length of the whole track.
     """

@@ -50,11 +50,6 @@ FEATURES = pa.schema(
         pa.field("view", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
         pa.field("content_id", pa.string(), nullable=False),
-        pa.field("genre", pa.string()),
-        pa.field("tags", TAGS, nullable=False),
-        pa.field("tags_known", pa.bool_(), nullable=False),
-        pa.field("group", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
         pa.field("duration_seconds", pa.float64()),
         pa.field("n_windows", pa.int32(), nullable=False),
         pa.field("n_frames", pa.int32(), nullable=False),
@@ -66,7 +61,8 @@ FEATURES = pa.schema(
 """One row a (track, view). `log_mel` holds float16 dB, C order, shape (n_windows, n_frames, n_mels).
 
 Raw bytes rather than nested lists or tensors: variable-shaped tensor columns have broken in Ray (#54186),
-and a track's windows are read back with one `numpy.frombuffer`.
+and a track's windows are read back with one `numpy.frombuffer`. Labels and splits are not copied in: the
+catalogue is their one source, joined when shards are read, so that a corrected label needs no extraction.
 """
 
 PREDICTIONS = pa.schema(
@@ -109,9 +105,7 @@ def require_kind(schema: pa.Schema, kind: str, where: str) -> dict[str, str]:
         It is no table of mgc, of another kind, of another version, or lacks a column.
     """
     metadata = {
-        key.decode(): value.decode()
-        for key, value in (schema.metadata or {}).items()
-        if key.startswith(b"mgc.")
+        key.decode(): value.decode() for key, value in (schema.metadata or {}).items() if key.startswith(b"mgc.")
     }
     found = metadata.get("mgc.kind")
     if found != kind:

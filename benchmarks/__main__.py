@@ -1,0 +1,34 @@
+"""Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
+
+    python -m benchmarks [extract] [tag] [fixed] [--clips 400] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks import extract_over_pool, job_fixed, tag_speed
+from benchmarks.material import make_clips
+
+BENCHMARKS = {"extract": extract_over_pool.run, "fixed": job_fixed.run, "tag": tag_speed.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--clips", type=int, default=400, help="MP3 clips of 30 s (default 400)")
+    parser.add_argument("--rounds", type=int, default=3, help="repeats; medians are printed (default 3)")
+    wanted = parser.parse_args()
+    unknown = set(wanted.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"no benchmark named {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    with tempfile.TemporaryDirectory(prefix="mgc-bench-") as folder:
+        clips = make_clips(Path(folder, "clips"), wanted.clips)
+        for name in wanted.names or BENCHMARKS:
+            BENCHMARKS[name](clips, Path(folder), wanted.rounds)
+
+
+if __name__ == "__main__":
+    main()

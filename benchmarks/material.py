@@ -1,0 +1,42 @@
+"""What the benchmarks run on, and how they print."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+from mgc.audio.encode import encode
+
+CLIP_SECONDS = 30.0
+SAMPLE_RATE = 44_100
+DISTINCT = 16
+"""Clips that are really different; the rest are copies under other names, so other tracks to mgc."""
+
+
+def make_clips(folder: Path, count: int) -> Path:
+    """Write MP3 clips of 30 s, 44.1 kHz stereo: chords, noise and beats, so that the codec has work to do."""
+    folder.mkdir(parents=True)
+    encoded = [encode(_clip(seed), SAMPLE_RATE, "mp3") for seed in range(min(DISTINCT, count))]
+    for number in range(count):
+        (folder / f"clip{number:05d}.mp3").write_bytes(encoded[number % len(encoded)])
+    return folder
+
+
+def _clip(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    random = np.random.default_rng(seed)
+    time = np.arange(int(CLIP_SECONDS * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
+    chords = sum(
+        np.sin(2 * np.pi * 110 * 2 ** (random.integers(0, 36) / 12) * time + phase) for phase in range(8)
+    )
+    beat = np.exp(-8 * ((time * random.uniform(1.5, 3.0)) % 1.0)) * random.standard_normal(time.size)
+    left = 0.08 * chords + 0.2 * beat
+    right = 0.08 * np.roll(chords, 441) + 0.2 * beat
+    return np.stack([left, right], axis=1).astype(np.float32).clip(-1, 1)
+
+
+def figure(name: str, values: list[float], unit: str) -> None:
+    """Print the median as a figure, and the spread beside it."""
+    spread = f"  # median of {len(values)}, {min(values):.3g} to {max(values):.3g}"
+    print(f"figure {name} {statistics.median(values):.4g} {unit}{spread}", flush=True)

@@ -1,0 +1,15 @@
+"""List audio, join labels, assign splits: a catalogue.
+
+The same command as `mgc index`::
+
+    python jobs/index_catalogue.py --help
+    ray job submit --working-dir . -- python jobs/index_catalogue.py …
+"""
+
+from __future__ import annotations
+
+from mgc.commands.door import run
+from mgc.commands.index import index
+
+if __name__ == "__main__":
+    run(index)

@@ -1,0 +1,69 @@
+"""The decoding child: reads tracks from its standard input, writes their features to its standard output.
+
+`python -m mgc.audio.child`. It runs apart from the worker so that bytes which hang, crash or blow up a
+decoder cost one track and a restart, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+import numpy as np
+
+from mgc.audio.extract import extract
+from mgc.audio.wire import ClosedError, Message, receive, send
+from mgc.config import DecodeConfig, FeatureConfig
+from mgc.errors import Stage, TrackCode, TrackError
+
+
+def main() -> None:
+    """Serve until the parent closes the pipe."""
+    source, sink = os.dup(0), os.dup(1)
+    _silence_libraries()
+    settings = receive(source).header
+    features = FeatureConfig.model_validate(settings["features"])
+    decode = DecodeConfig.model_validate(settings["decode"])
+    resource.setrlimit(resource.RLIMIT_AS, (_address_space(decode), resource.RLIM_INFINITY))
+    send(sink, Message({"ready": True}, b""))
+    while True:
+        try:
+            request = receive(source)
+        except ClosedError:
+            return
+        send(sink, _answer(bytes(request.body), features, decode))
+
+
+def _address_space(decode: DecodeConfig) -> int:
+    """Return the limit in bytes: what is mapped already (libraries) and what a track may take."""
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - one read of a kernel file
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    return mapped + decode.memory_limit_bytes
+
+
+def _answer(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> Message:
+    try:
+        track = extract(data, features, decode)
+    except TrackError as error:
+        return Message({"code": error.track_code, "stage": error.stage, "message": error.message}, b"")
+    except MemoryError:
+        limit = f"needs more than {decode.memory_limit_bytes >> 20} MiB to decode"
+        return Message({"code": TrackCode.DECODE_CRASHED, "stage": Stage.DECODE, "message": limit}, b"")
+    log_mel = np.ascontiguousarray(track.log_mel, dtype="<f2")
+    header = {"shape": log_mel.shape, "duration_seconds": track.duration_seconds}
+    return Message(header, memoryview(log_mel).cast("B"))
+
+
+def _silence_libraries() -> None:
+    """Send what C libraries print about broken files to nowhere; the row says what was wrong."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ClosedError:
+        sys.exit(0)

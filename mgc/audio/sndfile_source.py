@@ -1,0 +1,68 @@
+"""Reading through libsndfile: WAV, AIFF, AU, CAF, W64, RF64, FLAC, MP3, Ogg Vorbis, Ogg Opus and more."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import soundfile
+
+from mgc.audio.source import DecoderError, StreamInfo, UnrecognisedError, mix_to_mono, one_line
+from mgc.audio.types import FloatArray
+
+_UNRECOGNISED_FORMAT = 1
+"""libsndfile's SF_ERR_UNRECOGNISED_FORMAT."""
+
+_NOT_KNOWN = 1 << 62
+"""Counts from here on stand for "not known" (SF_COUNT_MAX: a FLAC that was streamed, for one)."""
+
+
+class SndfileSource:
+    """One file open in libsndfile, chosen by content, never by name.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+
+    Raises
+    ------
+    UnrecognisedError
+        The bytes are no container that libsndfile knows.
+    DecoderError
+        They are, but the header is broken or the codec unknown.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            self._file = soundfile.SoundFile(io.BytesIO(data))
+        except soundfile.LibsndfileError as error:
+            kind = UnrecognisedError if error.code == _UNRECOGNISED_FORMAT else DecoderError
+            raise kind(f"libsndfile: {error.error_string}") from error
+        except (soundfile.SoundFileError, ValueError, TypeError, OSError) as error:
+            raise DecoderError(f"libsndfile: {one_line(error)}") from error
+        self._position = 0
+        self.info = StreamInfo(
+            sample_rate=self._file.samplerate,
+            channels=self._file.channels,
+            n_frames=self._file.frames if 0 <= self._file.frames < _NOT_KNOWN else None,
+            container=self._file.format.lower(),
+        )
+
+    def read(self, start_frame: int, n_frames: int) -> FloatArray:
+        """See `Source.read`."""
+        if self.info.n_frames is not None and start_frame >= self.info.n_frames:
+            return np.zeros(0, dtype=np.float32)
+        try:
+            if start_frame != self._position:
+                self._position = -1  # not known until the read has gone well
+                self._file.seek(start_frame)
+            block = self._file.read(n_frames, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, ValueError, OSError) as error:
+            raise DecoderError(f"libsndfile: {one_line(error)}") from error
+        self._position = start_frame + len(block)
+        return mix_to_mono(block.T)
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._file.close()

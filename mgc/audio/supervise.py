@@ -1,0 +1,151 @@
+"""A decoding child under supervision: bounded in time and memory, killed and replaced when it fails.
+
+`sf_open` of libsndfile 1.2.2 is known to hang on a 157-byte file (libsndfile issue #1118), and a decoder that
+crashes takes its process along. A thread cannot be killed and a Ray actor takes seconds to replace; a child
+process costs two pipe transfers a track.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+
+from mgc.audio.wire import ClosedError, LateError, Message, receive, send
+from mgc.config import DecodeConfig, FeatureConfig
+from mgc.errors import Stage, TrackCode, TrackError
+
+START_SECONDS = 60.0
+"""How long a child may take to import its libraries on a loaded machine."""
+
+PIPE_BYTES = 1 << 20
+"""Pipe size asked of the kernel: a track's bytes pass in a few writes instead of hundreds."""
+
+
+@dataclass(frozen=True)
+class HeardTrack:
+    """What the child made of a track.
+
+    Parameters
+    ----------
+    log_mel
+        float16 dB, shape (n_windows, n_frames, n_mels).
+    duration_seconds
+        Length of the whole track.
+    """
+
+    log_mel: np.ndarray[tuple[int, ...], np.dtype[np.float16]]
+    duration_seconds: float
+
+
+class SupervisedExtractor:
+    """`extract` in a child process; use it as a context manager, or call `close`.
+
+    Parameters
+    ----------
+    features, decode
+        The settings; `decode.time_limit_seconds` bounds each track.
+    """
+
+    def __init__(self, features: FeatureConfig, decode: DecodeConfig) -> None:
+        self._settings = {
+            "features": features.model_dump(mode="json"),
+            "decode": decode.model_dump(mode="json"),
+        }
+        self._limit = decode.time_limit_seconds
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def extract(self, data: bytes) -> HeardTrack:
+        """Return the features of a track's bytes.
+
+        Raises
+        ------
+        TrackError
+            What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died.
+        """
+        try:
+            answer = self._ask(data)
+        except LateError as error:
+            self._kill()
+            reason = f"no answer within {self._limit:g} s"
+            raise TrackError(TrackCode.DECODE_TIMEOUT, Stage.DECODE, reason) from error
+        except ClosedError as error:
+            reason = f"the decoder died ({self._death()})"
+            raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, reason) from error
+        if "code" in answer.header:
+            header = answer.header
+            raise TrackError(TrackCode(header["code"]), Stage(header["stage"]), header["message"])
+        log_mel = np.frombuffer(answer.body, dtype="<f2").reshape(answer.header["shape"])
+        return HeardTrack(log_mel, answer.header["duration_seconds"])
+
+    def close(self) -> None:
+        """End the child."""
+        self._kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, data: bytes) -> Message:
+        child = self._child or self._start()
+        deadline = time.monotonic() + self._limit
+        send(_pipe(child.stdin), Message({}, data), deadline)
+        return receive(_pipe(child.stdout), deadline)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        child = subprocess.Popen(
+            [sys.executable, "-m", "mgc.audio.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            bufsize=0,
+        )
+        self._child = child
+        for pipe in (child.stdin, child.stdout):
+            os.set_blocking(_pipe(pipe), False)
+            # Unprivileged users have a quota of large pipes; a small one only costs more writes.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(_pipe(pipe), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        deadline = time.monotonic() + START_SECONDS
+        send(_pipe(child.stdin), Message(self._settings, b""), deadline)
+        receive(_pipe(child.stdout), deadline)
+        return child
+
+    def _death(self) -> str:
+        code = self._child.wait() if self._child else 0
+        self._kill()
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+    def _kill(self) -> None:
+        if self._child is None:
+            return
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe:
+                pipe.close()
+        self._child = None
+
+
+def _pipe(file: IO[bytes] | None) -> int:
+    if file is None:
+        raise ClosedError
+    return file.fileno()

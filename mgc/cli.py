@@ -1,0 +1,60 @@
+"""The console script `mgc`: only the room of the command that is called is opened.
+
+`mgc --help` answers at once, and `mgc index` does not wait for torch and Ray to be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated
+
+import typer
+
+from mgc import __version__
+from mgc.commands.door import guarded
+
+COMMANDS = {
+    "index": "List audio, join labels, assign splits: a catalogue.",
+    "extract": "Features of every track, as Parquet shards.",
+    "train": "Fit the ensemble: a model bundle.",
+    "evaluate": "Honest figures with intervals: a report.",
+    "tag": "Genre, tags, confidence and embedding for every track.",
+    "demo": "The whole way, on a small catalogue of its own or on your folder.",
+}
+"""Command → its line of help. The command is the function of that name in `mgc.commands.<name>`."""
+
+
+def build_app(called: str | None) -> typer.Typer:
+    """Return the app with the called command imported, and the others by name and help alone."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+    app.callback()(_about)
+    for name, help_line in COMMANDS.items():
+        if name == called:
+            app.command(name)(getattr(importlib.import_module(f"mgc.commands.{name}"), name))
+        else:
+            app.command(name, help=help_line)(_unopened)
+    return app
+
+
+def main() -> None:
+    """Run the console script."""
+    called = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    guarded(build_app(called))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mgc {__version__}")
+        raise typer.Exit
+
+
+def _about(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    """Genre, tags, confidence and embeddings for a whole music catalogue, on a Ray cluster."""
+
+
+def _unopened() -> None:
+    """Stand in the help page for a command that was not called."""
+    raise AssertionError("only the called command is run, and that one is opened")

@@ -1,0 +1,81 @@
+"""Feature extraction over a catalogue: one row a track into Parquet shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from mgc.cluster.hear import Heard, Listener
+from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
+from mgc.cluster.work import Advance
+from mgc.config import Config
+from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.schema import marked
+from mgc.data.storage import Store
+
+
+def extract_features(
+    catalogue: pl.DataFrame,
+    output_uri: str,
+    config: Config,
+    options: RunOptions,
+    on_advance: Callable[[Advance], None] = lambda _: None,
+) -> Outcome:
+    """Extract what `catalogue` has and the shards in `output_uri` do not; return what was done."""
+    output = OutputDirectory(Store.open(output_uri), "features")
+    spec = ExtractSpec(config)
+    return run_incrementally(output, catalogue, spec, spec.fingerprint, config, options, on_advance=on_advance)
+
+
+@dataclass(frozen=True)
+class ExtractSpec:
+    """What an actor needs to extract features."""
+
+    config: Config
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the feature settings."""
+        return self.config.features.fingerprint()
+
+    def start(self, run: Run) -> ExtractWorker:
+        """Return the actor's worker."""
+        return ExtractWorker(self.config)
+
+
+class ExtractWorker:
+    """Catalogue rows in, feature rows out."""
+
+    def __init__(self, config: Config) -> None:
+        self._listener = Listener(config)
+        self._schema = marked(
+            "features",
+            fingerprint=config.features.fingerprint(),
+            feature_config=config.features.model_dump_json(),
+        )
+
+    def process(self, rows: pa.Table) -> pa.Table:
+        """Return one feature row for each catalogue row."""
+        made = [
+            _feature_row(row, heard) for row, heard in zip(rows.to_pylist(), self._listener.hear(rows), strict=True)
+        ]
+        return pa.Table.from_pylist(made, schema=self._schema)
+
+
+def _feature_row(row: dict[str, object], heard: Heard) -> dict[str, object]:
+    n_windows, n_frames, n_mels = heard.track.log_mel.shape if heard.track else (0, 0, 0)
+    return {
+        "track_id": row["track_id"],
+        "view": "clean",
+        "uri": row["uri"],
+        "content_id": row["content_id"],
+        "duration_seconds": heard.track.duration_seconds if heard.track else None,
+        "n_windows": n_windows,
+        "n_frames": n_frames,
+        "n_mels": n_mels,
+        "log_mel": heard.track.log_mel.data if heard.track else None,
+        **heard.error_columns(),
+    }

@@ -1,0 +1,52 @@
+"""From catalogue rows to heard tracks: fetch ahead, decode and extract in a supervised child."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mgc.audio.supervise import HeardTrack, SupervisedExtractor
+from mgc.cluster.fetch import Fetched, Fetcher
+from mgc.config import Config
+from mgc.errors import TrackError
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One catalogue row's track: its features, or why there are none."""
+
+    track: HeardTrack | None
+    error: TrackError | None
+
+    def error_columns(self) -> dict[str, str | None]:
+        """Return the row's three error columns, null where the track went through."""
+        if self.error is None:
+            return {"error_code": None, "error_stage": None, "error_message": None}
+        return {
+            "error_code": self.error.track_code.value,
+            "error_stage": self.error.stage.value,
+            "error_message": self.error.message,
+        }
+
+
+class Listener:
+    """Hears the tracks of catalogue rows, one result a row, in order."""
+
+    def __init__(self, config: Config) -> None:
+        self._fetcher = Fetcher(config.cluster, config.decode)
+        self._extractor = SupervisedExtractor(config.features, config.decode)
+
+    def hear(self, rows: pa.Table) -> Iterator[Heard]:
+        """Yield what became of each row's track."""
+        fetched = self._fetcher.fetch(rows["uri"].to_pylist(), rows["content_id"].to_pylist())
+        return (self._hear_one(item) for item in fetched)
+
+    def _hear_one(self, fetched: Fetched) -> Heard:
+        if fetched.data is None:
+            return Heard(None, fetched.error)
+        try:
+            return Heard(self._extractor.extract(fetched.data), None)
+        except TrackError as error:
+            return Heard(None, error)

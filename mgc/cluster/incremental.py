@@ -1,0 +1,142 @@
+"""An incremental run: plan what changed, work through it, commit it in one write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from mgc import __version__
+from mgc.cluster.runtime import RaySession, ray_session
+from mgc.cluster.work import Advance, Done, WorkerSpec, run_chunks
+from mgc.config import Config
+from mgc.data.changes import (
+    Adopted,
+    WorkPlan,
+    adopt_unfinished,
+    newest,
+    plan_work,
+    run_part_refs,
+    visible_index,
+    write_index,
+)
+from mgc.data.outputs import Commit, OutputDirectory, Run
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the caller wants of a run.
+
+    Parameters
+    ----------
+    force
+        Redo every track.
+    limit
+        At most so many tracks; None: all.
+    gpus_per_worker
+        Share of a GPU for each actor, given the session; by default none.
+    on_plan
+        Told what will be done before Ray starts.
+    """
+
+    force: bool = False
+    limit: int | None = None
+    gpus_per_worker: Callable[[RaySession, int], float] = lambda session, workers: 0.0
+    on_plan: Callable[[WorkPlan, int], None] = lambda plan, adopted: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an incremental run did.
+
+    Parameters
+    ----------
+    run_id
+        Of the run; None where there was nothing to do.
+    plan
+        What was planned.
+    adopted
+        Tracks taken up from killed runs.
+    index
+        The run's own index rows; `error_code` tells which failed.
+    audio_seconds, work_seconds, wall_seconds
+        Of the tracks done now; of the work without planning and start of Ray; of the whole run.
+    cores
+        CPUs that worked.
+    """
+
+    run_id: str | None
+    plan: WorkPlan
+    adopted: int
+    index: pl.DataFrame
+    audio_seconds: float
+    work_seconds: float
+    wall_seconds: float
+    cores: int
+    facts: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def failed_by_code(self) -> dict[str, int]:
+        """Count of tracks by error code, of this run."""
+        failed = self.index.filter(pl.col("error_code").is_not_null())
+        return dict(failed.group_by("error_code").len().sort("error_code").iter_rows())
+
+
+def run_incrementally(
+    output: OutputDirectory,
+    catalogue: pl.DataFrame,
+    spec: WorkerSpec,
+    fingerprint: str,
+    config: Config,
+    options: RunOptions,
+    *,
+    on_advance: Callable[[Advance], None] = lambda _: None,
+) -> Outcome:
+    """Do what `catalogue` needs and `output` lacks, and make it visible by one commit.
+
+    Ray is not started where there is nothing to do.
+    """
+    started = time.perf_counter()
+    output.store.check_writable()
+    adopted = adopt_unfinished(output, fingerprint)
+    have = newest(pl.concat([visible_index(output), adopted.index]))
+    plan = plan_work(catalogue, have, fingerprint, retry_failed=config.cluster.retry_failed, force=options.force)
+    todo = plan.todo.head(options.limit) if options.limit is not None else plan.todo
+    options.on_plan(plan, adopted.index.height)
+    if todo.is_empty() and not adopted.parts:
+        return _outcome(None, plan, adopted, Done(have.head(0), 0.0, 0), started)
+    run = output.start_run(fingerprint, {"mgc_version": __version__, "tracks": todo.height})
+    done = Done(have.head(0), 0.0, 0)
+    if not todo.is_empty():
+        with ray_session(config.cluster) as session:
+            workers = min(config.cluster.workers or session.n_cpus, todo.height)
+            gpus = options.gpus_per_worker(session, workers)
+            done = run_chunks(
+                output, run, todo, spec, config.cluster, session, gpus_per_worker=gpus, on_advance=on_advance
+            )
+    _commit(output, run, adopted, done.index)
+    return _outcome(run.run_id, plan, adopted, done, started)
+
+
+def _commit(output: OutputDirectory, run: Run, adopted: Adopted, index: pl.DataFrame) -> None:
+    whole = pl.concat([adopted.index, index])
+    index_key = f"{run.folder}/index.parquet"
+    write_index(output, index_key, whole)
+    parts = [*adopted.parts, *run_part_refs(run, index)]
+    facts = {**run.facts, "failed": int(index["error_code"].is_not_null().sum()), "rows": index.height}
+    output.commit(Commit(run.run_id, run.sequence, index_key, parts, facts))
+
+
+def _outcome(run_id: str | None, plan: WorkPlan, adopted: Adopted, done: Done, started: float) -> Outcome:
+    return Outcome(
+        run_id=run_id,
+        plan=plan,
+        adopted=adopted.index.height,
+        index=done.index,
+        audio_seconds=float(done.index["duration_seconds"].sum() or 0.0),
+        work_seconds=done.work_seconds,
+        wall_seconds=time.perf_counter() - started,
+        cores=done.workers,
+    )

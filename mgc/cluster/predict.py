@@ -1,0 +1,135 @@
+"""Batch inference over a catalogue: one prediction row a track."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import torch
+
+from mgc.cluster.hear import Heard, Listener
+from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
+from mgc.cluster.runtime import RaySession
+from mgc.cluster.work import Advance
+from mgc.config import Config, TaggingConfig
+from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.schema import marked
+from mgc.data.storage import Store
+from mgc.data.view import view_is_current, write_predictions_view
+from mgc.errors import Stage, TrackCode, TrackError
+from mgc.inference.predictor import Predictor, TrackPrediction
+from mgc.models.bundle import Bundle, load_bundle
+
+
+def tag_catalogue(
+    catalogue: pl.DataFrame,
+    bundle_uri: str,
+    output_uri: str,
+    config: Config,
+    options: RunOptions,
+    on_advance: Callable[[Advance], None] = lambda _: None,
+) -> Outcome:
+    """Tag what is new, changed or made by another bundle; bring `predictions.parquet` up to date.
+
+    The features are those of the bundle, whatever the settings say: a bundle is only right on its own.
+    """
+    bundle = load_bundle(bundle_uri)
+    output = OutputDirectory(Store.open(output_uri), "predictions")
+    spec = PredictSpec(bundle_uri, bundle.fingerprint, config.model_copy(update={"features": bundle.features}))
+    options = replace(options, gpus_per_worker=lambda session, workers: _gpu_share(config.tagging, session, workers))
+    outcome = run_incrementally(output, catalogue, spec, bundle.fingerprint, config, options, on_advance=on_advance)
+    if not view_is_current(output, catalogue):
+        write_predictions_view(output, catalogue)
+    return outcome
+
+
+def _gpu_share(config: TaggingConfig, session: RaySession, workers: int) -> float:
+    if config.use_gpu == "never" or not session.n_gpus:
+        return 0.0
+    return min(1.0, session.n_gpus / workers)
+
+
+@dataclass(frozen=True)
+class PredictSpec:
+    """What an actor needs to tag."""
+
+    bundle_uri: str
+    bundle_fingerprint: str
+    config: Config
+
+    def start(self, run: Run) -> PredictWorker:
+        """Return the actor's worker, the ensemble loaded."""
+        # One thread an actor: the pool has one actor a CPU, and more threads would fight for it.
+        torch.set_num_threads(1)
+        return PredictWorker(self, load_bundle(self.bundle_uri), run.run_id)
+
+
+class PredictWorker:
+    """Catalogue rows in, prediction rows out."""
+
+    def __init__(self, spec: PredictSpec, bundle: Bundle, run_id: str) -> None:
+        self._listener = Listener(spec.config)
+        device = "cuda" if torch.cuda.is_available() and spec.config.tagging.use_gpu != "never" else "cpu"
+        tagging = spec.config.tagging
+        self._predictor = Predictor(bundle, device, tagging.batch_windows, tagging.tag_threshold)
+        self._run_id = run_id
+        self._genres = bundle.taxonomy.genres
+        self._tags = bundle.taxonomy.tags
+        self._fingerprint = bundle.fingerprint
+        self._schema = marked("predictions", fingerprint=bundle.fingerprint)
+
+    def process(self, rows: pa.Table) -> pa.Table:
+        """Return one prediction row for each catalogue row."""
+        heard = list(self._listener.hear(rows))
+        predictions = iter(self._predict([item for item in heard if item.track is not None]))
+        now = datetime.now(UTC)
+        made = []
+        for row, item in zip(rows.to_pylist(), heard, strict=True):
+            answer = next(predictions) if item.track is not None else None
+            outcome = Heard(None, answer) if isinstance(answer, TrackError) else item
+            prediction = answer if isinstance(answer, TrackPrediction) else None
+            made.append(self._row(row, outcome, prediction, now))
+        return pa.Table.from_pylist(made, schema=self._schema)
+
+    def _predict(self, heard: list[Heard]) -> list[TrackPrediction | TrackError]:
+        log_mels = [item.track.log_mel for item in heard if item.track is not None]
+        try:
+            return list(self._predictor.predict(log_mels))
+        except (RuntimeError, ValueError) as error:
+            # One forward pass serves many tracks; alone, only the track at fault fails.
+            if len(log_mels) == 1:
+                return [TrackError(TrackCode.PREDICT_FAILED, Stage.PREDICT, str(error).splitlines()[0])]
+            return [answer for item in heard for answer in self._predict([item])]
+
+    def _row(
+        self, row: dict[str, Any], heard: Heard, prediction: TrackPrediction | None, now: datetime
+    ) -> dict[str, Any]:
+        return {
+            "track_id": row["track_id"],
+            "uri": row["uri"],
+            "content_id": row["content_id"],
+            "duration_seconds": heard.track.duration_seconds if heard.track else None,
+            **self._answer(prediction),
+            **heard.error_columns(),
+            "bundle_fingerprint": self._fingerprint,
+            "run_id": self._run_id,
+            "tagged_at": now,
+        }
+
+    def _answer(self, prediction: TrackPrediction | None) -> dict[str, Any]:
+        if prediction is None:
+            names = ("genre", "genre_probability", "genre_probabilities", "tags", "tag_probabilities", "embedding")
+            return {**dict.fromkeys(names), "windows": 0}
+        return {
+            "genre": prediction.genre,
+            "genre_probability": prediction.genre_probability,
+            "genre_probabilities": list(zip(self._genres, prediction.genre_probabilities.tolist(), strict=True)),
+            "tags": list(prediction.tags),
+            "tag_probabilities": list(zip(self._tags, prediction.tag_probabilities.tolist(), strict=True)),
+            "embedding": prediction.embedding,
+            "windows": prediction.windows,
+        }

@@ -1,0 +1,93 @@
+"""Ray, joined or started: where an address is given it connects, else it starts Ray in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from mgc.config import ClusterConfig
+from mgc.errors import ClusterError
+
+
+@dataclass(frozen=True)
+class RaySession:
+    """What there is to work with.
+
+    Parameters
+    ----------
+    n_cpus, n_gpus
+        Of the whole cluster, at the start.
+    joined
+        Whether a running cluster was joined rather than Ray started here.
+    """
+
+    n_cpus: int
+    n_gpus: int
+    joined: bool
+
+
+@contextmanager
+def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
+    """Join the cluster of `config.address` or `RAY_ADDRESS`, else start Ray here; leave it at the end.
+
+    Raises
+    ------
+    ClusterError
+        The address cannot be reached, the token is refused, or Ray does not start.
+    """
+    address = config.address or os.environ.get("RAY_ADDRESS") or None
+    _refuse_http(address)
+    _quieten()
+    if ray.is_initialized():
+        yield _session(joined=address is not None)
+        return
+    try:
+        # "local" rather than nothing: with nothing Ray would join any cluster it finds on this machine.
+        ray.init(
+            address=address or "local",
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise _cluster_error(address, error) from error
+    try:
+        yield _session(joined=address is not None)
+    finally:
+        ray.shutdown()
+
+
+def _session(*, joined: bool) -> RaySession:
+    resources = ray.cluster_resources()
+    return RaySession(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)), joined)
+
+
+def _refuse_http(address: str | None) -> None:
+    if address and address.startswith(("http://", "https://")):
+        raise ClusterError(
+            f"'{address}' is the address of Ray's dashboard, not of a cluster",
+            "submit through it: RAY_ADDRESS=… ray job submit --working-dir . -- python jobs/….py; "
+            "or give host:6379 or 'auto' as --address",
+        )
+
+
+def _cluster_error(address: str | None, error: Exception) -> ClusterError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if address is None:
+        return ClusterError(f"Ray did not start in this process: {reason}", "check memory and free space in /tmp")
+    remedy = "check that the cluster runs (`ray status`) and the address"
+    if "auth" in str(error).lower() or "token" in str(error).lower():
+        remedy = "give this process the cluster's token: RAY_AUTH_MODE=token, ~/.ray/auth_token (README)"
+    return ClusterError(f"cannot join the Ray cluster at '{address}': {reason}", remedy)
+
+
+def _quieten() -> None:
+    # Ray Data prints its plan and progress; mgc shows its own. Warnings and errors stay.
+    for name in ("ray.data", "ray._private.authentication", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

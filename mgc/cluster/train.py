@@ -1,0 +1,345 @@
+"""Training on a cluster: one Ray Train run a member, members side by side where resources allow.
+
+A member's run has a name that follows from everything that decides its weights, so the same command, given
+again after a kill, goes on from the last checkpoint; a worker that dies is replaced by Ray Train and goes on
+from there too. Nothing is lost but the epoch in flight.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import ray
+import ray.train
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device, prepare_model
+
+from mgc.cluster.runtime import RaySession, ray_session
+from mgc.config import Config, fingerprint_of
+from mgc.data.catalogue import read_catalogue
+from mgc.data.shards import FeatureSet, read_feature_set, shard_facts
+from mgc.data.storage import Store, split_uri
+from mgc.errors import SplitError, TrainingError
+from mgc.models.bundle import BundleContents, load_bundle, write_bundle
+from mgc.models.registry import build_model
+from mgc.taxonomy import Taxonomy
+from mgc.training.ensemble import assemble
+from mgc.training.loop import EpochReport, TrainingState, fit
+
+STATE_FILE = "state.bin"
+HISTORY_FILE = "history.json"
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What to train on, and where the bundle goes."""
+
+    catalogue_uri: str
+    features_uri: str
+    bundle_uri: str
+    config: Config
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What training gave.
+
+    Parameters
+    ----------
+    fingerprint
+        Of the bundle.
+    trained
+        False where the bundle was there already, made from the same data and settings.
+    metrics
+        Validation figures by member and of the ensemble.
+    epochs
+        Epochs of each member, in all.
+    """
+
+    fingerprint: str
+    trained: bool
+    metrics: dict[str, Any]
+    epochs: list[int]
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class _MemberSetup:
+    """All that a Ray Train worker needs to know; plain values, so that it can travel."""
+
+    member: int
+    catalogue_uri: str
+    features_uri: str
+    config: Config
+    taxonomy: Taxonomy
+    threads: int
+
+
+def train_ensemble(
+    request: TrainingRequest,
+    on_epoch: Callable[[int, dict[str, Any]], None] = lambda member, epoch: None,
+) -> TrainOutcome:
+    """Fit the ensemble and write its bundle.
+
+    Parameters
+    ----------
+    on_epoch
+        Told a member's number and its epoch's figures as they come.
+
+    Raises
+    ------
+    TrainingError, SplitError, SchemaError, BundleError
+        Before Ray starts where the data or the bundle's place are wrong.
+    """
+    started = time.perf_counter()
+    catalogue = read_catalogue(request.catalogue_uri)
+    taxonomy = _taxonomy(catalogue, request.config)
+    key = _training_key(request, catalogue, taxonomy)
+    Store.open(request.bundle_uri).check_writable()
+    ready = _finished_bundle(request, key)
+    if ready is not None:
+        return ready
+    with ray_session(request.config.cluster) as session:
+        states, histories = _fit_members(request, taxonomy, key, session, on_epoch)
+        contents = _contents(request, catalogue, taxonomy, key, states, histories)
+    fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite)
+    work = split_uri(_work_uri(request))
+    Store.open(work.root).delete_tree(work.key)
+    epochs = [len(history) for history in histories]
+    return TrainOutcome(fingerprint, True, contents.metrics, epochs, time.perf_counter() - started)
+
+
+def _taxonomy(catalogue: pl.DataFrame, config: Config) -> Taxonomy:
+    train = catalogue.filter(pl.col("split") == "train")
+    known = train.filter(pl.col("tags_known"))
+    taxonomy = Taxonomy.from_labels(train["genre"], known["tags"].to_list(), config.training.min_tag_positives)
+    if not taxonomy.genres and not taxonomy.tags:
+        raise TrainingError(
+            "no track of split 'train' has a genre, and no tag is frequent enough",
+            "join labels when indexing (--manifest or --labels-from folder), or lower training.min_tag_positives",
+        )
+    if len(taxonomy.genres) == 1:
+        raise TrainingError(
+            f"only one genre in split 'train': '{taxonomy.genres[0]}'",
+            "a genre model needs two genres or more",
+        )
+    return taxonomy
+
+
+def _training_key(request: TrainingRequest, catalogue: pl.DataFrame, taxonomy: Taxonomy) -> str:
+    """Return a name for all that decides the weights: data, labels, splits, features, model and training."""
+    facts = shard_facts(request.features_uri)
+    labelled = catalogue.filter(pl.col("split").is_in(["train", "valid"])).select(
+        "track_id", "content_id", "genre", "tags", "tags_known", "split"
+    )
+    return fingerprint_of(
+        {
+            "labels": fingerprint_of(labelled.sort("track_id").rows()),
+            "features": facts.fingerprint,
+            "taxonomy": taxonomy.fingerprint(),
+            "model": request.config.model.fingerprint(),
+            "training": request.config.training.fingerprint(),
+        }
+    )
+
+
+def _finished_bundle(request: TrainingRequest, key: str) -> TrainOutcome | None:
+    if request.overwrite or not Store.open(request.bundle_uri).exists("manifest.json"):
+        return None
+    bundle = load_bundle(request.bundle_uri)
+    if bundle.facts.get("training_key") != key:
+        raise TrainingError(
+            f"'{request.bundle_uri}' holds a bundle of other data or settings ({bundle.fingerprint})",
+            "give another --bundle, or --overwrite",
+        )
+    return TrainOutcome(bundle.fingerprint, False, bundle.metrics, [], 0.0)
+
+
+def _work_uri(request: TrainingRequest) -> str:
+    return f"{request.bundle_uri.rstrip('/')}.training"
+
+
+def _fit_members(
+    request: TrainingRequest,
+    taxonomy: Taxonomy,
+    key: str,
+    session: RaySession,
+    on_epoch: Callable[[int, dict[str, Any]], None],
+) -> tuple[list[TrainingState], list[list[dict[str, Any]]]]:
+    training = request.config.training
+    use_gpu = training.use_gpu == "always" or (training.use_gpu == "auto" and session.n_gpus > 0)
+    slots = session.n_gpus if use_gpu else session.n_cpus
+    at_once = min(training.members_at_once or max(1, slots // training.workers_per_member), training.members)
+    threads = training.threads or max(1, session.n_cpus // (at_once * training.workers_per_member))
+    board = _Board.remote()
+    waiting = list(range(training.members))
+    running: dict[ray.ObjectRef, int] = {}
+    found: dict[int, ray.train.Result] = {}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            member = waiting.pop(0)
+            setup = _MemberSetup(
+                member, request.catalogue_uri, request.features_uri, request.config, taxonomy, threads
+            )
+            running[_fit_member.remote(setup, _work_uri(request), key, use_gpu, board)] = member
+        done, _ = ray.wait(list(running), timeout=0.5)
+        for member, epoch in ray.get(board.take.remote()):
+            on_epoch(member, epoch)
+        for reference in done:
+            found[running.pop(reference)] = _result(reference)
+    for member, epoch in ray.get(board.take.remote()):
+        on_epoch(member, epoch)
+    saved = [_read_checkpoint(found[member].checkpoint) for member in range(training.members)]
+    return [state for state, _ in saved], [history for _, history in saved]
+
+
+def _result(reference: ray.ObjectRef) -> ray.train.Result:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        raise TrainingError(
+            f"a member could not be trained: {_root_cause(error)}",
+            "the same command goes on from the last checkpoint",
+        ) from error
+
+
+def _root_cause(error: Exception) -> str:
+    """Return the message of ours inside what Ray wrapped around it, else Ray's last line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith("mgc.errors.")]
+    return (ours or lines or [type(error).__name__])[-1].removeprefix("mgc.errors.")
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """Where members post their epochs and the driver reads them."""
+
+    def __init__(self) -> None:
+        self._posts: list[tuple[int, dict[str, Any]]] = []
+
+    def post(self, member: int, epoch: dict[str, Any]) -> None:
+        self._posts.append((member, epoch))
+
+    def take(self) -> list[tuple[int, dict[str, Any]]]:
+        posts, self._posts = self._posts, []
+        return posts
+
+
+@ray.remote(num_cpus=0)
+def _fit_member(setup: _MemberSetup, work_uri: str, key: str, use_gpu: bool, board: Any) -> ray.train.Result:
+    training = setup.config.training
+    place = Store.open(work_uri).arrow_filesystem()
+    trainer = TorchTrainer(
+        _train_loop,
+        train_loop_config={"setup": setup, "board": board},
+        scaling_config=ScalingConfig(
+            num_workers=training.workers_per_member,
+            use_gpu=use_gpu,
+            resources_per_worker={"CPU": setup.threads, **({"GPU": 1} if use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=f"{key}-member-{setup.member}",
+            storage_path=place.path,
+            storage_filesystem=place.filesystem,
+            failure_config=FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    return trainer.fit()
+
+
+def _train_loop(loop_config: dict[str, Any]) -> None:
+    """Fit one member inside a Ray Train worker, reporting each epoch with its checkpoint."""
+    setup: _MemberSetup = loop_config["setup"]
+    training = setup.config.training
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(setup.threads)
+    catalogue = read_catalogue(setup.catalogue_uri)
+    train = read_feature_set(setup.features_uri, catalogue, "train")
+    valid = read_optional(setup.features_uri, catalogue, "valid")
+    start, history = None, []
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint:
+        start, history = _read_checkpoint(checkpoint)
+    seed = training.seed + 1_000 * setup.member
+    torch.manual_seed(seed)
+    taxonomy = setup.taxonomy
+    model = build_model(setup.config.model, train.features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
+
+    def on_epoch(report: EpochReport, state: TrainingState) -> None:
+        if rank:
+            ray.train.report({"epoch": report.epoch})
+            return
+        history.append(asdict(report))
+        loop_config["board"].post.remote(setup.member, asdict(report))
+        _report(report, state, history)
+
+    fit(
+        model,
+        train,
+        valid,
+        taxonomy,
+        training,
+        seed=seed,
+        device=str(get_device()),
+        start=start,
+        on_epoch=on_epoch,
+        wrap=prepare_model if world > 1 else lambda module: module,
+        shard=(rank, world),
+    )
+
+
+def read_optional(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet | None:
+    """Return the features of a split, or None where it has none."""
+    try:
+        return read_feature_set(features_uri, catalogue, split)
+    except SplitError:
+        return None
+
+
+def _report(report: EpochReport, state: TrainingState, history: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, STATE_FILE).write_bytes(state.to_bytes())
+        Path(folder, HISTORY_FILE).write_text(json.dumps(history), encoding="utf-8")
+        ray.train.report({"epoch": report.epoch}, checkpoint=Checkpoint.from_directory(folder))
+
+
+def _read_checkpoint(checkpoint: Checkpoint) -> tuple[TrainingState, list[dict[str, Any]]]:
+    with checkpoint.as_directory() as folder:
+        state = TrainingState.from_bytes(Path(folder, STATE_FILE).read_bytes())
+        history = json.loads(Path(folder, HISTORY_FILE).read_text(encoding="utf-8"))
+    return state, history
+
+
+def _contents(
+    request: TrainingRequest,
+    catalogue: pl.DataFrame,
+    taxonomy: Taxonomy,
+    key: str,
+    states: list[TrainingState],
+    histories: list[list[dict[str, Any]]],
+) -> BundleContents:
+    torch.set_num_threads(os.cpu_count() or 1)
+    train = catalogue.filter(pl.col("split") == "train")
+    valid = read_optional(request.features_uri, catalogue, "valid")
+    features = shard_facts(request.features_uri).features
+    facts = {
+        "training_key": key,
+        "catalogue": request.catalogue_uri,
+        "tracks": dict(catalogue.group_by("split").len().sort("split").iter_rows()),
+        "train_genres": dict(train.drop_nulls("genre").group_by("genre").len().sort("genre").iter_rows()),
+        "train_groups": train["group"].n_unique(),
+        "histories": histories,
+    }
+    return assemble([state.best_weights for state in states], valid, taxonomy, request.config, features, facts)

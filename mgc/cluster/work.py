@@ -1,0 +1,199 @@
+"""A run over a catalogue: chunks of tracks through a pool of Ray actors, each chunk one part file.
+
+Ray Data streams chunk numbers to an actor pool; an actor reads its chunk's rows from the plan, works, writes
+the part itself and returns only the part's index rows. So audio and features never pass the object store, no
+write stage waits for a CPU that the pool holds (ray issue #44687), and no download stage can deadlock with
+the pool. A part is written whole or not at all under a name that only its chunk decides: a chunk that Ray
+runs twice writes the same file twice, and finished parts are the checkpoint from which a killed run goes on.
+Ray Data's own row-level checkpoint would need its write stage, and actors of 1 GiB each to filter by.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext
+
+from mgc.cluster.runtime import RaySession
+from mgc.config import ClusterConfig
+from mgc.data.changes import INDEX, frame_of, index_rows
+from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.schema import CATALOGUE
+from mgc.data.storage import Store
+from mgc.errors import ClusterError
+
+BLOCKS_AT_MOST = 10_000
+"""Chunks are grouped into at most so many Ray blocks, whatever the catalogue's size."""
+
+
+class ChunkWorker(Protocol):
+    """What an actor does with a chunk."""
+
+    def process(self, rows: pa.Table) -> pa.Table:
+        """Return exactly one output row for each catalogue row."""
+
+
+class WorkerSpec(Protocol):
+    """A picklable description from which each actor makes its worker, once."""
+
+    def start(self, run: Run) -> ChunkWorker:
+        """Return the worker of a run."""
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What a finished chunk adds to the progress."""
+
+    tracks: int
+    failed: int
+    audio_seconds: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run did.
+
+    Parameters
+    ----------
+    index
+        Schema INDEX, the run's own rows.
+    work_seconds
+        Wall time from the first chunk handed out to the last one back, actors' start included.
+    """
+
+    index: pl.DataFrame
+    work_seconds: float
+    workers: int
+
+
+def chunk_size(n_tracks: int, n_workers: int, config: ClusterConfig) -> int:
+    """Return tracks a chunk: four chunks a worker where tracks are few, so that workers end together."""
+    return max(1, min(config.tracks_per_chunk, math.ceil(n_tracks / (4 * n_workers))))
+
+
+def run_chunks(
+    output: OutputDirectory,
+    run: Run,
+    todo: pl.DataFrame,
+    spec: WorkerSpec,
+    config: ClusterConfig,
+    session: RaySession,
+    *,
+    gpus_per_worker: float = 0.0,
+    on_advance: Callable[[Advance], None] = lambda _: None,
+) -> Done:
+    """Work through `todo` (schema CATALOGUE) and return the index of what was written.
+
+    Raises
+    ------
+    ClusterError
+        A track came back not exactly once, or Ray lost the job.
+    """
+    started = time.perf_counter()
+    workers = min(config.workers or session.n_cpus, todo.height)
+    size = chunk_size(todo.height, workers, config)
+    n_chunks = math.ceil(todo.height / size)
+    workers = min(workers, n_chunks)
+    _write_plan(output, run, todo, size)
+    dataset = _dataset(output, run, n_chunks, workers, spec, config, gpus_per_worker)
+    tables = [INDEX.empty_table()]
+    try:
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            table = batch.select(INDEX.names).cast(INDEX)
+            tables.append(table)
+            on_advance(_advance(table))
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"the run lost its workers: {str(error).strip().splitlines()[-1]}",
+            "start the command again: what was finished is taken up",
+        ) from error
+    index = frame_of(pa.concat_tables(tables))
+    _require_each_once(todo, index)
+    return Done(index, time.perf_counter() - started, workers)
+
+
+def _write_plan(output: OutputDirectory, run: Run, todo: pl.DataFrame, size: int) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(todo.to_arrow().select(CATALOGUE.names).cast(CATALOGUE), buffer, row_group_size=size)
+    output.store.write_atomic(f"{run.folder}/plan.parquet", buffer.getvalue())
+
+
+def _dataset(
+    output: OutputDirectory,
+    run: Run,
+    n_chunks: int,
+    workers: int,
+    spec: WorkerSpec,
+    config: ClusterConfig,
+    gpus_per_worker: float,
+) -> ray.data.Dataset:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # Chunk numbers are handed over as ready blocks: a read stage would want a CPU that the pool holds.
+    per_block = math.ceil(n_chunks / BLOCKS_AT_MOST)
+    blocks = [
+        pa.table({"chunk": pa.array(range(first, min(first + per_block, n_chunks)), pa.int64())})
+        for first in range(0, n_chunks, per_block)
+    ]
+    return ray.data.from_arrow(blocks).map_batches(
+        _ChunkActor,
+        fn_constructor_args=(output.store.uri(), output.kind, run, spec),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=workers),
+        num_cpus=1,
+        num_gpus=gpus_per_worker or None,
+    )
+
+
+class _ChunkActor:
+    """One actor of the pool: chunk number in, part written, index rows out."""
+
+    def __init__(self, output_uri: str, kind: str, run: Run, spec: WorkerSpec) -> None:
+        self._store = Store.open(output_uri)
+        self._run = run
+        with self._store.open_input(f"{run.folder}/plan.parquet") as source:
+            self._plan = pq.ParquetFile(io.BytesIO(source.read()))
+        self._worker = spec.start(run)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.concat_tables([self._do(chunk) for chunk in batch["chunk"].to_pylist()])
+
+    def _do(self, chunk: int) -> pa.Table:
+        part = self._worker.process(self._plan.read_row_group(chunk))
+        buffer = io.BytesIO()
+        # Log-mels as float16 hardly compress; the store's time counts more than its bytes.
+        pq.write_table(part, buffer, compression="lz4", use_dictionary=False)
+        key = self._run.part_key(chunk)
+        self._store.write_atomic(key, buffer.getvalue())
+        return index_rows(part, key, self._run.sequence, self._run.fingerprint)
+
+
+def _advance(index: pa.Table) -> Advance:
+    failed = index.num_rows - index["error_code"].null_count
+    return Advance(index.num_rows, failed, float(pa.compute.sum(index["duration_seconds"]).as_py() or 0.0))
+
+
+def _require_each_once(todo: pl.DataFrame, index: pl.DataFrame) -> None:
+    returned = index["track_id"]
+    missing = todo.height - todo.join(index, on="track_id", how="anti").height
+    if returned.len() != todo.height or returned.n_unique() != todo.height or missing != todo.height:
+        raise ClusterError(
+            f"{todo.height} tracks went in, {returned.len()} rows came out ({returned.n_unique()} distinct)",
+            "nothing was committed; start the command again and report this",
+        )
+
+
+def resources_note(session: RaySession, workers: int) -> dict[str, Any]:
+    """Return what a summary says of the machine."""
+    return {"cpus": session.n_cpus, "gpus": session.n_gpus, "workers": workers}

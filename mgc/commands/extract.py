@@ -1,0 +1,32 @@
+"""`mgc extract`: log-mels of every track of a catalogue, as Parquet shards."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mgc.cluster.extract import extract_features
+from mgc.cluster.incremental import RunOptions
+from mgc.commands.door import AddressOption, ConfigOption, SetOption, WorkersOption, console, settings
+from mgc.commands.show import run_summary, watched
+from mgc.data.catalogue import read_catalogue
+
+
+def extract(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that `mgc index` wrote")],
+    output: Annotated[str, typer.Option("--output", "-o", help="directory of the shards")],
+    force: Annotated[bool, typer.Option("--force", help="extract everything anew")] = False,
+    limit: Annotated[int | None, typer.Option(help="at most so many tracks", min=1)] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Extract features of what is new or changed in CATALOGUE; one row in, one row out."""
+    chosen = settings(config, set_, cluster__address=address, cluster__workers=workers)
+    tracks = read_catalogue(catalogue)
+    screen = console()
+    with watched(screen, "extracting", RunOptions(force=force, limit=limit)) as watch:
+        outcome = extract_features(tracks, output, chosen, watch.options, watch.advance)
+    run_summary(screen, "Extraction", outcome, output)

@@ -1,0 +1,112 @@
+"""What the commands show: the plan, the progress, the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.table import Table
+
+from mgc.cluster.incremental import Outcome, RunOptions
+from mgc.cluster.progress import Meter
+from mgc.cluster.work import Advance
+from mgc.data.catalogue import IndexSummary
+from mgc.data.changes import WorkPlan
+
+
+@dataclass
+class Watch:
+    """A run's options, wired to a meter that opens once the plan is known."""
+
+    options: RunOptions
+    meter: Meter | None = None
+
+    def advance(self, step: Advance) -> None:
+        """Pass a finished chunk to the meter."""
+        if self.meter:
+            self.meter.advance(step)
+
+
+@contextmanager
+def watched(console: Console, label: str, options: RunOptions) -> Iterator[Watch]:
+    """Show the plan, then progress, while the block runs."""
+    with ExitStack() as stack:
+        watch = Watch(options)
+
+        def on_plan(plan: WorkPlan, adopted: int) -> None:
+            total = min(plan.todo.height, options.limit or plan.todo.height)
+            console.print(f"[bold]{label}[/] {total} tracks  ({_plan_text(plan, adopted)})")
+            watch.meter = stack.enter_context(Meter(console, label, total).shown())
+
+        watch.options = replace(options, on_plan=on_plan)
+        yield watch
+
+
+def _plan_text(plan: WorkPlan, adopted: int) -> str:
+    counts = {
+        "new": plan.new,
+        "changed": plan.changed,
+        "to remake": plan.remade,
+        "to retry": plan.retried,
+        "taken up from a killed run": adopted,
+        "unchanged": plan.unchanged,
+        "no longer in the catalogue": plan.gone,
+    }
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
+
+
+def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> None:
+    """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is."""
+    if outcome.run_id is None:
+        unchanged = outcome.plan.unchanged
+        console.print(f"[bold green]✓[/] {title}: nothing to do, all {unchanged} tracks are current in {output}")
+        return
+    failed = outcome.failed_by_code
+    done = outcome.index.height
+    table = _table(f"{title} {outcome.run_id}")
+    table.add_row("tracks ok", f"{done - sum(failed.values()):,}")
+    for code, count in failed.items():
+        table.add_row(f"failed: {code}", f"[yellow]{count:,}[/]")
+    if outcome.plan.unchanged:
+        table.add_row("unchanged, not touched", f"{outcome.plan.unchanged:,}")
+    if outcome.adopted:
+        table.add_row("taken up from a killed run", f"{outcome.adopted:,}")
+    if done:
+        table.add_row("audio", _duration(outcome.audio_seconds))
+        table.add_row("time", f"{outcome.wall_seconds:.1f} s ({outcome.work_seconds:.1f} s of it at work)")
+        speed = outcome.audio_seconds / max(outcome.work_seconds, 1e-9)
+        table.add_row("speed", f"{speed:,.0f}× realtime, {speed / max(outcome.cores, 1):,.0f}× per core")
+    table.add_row("output", output)
+    console.print(table)
+
+
+def index_summary(console: Console, summary: IndexSummary, output: str) -> None:
+    """Print what an index run found."""
+    table = _table("Catalogue")
+    for name, value in summary.rows():
+        table.add_row(name, value)
+    table.add_row("output", output)
+    console.print(table)
+
+
+def facts(console: Console, title: str, rows: dict[str, str]) -> None:
+    """Print a titled two-column table."""
+    table = _table(title)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, pad_edge=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,22 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["s3_fixtures"]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real recordings outside the repository; tests on it are skipped where there is none."""
+    named = os.environ.get("MGC_SHARED_DATA")
+    if not named:
+        pytest.skip("MGC_SHARED_DATA is not set: no real recordings to test on")
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.skip(f"MGC_SHARED_DATA={named} is not a folder")
+    return folder

@@ -1,0 +1,70 @@
+"""The anti-join of changes against a plain loop over dictionaries."""
+
+from __future__ import annotations
+
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+from table_makers import catalogue
+
+from mgc.data.changes import INDEX, WorkPlan, frame_of, newest, plan_work
+
+TRACKS = st.sampled_from([f"t{number}" for number in range(8)])
+CONTENTS = st.sampled_from(["1", "2"])
+FAILURES = st.sampled_from([None, "fetch", "decode"])
+HISTORY = st.lists(st.tuples(TRACKS, CONTENTS, FAILURES, st.sampled_from(["old", "new"])), max_size=30)
+
+
+def index_of(history: list[tuple[str, str, str | None, str]]) -> pl.DataFrame:
+    rows = [
+        {
+            "track_id": track_id,
+            "content_id": content_id,
+            "duration_seconds": None,
+            "error_code": f"{stage}-code" if stage else None,
+            "error_stage": stage,
+            "part": f"runs/{sequence}/part-0",
+            "sequence": sequence,
+            "fingerprint": fingerprint,
+        }
+        for sequence, (track_id, content_id, stage, fingerprint) in enumerate(history)
+    ]
+    return (
+        frame_of(INDEX.empty_table()) if not rows else pl.DataFrame(rows, schema=frame_of(INDEX.empty_table()).schema)
+    )
+
+
+def expected(contents: dict[str, str], history: list[tuple[str, str, str | None, str]], retry: bool) -> set[str]:
+    last = {track_id: rest for track_id, *rest in history}
+    todo = set()
+    for track_id, content_id in contents.items():
+        if track_id not in last:
+            todo.add(track_id)
+            continue
+        had_content, stage, fingerprint = last[track_id]
+        if had_content != content_id or fingerprint != "new" or stage == "fetch" or (stage and retry):
+            todo.add(track_id)
+    return todo
+
+
+@given(st.dictionaries(TRACKS, CONTENTS, min_size=1), HISTORY, st.booleans())
+def test_the_join_agrees_with_a_loop(
+    contents: dict[str, str], history: list[tuple[str, str, str | None, str]], retry: bool
+) -> None:
+    plan = plan_work(catalogue(contents), newest(index_of(history)), "new", retry_failed=retry)
+    assert set(plan.todo["track_id"]) == expected(contents, history, retry)
+    assert plan.todo["track_id"].is_sorted()
+    assert _sum(plan) == len(contents)
+    assert plan.gone == len({row[0] for row in history} - set(contents))
+
+
+def _sum(plan: WorkPlan) -> int:
+    assert plan.todo.height == plan.new + plan.changed + plan.remade + plan.retried
+    return plan.unchanged + plan.todo.height
+
+
+@given(st.dictionaries(TRACKS, CONTENTS, min_size=1), HISTORY)
+def test_force_redoes_everything(contents: dict[str, str], history: list[tuple[str, str, str | None, str]]) -> None:
+    plan = plan_work(catalogue(contents), newest(index_of(history)), "new", force=True)
+    assert set(plan.todo["track_id"]) == set(contents)
+    assert plan.unchanged == 0
