@@ -1,6 +1,6 @@
 """Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
 
-    python -m benchmarks [extract] [tag] [fixed] [--clips 400] [--rounds 3]
+python -m benchmarks [extract] [tag] [fixed] [--clips 400] [--rounds 3]
 """
 
 from __future__ import annotations

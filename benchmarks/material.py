@@ -27,9 +27,7 @@ def make_clips(folder: Path, count: int) -> Path:
 def _clip(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     random = np.random.default_rng(seed)
     time = np.arange(int(CLIP_SECONDS * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
-    chords = sum(
-        np.sin(2 * np.pi * 110 * 2 ** (random.integers(0, 36) / 12) * time + phase) for phase in range(8)
-    )
+    chords = sum(np.sin(2 * np.pi * 110 * 2 ** (random.integers(0, 36) / 12) * time + phase) for phase in range(8))
     beat = np.exp(-8 * ((time * random.uniform(1.5, 3.0)) % 1.0)) * random.standard_normal(time.size)
     left = 0.08 * chords + 0.2 * beat
     right = 0.08 * np.roll(chords, 441) + 0.2 * beat

@@ -49,7 +49,7 @@ def _answer(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> Messa
         return Message({"code": error.track_code, "stage": error.stage, "message": error.message}, b"")
     except MemoryError:
         limit = f"needs more than {decode.memory_limit_bytes >> 20} MiB to decode"
-        return Message({"code": TrackCode.DECODE_CRASHED, "stage": Stage.DECODE, "message": limit}, b"")
+        return Message({"code": TrackCode.DECODE_MEMORY, "stage": Stage.DECODE, "message": limit}, b"")
     log_mel = np.ascontiguousarray(track.log_mel, dtype="<f2")
     header = {"shape": log_mel.shape, "duration_seconds": track.duration_seconds}
     return Message(header, memoryview(log_mel).cast("B"))

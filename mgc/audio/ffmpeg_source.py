@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 
 from mgc.audio.ffmpeg_stream import FfmpegStream
@@ -11,7 +12,7 @@ from mgc.audio.source import DecoderError, StreamInfo, mix_to_mono
 from mgc.audio.types import FloatArray
 
 _BATCH_FRAMES = 16_384
-"""Samples decoded before they are mixed: an MP3 frame's 1,152 would drown in per-call overhead."""
+"""Samples decoded before they are handed on."""
 
 _PREROLL_SECONDS = 0.5
 """Decoded and dropped before a jump's target: bit reservoirs (MP3: ten frames) and overlaps fill up."""
@@ -76,29 +77,36 @@ class FfmpegSource:
 
     def _advance(self) -> bool:
         """Decode the next block; False at the end of the audio."""
-        planes: list[npt.NDArray[np.float32]] = []
         self._position += self._block.size
-        size = 0
+        self._block = self._block[:0]
+        # FFmpeg's own queue joins frames far faster than numpy does: an MP3's hold 1,152 samples each.
+        queue = AudioFifo()
         for frame in self._stream.frames:
             if self._jumped:
                 self._position = self._stream.place_of(frame)
                 self._jumped = False
-            planes.append(_to_planes(frame, self._stream))
-            size += frame.samples
-            if size >= _BATCH_FRAMES:
+            frame.pts = None  # the queue refuses frames whose time stamps leave a gap
+            _put(queue, frame)
+            if queue.samples >= _BATCH_FRAMES:
                 break
-        self._block = mix_to_mono(np.concatenate(planes, axis=1)) if planes else self._block[:0]
-        return size > 0
+        joined = queue.read()
+        if joined is not None:
+            self._block = mix_to_mono(_to_planes(joined))
+        return joined is not None
 
 
-def _to_planes(frame: AudioFrame, stream: FfmpegStream) -> npt.NDArray[np.float32]:
+def _put(queue: AudioFifo, frame: AudioFrame) -> None:
+    try:
+        queue.write(frame)
+    except ValueError as error:
+        raise DecoderError("FFmpeg: the sample rate or the channels change midway") from error
+
+
+def _to_planes(frame: AudioFrame) -> npt.NDArray[np.float32]:
     """Return a frame's samples in [-1, 1], shape (channels, n)."""
-    channels = frame.layout.nb_channels
-    if frame.sample_rate != stream.sample_rate or channels != stream.channels:
-        raise DecoderError("FFmpeg: the sample rate or the channels change midway")
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
-        samples = samples.reshape(-1, channels).T
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
     if samples.dtype.kind == "f":
         return samples.astype(np.float32, copy=False)
     if samples.dtype == np.uint8:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import chain
 from typing import cast
 
 import av
@@ -55,7 +54,8 @@ class FfmpegStream:
         if self.first is None and self._last_error is not None:
             self.close()
             raise DecoderError(f"FFmpeg: {one_line(self._last_error)}") from self._last_error
-        self.frames: Iterator[AudioFrame] = chain([self.first] if self.first else [], frames)
+        self._first_pts = self.first.pts if self.first else None
+        self.frames = self._with_first(frames)
         """In order; of packets that cannot be decoded the next good one takes the place."""
 
     @property
@@ -77,15 +77,15 @@ class FfmpegStream:
     def can_jump(self) -> bool:
         """Whether time stamps tell a frame's place to the sample."""
         tick = self._stream.time_base
-        return bool(tick and self.first and self.first.pts is not None and tick * self.sample_rate <= 1)
+        return bool(tick and self._first_pts is not None and tick * self.sample_rate <= 1)
 
     def skip_before(self, frame: int) -> None:
         """Leave packets undecoded that end before sample `frame`; only where `can_jump`."""
-        self._skip_before_pts = self._origin_pts + int(frame / (self._tick * self.sample_rate))
+        self._skip_before_pts = (self._first_pts or 0) + int(frame / (self._tick * self.sample_rate))
 
     def place_of(self, frame: AudioFrame) -> int:
         """Return the index of a frame's first sample, from its time stamp; only where `can_jump`."""
-        return round(((frame.pts or 0) - self._origin_pts) * self._tick * self.sample_rate)
+        return round(((frame.pts or 0) - (self._first_pts or 0)) * self._tick * self.sample_rate)
 
     def claimed_frames(self, data: bytes) -> int | None:
         """Return the stream's length in samples by its header, or by its packets where no header says."""
@@ -94,7 +94,7 @@ class FfmpegStream:
         duration = self._stream.duration
         if duration is None or self.container in _GUESSED_LENGTH:
             end_pts = _last_pts(data)
-            duration = None if end_pts is None else end_pts - self._origin_pts
+            duration = None if end_pts is None else end_pts - (self._first_pts or 0)
         return None if duration is None else round(duration * self._tick * self.sample_rate)
 
     def close(self) -> None:
@@ -105,9 +105,10 @@ class FfmpegStream:
     def _tick(self) -> Fraction:
         return self._stream.time_base or Fraction(1, self.sample_rate)
 
-    @property
-    def _origin_pts(self) -> int:
-        return (self.first.pts if self.first else None) or 0
+    def _with_first(self, frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
+        if self.first is not None and self._skip_before_pts is None:
+            yield self.first
+        yield from frames
 
     def _decode(self) -> Iterator[AudioFrame]:
         skipped = False

@@ -71,7 +71,7 @@ def mix_to_mono(planes: npt.NDArray[np.float32]) -> FloatArray:
         return np.ascontiguousarray(planes[0])
     # Infinite samples are the caller's to report, not numpy's to warn about.
     with np.errstate(over="ignore", invalid="ignore"):
-        mono = planes[0] + planes[1]
+        mono: FloatArray = planes[0] + planes[1]
         for plane in planes[2:]:
             mono += plane
         mono *= np.float32(1.0 / len(planes))

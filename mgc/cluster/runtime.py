@@ -88,6 +88,9 @@ def _cluster_error(address: str | None, error: Exception) -> ClusterError:
 
 def _quieten() -> None:
     # Ray Data prints its plan and progress; mgc shows its own. Warnings and errors stay.
-    for name in ("ray.data", "ray._private.authentication", "ray.train"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    for name in ("ray.data._internal.progress", "ray._private.authentication"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # The C++ core prints an error line for each actor pool (ray issue #53727); it is in Ray's own logs too.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from mgc.commands.door import ConfigOption, SetOption, console, settings
-from mgc.commands.show import index_summary
+from mgc.commands.tables import facts
 from mgc.data.catalogue import index_catalogue
+from mgc.data.index_summary import IndexSummary
 
 
 def index(
@@ -25,4 +26,32 @@ def index(
     """List the audio under ROOT, join labels, assign splits by group, and write a catalogue."""
     chosen = settings(config, set_, catalogue__manifest=manifest, catalogue__labels_from=labels_from)
     summary = index_catalogue(root, output, chosen.catalogue)
-    index_summary(console(), summary, output)
+    facts(console(), "Catalogue", summary_rows(summary))
+
+
+def summary_rows(summary: IndexSummary) -> dict[str, str]:
+    """Return what an index run found, as lines for the terminal."""
+    rows = {
+        "tracks": f"{summary.tracks:,} ({summary.size_bytes / 1e6:,.1f} MB)",
+        "with a genre / with tags": f"{summary.with_genre:,} / {summary.with_tags:,}",
+        "groups": f"{summary.groups:,}",
+        "splits": ", ".join(f"{name} {count:,}" for name, count in summary.by_split.items() if count),
+    }
+    rows |= {f"genre {name}": _by_split(counts) for name, counts in summary.by_genre.items()}
+    rows |= {
+        f"skipped: {why}": f"{named.count:,}, such as {named.examples[0]}" for why, named in summary.skipped.items()
+    }
+    for name, named in (
+        ("labels without a file", summary.rows_without_file),
+        ("files without a label", summary.tracks_without_row),
+    ):
+        if named.count:
+            rows[name] = f"[yellow]{named.count:,}[/], such as {named.examples[0]}"
+    if summary.kept_splits:
+        rows["splits kept from before"] = f"{summary.kept_splits:,}"
+    rows["output"] = summary.output
+    return rows
+
+
+def _by_split(counts: dict[str, int]) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in counts.items())

@@ -1,4 +1,4 @@
-"""What the commands show: the plan, the progress, the summary."""
+"""What a run over a catalogue shows: its plan, its progress, its summary."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from rich.console import Console
-from rich.table import Table
 
 from mgc.cluster.incremental import Outcome, RunOptions
 from mgc.cluster.progress import Meter
 from mgc.cluster.work import Advance
-from mgc.data.catalogue import IndexSummary
+from mgc.commands.tables import titled
 from mgc.data.changes import WorkPlan
 
 
@@ -65,7 +64,7 @@ def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> 
         return
     failed = outcome.failed_by_code
     done = outcome.index.height
-    table = _table(f"{title} {outcome.run_id}")
+    table = titled(f"{title} {outcome.run_id}")
     table.add_row("tracks ok", f"{done - sum(failed.values()):,}")
     for code, count in failed.items():
         table.add_row(f"failed: {code}", f"[yellow]{count:,}[/]")
@@ -80,30 +79,6 @@ def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> 
         table.add_row("speed", f"{speed:,.0f}× realtime, {speed / max(outcome.cores, 1):,.0f}× per core")
     table.add_row("output", output)
     console.print(table)
-
-
-def index_summary(console: Console, summary: IndexSummary, output: str) -> None:
-    """Print what an index run found."""
-    table = _table("Catalogue")
-    for name, value in summary.rows():
-        table.add_row(name, value)
-    table.add_row("output", output)
-    console.print(table)
-
-
-def facts(console: Console, title: str, rows: dict[str, str]) -> None:
-    """Print a titled two-column table."""
-    table = _table(title)
-    for name, value in rows.items():
-        table.add_row(name, value)
-    console.print(table)
-
-
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    return table
 
 
 def _duration(seconds: float) -> str:

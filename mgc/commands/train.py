@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.commands.door import AddressOption, ConfigOption, SetOption, console, settings
-from mgc.commands.show import facts
+from mgc.commands.tables import facts
 
 
 def train(
@@ -24,9 +24,7 @@ def train(
     address: AddressOption = None,
 ) -> None:
     """Fit the ensemble on split 'train', stop and calibrate on 'valid', write a model bundle."""
-    chosen = settings(
-        config, set_, cluster__address=address, training__members=members, training__epochs=epochs
-    )
+    chosen = settings(config, set_, cluster__address=address, training__members=members, training__epochs=epochs)
     screen = console()
     request = TrainingRequest(catalogue, features, bundle, chosen, overwrite)
     screen.print(f"[bold]training[/] {chosen.training.members} members, at most {chosen.training.epochs} epochs each")

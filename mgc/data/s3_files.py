@@ -253,7 +253,7 @@ def _storage_error(error: Exception, uri: str) -> StorageError:
         return ObjectNotFoundError(f"'{uri}' does not exist", "check the bucket and the key")
     if isinstance(error, PermissionError):
         why = f"{code}: {error}" if code and not code.isdigit() else str(error)
-        return AccessDeniedError(f"'{uri}' is refused to these credentials ({why})", CREDENTIALS_REMEDY)
+        return AccessDeniedError(f"access to '{uri}' is denied ({why})", CREDENTIALS_REMEDY)
     if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
         return AccessDeniedError(f"no credentials for '{uri}' ({error})", CREDENTIALS_REMEDY)
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):

@@ -189,7 +189,8 @@ class Store:
         try:
             data = self._backend.read_checked(key, max_bytes, expected_content_id)
         except StorageError as error:
-            raise TrackError(_track_code(error), Stage.FETCH, _one_line(error.message)) from error
+            what = " ".join(error.message.replace(f"'{self.uri(key)}'", "it").split())
+            raise TrackError(_track_code(error), Stage.FETCH, what) from error
         if (expected_content_id or "").startswith(HASH_MARK) and _hash_of(data) != expected_content_id:
             raise TrackError(
                 TrackCode.CHANGED_SINCE_INDEX, Stage.FETCH, "its bytes hash differently than when indexed"
@@ -277,7 +278,7 @@ def _filesystem_of(process: int, settings: tuple[tuple[str, str], ...], patient:
     if not patient:
         config["retries"] = {"mode": "standard", "total_max_attempts": 2}
     elif not (given["AWS_MAX_ATTEMPTS"] or given["AWS_RETRY_MODE"]):
-        config["retries"] = {"mode": "standard", "total_max_attempts": 6}
+        config["retries"] = {"mode": "standard", "total_max_attempts": 5}
     # botocore itself does not read AWS_REGION.
     region = given["AWS_REGION"] or given["AWS_DEFAULT_REGION"]
     client = {"region_name": region} if region else {}
@@ -296,7 +297,3 @@ def _track_code(error: StorageError) -> TrackCode:
         ChangedError: TrackCode.CHANGED_SINCE_INDEX,
     }
     return codes.get(type(error), TrackCode.FETCH_FAILED)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

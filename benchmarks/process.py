@@ -1,0 +1,31 @@
+"""Programs run and timed from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A finished program: its wall time, and the `name value` lines it printed."""
+
+    seconds: float
+    values: dict[str, float]
+
+
+def run_module(module: str, *arguments: str) -> Timed:
+    """Run `python -m module arguments` and return its time and its figures."""
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"{module} {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
+    lines = (line.split() for line in done.stdout.splitlines())
+    return Timed(seconds, {line[0]: float(line[1]) for line in lines if len(line) == 2 and _is_number(line[1])})
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()

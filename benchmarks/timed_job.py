@@ -1,0 +1,57 @@
+"""Run one job of mgc as a program and print when it started, got its chunks back, and ended.
+
+    python -m benchmarks.timed_job extract CATALOGUE OUTPUT
+    python -m benchmarks.timed_job tag CATALOGUE OUTPUT BUNDLE
+    python -m benchmarks.timed_job ray
+
+The last only starts and stops Ray: what every job pays before it is mgc's turn.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from mgc.cluster.extract import extract_features
+from mgc.cluster.incremental import Outcome, RunOptions
+from mgc.cluster.runtime import ray_session
+from mgc.cluster.work import Advance
+from mgc.config import ClusterConfig, Config
+from mgc.data.catalogue import read_catalogue
+
+Job = Callable[[Callable[[Advance], None]], Outcome]
+
+
+def main() -> None:
+    what, *rest = sys.argv[1:]
+    if what == "ray":
+        with ray_session(ClusterConfig()) as session:
+            print(f"cpus {session.n_cpus}")
+        return
+    arrivals: list[tuple[float, int]] = []
+
+    def on_advance(step: Advance) -> None:
+        arrivals.append((time.perf_counter(), step.tracks))
+
+    outcome = _job(what, rest)(on_advance)
+    first, last = arrivals[0], arrivals[-1]
+    tracks = sum(count for _, count in arrivals)
+    print(f"work {outcome.work_seconds:.3f}")
+    print(f"audio {outcome.audio_seconds:.3f}")
+    print(f"cores {outcome.cores}")
+    print(f"steady {(tracks - first[1]) / max(last[0] - first[0], 1e-9):.3f}")
+
+
+def _job(what: str, rest: list[str]) -> Job:
+    catalogue = read_catalogue(rest[0])
+    if what == "extract":
+        return lambda tell: extract_features(catalogue, rest[1], Config(), RunOptions(), tell)
+    # Imported where it is wanted: the extraction's fixed cost must not hold the import of torch.
+    from mgc.cluster.predict import tag_catalogue
+
+    return lambda tell: tag_catalogue(catalogue, rest[2], rest[1], Config(), RunOptions(force=True), tell)
+
+
+if __name__ == "__main__":
+    main()

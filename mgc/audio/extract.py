@@ -1,0 +1,106 @@
+"""The one feature path of training and inference: a file's bytes → log-mel spectrograms of its windows.
+
+open → plan windows → for each: read, mix, resample, mel power → decibels over the track. Same bytes and
+settings, same floats.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from mgc.audio.decode import AudioReader, open_audio
+from mgc.audio.features import LogMel, power_to_db
+from mgc.audio.resample import Tape, plan_stretch, resample
+from mgc.audio.segment import Window, plan_windows
+from mgc.audio.types import FloatArray, TrackFeatures
+from mgc.config import DecodeConfig, FeatureConfig
+from mgc.errors import Stage, TrackCode, TrackError
+
+_SHORTFALL_SECONDS = 0.1
+"""How much earlier than its header says a track may end without the header being called wrong: codecs pad."""
+
+
+def extract(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> TrackFeatures:
+    """Return the features of one track.
+
+    Only the windows are read, and the reader jumps between them. Where the audio ends well before the length
+    that the header claims (a truncated file, a lying header), the true length is counted and the windows are
+    planned anew.
+
+    Parameters
+    ----------
+    data
+        The file's bytes, any container that libsndfile or FFmpeg reads.
+    features
+        Windows, frames and filters.
+    decode
+        Bounds on channels and sample rate.
+
+    Raises
+    ------
+    TrackError
+        EMPTY_FILE, NOT_AUDIO, DECODE_FAILED, NO_SAMPLES, NOT_FINITE or UNSUPPORTED_LAYOUT.
+    """
+    with open_audio(data, decode) as reader:
+        n_frames = reader.info.n_frames
+        heard = _hear(reader, n_frames, features) if n_frames else None
+        if heard is None:
+            n_frames = reader.count_frames()
+            heard = _hear(reader, n_frames, features) if n_frames else None
+    if heard is None:
+        raise TrackError(TrackCode.NO_SAMPLES, Stage.DECODE, "the file holds 0 samples")
+    return TrackFeatures(power_to_db(heard.power, features.top_db), heard.duration_seconds)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Mel power of a track's windows, shape (n_windows, n_frames, n_mels), and the track's true length."""
+
+    power: FloatArray
+    duration_seconds: float
+
+
+def _hear(reader: AudioReader, n_frames: int, features: FeatureConfig) -> _Heard | None:
+    """Return the windows of a track of `n_frames` samples; None if the audio ends well before that."""
+    source_rate = reader.info.sample_rate
+    tape = Tape(reader)
+    windows = plan_windows(n_frames / source_rate, features)
+    power = [_window_power(tape, window, source_rate, features) for window in windows]
+    slack = math.ceil(_SHORTFALL_SECONDS * source_rate)
+    tape.read(max(0, n_frames - slack), n_frames)  # is the end there? Held already unless one window is all
+    true_frames = n_frames if tape.end_frame is None else tape.end_frame
+    if n_frames - true_frames >= min(slack, n_frames):
+        return None
+    return _Heard(np.stack(power), true_frames / source_rate)
+
+
+def _window_power(tape: Tape, window: Window, source_rate: int, features: FeatureConfig) -> FloatArray:
+    target_rate, n_samples = features.sample_rate, features.window_samples
+    stretch = plan_stretch(window.start_seconds, n_samples, source_rate, target_rate)
+    source = tape.read(stretch.start, stretch.stop)
+    heard = resample(source, source_rate, target_rate)[stretch.skip : stretch.skip + n_samples]
+    samples = np.zeros(n_samples, dtype=np.float32)
+    samples[: heard.size] = heard
+    power = _log_mel(features).power(samples)
+    # One look at the result: whatever is not finite in the samples is not finite here either.
+    if not np.isfinite(power.max()):
+        raise _not_finite(source)
+    return power
+
+
+def _not_finite(source: FloatArray) -> TrackError:
+    bad = int(source.size - np.count_nonzero(np.isfinite(source)))
+    if bad:
+        reason = f"{bad} of {source.size} samples heard are NaN or infinite"
+        return TrackError(TrackCode.NOT_FINITE, Stage.DECODE, reason)
+    reason = f"samples as large as {np.abs(source).max():.3g} (full scale is 1) overflow"
+    return TrackError(TrackCode.NOT_FINITE, Stage.FEATURES, reason)
+
+
+@lru_cache(maxsize=8)
+def _log_mel(features: FeatureConfig) -> LogMel:
+    return LogMel(features)

@@ -1,0 +1,153 @@
+"""Confidence intervals by resampling tracks, or whole groups of them.
+
+The percentile bootstrap (Efron & Tibshirani 1993, chapter 13): tracks are drawn with replacement, the figure
+is computed anew, and the interval holds the middle of what came out. A resample is a vector of weights - how
+often each track was drawn - so that figures are weighted sums and thousands of resamples are one matrix.
+
+Tracks of one artist resemble each other, and an interval over tracks is too narrow where there are few
+artists. Resampling by group draws whole groups instead (the cluster bootstrap, Davison & Hinkley 1997,
+section 3.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mgc.config import EvaluationConfig
+from mgc.evaluation.answers import FloatArray, IntArray
+
+Resample = Literal["track", "group"]
+WeightArray = npt.NDArray[np.int32]
+
+WEIGHTS_A_CHUNK = 100_000
+"""Tracks times resamples worked on at once: what stays in the processor's cache."""
+
+USABLE_SHARE = 0.5
+"""An interval needs a figure that is defined in at least this share of the resamples."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its interval; None where it is not defined.
+
+    Parameters
+    ----------
+    value
+        On the tracks as they are.
+    low, high
+        Ends of the confidence interval.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return `value`, `low` and `high`, rounded to six places."""
+        return {name: rounded(getattr(self, name)) for name in ("value", "low", "high")}
+
+
+UNDEFINED = Figure(None)
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """A fixed set of resamples: the same weights each time they are asked for.
+
+    Parameters
+    ----------
+    clusters
+        What is drawn together: cluster index of each track, shape (n,), in [0, n_clusters).
+    samples
+        Number of resamples.
+    confidence
+        Probability that the interval is meant to hold.
+    """
+
+    clusters: IntArray
+    samples: int
+    confidence: float
+    seed: int
+
+    def chunks(self) -> Iterator[WeightArray]:
+        """Yield weights, how often each track was drawn, of shape (n, n_resamples), a chunk at a time."""
+        n_clusters = int(self.clusters.max()) + 1
+        generator = np.random.default_rng(self.seed)
+        each = max(1, WEIGHTS_A_CHUNK // len(self.clusters))
+        for start in range(0, self.samples, each):
+            drawn = np.empty((min(each, self.samples - start), n_clusters), dtype=np.int32)
+            for row in drawn:
+                row[:] = np.bincount(generator.integers(0, n_clusters, n_clusters), minlength=n_clusters)
+            yield np.ascontiguousarray(drawn[:, self.clusters].T)
+
+    def figure(self, value: float | None, replicates: FloatArray, *, enough: bool = True) -> Figure:
+        """Return `value` with the percentile interval of its replicates, shape (samples,), NaN: not defined.
+
+        No interval is given where there is not `enough` to resample, or where fewer than half of the
+        resamples define the figure.
+        """
+        if value is None or not np.isfinite(value):
+            return UNDEFINED
+        usable = replicates[np.isfinite(replicates)]
+        if not enough or len(usable) < USABLE_SHARE * len(replicates):
+            return Figure(float(value))
+        tail = (1.0 - self.confidence) / 2
+        low, high = np.quantile(usable, [tail, 1.0 - tail])
+        return Figure(float(value), float(low), float(high))
+
+
+def resampling_of(
+    track_ids: Sequence[str], groups: Sequence[str], config: EvaluationConfig, resample: Resample = "track"
+) -> Resampling:
+    """Return the resamples of tracks, or of whole groups; a track with an empty group is one of its own."""
+    if resample == "track":
+        clusters = np.arange(len(track_ids))
+    else:
+        names = [f"g:{group}" if group else f"t:{track}" for track, group in zip(track_ids, groups, strict=True)]
+        clusters = np.unique(names, return_inverse=True)[1]
+    return Resampling(clusters.astype(np.int64), config.bootstrap_samples, config.confidence, config.seed)
+
+
+def sums_by_cell(cells: IntArray, values: FloatArray | WeightArray, n_cells: int) -> FloatArray:
+    """Return the sums of rows that share a cell.
+
+    Parameters
+    ----------
+    cells
+        Cell of each row, shape (n,), in [0, n_cells).
+    values
+        Shape (n, n_resamples).
+
+    Returns
+    -------
+    Sums, shape (n_cells, n_resamples); 0 for a cell without rows.
+    """
+    sums = np.zeros((n_cells, values.shape[1]))
+    if len(cells):
+        order = np.argsort(cells, kind="stable")
+        present, starts = np.unique(cells[order], return_index=True)
+        sums[present] = np.add.reduceat(values[order], starts, axis=0)
+    return sums
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Return the quotient, NaN where the denominator is 0."""
+    quotient = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
+    return quotient
+
+
+def mean_of_defined(values: FloatArray) -> FloatArray:
+    """Return the mean over the first axis of what is not NaN; NaN where nothing is."""
+    defined = np.isfinite(values)
+    return ratio(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0).astype(np.float64))
+
+
+def rounded(value: float | None) -> float | None:
+    """Return a JSON-ready number: six places, None for what is not finite."""
+    return None if value is None or not np.isfinite(value) else round(float(value), 6)

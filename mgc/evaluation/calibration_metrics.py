@@ -1,0 +1,128 @@
+"""Do the stated probabilities mean what they say: expected calibration error and reliability.
+
+Equal-mass bins: each holds as many tracks as the next (Nguyen & O'Connor 2015; Roelofs et al. 2022 find them
+less biased than equal widths). The error of a bin is |share right - mean stated probability|; their mean,
+weighted by tracks, is the expected calibration error (Naeini et al. 2015, Guo et al. 2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mgc.evaluation.answers import BoolArray, FloatArray, IntArray
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, ratio, rounded, sums_by_cell
+
+MOST_BINS = 15
+TRACKS_A_BIN = 5
+"""Fewer tracks a bin measure their luck; below 75 tracks there are fewer bins."""
+
+FLOOR_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Tracks of like confidence: how many, what they claimed, how many were right (with interval)."""
+
+    tracks: int
+    confidence: float
+    accuracy: Figure
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Expected calibration error of the most probable genre, and the reliability behind it.
+
+    Parameters
+    ----------
+    ece
+        Expected calibration error, 0 to 1.
+    ece_if_perfect
+        What a model whose probabilities are exact would show on so few tracks, on average: the error is
+        biased upwards, and only what lies above this says anything.
+    bins
+        In order of confidence.
+    """
+
+    ece: Figure
+    ece_if_perfect: float | None
+    bins: tuple[ReliabilityBin, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return `ece`, `ece_if_perfect` and `bins` of `tracks`, `confidence`, `accuracy`."""
+        bins = [
+            {"tracks": one.tracks, "confidence": rounded(one.confidence), "accuracy": one.accuracy.to_json()}
+            for one in self.bins
+        ]
+        return {"ece": self.ece.to_json(), "ece_if_perfect": rounded(self.ece_if_perfect), "bins": bins}
+
+
+def equal_mass_bins(confidence: FloatArray) -> IntArray:
+    """Return the bin of each track, shape (n,): at most 15 bins of at least 5 tracks, equal but for one."""
+    n_bins = max(1, min(MOST_BINS, len(confidence) // TRACKS_A_BIN))
+    rank = np.empty(len(confidence), dtype=np.int64)
+    rank[np.argsort(confidence, kind="stable")] = np.arange(len(confidence))
+    return rank * n_bins // max(1, len(confidence))
+
+
+def calibration_of(
+    confidence: FloatArray, right: BoolArray, resampling: Resampling, rows: npt.NDArray[np.intp]
+) -> Calibration:
+    """Return the calibration of n stated probabilities.
+
+    Parameters
+    ----------
+    confidence, right
+        Probability of the chosen genre and whether it was right, shape (n,).
+    resampling, rows
+        Resamples of all units, and which of them these n tracks are.
+    """
+    if not len(confidence):
+        return Calibration(UNDEFINED, None, ())
+    bins = equal_mass_bins(confidence)
+    n_bins = int(bins.max()) + 1
+    errors, shares = _replicates(confidence, right, bins, resampling, rows)
+    counts = np.bincount(bins)
+    hits = np.bincount(bins, weights=right)
+    claims = np.bincount(bins, weights=confidence)
+    ece = float(np.abs(hits - claims).sum() / len(confidence))
+    # Resampling adds noise on top of noise, which shifts this figure upwards; the shift is taken off.
+    shifted = np.clip(errors - (np.nanmean(errors) - ece), 0.0, 1.0)
+    enough = len(np.unique(resampling.clusters[rows])) > 1
+    reliability = tuple(
+        ReliabilityBin(
+            int(counts[index]),
+            float(claims[index] / counts[index]),
+            resampling.figure(float(hits[index] / counts[index]), shares[index], enough=counts[index] > 1),
+        )
+        for index in range(n_bins)
+    )
+    floor = _ece_if_perfect(confidence, bins, resampling.seed)
+    return Calibration(resampling.figure(ece, shifted, enough=enough), floor, reliability)
+
+
+def _replicates(
+    confidence: FloatArray, right: BoolArray, bins: IntArray, resampling: Resampling, rows: npt.NDArray[np.intp]
+) -> tuple[FloatArray, FloatArray]:
+    """Return the error of each resample, and the share right of each bin in it."""
+    n_bins = int(bins.max()) + 1
+    errors, shares = [], []
+    for weights in resampling.chunks():
+        drawn = weights[rows]
+        tracks = sums_by_cell(bins, drawn, n_bins)
+        hits = sums_by_cell(bins, drawn * right[:, None], n_bins)
+        claims = sums_by_cell(bins, drawn * confidence[:, None], n_bins)
+        errors.append(ratio(np.abs(hits - claims).sum(axis=0), tracks.sum(axis=0)))
+        shares.append(ratio(hits, tracks))
+    return np.concatenate(errors), np.concatenate(shares, axis=1)
+
+
+def _ece_if_perfect(confidence: FloatArray, bins: IntArray, seed: int) -> float:
+    generator = np.random.default_rng(seed)
+    gaps = [
+        np.abs(np.bincount(bins, weights=(generator.random(len(bins)) < confidence) - confidence)).sum()
+        for _ in range(FLOOR_DRAWS)
+    ]
+    return float(np.mean(gaps) / len(confidence))

@@ -1,0 +1,144 @@
+"""Tags, any number a track: ROC-AUC and PR-AUC of each, and their means.
+
+Both rank all tracks by one tag's probability, so neither depends on a threshold. ROC-AUC is the chance that a
+track with the tag stands above one without it: 0.5 for a coin. PR-AUC (average precision) asks how clean the
+top of the list is: a coin reaches the tag's base rate, so it says most about rare tags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from mgc.evaluation.answers import Answers, BoolArray, FloatArray
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, mean_of_defined, rounded
+from mgc.evaluation.ranking import RankedScores, RankingFigures, ranking_figures
+
+
+@dataclass(frozen=True)
+class TagFigures:
+    """One tag: its examples, their share, and how well its probability ranks the tracks.
+
+    Figures are not defined where no track, or every track, has the tag.
+    """
+
+    tag: str
+    positives: int
+    base_rate: float
+    roc_auc: Figure
+    pr_auc: Figure
+
+
+@dataclass(frozen=True)
+class TagEvaluation:
+    """The tag figures of one split.
+
+    Parameters
+    ----------
+    tracks
+        Answered tracks whose tags are known.
+    tags_in_mean
+        Tags that have both positives and negatives: those the means are over.
+    roc_auc, pr_auc
+        Macro means over these tags.
+    mean_base_rate
+        What the mean PR-AUC would be by chance.
+    """
+
+    tracks: int
+    tags_in_mean: int
+    roc_auc: Figure
+    pr_auc: Figure
+    mean_base_rate: float | None
+    tags: tuple[TagFigures, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the figures under the names of the fields; `macro_` before those of all tags."""
+        return {
+            "tracks": self.tracks,
+            "tags_in_mean": self.tags_in_mean,
+            "macro_roc_auc": self.roc_auc.to_json(),
+            "macro_pr_auc": self.pr_auc.to_json(),
+            "mean_base_rate": rounded(self.mean_base_rate),
+            "tags": [
+                {
+                    "tag": one.tag,
+                    "positives": one.positives,
+                    "base_rate": rounded(one.base_rate),
+                    "roc_auc": one.roc_auc.to_json(),
+                    "pr_auc": one.pr_auc.to_json(),
+                }
+                for one in self.tags
+            ],
+        }
+
+
+def evaluate_tags(answers: Answers, resampling: Resampling) -> TagEvaluation | None:
+    """Return the tag figures; None where there is no tag, or no answered track whose tags are known.
+
+    Parameters
+    ----------
+    answers
+        In track order.
+    resampling
+        Of the answered tracks, then the failed ones.
+    """
+    rows = np.flatnonzero(answers.tags_known)
+    if not len(rows) or not len(answers.tags):
+        return None
+    truth, scores = answers.tag_true[rows].astype(bool), answers.tag_probabilities[rows]
+    ranked_by = [index for index in range(len(answers.tags)) if truth[:, index].any() and not truth[:, index].all()]
+    replicates = _replicates(truth, scores, ranked_by, rows, resampling)
+    clusters = resampling.clusters[rows]
+    place = {index: place for place, index in enumerate(ranked_by)}
+    tags = []
+    for index, tag in enumerate(answers.tags):
+        roc, pr = UNDEFINED, UNDEFINED
+        has = truth[:, index]
+        if index in place:
+            enough = len(np.unique(clusters[has])) > 1 and len(np.unique(clusters[~has])) > 1
+            column = scores[:, index]
+            roc = resampling.figure(roc_auc_score(has, column), replicates.roc_auc[place[index]], enough=enough)
+            pr = resampling.figure(
+                average_precision_score(has, column), replicates.average_precision[place[index]], enough=enough
+            )
+        tags.append(TagFigures(tag, int(has.sum()), float(has.mean()), roc, pr))
+    return _summarised(tags, len(rows), replicates, resampling)
+
+
+def _summarised(
+    tags: list[TagFigures], tracks: int, replicates: RankingFigures, resampling: Resampling
+) -> TagEvaluation:
+    ranked = [tag for tag in tags if tag.roc_auc.value is not None]
+    if not ranked:
+        return TagEvaluation(tracks, 0, UNDEFINED, UNDEFINED, None, tuple(tags))
+    roc = float(np.mean([tag.roc_auc.value for tag in ranked]))
+    pr = float(np.mean([tag.pr_auc.value for tag in ranked]))
+    return TagEvaluation(
+        tracks,
+        len(ranked),
+        resampling.figure(roc, mean_of_defined(replicates.roc_auc)),
+        resampling.figure(pr, mean_of_defined(replicates.average_precision)),
+        float(np.mean([tag.base_rate for tag in ranked])),
+        tuple(tags),
+    )
+
+
+def _replicates(
+    truth: BoolArray, scores: FloatArray, ranked_by: list[int], rows: np.ndarray, resampling: Resampling
+) -> RankingFigures:
+    """Return the figures of each ranked tag in each resample, shape (n_ranked, samples)."""
+    ranked = [RankedScores.of(scores[:, index], truth[:, index]) for index in ranked_by]
+    roc = np.full((len(ranked), resampling.samples), np.nan)
+    precision = np.full_like(roc, np.nan)
+    start = 0
+    for weights in resampling.chunks() if ranked else ():
+        drawn = weights[rows]
+        end = start + drawn.shape[1]
+        for place, one in enumerate(ranked):
+            figures = ranking_figures(one, drawn)
+            roc[place, start:end], precision[place, start:end] = figures.roc_auc, figures.average_precision
+        start = end
+    return RankingFigures(roc, precision)

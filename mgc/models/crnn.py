@@ -1,0 +1,70 @@
+"""The convolutional recurrent network with attention of He & Li (2024), on log-mel spectrograms.
+
+RGLU-SE blocks learn what sounds (§4.1: "the deep local features of the sound spectrum"), a bidirectional RNN
+how it unfolds, additive attention which moments count. Beyond the paper: one embedding is shared by a genre
+head and a tag head, so that similarity, genre and tags speak of the same thing.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mgc.config import ModelConfig
+from mgc.models.blocks import AdditiveAttention, GatedResidual, Head
+from mgc.models.types import ModelOutput
+
+CENTRE_DB = -40.0
+SPREAD_DB = 20.0
+"""Bring decibels in [-80, 0] to [-2, 2] before the batch norm of each mel bin finds the rest."""
+
+
+class Crnn(nn.Module):
+    """Log-mel windows to genre logits, tag logits and an embedding.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    n_mels
+        Mel bins of the input.
+    n_genres, n_tags
+        Outputs of the heads; either may be 0.
+    """
+
+    def __init__(self, config: ModelConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__()
+        channels = config.channels
+        self.input_norm = nn.BatchNorm1d(n_mels)
+        self.stem = nn.Sequential(
+            nn.Conv1d(n_mels, channels, config.kernel_size, padding="same", bias=False),
+            nn.BatchNorm1d(channels),
+            nn.ReLU(),
+        )
+        self.blocks = nn.Sequential(
+            *(
+                GatedResidual(channels, config.kernel_size, config.se_reduction, config.pool_size, config.dropout / 3)
+                for _ in range(config.blocks)
+            )
+        )
+        rnn = {"gru": nn.GRU, "lstm": nn.LSTM}[config.rnn]
+        self.rnn = rnn(channels, config.rnn_units, batch_first=True, bidirectional=True)
+        self.attention = AdditiveAttention(2 * config.rnn_units, config.rnn_units)
+        self.dropout = nn.Dropout(config.dropout)
+        self.embed = nn.Sequential(nn.Linear(2 * config.rnn_units, config.embedding_size), nn.GELU())
+        self.genre_head = Head(config.embedding_size, n_genres)
+        self.tag_head = Head(config.embedding_size, n_tags)
+
+    def forward(self, log_mel: Tensor) -> ModelOutput:
+        """Hear windows.
+
+        Parameters
+        ----------
+        log_mel
+            dB, float32, shape (batch, n_frames, n_mels); any n_frames from 1.
+        """
+        bins = (log_mel.transpose(1, 2) - CENTRE_DB) / SPREAD_DB
+        frames = self.blocks(self.stem(self.input_norm(bins)))
+        unfolded, _ = self.rnn(frames.transpose(1, 2))
+        embedding = self.embed(self.dropout(self.attention(unfolded)))
+        kept = self.dropout(embedding)
+        return ModelOutput(self.genre_head(kept), self.tag_head(kept), embedding)

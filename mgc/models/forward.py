@@ -1,0 +1,105 @@
+"""From tracks to their logits: windows of many tracks through a network at once, then a mean for each track.
+
+Used alike by validation while training and by the predictor, so that what is measured is what is served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+FloatArray = npt.NDArray[np.float32]
+LogMel = npt.NDArray[Any]
+"""A track's log-mel in dB, float16 or float32, shape (n_windows, n_frames, n_mels)."""
+
+
+@dataclass(frozen=True)
+class TrackOutputs:
+    """What one network says of tracks: the mean over each one's windows.
+
+    Parameters
+    ----------
+    genre_logits
+        Shape (n_tracks, n_genres).
+    tag_logits
+        Shape (n_tracks, n_tags).
+    embeddings
+        Shape (n_tracks, embedding_size), not normalised.
+    """
+
+    genre_logits: FloatArray
+    tag_logits: FloatArray
+    embeddings: FloatArray
+
+
+def member_outputs(
+    model: nn.Module, log_mels: Sequence[LogMel], *, batch_windows: int = 64, device: str = "cpu"
+) -> TrackOutputs:
+    """Return a network's logits and embedding for each track, in order.
+
+    Leaves the network in evaluation mode. For no tracks the arrays have shape (0, 0).
+
+    Parameters
+    ----------
+    model
+        As `build_model` makes it, on `device`.
+    log_mels
+        One array a track. Windows of different tracks share a forward pass where they are equally long.
+    batch_windows
+        Windows a pass.
+
+    Raises
+    ------
+    ValueError
+        A track has no window or is not of three dimensions.
+    """
+    for number, log_mel in enumerate(log_mels):
+        if log_mel.ndim != 3 or 0 in log_mel.shape:
+            raise ValueError(f"track {number}: log-mel of shape {log_mel.shape}, not (windows, frames, mels)")
+    model.eval()
+    with torch.inference_mode():
+        outputs = [model(batch.to(device).float()) for batch in _batches(log_mels, batch_windows)]
+    counts = np.array([len(log_mel) for log_mel in log_mels], dtype=np.int64)
+    genre, tag, embedding = (
+        mean_by_track(torch.cat(parts).cpu().numpy(), counts) if parts else np.zeros((0, 0), np.float32)
+        for parts in ([output[part] for output in outputs] for part in range(3))
+    )
+    return TrackOutputs(genre, tag, embedding)
+
+
+def mean_by_track(windows: FloatArray, counts: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the mean over each track's windows.
+
+    Parameters
+    ----------
+    windows
+        Shape (sum of counts, d), the windows of a track next to each other.
+    counts
+        Windows of each track, at least 1, shape (n_tracks,).
+
+    Returns
+    -------
+    FloatArray
+        Shape (n_tracks, d).
+    """
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+    sums = np.add.reduceat(windows, starts, axis=0) if windows.shape[1] else windows[starts]
+    return (sums / counts[:, np.newaxis]).astype(np.float32)
+
+
+def _batches(log_mels: Sequence[LogMel], batch_windows: int) -> Iterator[torch.Tensor]:
+    """Yield runs of equally shaped windows across tracks, at most `batch_windows` at a time."""
+    waiting: list[LogMel] = []
+    for window in (window for log_mel in log_mels for window in log_mel):
+        if waiting and (len(waiting) == batch_windows or window.shape != waiting[0].shape):
+            yield torch.from_numpy(np.stack(waiting))
+            waiting = []
+        waiting.append(window)
+    if waiting:
+        yield torch.from_numpy(np.stack(waiting))

@@ -1,0 +1,100 @@
+"""Augmentation of log-mel windows while training, drawn apart from applying.
+
+Every draw of a batch is made at once from a generator seeded by (seed, epoch, batch), for the whole batch:
+neither the number of data-parallel workers nor a resume changes what a window meets.
+
+Random crops and level; bands of mel bins and of frames masked (SpecAugment, Park et al. 2019); mixup of two
+windows and their labels (Zhang et al. 2018), the kin of He & Li's (2024, eq. 6) overlay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mgc.config import TrainingConfig
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Band:
+    """One masked band a window: [start, start + width), shape (batch,) each; width 0 masks nothing."""
+
+    start: IntArray
+    width: IntArray
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decided for a batch.
+
+    Parameters
+    ----------
+    crop_start
+        First frame kept of each window, shape (batch,).
+    partner, own_part
+        Row that each row is mixed with, and the part of the mixture that is its own, in [0.5, 1].
+    gain_db
+        Level change of each row.
+    bins, frames
+        Masked bands.
+    """
+
+    crop_start: IntArray
+    partner: IntArray
+    own_part: npt.NDArray[np.float32]
+    gain_db: npt.NDArray[np.float32]
+    bins: Band
+    frames: Band
+
+
+def draw(
+    rng: np.random.Generator, batch: int, n_frames: int, n_mels: int, crop_frames: int, config: TrainingConfig
+) -> Draws:
+    """Return the draws for a batch of windows of shape (n_frames, n_mels), cropped to `crop_frames`."""
+    own_part = np.ones(batch)
+    if config.mixup_alpha:
+        drawn = rng.beta(config.mixup_alpha, config.mixup_alpha, batch)
+        own_part = np.maximum(drawn, 1.0 - drawn)
+    return Draws(
+        crop_start=rng.integers(0, n_frames - crop_frames + 1, batch),
+        partner=rng.permutation(batch),
+        own_part=own_part.astype(np.float32),
+        gain_db=rng.uniform(-config.gain_db, config.gain_db, batch).astype(np.float32),
+        bins=_draw_band(rng, batch, n_mels, config.mask_frequency_bins),
+        frames=_draw_band(rng, batch, crop_frames, config.mask_frames),
+    )
+
+
+def _draw_band(rng: np.random.Generator, batch: int, length: int, widest: int) -> Band:
+    width = rng.integers(0, min(widest, length // 2) + 1, batch)
+    return Band(rng.integers(0, length - width + 1), width)
+
+
+def apply(log_mel: Tensor, gain_db: Tensor, bins: Tensor, frames: Tensor) -> Tensor:
+    """Return windows with their level changed and their bands masked by the window's own mean.
+
+    Parameters
+    ----------
+    log_mel
+        dB, shape (batch, n_frames, n_mels).
+    gain_db
+        Shape (batch,).
+    bins, frames
+        True where masked, shapes (batch, n_mels) and (batch, n_frames).
+    """
+    louder = log_mel + gain_db[:, None, None]
+    masked = bins[:, None, :] | frames[:, :, None]
+    return torch.where(masked, louder.mean(dim=(1, 2), keepdim=True), louder)
+
+
+def band_mask(band: Band, rows: IntArray, length: int) -> Tensor:
+    """Return True inside the bands of `rows`, shape (rows, length)."""
+    place = np.arange(length)
+    start, width = band.start[rows, None], band.width[rows, None]
+    return torch.from_numpy((place >= start) & (place < start + width))

@@ -1,0 +1,96 @@
+"""Labels as masses: a known label weighs 1 (times its class weight), an unknown one 0.
+
+Both losses are linear in these masses, so a mixture of two tracks (mixup) is the mixture of their masses,
+and whatever is not known drops out by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mgc.data.shards import FeatureSet
+from mgc.taxonomy import UNKNOWN, Taxonomy
+
+logger = logging.getLogger(__name__)
+
+MAX_CLASS_WEIGHT = 10.0
+"""A genre's weight lies within this factor of 1: a handful of tracks must not drown all others."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of tracks by a taxonomy.
+
+    Parameters
+    ----------
+    genres
+        Genre index, `UNKNOWN` where it is not known, shape (n_tracks,).
+    tags
+        Multi-hot, shape (n_tracks, n_tags).
+    tags_known
+        Shape (n_tracks,); where False the row of `tags` says nothing.
+    """
+
+    genres: npt.NDArray[np.int64]
+    tags: npt.NDArray[np.float32]
+    tags_known: npt.NDArray[np.bool_]
+
+    @property
+    def genre_known(self) -> npt.NDArray[np.bool_]:
+        """Shape (n_tracks,)."""
+        return self.genres != UNKNOWN
+
+    def useful(self) -> npt.NDArray[np.bool_]:
+        """Return which tracks have anything to learn from, shape (n_tracks,)."""
+        return self.genre_known | (self.tags_known & (self.tags.shape[1] > 0))
+
+
+@dataclass(frozen=True)
+class Masses:
+    """What each track's labels weigh in the losses; all float32.
+
+    Parameters
+    ----------
+    genre
+        Shape (n_tracks, n_genres).
+    tag_positive, tag_negative
+        Shape (n_tracks, n_tags).
+    """
+
+    genre: npt.NDArray[np.float32]
+    tag_positive: npt.NDArray[np.float32]
+    tag_negative: npt.NDArray[np.float32]
+
+
+def labels_of(features: FeatureSet, taxonomy: Taxonomy) -> Labels:
+    """Return the labels of a feature set; a genre that the taxonomy lacks counts as unknown, with a warning."""
+    strange = sorted({genre for genre in features.genres if genre and genre not in taxonomy.genres})
+    if strange:
+        logger.warning("genre(s) not in split 'train' are left out: %s", ", ".join(strange))
+    genres = [taxonomy.genre_index(None if genre in strange else genre) for genre in features.genres]
+    vectors = [taxonomy.tag_vector(tags) for tags in features.tags]
+    tags = np.stack(vectors) if vectors else np.zeros((0, len(taxonomy.tags)), np.float32)
+    return Labels(np.array(genres, dtype=np.int64), tags, np.array(features.tags_known, dtype=bool))
+
+
+def masses_of(labels: Labels, n_genres: int, class_weights: bool) -> Masses:
+    """Return the masses of labels; `class_weights` makes every genre count alike in sum."""
+    genre = np.zeros((len(labels.genres), n_genres), np.float32)
+    known = np.flatnonzero(labels.genre_known)
+    genre[known, labels.genres[known]] = 1.0
+    if class_weights and known.size:
+        genre *= genre_weights(labels.genres[known], n_genres)
+    tags_known = labels.tags_known[:, np.newaxis].astype(np.float32)
+    return Masses(genre, labels.tags * tags_known, (1.0 - labels.tags) * tags_known)
+
+
+def genre_weights(genres: npt.NDArray[np.int64], n_genres: int) -> npt.NDArray[np.float32]:
+    """Return weights inverse to frequency, 1 for balanced genres and for one never seen, shape (n_genres,)."""
+    counts = np.bincount(genres, minlength=n_genres)
+    present = np.count_nonzero(counts)
+    weights = np.where(counts, genres.size / (present * np.maximum(counts, 1)), 1.0)
+    return np.clip(weights, 1.0 / MAX_CLASS_WEIGHT, MAX_CLASS_WEIGHT).astype(np.float32)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from mgc.audio.encode import encode
+from mgc.audio.extract import extract
+from mgc.audio.supervise import SupervisedExtractor
+from mgc.config import DecodeConfig, FeatureConfig
+from mgc.errors import TrackCode, TrackError
+
+FEATURES = FeatureConfig(n_fft=512, hop_length=256, n_mels=16, window_seconds=1.0, sample_rate=8_000)
+
+
+def tone(seconds: float = 2.0, sample_rate: int = 8_000) -> bytes:
+    time = np.arange(int(seconds * sample_rate)) / sample_rate
+    return encode(np.sin(440 * 2 * np.pi * time).astype(np.float32), sample_rate, "flac")
+
+
+@pytest.fixture
+def extractor() -> Iterator[SupervisedExtractor]:
+    with SupervisedExtractor(FEATURES, DecodeConfig(time_limit_seconds=3.0)) as made:
+        yield made
+
+
+def child_of(extractor: SupervisedExtractor) -> int:
+    assert extractor._child is not None
+    return extractor._child.pid
+
+
+def test_the_child_gives_what_extract_gives(extractor: SupervisedExtractor) -> None:
+    here = extract(tone(), FEATURES, DecodeConfig())
+    there = extractor.extract(tone())
+    assert there.duration_seconds == here.duration_seconds == 2.0
+    np.testing.assert_array_equal(there.log_mel, here.log_mel.astype(np.float16))
+
+
+def test_a_bad_track_keeps_its_reason_and_the_child_goes_on(extractor: SupervisedExtractor) -> None:
+    extractor.extract(tone())
+    first = child_of(extractor)
+    with pytest.raises(TrackError) as caught:
+        extractor.extract(b"")
+    assert caught.value.track_code is TrackCode.EMPTY_FILE
+    assert extractor.extract(tone()).log_mel.shape == (2, FEATURES.n_frames, 16)
+    assert child_of(extractor) == first
+
+
+def test_a_hang_costs_one_track(extractor: SupervisedExtractor) -> None:
+    extractor.extract(tone())
+    hung = child_of(extractor)
+    os.kill(hung, signal.SIGSTOP)
+    with pytest.raises(TrackError, match="no answer within 3 s") as caught:
+        extractor.extract(tone())
+    assert caught.value.track_code is TrackCode.DECODE_TIMEOUT
+    assert extractor.extract(tone()).duration_seconds == 2.0
+    assert child_of(extractor) != hung
+
+
+def test_a_crash_costs_one_track(extractor: SupervisedExtractor) -> None:
+    extractor.extract(tone())
+    os.kill(child_of(extractor), signal.SIGSEGV)
+    with pytest.raises(TrackError, match="signal 11") as caught:
+        extractor.extract(tone())
+    assert caught.value.track_code is TrackCode.DECODE_CRASHED
+    assert extractor.extract(tone()).duration_seconds == 2.0
+
+
+def test_a_track_that_needs_too_much_memory_is_a_row() -> None:
+    greedy = FeatureConfig(sample_rate=96_000, window_seconds=600.0, hop_length=64, n_mels=8)
+    limits = DecodeConfig(memory_limit_bytes=256 * 1024**2)
+    with SupervisedExtractor(greedy, limits) as extractor, pytest.raises(TrackError) as caught:
+        extractor.extract(tone(1.0))
+    assert caught.value.track_code is TrackCode.DECODE_MEMORY
+
+
+def test_closing_ends_the_child() -> None:
+    extractor = SupervisedExtractor(FEATURES, DecodeConfig())
+    extractor.extract(tone())
+    pid = child_of(extractor)
+    extractor.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

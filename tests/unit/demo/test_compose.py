@@ -1,0 +1,172 @@
+"""The demo catalogue on disk: layout, labels, broken files, and that composing twice is composing once."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mgc.demo.compose import DAMAGED, DemoCatalogue, compose_catalogue
+from mgc.demo.score import TAGS
+from mgc.demo.styles import STYLES
+from mgc.errors import ConfigError, StorageError
+
+SECONDS = 1.5
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> DemoCatalogue:
+    return compose_catalogue(tmp_path_factory.mktemp("demo"), clips_per_style=6, clip_seconds=SECONDS, seed=3)
+
+
+def rows_of(catalogue: DemoCatalogue) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(catalogue.manifest.read_text())))
+
+
+def test_each_row_is_a_file_in_the_folder_of_its_genre(catalogue: DemoCatalogue) -> None:
+    rows = rows_of(catalogue)
+    assert len(rows) == 6 * len(STYLES)
+    for row in rows:
+        assert row["path"].split("/")[0] == row["genre"]
+        assert (catalogue.folder / row["path"]).is_file()
+    on_disk = {str(path.relative_to(catalogue.folder)) for path in catalogue.folder.rglob("*/*") if path.is_file()}
+    assert on_disk == {row["path"] for row in rows} | set(DAMAGED)
+
+
+def test_the_manifest_says_what_the_catalogue_says(catalogue: DemoCatalogue) -> None:
+    for row, clip in zip(rows_of(catalogue), catalogue.clips, strict=True):
+        assert (row["path"], row["genre"], row["group"]) == (clip.path, clip.genre, clip.group)
+        assert tuple(row["tags"].split("|")) == clip.tags
+        assert set(clip.tags) <= set(TAGS)
+
+
+def test_the_files_are_what_their_names_say(catalogue: DemoCatalogue) -> None:
+    formats = {"flac": "FLAC", "mp3": "MP3", "ogg": "OGG", "wav": "WAV"}
+    for clip in catalogue.clips:
+        info = soundfile.info(catalogue.folder / clip.path)
+        assert info.format == formats[clip.container] or (clip.container == "mp3" and info.format == "MPEG")
+        assert (info.samplerate, info.channels) == (clip.sample_rate, clip.channels)
+        assert info.duration == pytest.approx(SECONDS, abs=0.12)
+
+
+def test_every_style_comes_in_every_format(catalogue: DemoCatalogue) -> None:
+    layouts = {
+        style.name: {(c.container, c.sample_rate, c.channels) for c in catalogue.clips if c.genre == style.name}
+        for style in STYLES
+    }
+    assert all(layout == layouts["folk"] for layout in layouts.values())
+    assert {container for container, _, _ in layouts["folk"]} == {"flac", "mp3", "ogg", "wav"}
+    assert {rate for _, rate, _ in layouts["folk"]} == {22_050, 44_100}
+
+
+def test_a_group_is_two_clips_of_one_style(catalogue: DemoCatalogue) -> None:
+    groups: dict[str, list[str]] = {}
+    for clip in catalogue.clips:
+        groups.setdefault(clip.group, []).append(clip.genre)
+    assert len(groups) == 12
+    assert all(len(genres) == 2 and len(set(genres)) == 1 for genres in groups.values())
+
+
+def test_three_files_are_broken_each_in_its_way(catalogue: DemoCatalogue) -> None:
+    text, empty, truncated = (catalogue.folder / path for path in catalogue.broken)
+    assert text.suffix == ".mp3"
+    assert text.read_text().startswith("This is a text file")
+    assert empty.stat().st_size == 0
+    whole = catalogue.folder / catalogue.clips[0].path
+    assert whole.read_bytes().startswith(truncated.read_bytes())
+    assert truncated.stat().st_size < 0.5 * whole.stat().st_size
+    assert not set(catalogue.broken) & {clip.path for clip in catalogue.clips}
+
+
+def test_the_folder_says_that_it_is_synthetic(catalogue: DemoCatalogue) -> None:
+    text = (catalogue.folder / "README.txt").read_text()
+    for phrase in ("synthetic", "say nothing about real music", "CC0", "seed 3"):
+        assert phrase in text
+
+
+def test_a_second_call_does_nothing(tmp_path: Path) -> None:
+    first = compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    second = compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0)
+    assert first.composed
+    assert not second.composed
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert second.clips == first.clips
+
+
+def test_other_arguments_replace_the_catalogue_and_leave_foreign_files(tmp_path: Path) -> None:
+    compose_catalogue(tmp_path, clips_per_style=2, clip_seconds=1.0)
+    mine = tmp_path / "notes.txt"
+    mine.write_text("mine")
+    after = compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0, broken=False)
+    assert after.composed
+    assert after.broken == ()
+    audio = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*/*") if path.is_file()}
+    assert audio == {clip.path for clip in after.clips}
+    assert mine.read_text() == "mine"
+    assert "damaged" not in (tmp_path / "README.txt").read_text()
+
+
+def test_a_lost_file_is_composed_again(tmp_path: Path) -> None:
+    first = compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0)
+    lost = tmp_path / first.clips[0].path
+    content = lost.read_bytes()
+    lost.unlink()
+    assert compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0).composed
+    assert lost.read_bytes() == content
+
+
+def test_the_same_seed_gives_the_same_samples(tmp_path: Path) -> None:
+    one, two, other = (
+        compose_catalogue(tmp_path / name, clips_per_style=3, clip_seconds=1.0, seed=seed)
+        for name, seed in (("one", 5), ("two", 5), ("other", 6))
+    )
+    assert one.manifest.read_bytes() == two.manifest.read_bytes()
+    assert one.manifest.read_bytes() != other.manifest.read_bytes()
+    for clip in one.clips:
+        a, b = (soundfile.read(folder.folder / clip.path)[0] for folder in (one, two))
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_folder_of_someones_music_is_left_alone(tmp_path: Path) -> None:
+    track = tmp_path / "mine.mp3"
+    track.write_bytes(b"music")
+    with pytest.raises(StorageError, match="is no demo catalogue"):
+        compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.mp3"]
+
+
+def test_a_path_that_is_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("x")
+    with pytest.raises(StorageError, match="cannot write the demo catalogue"):
+        compose_catalogue(path, clips_per_style=1, clip_seconds=1.0)
+
+
+def test_a_mark_cannot_delete_outside_its_folder(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("keep")
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / ".mgc-demo.json").write_text('{"arguments": "", "files": ["../precious.txt"], "complete": false}')
+    compose_catalogue(folder, clips_per_style=1, clip_seconds=1.0)
+    assert precious.read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"clips_per_style": 0}, "clips_per_style = 0"),
+        ({"clip_seconds": 0.0}, "clip_seconds = 0"),
+        ({"clip_seconds": float("nan")}, "clip_seconds = nan"),
+        ({"seed": -1}, "seed = -1"),
+    ],
+)
+def test_impossible_arguments_are_refused(tmp_path: Path, arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose_catalogue(tmp_path / "demo", **arguments)  # type: ignore[arg-type]
+    assert not (tmp_path / "demo").exists()
