@@ -37,11 +37,15 @@ class CatalogueConfig(Section):
         None, description="where labels come from; by default the manifest if given, else nothing"
     )
     genres: tuple[str, ...] = Field((), description="the genres allowed; empty: those found")
-    unknown_genre: Literal["error", "unlabelled"] = "error"
+    unknown_genre: Literal["error", "unlabelled"] = Field(
+        "error", description="a genre outside `genres`: stop, or take the track as unlabelled"
+    )
     content_id: Literal["stat", "hash"] = Field("stat", description="ETag or size+mtime, or a hash of the bytes")
-    valid_fraction: Fraction = 0.2
-    test_fraction: Fraction = 0.0
-    split_seed: int = 0
+    valid_fraction: Fraction = Field(
+        0.2, description="share of the labelled tracks held out to choose and calibrate the model"
+    )
+    test_fraction: Fraction = Field(0.0, description="share held out for the final figures")
+    split_seed: int = Field(0, description="decides which groups are held out")
 
     @model_validator(mode="after")
     def _leaves_something_to_train_on(self) -> Self:
@@ -61,13 +65,17 @@ class FeatureConfig(Section):
     sample_rate: int = Field(22_050, ge=4_000, le=96_000, description="Hz, after resampling")
     n_fft: int = Field(2_048, ge=64, le=32_768, description="samples a frame")
     hop_length: int = Field(512, ge=16, le=32_768, description="samples between frames")
-    n_mels: int = Field(128, ge=8, le=512)
+    n_mels: int = Field(128, ge=8, le=512, description="mel bands")
     f_min: float = Field(0.0, ge=0.0, description="Hz")
     f_max: float | None = Field(None, gt=0.0, description="Hz; None: half the sample rate")
-    mel_scale: Literal["slaney", "htk"] = "slaney"
+    mel_scale: Literal["slaney", "htk"] = Field("slaney", description="Slaney's scale as in librosa, or HTK's")
     top_db: float = Field(80.0, gt=0.0, le=200.0, description="dB kept below the maximum over the track's windows")
-    window_seconds: float = Field(10.0, gt=0.0, le=600.0)
-    max_windows: int = Field(6, ge=1, le=10_000)
+    window_seconds: float = Field(
+        10.0, gt=0.0, le=600.0, description="length of a window; what the model hears at once"
+    )
+    max_windows: int = Field(
+        6, ge=1, le=10_000, description="windows a track, evenly placed; short tracks have fewer"
+    )
 
     @model_validator(mode="after")
     def _frames_and_bands_fit(self) -> Self:
@@ -95,8 +103,8 @@ class FeatureConfig(Section):
 class DecodeConfig(Section):
     """Bounds on untrusted audio. Not part of the feature fingerprint: they decide if, not what."""
 
-    max_file_bytes: int = Field(2 * 1024**3, ge=1)
-    max_channels: int = Field(64, ge=1)
+    max_file_bytes: int = Field(2 * 1024**3, ge=1, description="longer files are not read")
+    max_channels: int = Field(64, ge=1, description="files with more are refused")
     min_sample_rate: int = Field(1_000, ge=1, description="Hz")
     max_sample_rate: int = Field(768_000, ge=1, description="Hz")
     time_limit_seconds: float = Field(60.0, gt=0.0, description="a track's decoding and features; then killed")
@@ -106,44 +114,44 @@ class DecodeConfig(Section):
 class ModelConfig(Section):
     """The CRNN of residual gated linear units with squeeze-excitation (He & Li 2024)."""
 
-    name: Literal["crnn"] = "crnn"
-    channels: int = Field(128, ge=8, le=2_048)
-    blocks: int = Field(4, ge=1, le=12)
-    kernel_size: int = Field(3, ge=1, le=31)
+    name: Literal["crnn"] = Field("crnn", description="the architecture")
+    channels: int = Field(128, ge=8, le=2_048, description="of every convolution")
+    blocks: int = Field(4, ge=1, le=12, description="gated residual blocks")
+    kernel_size: int = Field(3, ge=1, le=31, description="frames a convolution sees")
     pool_size: int = Field(2, ge=1, le=8, description="frames merged after each block")
-    rnn: Literal["gru", "lstm"] = "gru"
+    rnn: Literal["gru", "lstm"] = Field("gru", description="the recurrent layer")
     rnn_units: int = Field(96, ge=4, le=1_024, description="per direction")
-    dropout: Fraction = 0.3
-    se_reduction: int = Field(8, ge=1, le=64)
-    embedding_size: int = Field(128, ge=8, le=2_048)
+    dropout: Fraction = Field(0.3, description="before and after the embedding; a third of it in the blocks")
+    se_reduction: int = Field(8, ge=1, le=64, description="channels over the squeeze-excitation's hidden units")
+    embedding_size: int = Field(128, ge=8, le=2_048, description="values of the embedding written for each track")
 
 
 class TrainingConfig(Section):
     """How the ensemble is fitted."""
 
-    members: int = Field(2, ge=1, le=64)
+    members: int = Field(2, ge=1, le=64, description="networks in the ensemble")
     members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
-    seed: int = 0
-    epochs: int = Field(40, ge=1)
+    seed: int = Field(0, description="decides initial weights, batches and augmentation")
+    epochs: int = Field(40, ge=1, description="at most")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(1e-3, gt=0.0)
-    weight_decay: float = Field(1e-2, ge=0.0)
-    warmup_epochs: int = Field(2, ge=0)
-    label_smoothing: Fraction = 0.1
-    tag_loss_weight: float = Field(1.0, ge=0.0)
-    mixup_alpha: float = Field(0.2, ge=0.0)
+    batch_size: int = Field(32, ge=1, description="windows a step")
+    learning_rate: float = Field(1e-3, gt=0.0, description="AdamW's, at its highest")
+    weight_decay: float = Field(1e-2, ge=0.0, description="AdamW's, on weight matrices")
+    warmup_epochs: int = Field(2, ge=0, description="of linear rise, before the half cosine down")
+    label_smoothing: Fraction = Field(0.1, description="share of a genre label spread over all genres")
+    tag_loss_weight: float = Field(1.0, ge=0.0, description="of the tags' loss against the genre's")
+    mixup_alpha: float = Field(0.2, ge=0.0, description="both parameters of mixup's Beta draw; 0: no mixup")
     mask_frequency_bins: int = Field(16, ge=0, description="SpecAugment: widest masked band, mel bins")
     mask_frames: int = Field(40, ge=0, description="SpecAugment: widest masked time, frames")
     crop_seconds: float | None = Field(5.0, gt=0.0, description="random crop of a window; None: whole windows")
     gain_db: float = Field(6.0, ge=0.0, description="random level change, ± dB")
-    class_weights: bool = True
+    class_weights: bool = Field(True, description="let every genre weigh alike in the loss, however rare")
     min_tag_positives: int = Field(5, ge=1, description="rarer tags in train are left out of the taxonomy")
     threads: int | None = Field(None, ge=1, description="torch threads a member; None: CPUs over members at once")
     workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
-    use_gpu: Literal["auto", "never", "always"] = "auto"
+    use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
     max_failures: int = Field(3, ge=0, description="worker deaths survived per member")
-    checkpoint_every_epochs: int = Field(1, ge=1)
+    checkpoint_every_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
 
 
 class TaggingConfig(Section):
@@ -151,15 +159,15 @@ class TaggingConfig(Section):
 
     tag_threshold: Fraction = Field(0.5, description="tags at or above it are listed")
     batch_windows: int = Field(64, ge=1, description="windows a forward pass")
-    use_gpu: Literal["auto", "never", "always"] = "auto"
+    use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
 
 
 class EvaluationConfig(Section):
     """How figures are made honest."""
 
-    bootstrap_samples: int = Field(1_000, ge=10)
-    confidence: float = Field(0.95, gt=0.0, lt=1.0)
-    seed: int = 0
+    bootstrap_samples: int = Field(1_000, ge=10, description="resamples behind each confidence interval")
+    confidence: float = Field(0.95, gt=0.0, lt=1.0, description="level of the intervals")
+    seed: int = Field(0, description="of the resampling")
 
 
 class ClusterConfig(Section):

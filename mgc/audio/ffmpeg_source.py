@@ -8,7 +8,7 @@ from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 
 from mgc.audio.ffmpeg_stream import FfmpegStream
-from mgc.audio.source import DecoderError, StreamInfo, mix_to_mono
+from mgc.audio.source import StreamInfo, mix_to_mono, translated
 from mgc.audio.types import FloatArray
 
 _BATCH_FRAMES = 16_384
@@ -38,17 +38,26 @@ class FfmpegSource:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._rewind()
-        self.info = StreamInfo(
-            sample_rate=self._stream.sample_rate,
-            channels=self._stream.channels,
-            n_frames=self._stream.claimed_frames(data),
-            container=self._stream.container,
-        )
+        with translated("FFmpeg"):
+            self._rewind()
+            self.info = StreamInfo(
+                sample_rate=self._stream.sample_rate,
+                channels=self._stream.channels,
+                n_frames=self._stream.claimed_frames(data),
+                container=self._stream.container,
+            )
 
     def read(self, start_frame: int, n_frames: int) -> FloatArray:
         """See `Source.read`."""
-        if start_frame < self._position:
+        with translated("FFmpeg"):
+            return self._read(start_frame, n_frames)
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._stream.close()
+
+    def _read(self, start_frame: int, n_frames: int) -> FloatArray:
+        if start_frame < self._position or self._jumped:  # a jump still open went past the end
             self._stream.close()
             self._rewind()
         self._jump_towards(start_frame)
@@ -57,10 +66,6 @@ class FfmpegSource:
                 return np.zeros(0, dtype=np.float32)
         offset = max(0, start_frame - self._position)
         return self._block[offset : offset + n_frames]
-
-    def close(self) -> None:
-        """See `Source.close`."""
-        self._stream.close()
 
     def _rewind(self) -> None:
         self._stream = FfmpegStream(self._data)
@@ -86,20 +91,13 @@ class FfmpegSource:
                 self._position = self._stream.place_of(frame)
                 self._jumped = False
             frame.pts = None  # the queue refuses frames whose time stamps leave a gap
-            _put(queue, frame)
+            queue.write(frame)  # a ValueError if the sample rate or the channels change midway
             if queue.samples >= _BATCH_FRAMES:
                 break
         joined = queue.read()
         if joined is not None:
             self._block = mix_to_mono(_to_planes(joined))
         return joined is not None
-
-
-def _put(queue: AudioFifo, frame: AudioFrame) -> None:
-    try:
-        queue.write(frame)
-    except ValueError as error:
-        raise DecoderError("FFmpeg: the sample rate or the channels change midway") from error
 
 
 def _to_planes(frame: AudioFrame) -> npt.NDArray[np.float32]:

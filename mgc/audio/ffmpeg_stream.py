@@ -157,7 +157,9 @@ def _open(data: bytes) -> tuple[InputContainer, AudioStream]:
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError) as error:
-        raise UnrecognisedError(f"FFmpeg: {one_line(error)}") from error
+        # An MP4 whose index is missing (a download that broke off) is audio, if broken; most else is none.
+        kind = DecoderError if data[4:8] == b"ftyp" else UnrecognisedError
+        raise kind(f"FFmpeg: {one_line(error)}") from error
     stream = cast(AudioStream | None, container.streams.best("audio"))
     if stream is None:
         container.close()

@@ -2,7 +2,7 @@
 
 The mel scale bends frequency as pitch is heard (Stevens, Volkmann & Newman 1937). Two formulas are in use:
 Slaney's (Auditory Toolbox, 1998), linear below 1 kHz and logarithmic above, and HTK's (Young et al., The HTK
-Book), 2595 log10(1 + f / 700). `tests/unit/audio/test_mel.py` proves equality with `librosa.filters.mel`.
+Book), 2595 log10(1 + f / 700). `tests/unit/audio/test_audio_mel.py` proves equality with `librosa.filters.mel`.
 """
 
 from __future__ import annotations

@@ -7,11 +7,12 @@ import io
 import numpy as np
 import soundfile
 
-from mgc.audio.source import DecoderError, StreamInfo, UnrecognisedError, mix_to_mono, one_line
+from mgc.audio.source import DecoderError, StreamInfo, UnrecognisedError, mix_to_mono, translated
 from mgc.audio.types import FloatArray
 
-_UNRECOGNISED_FORMAT = 1
-"""libsndfile's SF_ERR_UNRECOGNISED_FORMAT."""
+_NO_AUDIO = frozenset({1, 7})
+"""libsndfile's SF_ERR_UNRECOGNISED_FORMAT, and its SFE_BAD_FILE, which for bytes in memory can only mean that
+what began like an MPEG frame was none."""
 
 _NOT_KNOWN = 1 << 62
 """Counts from here on stand for "not known" (SF_COUNT_MAX: a FLAC that was streamed, for one)."""
@@ -34,13 +35,8 @@ class SndfileSource:
     """
 
     def __init__(self, data: bytes) -> None:
-        try:
-            self._file = soundfile.SoundFile(io.BytesIO(data))
-        except soundfile.LibsndfileError as error:
-            kind = UnrecognisedError if error.code == _UNRECOGNISED_FORMAT else DecoderError
-            raise kind(f"libsndfile: {error.error_string}") from error
-        except (soundfile.SoundFileError, ValueError, TypeError, OSError) as error:
-            raise DecoderError(f"libsndfile: {one_line(error)}") from error
+        with translated("libsndfile"):
+            self._file = _open(data)
         self._position = 0
         self.info = StreamInfo(
             sample_rate=self._file.samplerate,
@@ -53,16 +49,23 @@ class SndfileSource:
         """See `Source.read`."""
         if self.info.n_frames is not None and start_frame >= self.info.n_frames:
             return np.zeros(0, dtype=np.float32)
-        try:
+        with translated("libsndfile"):
             if start_frame != self._position:
                 self._position = -1  # not known until the read has gone well
                 self._file.seek(start_frame)
             block = self._file.read(n_frames, dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, ValueError, OSError) as error:
-            raise DecoderError(f"libsndfile: {one_line(error)}") from error
         self._position = start_frame + len(block)
         return mix_to_mono(block.T)
 
     def close(self) -> None:
         """See `Source.close`."""
         self._file.close()
+
+
+def _open(data: bytes) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(io.BytesIO(data))
+    except soundfile.LibsndfileError as error:
+        kind = UnrecognisedError if error.code in _NO_AUDIO else DecoderError
+        # Not str(error), which names the buffer's address.
+        raise kind(f"libsndfile: {error.error_string}") from error

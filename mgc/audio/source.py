@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +64,20 @@ class Source(Protocol):
         """Free what the library holds."""
 
 
+@contextmanager
+def translated(library: str) -> Iterator[None]:
+    """Turn whatever a decoder library raises into a `DecoderError`; running out of memory stays what it is.
+
+    The bytes are hostile and the bindings raise far more kinds than they document.
+    """
+    try:
+        yield
+    except (MemoryError, DecoderError):
+        raise
+    except Exception as error:
+        raise DecoderError(f"{library}: {one_line(error)}") from error
+
+
 def mix_to_mono(planes: npt.NDArray[np.float32]) -> FloatArray:
     """Return the mean over channels of samples of shape (channels, n).
 
@@ -80,4 +96,5 @@ def mix_to_mono(planes: npt.NDArray[np.float32]) -> FloatArray:
 
 def one_line(error: BaseException) -> str:
     """Return an exception's message in one line of bounded length, or its kind where it has none."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split())[:300] or type(error).__name__

@@ -68,9 +68,14 @@ def catalogue_from(
     if listed.is_empty():
         raise StorageError(f"'{root}' holds no audio file{skipped}", "check the root")
     joined = with_labels(listed, manifest, config, root)
-    frame = assign_splits(
-        joined.frame, config.valid_fraction, config.test_fraction, config.split_seed, previous
-    ).sort("track_id")
+    splits = assign_splits(
+        joined.frame.select("track_id", "genre", "tags_known", "group", "split"),
+        config.valid_fraction,
+        config.test_fraction,
+        config.split_seed,
+        previous,
+    )
+    frame = joined.frame.with_columns(splits["group"], splits["split"])
     _write_catalogue(frame, root, target, config)
     return summarise(frame, joined, previous, skipped, root, Store(target.root).uri(target.key))
 
@@ -108,28 +113,35 @@ def scan_catalogue(path: str) -> pl.LazyFrame:
     StorageError, SchemaError
         As `read_catalogue`.
     """
+    _marks(path)
     root, key = split_uri(path)
     store = Store(root)
-    with store.open_input(key) as source:
-        try:
-            require_kind(pq.read_schema(source), "catalogue", path)
-        except pa.ArrowException as error:
-            raise SchemaError(f"'{path}' is no catalogue: {error}", "check the path, or index anew") from error
     place = io.BytesIO(store.read_bytes(key)) if root.startswith("s3://") else store.uri(key)
     return pl.scan_parquet(place).select(CATALOGUE.names)
 
 
+def _marks(path: str) -> dict[str, str]:
+    """Return the metadata of a catalogue's file after checking its kind, version and columns."""
+    root, key = split_uri(path)
+    with Store(root).open_input(key) as source:
+        try:
+            return require_kind(pq.read_schema(source), "catalogue", path)
+        except pa.ArrowException as error:
+            raise SchemaError(f"'{path}' is no catalogue: {error}", "check the path, or index anew") from error
+
+
 def _write_catalogue(frame: pl.DataFrame, root: str, target: UriParts, config: CatalogueConfig) -> None:
-    """Write tracks, sorted by track_id and with a `key` each, as the catalogue of `root`; readers see it whole."""
+    """Write tracks (`key` in place of `uri`) as the catalogue of `root`, by track_id; readers see it whole."""
     schema = marked("catalogue", root=root, splits=_split_settings(config))
     sink = pa.BufferOutputStream()
     uri = pl.concat_str(pl.lit(f"{root.rstrip('/')}/"), "key").alias("uri")
+    order = frame["track_id"].arg_sort()
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-        # A slice at a time: the URIs of a million tracks are as long as all else.
+        # Sorted and given their URIs a slice at a time: either would copy a million rows.
         for start in range(0, len(frame), ROWS_A_GROUP):
-            rows = frame.slice(start, ROWS_A_GROUP).with_columns(uri).select(CATALOGUE.names)
+            rows = frame[order.slice(start, ROWS_A_GROUP)].with_columns(uri).select(CATALOGUE.names)
             writer.write_table(rows.to_arrow().cast(schema), row_group_size=ROWS_A_GROUP)
-    Store(target.root).write_atomic(target.key, sink.getvalue().to_pybytes())
+    Store(target.root).write_atomic(target.key, memoryview(sink.getvalue()))
 
 
 def _previous_catalogue(target: UriParts, config: CatalogueConfig) -> pl.DataFrame | None:
@@ -139,16 +151,16 @@ def _previous_catalogue(target: UriParts, config: CatalogueConfig) -> pl.DataFra
         return None
     uri = store.uri(target.key)
     try:
-        frame = read_catalogue(uri)
+        settings = _marks(uri).get("mgc.splits")
     except SchemaError as error:
         raise SchemaError(
             f"will not overwrite '{uri}': {error.message}",
             "give another --output, or delete that file (splits are then drawn anew)",
         ) from error
-    with store.open_input(target.key) as source:
-        settings = require_kind(pq.read_schema(source), "catalogue", uri).get("mgc.splits")
     # Other fractions or another seed ask for another draw.
-    return frame.select("track_id", "group", "split") if settings == _split_settings(config) else None
+    if settings != _split_settings(config):
+        return None
+    return scan_catalogue(uri).select("track_id", "group", "split").collect()
 
 
 def _split_settings(config: CatalogueConfig) -> str:
@@ -161,11 +173,13 @@ def _listed_tracks(batches: Iterable[pa.RecordBatch], skipped: Skipped) -> pl.Da
     if not frames:
         return pl.DataFrame(schema={"track_id": pl.String, "key": pl.String})
     frame = pl.concat(frames)
-    again = ~pl.col("track_id").is_first_distinct()
+    first = frame["track_id"].is_first_distinct()
+    if first.all():
+        return frame
     # Two names that differ only in how an accent is encoded are one identity; the first in key order stays.
-    for key in frame.filter(again)["key"]:
+    for key in frame.filter(~first)["key"]:
         skipped.add("same name in another Unicode form", key)
-    return frame.filter(~again)
+    return frame.filter(first)
 
 
 def _require_valid(frame: pl.DataFrame, path: str) -> None:

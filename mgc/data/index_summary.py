@@ -68,10 +68,17 @@ def summarise(
 ) -> IndexSummary:
     """Return the figures of a catalogue that was just made."""
     genre = pl.col("genre").fill_null(NO_GENRE)
+    counts = frame.lazy().group_by(genre, "split").len().collect(engine="streaming")
     by_genre: dict[str, dict[str, int]] = {}
-    for name, split, count in frame.group_by(genre, "split").len().sort("genre", "split").iter_rows():
+    for name, split, count in counts.sort("genre", "split").iter_rows():
         by_genre.setdefault(name, {})[split] = count
-    kept = 0 if previous is None else len(frame.join(previous, on=["track_id", "split"], how="semi"))
+    # Hashes of ids rather than ids: a tenth of the memory in a catalogue of a million.
+    marks = (pl.col("track_id").hash(), "split")
+    kept = (
+        0
+        if previous is None
+        else len(frame.select(marks).join(previous.select(marks), on=["track_id", "split"], how="semi"))
+    )
     return IndexSummary(
         root=root,
         output=output,
@@ -80,9 +87,9 @@ def summarise(
         skipped={why: Named(count, skipped.examples[why]) for why, count in skipped.counts.items()},
         with_genre=len(frame) - frame["genre"].null_count(),
         with_tags=int(frame["tags_known"].sum()),
-        labelled=len(frame.filter(pl.col("genre").is_not_null() | pl.col("tags_known"))),
-        groups=frame["group"].n_unique(),
-        by_split={name: len(frame.filter(pl.col("split") == name)) for name in SPLITS},
+        labelled=int((frame["genre"].is_not_null() | frame["tags_known"]).sum()),
+        groups=frame["group"].hash().n_unique(),
+        by_split={name: int((frame["split"] == name).sum()) for name in SPLITS},
         by_genre=by_genre,
         manifest_rows=joined.manifest_rows,
         rows_without_file=joined.rows_without_file,

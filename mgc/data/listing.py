@@ -197,12 +197,14 @@ def _is_mpeg_frame(head: bytes) -> bool:
 
 
 def _batch(items: Sequence[ObjectInfo]) -> pa.RecordBatch:
+    # Arrow's own pool takes up to twice the memory for many columns of this size, which stay until the end.
+    pool = pa.system_memory_pool()
     return pa.record_batch(
         [
-            pa.array([track_id_of(item.key) for item in items], pa.string()),
-            pa.array([item.key for item in items], pa.string()),
-            pa.array([item.content_id for item in items], pa.string()),
-            pa.array([item.size_bytes for item in items], pa.int64()),
+            pa.array([track_id_of(item.key) for item in items], pa.string(), memory_pool=pool),
+            pa.array([item.key for item in items], pa.string(), memory_pool=pool),
+            pa.array([item.content_id for item in items], pa.string(), memory_pool=pool),
+            pa.array([item.size_bytes for item in items], pa.int64(), memory_pool=pool),
         ],
         schema=LISTING,
     )

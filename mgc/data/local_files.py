@@ -64,7 +64,7 @@ class LocalFiles:
         """Return the first bytes; folders know no content types."""
         return Glimpse(self.read_bytes(key, 0, n_bytes), None)
 
-    def write_atomic(self, key: str, data: bytes) -> None:
+    def write_atomic(self, key: str, data: bytes | memoryview) -> None:
         """Write a file so that readers see the old one or the whole new one."""
         target = Path(self.uri(key))
         # Not tempfile: its files are 0600, and these keep that mode when they take the target's place.

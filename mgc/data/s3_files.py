@@ -105,10 +105,10 @@ class S3Files:
         """Return the first bytes and the content type, in one ranged GET."""
         return self._get(key, (0, n_bytes))
 
-    def write_atomic(self, key: str, data: bytes) -> None:
+    def write_atomic(self, key: str, data: bytes | memoryview) -> None:
         """Write an object: one PUT, or one multipart upload, either of which S3 shows whole or not at all."""
         fs = self.connect(True)
-        _run(fs, fs._pipe_file(self._path(key), data), self.uri(key))
+        _run(fs, fs._pipe_file(self._path(key), bytes(data)), self.uri(key))
 
     def stat(self, key: str) -> ObjectInfo:
         """Return what a HEAD says."""

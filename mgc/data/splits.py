@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from mgc.errors import SplitError
@@ -68,17 +69,32 @@ def assign_splits(
     """
     filled = frame.with_columns(group=pl.coalesce("group", "track_id"))
     _require_whole_groups(filled)
+    places = _places(filled["group"], seed)
+    rows = filled.select("genre", "tags_known", "split").with_columns(places)
     labelled = pl.col("genre").is_not_null() | pl.col("tags_known")
-    members = filled.filter(labelled & pl.col("split").ne_missing(UNLISTED))
-    groups = _with_fixed_splits(_groups(members), filled, previous)
-    drawn = _drawn(_in_draw_order(groups, seed), Shares(valid_fraction, test_fraction))
-    drawn = _with_every_genre(drawn, members, valid_fraction > 0)
+    members = rows.filter(labelled & pl.col("split").ne_missing(UNLISTED))
+    pairs = _pairs(members)
+    fixed = _fixed_splits(rows, filled["track_id"], previous, seed)
+    groups = _groups(pairs).join(fixed, on="place", how="left").sort("place")
+    drawn = _with_every_genre(_drawn(groups, Shares(valid_fraction, test_fraction)), pairs, valid_fraction > 0)
     found = pl.when(labelled).then(pl.col("group_split"))
-    return (
-        filled.join(drawn.select("group", group_split="split"), on="group", how="left", maintain_order="left")
-        .with_columns(split=pl.coalesce("split", found, pl.lit(UNLISTED)))
-        .drop("group_split")
+    split = (
+        rows.join(drawn.select("place", group_split="split"), on="place", how="left", maintain_order="left")
+        .select(split=pl.coalesce("split", found, pl.lit(UNLISTED)))
+        .to_series()
     )
+    return filled.with_columns(split)
+
+
+def _places(groups: pl.Series, seed: int) -> pl.Series:
+    """Return each row's group as a 64-bit hash of (seed, name): its identity from here on, and its turn.
+
+    Another group more or less reorders none of the others. Should two groups ever share a hash, they share a
+    split, which harms nothing; and a number is a tenth of a name in a catalogue of a million groups.
+    """
+    digests = (hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in groups)
+    numbers = (int.from_bytes(digest) for digest in digests)
+    return pl.Series("place", np.fromiter(numbers, dtype=np.uint64, count=len(groups)))
 
 
 def _require_whole_groups(frame: pl.DataFrame) -> None:
@@ -97,44 +113,39 @@ def _require_whole_groups(frame: pl.DataFrame) -> None:
         )
 
 
-def _groups(members: pl.DataFrame) -> pl.DataFrame:
-    """Return a row a group: its commonest genre, the number of its tracks, and the split given to it."""
-    genre = (
-        members.group_by("group", "genre")
-        .len()
-        .sort("group", "len", "genre", descending=[False, True, False], nulls_last=True)
-        .unique("group", keep="first", maintain_order=True)
-        .select("group", "genre")
-    )
-    facts = members.group_by("group").agg(tracks=pl.len(), split=pl.col("split").drop_nulls().first())
-    return genre.join(facts, on="group", how="inner", maintain_order="left")
+def _pairs(members: pl.DataFrame) -> pl.DataFrame:
+    """Return a row a group and genre in it, with the number of its tracks."""
+    if members["place"].n_unique() == len(members):
+        # Every track is its own group; grouping a million of them would take the memory of all else.
+        return members.select("place", "genre", tracks=pl.lit(1, pl.UInt32))
+    return members.group_by("place", "genre").agg(tracks=pl.len())
 
 
-def _with_fixed_splits(groups: pl.DataFrame, frame: pl.DataFrame, previous: pl.DataFrame | None) -> pl.DataFrame:
-    """Return the groups with the splits that are not to be drawn: given now, or had before."""
-    given = frame.filter(pl.col("split").is_in(LEARNING_SPLITS)).unique("group").select("group", given="split")
-    fixed = groups.join(given, on="group", how="left", maintain_order="left")
-    if previous is None:
-        return fixed.with_columns(split=pl.col("given")).drop("given")
-    before = previous.filter(pl.col("split").is_in(LEARNING_SPLITS)).select(
-        "track_id", "group", rank=pl.col("split").replace_strict(LEARNING_SPLITS, range(3), return_dtype=pl.Int8)
-    )
-    by_track = frame.select("track_id", "group").join(before.select("track_id", "rank"), on="track_id")
-    ranks = pl.concat([by_track.select("group", "rank"), before.select("group", "rank")])
-    kept = ranks.group_by("group").agg(pl.col("rank").min())
-    names = pl.col("rank").replace_strict(range(3), LEARNING_SPLITS, return_dtype=pl.String)
+def _groups(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Return a row a group: its commonest genre and the number of its tracks."""
+    if len(pairs) == pairs["place"].n_unique():
+        return pairs
     return (
-        fixed.join(kept, on="group", how="left", maintain_order="left")
-        .with_columns(split=pl.coalesce("given", names))
-        .drop("given", "rank")
+        pairs.sort("tracks", "genre", descending=[True, False], nulls_last=True)
+        .group_by("place", maintain_order=True)
+        .agg(pl.col("genre").first(), pl.col("tracks").sum())
     )
 
 
-def _in_draw_order(groups: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Return the groups by a hash of (seed, name): another group more or less reorders none of the others."""
-    digests = (hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in groups["group"])
-    order = pl.Series("order", (int.from_bytes(digest) for digest in digests), pl.UInt64)
-    return groups.with_columns(order).sort("order", "group")
+def _fixed_splits(rows: pl.DataFrame, track_ids: pl.Series, previous: pl.DataFrame | None, seed: int) -> pl.DataFrame:
+    """Return the groups whose split is not to be drawn: it is given now, or they had it before."""
+    given = rows.filter(pl.col("split").is_in(LEARNING_SPLITS)).select("place", "split").unique("place")
+    if previous is None:
+        return given
+    known = previous.filter(pl.col("split").is_in(LEARNING_SPLITS))
+    rank = known["split"].replace_strict(LEARNING_SPLITS, range(3), return_dtype=pl.Int8).alias("rank")
+    by_name = pl.DataFrame([_places(known["group"], seed), rank])
+    tracks = rows.select("place").with_columns(track_ids.hash().alias("track"))
+    before = pl.DataFrame([known["track_id"].hash().alias("track"), rank])
+    by_track = tracks.join(before, on="track").select("place", "rank")
+    names = pl.col("rank").min().replace_strict(range(3), LEARNING_SPLITS, return_dtype=pl.String)
+    kept = pl.concat([by_name, by_track]).group_by("place").agg(split=names)
+    return pl.concat([given, kept.join(given, on="place", how="anti")])
 
 
 def _drawn(groups: pl.DataFrame, shares: Shares) -> pl.DataFrame:
@@ -178,57 +189,56 @@ def _fitting(left: list[int], tracks: list[int], room: int, at_most: int) -> set
 class _Membership:
     """Which groups hold which genres, where the groups are, and how many of a genre are in each split."""
 
-    groups_of: dict[str, list[str]]
-    genres_of: dict[str, list[str]]
-    split_of: dict[str, str]
+    groups_of: dict[str, list[int]]
+    genres_of: dict[int, list[str]]
+    split_of: dict[int, str]
     counts: Counter[tuple[str, str]]
 
     @classmethod
     def of(cls, pairs: pl.DataFrame, groups: pl.DataFrame) -> _Membership:
-        found = cls({}, {}, dict(groups.select("group", "split").iter_rows()), Counter())
-        for group, genre in pairs.sort("genre", "group").iter_rows():
-            found.groups_of.setdefault(genre, []).append(group)
-            found.genres_of.setdefault(group, []).append(genre)
-            found.counts[genre, found.split_of[group]] += 1
+        found = cls({}, {}, dict(groups.select("place", "split").iter_rows()), Counter())
+        for place, genre in pairs.select("place", "genre").sort("genre", "place").iter_rows():
+            found.groups_of.setdefault(genre, []).append(place)
+            found.genres_of.setdefault(place, []).append(genre)
+            found.counts[genre, found.split_of[place]] += 1
         return found
 
     def lacks(self, genre: str, split: str) -> bool:
         """Return whether a genre that could have a group in a split has none there."""
         return len(self.groups_of[genre]) > 1 and not self.counts[genre, split]
 
-    def may_leave(self, group: str) -> bool:
+    def may_leave(self, place: int) -> bool:
         """Return whether none of a group's genres would lose its last group in train or valid."""
-        here = self.split_of[group]
-        genres = self.genres_of[group]
+        here = self.split_of[place]
+        genres = self.genres_of[place]
         return here == "test" or all(
             self.counts[genre, here] > 1 or len(self.groups_of[genre]) == 1 for genre in genres
         )
 
-    def move(self, group: str, split: str) -> None:
+    def move(self, place: int, split: str) -> None:
         """Put a group elsewhere."""
-        for genre in self.genres_of[group]:
-            self.counts[genre, self.split_of[group]] -= 1
+        for genre in self.genres_of[place]:
+            self.counts[genre, self.split_of[place]] -= 1
             self.counts[genre, split] += 1
-        self.split_of[group] = split
+        self.split_of[place] = split
 
 
-def _with_every_genre(groups: pl.DataFrame, members: pl.DataFrame, needs_valid: bool) -> pl.DataFrame:
+def _with_every_genre(groups: pl.DataFrame, pairs: pl.DataFrame, needs_valid: bool) -> pl.DataFrame:
     """Return the groups after moving free ones to where a genre would otherwise be missing.
 
     Needed only where groups hold several genres: a genre that is nowhere its group's commonest was in nobody's
     draw. A move that would take another genre's last group out of train or valid is not made.
     """
-    pairs = members.filter(pl.col("genre").is_not_null()).select("group", "genre").unique()
-    if len(pairs) == pairs["group"].n_unique():
+    if len(pairs) == len(groups):
         return groups
-    membership = _Membership.of(pairs, groups)
-    size_of: dict[str, int] = dict(groups.filter("free").select("group", "tracks").iter_rows())
-    for genre, names in membership.groups_of.items():
+    membership = _Membership.of(pairs.filter(pl.col("genre").is_not_null()), groups)
+    size_of: dict[int, int] = dict(groups.filter("free").select("place", "tracks").iter_rows())
+    for genre, places in membership.groups_of.items():
         for needed in ("train", "valid") if needs_valid else ("train",):
             if not membership.lacks(genre, needed):
                 continue
-            movable = [name for name in names if name in size_of and membership.may_leave(name)]
+            movable = [place for place in places if place in size_of and membership.may_leave(place)]
             if movable:
-                membership.move(min(movable, key=lambda name: (size_of[name], name)), needed)
-    moved = [membership.split_of[name] for name in groups["group"]]
+                membership.move(min(movable, key=lambda place: (size_of[place], place)), needed)
+    moved = [membership.split_of[place] for place in groups["place"]]
     return groups.with_columns(split=pl.Series(moved, dtype=pl.String))

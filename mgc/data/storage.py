@@ -119,7 +119,7 @@ class Store:
         """Return the bytes [start, end) of an object."""
         return self._backend.read_bytes(key, start, end)
 
-    def write_atomic(self, key: str, data: bytes) -> None:
+    def write_atomic(self, key: str, data: bytes | memoryview) -> None:
         """Write an object so that readers see the old one or the whole new one."""
         self._backend.write_atomic(key, data)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,16 @@ class Batch:
     tag_negative: Tensor
     genre_total: float
     tag_total: float
+
+    def to(self, device: str) -> Batch:
+        """Return the batch with its tensors on a device."""
+        return replace(
+            self,
+            log_mel=self.log_mel.to(device),
+            genre_mass=self.genre_mass.to(device),
+            tag_positive=self.tag_positive.to(device),
+            tag_negative=self.tag_negative.to(device),
+        )
 
 
 class TrainingWindows:
@@ -129,7 +139,9 @@ class TrainingWindows:
             own = mass[tracks]
             return part * own + (1.0 - part) * own[draws.partner]
 
-        return Masses(*(mix(mass) for mass in (self._masses.genre, self._masses.tag_positive, self._masses.tag_negative)))
+        return Masses(
+            *(mix(mass) for mass in (self._masses.genre, self._masses.tag_positive, self._masses.tag_negative))
+        )
 
     def _log_mel(self, whole: IntArray, draws: Draws, rows: IntArray) -> Tensor:
         log_mel = self._crops(whole, draws, rows)

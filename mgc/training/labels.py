@@ -42,11 +42,13 @@ class Labels:
     @property
     def genre_known(self) -> npt.NDArray[np.bool_]:
         """Shape (n_tracks,)."""
-        return self.genres != UNKNOWN
+        known: npt.NDArray[np.bool_] = self.genres != UNKNOWN
+        return known
 
     def useful(self) -> npt.NDArray[np.bool_]:
         """Return which tracks have anything to learn from, shape (n_tracks,)."""
-        return self.genre_known | (self.tags_known & (self.tags.shape[1] > 0))
+        tagged: npt.NDArray[np.bool_] = self.tags_known & (self.tags.shape[1] > 0)
+        return self.genre_known | tagged
 
 
 @dataclass(frozen=True)

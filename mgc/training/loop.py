@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -14,18 +13,14 @@ from torch import nn
 from mgc.config import TrainingConfig
 from mgc.data.shards import FeatureSet
 from mgc.errors import TrainingError
-from mgc.models.types import ModelOutput
 from mgc.taxonomy import Taxonomy
-from mgc.training.batches import Batch, Shard, TrainingWindows
-from mgc.training.losses import genre_loss, tag_loss
-from mgc.training.optim import learning_rate_at, make_optimizer, set_learning_rate
+from mgc.training.batches import Shard, TrainingWindows
+from mgc.training.epoch import Trainer
+from mgc.training.optim import make_optimizer
 from mgc.training.state import Tensors, TrainingState, copy_optimizer, copy_weights, restore_optimizer
-from mgc.training.validate import ValidationScores, Validator
+from mgc.training.validate import Validator
 
 logger = logging.getLogger(__name__)
-
-MAX_GRADIENT_NORM = 5.0
-"""Longer gradients are shortened: recurrent networks have cliffs (Pascanu et al. 2013)."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ def fit(
     Parameters
     ----------
     model
-        As `build_model` makes it. Its weights decide the start unless `start` is given.
+        As `build_model` makes it. Its weights are where the fit begins unless `start` is given.
     train, valid
         Without a validation split, or without labels in it, all epochs are run and the last weights kept.
     start
@@ -127,10 +122,8 @@ def fit(
         logger.warning("no labelled validation track: training all %d epochs, keeping the last", config.epochs)
     model.to(device)
     optimizer = make_optimizer(model, config)
-    state = start or _fresh_state(model, seed)
-    if start is not None:
-        _restore(model, optimizer, start, seed)
-    trainer = _Trainer(model, wrap(model), optimizer, windows, config, seed, device, part)
+    state = _begin(model, optimizer, seed, start)
+    trainer = Trainer(model, wrap(model), optimizer, windows, config, seed, device, part)
     reports: list[EpochReport] = []
     while state.epoch < config.epochs and not _out_of_patience(state, config):
         report = _run_epoch(trainer, validator, state.epoch)
@@ -141,29 +134,12 @@ def fit(
     return FitResult(state, reports, state.epoch < config.epochs)
 
 
-@dataclass(frozen=True)
-class _Trainer:
-    """What an epoch works with; `parallel` is `model`, wrapped."""
-
-    model: nn.Module
-    parallel: nn.Module
-    optimizer: torch.optim.Optimizer
-    windows: TrainingWindows
-    config: TrainingConfig
-    seed: int
-    device: str
-    shard: Shard
-
-    def learning_rate(self, step: int) -> float:
-        return learning_rate_at(step, self.windows.steps_per_epoch, self.config)
-
-
-def _fresh_state(model: nn.Module, seed: int) -> TrainingState:
-    weights = copy_weights(model)
-    return TrainingState(0, seed, weights, weights, None, 0, 0, {})
-
-
-def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, start: TrainingState, seed: int) -> None:
+def _begin(
+    model: nn.Module, optimizer: torch.optim.Optimizer, seed: int, start: TrainingState | None
+) -> TrainingState:
+    if start is None:
+        weights = copy_weights(model)
+        return TrainingState(0, seed, weights, weights, None, 0, {})
     if start.seed != seed:
         raise TrainingError(
             f"the checkpoint is of a fit with seed {start.seed}, this one has {seed}", "resume with the same settings"
@@ -175,16 +151,40 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, start: Training
         raise TrainingError(
             "the checkpoint is of another architecture", "resume with the same settings, or start anew"
         ) from error
+    return start
 
 
-def _run_epoch(trainer: _Trainer, validator: Validator, finished: int) -> EpochReport:
+def _run_epoch(trainer: Trainer, validator: Validator, finished: int) -> EpochReport:
     started = time.perf_counter()
-    with _seeded(trainer, finished):
-        train_loss = _train_epoch(trainer, finished)
+    train_loss = trainer.run(finished)
     train_seconds = time.perf_counter() - started
     scores = validator.score(trainer.model) if validator.possible else None
-    return _report(trainer, finished, train_loss, scores, train_seconds, time.perf_counter() - started)
+    return EpochReport(
+        epoch=finished + 1,
+        train_loss=train_loss,
+        valid_loss=scores.loss if scores else None,
+        valid_accuracy=scores.accuracy if scores else None,
+        valid_tag_macro_average_precision=scores.tag_macro_average_precision if scores else None,
+        learning_rate=trainer.optimizer.param_groups[0]["lr"],
+        seconds=time.perf_counter() - started,
+        windows_per_second=len(trainer.windows) / train_seconds,
+    )
 
 
-def _seeded(trainer: _Trainer, finished: int) -> _Seeded:
-    return _Seeded(trainer.device, trainer.seed, finished, trainer.shard.rank)
+def _next_state(trainer: Trainer, before: TrainingState, report: EpochReport) -> TrainingState:
+    weights = copy_weights(trainer.model)
+    score = report.valid_loss
+    better = score is None or before.best_score is None or score < before.best_score
+    return TrainingState(
+        epoch=report.epoch,
+        seed=before.seed,
+        weights=weights,
+        best_weights=weights if better else before.best_weights,
+        best_score=score if better else before.best_score,
+        best_epoch=report.epoch if better else before.best_epoch,
+        optimizer=copy_optimizer(trainer.optimizer),
+    )
+
+
+def _out_of_patience(state: TrainingState, config: TrainingConfig) -> bool:
+    return state.best_score is not None and state.epoch - state.best_epoch >= config.patience

@@ -47,3 +47,12 @@ def tag_macro_average_precision(scores: FloatArray, labels: Labels) -> float | N
     if not usable.size:
         return None
     return float(np.mean([average_precision_score(truth[:, tag], known_scores[:, tag]) for tag in usable]))
+
+
+def genre_log_loss(probabilities: FloatArray, labels: Labels) -> float | None:
+    """Return the mean of −log of the true genre's probability, in nats; None where no genre is known."""
+    known = labels.genre_known
+    if not known.any() or not probabilities.shape[1]:
+        return None
+    true = probabilities[known][np.arange(np.count_nonzero(known)), labels.genres[known]]
+    return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())

@@ -42,9 +42,7 @@ class TrainingState:
     best_score
         Its validation loss; None where there is no validation split.
     best_epoch
-        Its number, counted from 1.
-    epochs_without_gain
-        Epochs since.
+        Its number, counted from 1; patience counts from it.
     optimizer
         Moments and step counts, named `<parameter>.<moment>`.
     """
@@ -55,20 +53,23 @@ class TrainingState:
     best_weights: Tensors
     best_score: float | None
     best_epoch: int
-    epochs_without_gain: int
     optimizer: Tensors
 
     def to_bytes(self) -> bytes:
         """Return a form that `from_bytes` reads."""
         parts = {"model": self.weights, "best": self.best_weights, "optimizer": self.optimizer}
-        tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        tensors = {
+            # safetensors refuses names that share memory, as the best weights do with the present ones.
+            f"{part}/{name}": tensor.clone() if part == "best" else tensor
+            for part, named in parts.items()
+            for name, tensor in named.items()
+        }
         facts = {
             "format": FORMAT,
             "epoch": self.epoch,
             "seed": self.seed,
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
-            "epochs_without_gain": self.epochs_without_gain,
         }
         data: bytes = safetensors.torch.save(tensors, {_HEADER_KEY: json.dumps(facts)})
         return data
@@ -87,7 +88,8 @@ class TrainingState:
             tensors = safetensors.torch.load(data)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
-                f"a checkpoint cannot be read: {error}", "delete the training directory beside the bundle to start anew"
+                f"a checkpoint cannot be read: {error}",
+                "delete the training directory beside the bundle to start anew",
             ) from error
         if facts.pop("format", None) != FORMAT:
             raise TrainingError("a checkpoint is of another version of mgc", "train anew")

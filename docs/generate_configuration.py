@@ -1,0 +1,129 @@
+"""Write docs/configuration.md from the models of mgc.config: `python docs/generate_configuration.py`.
+
+`--check` writes nothing and exits with 1 if the page is not up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from mgc.config import Config, Section
+
+PAGE = Path(__file__).with_name("configuration.md")
+BOUNDS = {
+    annotated_types.Ge: ("ge", "≥"),
+    annotated_types.Gt: ("gt", ">"),
+    annotated_types.Le: ("le", "≤"),
+    annotated_types.Lt: ("lt", "<"),
+}
+
+HEAD = """\
+# Configuration
+
+<!-- Written by docs/generate_configuration.py from mgc/config.py: do not edit by hand. -->
+
+Every job reads the same settings, each later source on top of the earlier:
+
+1. the defaults below,
+2. one TOML file, `--config mgc.toml`,
+3. `--set section.key=value`, as often as needed (`none` unsets a value that may be none),
+4. the job's own flags.
+
+All of it is checked before any work starts; an unknown key names the nearest valid one. Changing a setting of
+`[features]` changes the feature fingerprint: shards and bundles of other settings are then refused, not mixed.
+
+```toml
+# mgc.toml
+[catalogue]
+labels_from = "folder"
+
+[training]
+epochs = 60
+members = 4
+```
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    sections = [_section(name, field) for name, field in Config.model_fields.items()]
+    return "\n".join([HEAD, *sections])
+
+
+def _section(name: str, field: FieldInfo) -> str:
+    model = field.annotation
+    if not (isinstance(model, type) and issubclass(model, Section)):
+        raise TypeError(f"Config.{name} is no section")
+    lines = [f"## `[{name}]`", "", _prose(model), "", "| key | type | default | meaning |", "|---|---|---|---|"]
+    for key, setting in model.model_fields.items():
+        if not setting.description:
+            raise ValueError(f"{model.__name__}.{key} has no description in mgc/config.py")
+        cells = (f"`{key}`", _type(setting), f"`{_toml(setting.default)}`", setting.description)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _prose(model: type[Section]) -> str:
+    text = " ".join((model.__doc__ or "").split())
+    return text[:1].upper() + text[1:]
+
+
+def _type(setting: FieldInfo) -> str:
+    """Return the type in a reader's words, with its range."""
+    words = _words(setting.annotation)
+    bounds = []
+    for limit in setting.metadata:
+        if type(limit) in BOUNDS:
+            attribute, sign = BOUNDS[type(limit)]
+            bounds.append(f"{sign} {_number(getattr(limit, attribute))}")
+    return f"{words}, {', '.join(bounds)}" if bounds else words
+
+
+def _words(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{_toml(value)}`" for value in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(argument) for argument in arguments)
+    if origin is tuple:
+        return f"list of {_words(arguments[0])}"
+    names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "none"}
+    return names[annotation]
+
+
+def _toml(value: object) -> str:
+    """Return a value as it is written after `--set key=`."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, str):
+        return f'"{value}"'
+    return _number(value) if isinstance(value, int | float) else str(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:_}" if isinstance(value, int) else f"{value:g}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write docs/configuration.md from mgc/config.py.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is out of date")
+    if parser.parse_args().check:
+        current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+        return 0 if current == page() else 1
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

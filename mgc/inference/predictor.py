@@ -1,0 +1,134 @@
+"""The ensemble of a bundle at work: log-mels of tracks in, genre, tags and embedding of each out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mgc.errors import FingerprintError
+from mgc.models.bundle import Bundle
+from mgc.models.ensemble import EnsembleOutputs, combine
+from mgc.models.forward import FloatArray, LogMel, member_outputs
+
+
+@dataclass(frozen=True)
+class TrackPrediction:
+    """What the ensemble says of one track.
+
+    Parameters
+    ----------
+    genre, genre_probability
+        The likeliest genre and how sure the ensemble is; None where the bundle knows no genres.
+    genre_probabilities
+        In the taxonomy's order, shape (n_genres,), float32.
+    tag_probabilities
+        In the taxonomy's order, shape (n_tags,), float32.
+    tags
+        Those at or above the threshold, likeliest first.
+    embedding
+        Of length 1, shape (members × embedding_size,), float32; cosine similarity is the dot product.
+    windows
+        How many were heard.
+    """
+
+    genre: str | None
+    genre_probability: float | None
+    genre_probabilities: FloatArray
+    tag_probabilities: FloatArray
+    tags: list[str]
+    embedding: FloatArray
+    windows: int
+
+
+class Predictor:
+    """A bundle's ensemble, loaded and ready.
+
+    Parameters
+    ----------
+    bundle
+        Taxonomy, weights and temperatures.
+    device
+        Of torch, `cpu` or `cuda`.
+    batch_windows
+        Windows a forward pass, across tracks.
+    tag_threshold
+        Probability at which a tag is listed.
+    """
+
+    def __init__(
+        self, bundle: Bundle, device: str = "cpu", batch_windows: int = 64, tag_threshold: float = 0.5
+    ) -> None:
+        self._bundle = bundle
+        self._device = device
+        self._batch_windows = batch_windows
+        self._tag_threshold = tag_threshold
+        self._members = bundle.build_members(device)
+
+    def check_features(self, fingerprint: str) -> None:
+        """Refuse features that were not made as the members' training features were.
+
+        Raises
+        ------
+        FingerprintError
+            Naming both fingerprints.
+        """
+        expected = self._bundle.features.fingerprint()
+        if fingerprint != expected:
+            raise FingerprintError(
+                f"features with fingerprint {fingerprint} do not fit the bundle '{self._bundle.uri}', "
+                f"which was trained on {expected}",
+                "extract with the bundle's feature settings, or train on these features",
+            )
+
+    def predict(self, tracks: Sequence[LogMel]) -> list[TrackPrediction]:
+        """Return a prediction for each track, in order.
+
+        Parameters
+        ----------
+        tracks
+            Log-mels in dB, shape (n_windows, n_frames, n_mels) each; float32 or float16.
+
+        Raises
+        ------
+        ValueError
+            A track has no window, another number of mel bins, or values that are not finite.
+        """
+        if not tracks:
+            return []
+        for number, track in enumerate(tracks):
+            self._check(number, track)
+        outputs = [
+            member_outputs(member, tracks, batch_windows=self._batch_windows, device=self._device)
+            for member in self._members
+        ]
+        whole = combine(outputs, [member.calibration for member in self._bundle.members])
+        return [self._prediction(whole, row, len(track)) for row, track in enumerate(tracks)]
+
+    def _check(self, number: int, track: LogMel) -> None:
+        n_mels = self._bundle.features.n_mels
+        if track.ndim != 3 or not len(track) or track.shape[2] != n_mels:
+            raise ValueError(f"track {number}: log-mel of shape {track.shape}, not (windows, frames, {n_mels})")
+        if not np.isfinite(track.sum(dtype=np.float32)):
+            raise ValueError(f"track {number}: its log-mel is not finite")
+
+    def _prediction(self, whole: EnsembleOutputs, row: int, windows: int) -> TrackPrediction:
+        genre_probabilities = whole.genre_probabilities[row]
+        tag_probabilities = whole.tag_probabilities[row]
+        best = int(genre_probabilities.argmax()) if genre_probabilities.size else None
+        return TrackPrediction(
+            genre=None if best is None else self._bundle.taxonomy.genres[best],
+            genre_probability=None if best is None else float(genre_probabilities[best]),
+            genre_probabilities=genre_probabilities,
+            tag_probabilities=tag_probabilities,
+            tags=self._tags(tag_probabilities),
+            embedding=whole.embeddings[row],
+            windows=windows,
+        )
+
+    def _tags(self, probabilities: FloatArray) -> list[str]:
+        likeliest_first = np.argsort(-probabilities, kind="stable")
+        return [
+            self._bundle.taxonomy.tags[tag] for tag in likeliest_first if probabilities[tag] >= self._tag_threshold
+        ]

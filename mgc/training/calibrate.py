@@ -1,0 +1,64 @@
+"""Fitting a member's temperatures on validation logits (Guo et al. 2017, §4.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from scipy.special import log_softmax  # type: ignore[import-untyped]
+
+from mgc.models.calibration import Calibration
+from mgc.models.forward import TrackOutputs
+from mgc.training.labels import Labels
+
+PRIOR_SPREAD = 0.5
+"""Standard deviation of log T before any track is seen: a few tracks, all right, must not make T vanish."""
+
+LOG_TEMPERATURE_BOUNDS = (-3.0, 3.0)
+
+
+def fit_calibration(outputs: TrackOutputs, labels: Labels) -> Calibration:
+    """Return the temperatures of least negative log-likelihood under the prior log T ~ N(0, PRIOR_SPREAD).
+
+    Parameters
+    ----------
+    outputs
+        Logits of validation tracks.
+    labels
+        Of the same tracks; where nothing is known the temperature is 1.
+    """
+    return Calibration(_genre_temperature(outputs, labels), _tag_temperature(outputs, labels))
+
+
+def _genre_temperature(outputs: TrackOutputs, labels: Labels) -> float:
+    known = labels.genre_known
+    logits, truth = outputs.genre_logits[known].astype(np.float64), labels.genres[known]
+    if not logits.size:
+        return 1.0
+
+    def loss(temperature: float) -> float:
+        scores = log_softmax(logits / temperature, axis=1)
+        return -float(scores[np.arange(len(truth)), truth].sum())
+
+    return _best_temperature(loss)
+
+
+def _tag_temperature(outputs: TrackOutputs, labels: Labels) -> float:
+    known = labels.tags_known
+    logits, truth = outputs.tag_logits[known].astype(np.float64), labels.tags[known]
+    if not logits.size:
+        return 1.0
+    signed = np.where(truth > 0, logits, -logits)
+    # The tags of a track go together: they count as one track's word, not as n_tags words.
+    return _best_temperature(lambda temperature: float(np.logaddexp(0.0, -signed / temperature).mean(axis=1).sum()))
+
+
+def _best_temperature(loss: Callable[[float], float]) -> float:
+    def objective(log_temperature: float) -> float:
+        prior = 0.5 * (log_temperature / PRIOR_SPREAD) ** 2
+        return loss(math.exp(log_temperature)) + prior
+
+    found = minimize_scalar(objective, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded")
+    return float(math.exp(found.x))
