@@ -21,7 +21,7 @@ _PREROLL_SECONDS = 0.5
 class FfmpegSource:
     """The best audio stream of one file, open in FFmpeg.
 
-    Damaged packets are left out. A read backward starts anew from the first packet.
+    Damaged packets are left out; channels may come and go. A read backward starts anew from the first packet.
 
     Parameters
     ----------
@@ -72,6 +72,7 @@ class FfmpegSource:
         self._block: FloatArray = np.zeros(0, dtype=np.float32)
         self._position = 0
         self._jumped = False
+        self._held_over: AudioFrame | None = None
 
     def _jump_towards(self, start_frame: int) -> None:
         preroll = round(_PREROLL_SECONDS * self._stream.sample_rate)
@@ -86,18 +87,33 @@ class FfmpegSource:
         self._block = self._block[:0]
         # FFmpeg's own queue joins frames far faster than numpy does: an MP3's hold 1,152 samples each.
         queue = AudioFifo()
-        for frame in self._stream.frames:
+        layout: tuple[int, str] | None = None
+        while queue.samples < _BATCH_FRAMES and (frame := self._next_frame()):
+            layout = layout or _layout_of(frame)
+            # The queue does not check this: PyAV crashes the process when mono follows stereo.
+            if layout != _layout_of(frame):
+                self._held_over = frame
+                break
             if self._jumped:
                 self._position = self._stream.place_of(frame)
                 self._jumped = False
             frame.pts = None  # the queue refuses frames whose time stamps leave a gap
-            queue.write(frame)  # a ValueError if the sample rate or the channels change midway
-            if queue.samples >= _BATCH_FRAMES:
-                break
+            queue.write(frame)
         joined = queue.read()
         if joined is not None:
             self._block = mix_to_mono(_to_planes(joined))
         return joined is not None
+
+    def _next_frame(self) -> AudioFrame | None:
+        """Return the next frame at the stream's sample rate; one at another is damage, or not for us."""
+        held_over, self._held_over = self._held_over, None
+        if held_over is not None:
+            return held_over
+        return next((frame for frame in self._stream.frames if frame.sample_rate == self._stream.sample_rate), None)
+
+
+def _layout_of(frame: AudioFrame) -> tuple[int, str]:
+    return frame.layout.nb_channels, frame.format.name
 
 
 def _to_planes(frame: AudioFrame) -> npt.NDArray[np.float32]:

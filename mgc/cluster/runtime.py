@@ -11,7 +11,11 @@ from dataclasses import dataclass
 import ray
 
 from mgc.config import ClusterConfig
+from mgc.data.storage import AWS_VARIABLES
 from mgc.errors import ClusterError
+
+SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the process of a job that `ray job submit` started."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
             include_dashboard=False if address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            runtime_env=_runtime_env(address),
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise _cluster_error(address, error) from error
@@ -84,6 +89,18 @@ def _cluster_error(address: str | None, error: Exception) -> ClusterError:
     if "auth" in str(error).lower() or "token" in str(error).lower():
         remedy = "give this process the cluster's token: RAY_AUTH_MODE=token, ~/.ray/auth_token (README)"
     return ClusterError(f"cannot join the Ray cluster at '{address}': {reason}", remedy)
+
+
+def _runtime_env(address: str | None) -> dict[str, dict[str, str]] | None:
+    """Return the S3 settings of this process for the workers of a cluster that it joins.
+
+    Workers of a Ray started here inherit them; inside a submitted job the job's own `--runtime-env` counts.
+    """
+    if address is None or SUBMITTED_JOB in os.environ:
+        return None
+    # Not the variables that name files and profiles: those are of this machine.
+    names = [name for name in AWS_VARIABLES if not name.endswith(("FILE", "BUNDLE", "PROFILE"))]
+    return {"env_vars": {name: os.environ[name] for name in names if name in os.environ}}
 
 
 def _quieten() -> None:

@@ -98,7 +98,7 @@ def read_catalogue(path: str) -> pl.DataFrame:
             require_kind(file.schema_arrow, "catalogue", path)
             table = file.read(columns=CATALOGUE.names)
             columns = [table[name].cast(CATALOGUE.field(name).type) for name in CATALOGUE.names]
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
             raise SchemaError(f"'{path}' is no catalogue: {error}", "check the path, or index anew") from error
     frame = pl.DataFrame(pl.from_arrow(pa.table(columns, names=CATALOGUE.names)))
     _require_valid(frame, path)
@@ -117,7 +117,7 @@ def scan_catalogue(path: str) -> pl.LazyFrame:
     root, key = split_uri(path)
     store = Store(root)
     place = io.BytesIO(store.read_bytes(key)) if root.startswith("s3://") else store.uri(key)
-    return pl.scan_parquet(place).select(CATALOGUE.names)
+    return pl.scan_parquet(place, glob=False).select(CATALOGUE.names)
 
 
 def _marks(path: str) -> dict[str, str]:
@@ -126,7 +126,7 @@ def _marks(path: str) -> dict[str, str]:
     with Store(root).open_input(key) as source:
         try:
             return require_kind(pq.read_schema(source), "catalogue", path)
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
             raise SchemaError(f"'{path}' is no catalogue: {error}", "check the path, or index anew") from error
 
 

@@ -20,6 +20,7 @@ an empty list of a Parquet column says that the track has none of the tags, and 
 from __future__ import annotations
 
 import io
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -88,9 +89,8 @@ def keyed_by_track(manifest: pl.DataFrame, root: str) -> pl.DataFrame:
     if key == "track_id":
         return manifest
     inside = f"{root.rstrip('/')}/"
-    relative = manifest[key].str.strip_prefix("file://").str.strip_prefix(inside)
-    ids = pl.Series("track_id", [track_id_of(name) for name in relative], pl.String)
-    keyed = manifest.with_columns(ids)
+    ids = (track_id_of(_local(name).removeprefix(inside)) for name in manifest[key])
+    keyed = manifest.with_columns(pl.Series("track_id", ids, pl.String))
     _require_unique(keyed, "track_id", key, "the manifest")
     return keyed
 
@@ -120,6 +120,11 @@ def with_known_genres(frame: pl.DataFrame, config: CatalogueConfig, where: str) 
             "correct them, add them to catalogue.genres, or set catalogue.unknown_genre = 'unlabelled'",
         )
     return frame.with_columns(genre=pl.when(unknown).then(None).otherwise(pl.col("genre")))
+
+
+def _local(name: str) -> str:
+    """Return a `file://` URI as its path, and any other name as it is."""
+    return unquote(name.removeprefix("file://")) if name.startswith("file://") else name
 
 
 def _read_table(path_or_uri: str) -> pl.DataFrame:

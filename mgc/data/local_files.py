@@ -102,7 +102,9 @@ class LocalFiles:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the files whose key begins with `prefix`, in key order, as S3 would."""
         folder, _, name = prefix.rpartition("/")
-        if Path(self.uri(folder)).is_dir():
+        with _as_storage_error(self.uri(folder), "list"):
+            is_there = Path(self.uri(folder)).is_dir()
+        if is_there:
             yield from self._walk(f"{folder}/" if folder else "", name, frozenset())
 
     def _walk(self, folder: str, begins: str, above: frozenset[tuple[int, int]]) -> Iterator[ObjectInfo]:

@@ -8,6 +8,8 @@ weighted by tracks, is the expected calibration error (Naeini et al. 2015, Guo e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ FLOOR_DRAWS = 200
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Tracks of like confidence: how many, what they claimed, how many were right (with interval)."""
+    """Tracks of like confidence: how many, what they claimed, what share was right (with Wilson's interval)."""
 
     tracks: int
     confidence: float
@@ -38,7 +40,7 @@ class Calibration:
     Parameters
     ----------
     ece
-        Expected calibration error, 0 to 1.
+        Expected calibration error, 0 to 1. Its interval takes its bias into account.
     ece_if_perfect
         What a model whose probabilities are exact would show on so few tracks, on average: the error is
         biased upwards, and only what lies above this says anything.
@@ -82,41 +84,38 @@ def calibration_of(
     if not len(confidence):
         return Calibration(UNDEFINED, None, ())
     bins = equal_mass_bins(confidence)
-    n_bins = int(bins.max()) + 1
-    errors, shares = _replicates(confidence, right, bins, resampling, rows)
     counts = np.bincount(bins)
     hits = np.bincount(bins, weights=right)
     claims = np.bincount(bins, weights=confidence)
     ece = float(np.abs(hits - claims).sum() / len(confidence))
-    # Resampling adds noise on top of noise, which shifts this figure upwards; the shift is taken off.
-    shifted = np.clip(errors - (np.nanmean(errors) - ece), 0.0, 1.0)
     enough = len(np.unique(resampling.clusters[rows])) > 1
     reliability = tuple(
-        ReliabilityBin(
-            int(counts[index]),
-            float(claims[index] / counts[index]),
-            resampling.figure(float(hits[index] / counts[index]), shares[index], enough=counts[index] > 1),
-        )
-        for index in range(n_bins)
+        ReliabilityBin(int(n), float(claim / n), wilson_interval(int(hit), int(n), resampling.confidence))
+        for n, claim, hit in zip(counts, claims, hits, strict=True)
     )
+    errors = _errors(right - confidence, bins, resampling, rows)
     floor = _ece_if_perfect(confidence, bins, resampling.seed)
-    return Calibration(resampling.figure(ece, shifted, enough=enough), floor, reliability)
+    return Calibration(resampling.corrected_figure(ece, errors, enough=enough), floor, reliability)
 
 
-def _replicates(
-    confidence: FloatArray, right: BoolArray, bins: IntArray, resampling: Resampling, rows: npt.NDArray[np.intp]
-) -> tuple[FloatArray, FloatArray]:
-    """Return the error of each resample, and the share right of each bin in it."""
+def wilson_interval(hits: int, tracks: int, confidence: float) -> Figure:
+    """Return a share with its score interval (Wilson 1927), which has a width even where all are right."""
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = hits / tracks
+    centre = (share + z * z / (2 * tracks)) / (1 + z * z / tracks)
+    half = z * sqrt(share * (1 - share) / tracks + (z / (2 * tracks)) ** 2) / (1 + z * z / tracks)
+    return Figure(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def _errors(gaps: FloatArray, bins: IntArray, resampling: Resampling, rows: npt.NDArray[np.intp]) -> FloatArray:
+    """Return the calibration error of each resample, over the bins of the tracks as they are."""
     n_bins = int(bins.max()) + 1
-    errors, shares = [], []
+    errors = []
     for weights in resampling.chunks():
         drawn = weights[rows]
-        tracks = sums_by_cell(bins, drawn, n_bins)
-        hits = sums_by_cell(bins, drawn * right[:, None], n_bins)
-        claims = sums_by_cell(bins, drawn * confidence[:, None], n_bins)
-        errors.append(ratio(np.abs(hits - claims).sum(axis=0), tracks.sum(axis=0)))
-        shares.append(ratio(hits, tracks))
-    return np.concatenate(errors), np.concatenate(shares, axis=1)
+        error = np.abs(sums_by_cell(bins, drawn * gaps[:, None], n_bins)).sum(axis=0)
+        errors.append(ratio(error, drawn.sum(axis=0, dtype=np.float64)))
+    return np.concatenate(errors)
 
 
 def _ece_if_perfect(confidence: FloatArray, bins: IntArray, seed: int) -> float:

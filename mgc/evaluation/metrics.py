@@ -18,6 +18,8 @@ from mgc.evaluation.tag_metrics import TagEvaluation, evaluate_tags
 FORMAT = 1
 """Version of the JSON form; raised when a key changes its meaning."""
 
+METHOD = "percentile bootstrap; basic bootstrap for macro_pr_auc and ece; Wilson for reliability bins"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -74,7 +76,7 @@ class Evaluation:
             "outside_genres": list(self.outside_genres),
             "outside_tracks": self.outside_tracks,
             "intervals": {
-                "method": "percentile bootstrap",
+                "method": METHOD,
                 "resample": self.resample,
                 "samples": self.bootstrap_samples,
                 "confidence": self.confidence,

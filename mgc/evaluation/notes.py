@@ -85,7 +85,8 @@ def _about_size(genre: GenreEvaluation) -> list[str]:
 def _about_tags(tag: TagEvaluation) -> list[str]:
     notes = [
         "PR-AUC depends on how common a tag is: compare it with the tag's own base rate, not with another tag or "
-        "another catalogue. ROC-AUC does not (0.5 is chance), but looks good easily where a tag is rare."
+        "another catalogue. ROC-AUC does not (0.5 is chance), but looks good easily where a tag is rare. With few "
+        "examples PR-AUC comes out too high; the interval of its mean is corrected for that and so leans downwards."
     ]
     rare = [one.tag for one in tag.tags if 0 < one.positives < FEW_POSITIVES]
     if rare:
@@ -105,7 +106,7 @@ def _about_tags(tag: TagEvaluation) -> list[str]:
 def _about_intervals(evaluation: Evaluation) -> list[str]:
     percent = f"{100 * evaluation.confidence:g} %"
     notes = [
-        f"Intervals are {percent} percentile bootstrap intervals from {evaluation.bootstrap_samples:,} resamples of "
+        f"Intervals are {percent} bootstrap intervals from {evaluation.bootstrap_samples:,} resamples of "
         f"{evaluation.resample}s. They cover the luck of which {evaluation.resample}s are in this split. They do not "
         "cover wrong labels, another training run, or music unlike this catalogue's."
     ]

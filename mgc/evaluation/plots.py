@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unicodedata import east_asian_width
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.canvas import (
@@ -30,13 +31,30 @@ from mgc.evaluation.canvas import (
 from mgc.evaluation.genre_figures import GenreEvaluation
 from mgc.evaluation.tag_metrics import TagEvaluation, TagFigures
 
-COUNTED_GENRES = 20
+HALF_WIDTH, FULL_WIDTH = 480, 960
+"""Pixels that a chart has in a panel of half the page, and of the whole page."""
+
+NARROW_GENRES = 10
+"""Up to so many genres, the confusion matrix fits half the page."""
+
+COUNTED_GENRES = 30
 """Up to so many genres, the cells of the confusion matrix show their counts."""
 
 STRONG = 0.78
 """Above this share a cell is dark enough to be written on in the other colour."""
 
-NAMED_TAGS = 10
+LABEL_PLACES = (
+    (8, -4, "left"),
+    (-8, -4, "right"),
+    (6, 7, "left"),
+    (6, -15, "left"),
+    (-6, 7, "right"),
+    (-6, -15, "right"),
+)
+"""Where a name may stand beside its dot: points to the right, points up, which end is at the dot."""
+
+LABEL_EM = 6.6
+"""Points that a letter of such a name is wide."""
 
 SCORE_WORDS = ("accuracy", "f1", "auc", "precision")
 
@@ -48,7 +66,7 @@ def confusion_chart(genre: GenreEvaluation) -> Markup:
     n_genres = len(genre.genres)
     support = genre.confusion.sum(axis=1, keepdims=True)
     shares = np.divide(genre.confusion, support, out=np.zeros(genre.confusion.shape), where=support > 0)
-    side = int(np.clip(58 * n_genres, 180, 620))
+    width = HALF_WIDTH if n_genres <= NARROW_GENRES else FULL_WIDTH
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
@@ -60,12 +78,12 @@ def confusion_chart(genre: GenreEvaluation) -> Markup:
             range(n_genres), names, rotation=0 if n_genres <= 4 else 40, ha="center" if n_genres <= 4 else "right"
         )
         axes.set_yticks(range(n_genres), names)
-        axes.tick_params(length=0, labelcolor=INK, labelsize=11 if n_genres <= COUNTED_GENRES else 7)
+        axes.tick_params(length=0, labelcolor=INK, labelsize=12 if n_genres <= COUNTED_GENRES else 8)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         axes.spines[:].set_visible(False)
 
-    return chart("Confusion matrix: rows are true genres, columns predicted ones", side + 130, side + 90, paint)
+    return chart("Confusion matrix: rows are true genres, columns predicted ones", width, int(0.92 * width), paint)
 
 
 def _cell(axes: Axes, row: int, column: int, share: float, count: int, n_genres: int) -> None:
@@ -101,7 +119,14 @@ def class_f1_chart(genre: GenreEvaluation) -> Markup:
             )
         axes.set_xlabel("F1, with interval")
 
-    return chart("F1 of each genre with its confidence interval", 520, 95 + 30 * len(shown), paint)
+    return chart("F1 of each genre with its confidence interval", *_class_size(genre), paint)
+
+
+def _class_size(genre: GenreEvaluation) -> tuple[int, int]:
+    n_shown = sum(one.support > 0 for one in genre.classes)
+    if len(genre.genres) <= NARROW_GENRES:
+        return HALF_WIDTH, 440
+    return FULL_WIDTH, 95 + 26 * n_shown
 
 
 def _bars(axes: Axes, names: Sequence[str], figures: Sequence[Figure]) -> None:
@@ -144,7 +169,9 @@ def reliability_chart(genre: GenreEvaluation) -> Markup:
         percent_axis(axes, "x")
         percent_axis(axes, "y")
 
-    return chart("Reliability: share right against stated probability; the diagonal is perfect", 440, 420, paint)
+    return chart(
+        "Reliability: share right against stated probability; the diagonal is perfect", HALF_WIDTH, 440, paint
+    )
 
 
 def confidence_chart(right: Counts, wrong: Counts) -> Markup:
@@ -168,7 +195,7 @@ def confidence_chart(right: Counts, wrong: Counts) -> Markup:
         axes.grid(axis="y")
         percent_axis(axes, "x")
 
-    return chart("Tracks by confidence, right and wrong", 440, 420, paint)
+    return chart("Tracks by confidence, right and wrong", HALF_WIDTH, 440, paint)
 
 
 def tag_chart(evaluation: TagEvaluation) -> Markup:
@@ -193,23 +220,48 @@ def tag_chart(evaluation: TagEvaluation) -> Markup:
             color=BLUE,
             markersize=5.5,
         )
-        for tag in _worth_naming(shown):
-            axes.annotate(
-                short(tag.tag), (tag.base_rate, tag.pr_auc.value or 0.0), xytext=(6, 3), textcoords="offset points"
-            )
         axes.set(xscale="log", xlim=(lowest, 1.0), ylim=(-0.02, 1.04))
         axes.set_xlabel("share of tracks that have the tag (log scale)")
         axes.set_ylabel("PR-AUC, with interval")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}" if value < 0.01 else f"{value:.0%}")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
         axes.grid()
+        _name_tags(canvas, axes, shown)
 
-    return chart("PR-AUC of each tag against its frequency", 860, 440, paint)
+    return chart("PR-AUC of each tag against its frequency", FULL_WIDTH, 480, paint)
 
 
-def _worth_naming(tags: Sequence[TagFigures]) -> list[TagFigures]:
-    """Return the tags that fit a label: all where there are few, otherwise the best and the worst."""
+def _name_tags(canvas: Canvas, axes: Axes, tags: Sequence[TagFigures]) -> None:
+    """Write names beside the dots, the best and the worst first, wherever one has room of its own."""
+    canvas.draw_without_rendering()  # places are known only once the layout is
     ranked = sorted(tags, key=lambda tag: tag.pr_auc.value or 0.0)
-    return ranked if len(ranked) <= NAMED_TAGS else ranked[: NAMED_TAGS // 2] + ranked[-NAMED_TAGS // 2 :]
+    alternating = [tag for pair in zip(reversed(ranked), ranked, strict=True) for tag in pair]
+    dots = [axes.transData.transform((tag.base_rate, tag.pr_auc.value or 0.0)) for tag in tags]
+    taken = [(x - 5.0, y - 5.0, x + 5.0, y + 5.0) for x, y in dots]
+    inside = axes.get_window_extent()
+    for tag in dict.fromkeys(alternating):
+        text = short(tag.tag)
+        x, y = axes.transData.transform((tag.base_rate, tag.pr_auc.value or 0.0))
+        for dx, dy, side in LABEL_PLACES:
+            width = LABEL_EM * sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+            left = x + dx if side == "left" else x + dx - width
+            box = (left, y + dy - 3.0, left + width, y + dy + 10.0)
+            if box[0] > inside.x0 and box[2] < inside.x1 and not any(_overlap(box, other) for other in taken):
+                axes.annotate(
+                    text,
+                    (tag.base_rate, tag.pr_auc.value or 0.0),
+                    xytext=(dx, dy),
+                    ha=side,
+                    fontsize=11.5,
+                    textcoords="offset points",
+                )
+                taken.append(box)
+                break
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def learning_chart(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Markup | None:
@@ -232,7 +284,7 @@ def learning_chart(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Markup |
             _curves(axes, histories, names)
             axes.set_title(title, loc="left", weight="bold")
 
-    return chart("Learning curves of each member over epochs", 430 * len(panels), 330, paint)
+    return chart("Learning curves of each member over epochs", HALF_WIDTH * len(panels), 360, paint)
 
 
 def _curve_names(histories: Sequence[Sequence[Mapping[str, Any]]], words: Sequence[str]) -> list[str]:
@@ -264,6 +316,9 @@ def _curves(axes: Axes, histories: Sequence[Sequence[Mapping[str, Any]]], names:
                 label=_spoken(name) if member == 0 else None,
                 marker="o" if len(points) == 1 else None,
             )
+            if name == "valid_loss" and points:
+                best = min(points, key=lambda point: point[1])
+                axes.plot(*best, "o", color=color, markersize=6.5)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid()
@@ -293,4 +348,4 @@ def histogram_chart(counts: Counts, edges: npt.NDArray[np.float64], label: str, 
         if percent:
             percent_axis(axes, "x")
 
-    return chart(f"Tracks by {label}", 440, 300, paint)
+    return chart(f"Tracks by {label}", HALF_WIDTH, 330, paint)

@@ -42,7 +42,8 @@ class TagEvaluation:
     tags_in_mean
         Tags that have both positives and negatives: those the means are over.
     roc_auc, pr_auc
-        Macro means over these tags.
+        Macro means over these tags. The mean PR-AUC is biased upwards where tags have few positives, and its
+        interval takes that into account.
     mean_base_rate
         What the mean PR-AUC would be by chance.
     """
@@ -120,7 +121,7 @@ def _summarised(
         tracks,
         len(ranked),
         resampling.figure(roc, mean_of_defined(replicates.roc_auc)),
-        resampling.figure(pr, mean_of_defined(replicates.average_precision)),
+        resampling.corrected_figure(pr, mean_of_defined(replicates.average_precision)),
         float(np.mean([tag.base_rate for tag in ranked])),
         tuple(tags),
     )

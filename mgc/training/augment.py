@@ -19,14 +19,31 @@ from torch import Tensor
 from mgc.config import TrainingConfig
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class WindowShape:
+    """A stored window is (n_frames, n_mels), a training crop (crop_frames, n_mels)."""
+
+    n_frames: int
+    n_mels: int
+    crop_frames: int
 
 
 @dataclass(frozen=True)
 class Band:
-    """One masked band a window: [start, start + width), shape (batch,) each; width 0 masks nothing."""
+    """One masked band a row, [start, start + width), of `length` places; arrays of shape (batch,)."""
 
     start: IntArray
     width: IntArray
+    length: int
+
+    def mask(self, rows: IntArray) -> Tensor:
+        """Return True inside the bands of `rows`, shape (rows, length)."""
+        place = np.arange(self.length)
+        start, width = self.start[rows, np.newaxis], self.width[rows, np.newaxis]
+        return torch.from_numpy((place >= start) & (place < start + width))
 
 
 @dataclass(frozen=True)
@@ -47,54 +64,46 @@ class Draws:
 
     crop_start: IntArray
     partner: IntArray
-    own_part: npt.NDArray[np.float32]
-    gain_db: npt.NDArray[np.float32]
+    own_part: FloatArray
+    gain_db: FloatArray
     bins: Band
     frames: Band
 
 
-def draw(
-    rng: np.random.Generator, batch: int, n_frames: int, n_mels: int, crop_frames: int, config: TrainingConfig
-) -> Draws:
-    """Return the draws for a batch of windows of shape (n_frames, n_mels), cropped to `crop_frames`."""
+def draw(rng: np.random.Generator, batch: int, shape: WindowShape, config: TrainingConfig) -> Draws:
+    """Return the draws for a batch of windows."""
     own_part = np.ones(batch)
     if config.mixup_alpha:
         drawn = rng.beta(config.mixup_alpha, config.mixup_alpha, batch)
         own_part = np.maximum(drawn, 1.0 - drawn)
     return Draws(
-        crop_start=rng.integers(0, n_frames - crop_frames + 1, batch),
+        crop_start=rng.integers(0, shape.n_frames - shape.crop_frames + 1, batch),
         partner=rng.permutation(batch),
         own_part=own_part.astype(np.float32),
         gain_db=rng.uniform(-config.gain_db, config.gain_db, batch).astype(np.float32),
-        bins=_draw_band(rng, batch, n_mels, config.mask_frequency_bins),
-        frames=_draw_band(rng, batch, crop_frames, config.mask_frames),
+        bins=_draw_band(rng, batch, shape.n_mels, config.mask_frequency_bins),
+        frames=_draw_band(rng, batch, shape.crop_frames, config.mask_frames),
     )
 
 
 def _draw_band(rng: np.random.Generator, batch: int, length: int, widest: int) -> Band:
+    # However short the window, half of it stays.
     width = rng.integers(0, min(widest, length // 2) + 1, batch)
-    return Band(rng.integers(0, length - width + 1), width)
+    return Band(rng.integers(0, length - width + 1), width, length)
 
 
-def apply(log_mel: Tensor, gain_db: Tensor, bins: Tensor, frames: Tensor) -> Tensor:
-    """Return windows with their level changed and their bands masked by the window's own mean.
+def augment(log_mel: Tensor, draws: Draws, rows: IntArray) -> Tensor:
+    """Return windows with their level changed, and their bands masked by the window's own mean.
 
     Parameters
     ----------
     log_mel
-        dB, shape (batch, n_frames, n_mels).
-    gain_db
-        Shape (batch,).
-    bins, frames
-        True where masked, shapes (batch, n_mels) and (batch, n_frames).
+        dB, shape (rows, crop_frames, n_mels).
+    draws
+        Of the whole batch.
+    rows
+        Which rows of the batch `log_mel` holds.
     """
-    louder = log_mel + gain_db[:, None, None]
-    masked = bins[:, None, :] | frames[:, :, None]
+    louder = log_mel + torch.from_numpy(draws.gain_db[rows])[:, None, None]
+    masked = draws.bins.mask(rows)[:, None, :] | draws.frames.mask(rows)[:, :, None]
     return torch.where(masked, louder.mean(dim=(1, 2), keepdim=True), louder)
-
-
-def band_mask(band: Band, rows: IntArray, length: int) -> Tensor:
-    """Return True inside the bands of `rows`, shape (rows, length)."""
-    place = np.arange(length)
-    start, width = band.start[rows, None], band.width[rows, None]
-    return torch.from_numpy((place >= start) & (place < start + width))

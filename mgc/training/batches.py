@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,8 +17,8 @@ from mgc.config import TrainingConfig
 from mgc.data.shards import FeatureSet
 from mgc.errors import TrainingError
 from mgc.taxonomy import Taxonomy
-from mgc.training.augment import Draws, IntArray, apply, band_mask, draw
-from mgc.training.labels import Masses, labels_of, masses_of
+from mgc.training.augment import Draws, IntArray, WindowShape, augment, draw
+from mgc.training.labels import labels_of, masses_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class TrainingWindows:
     Raises
     ------
     TrainingError
-        No track has a label, or a track's features are not finite.
+        No track has a label, or a track's features are of another shape or not finite.
     """
 
     def __init__(self, features: FeatureSet, taxonomy: Taxonomy, config: TrainingConfig) -> None:
@@ -88,28 +87,22 @@ class TrainingWindows:
                 f"none of the {len(features)} tracks to train on has a genre or a tag of the taxonomy",
                 "join labels when indexing: --manifest, or --labels-from folder",
             )
-        require_finite(features)
+        require_sound(features)
         self._config = config
         self._masses = masses_of(labels, len(taxonomy.genres), config.class_weights)
         self._log_mels = features.log_mels
-        self._windows = [(track, window) for track in useful for window in range(len(features.log_mels[track]))]
-        first = features.log_mels[useful[0]]
-        self._n_frames, self._n_mels = first.shape[1:]
-        self._crop_frames = self._crop(features)
+        counts = np.array([len(features.log_mels[track]) for track in useful])
+        self._tracks = np.repeat(useful, counts)
+        self._windows = np.concatenate([np.arange(count) for count in counts])
+        self._shape = _window_shape(features, config)
 
     def __len__(self) -> int:
-        return len(self._windows)
+        return len(self._tracks)
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches an epoch."""
         return math.ceil(len(self) / self._config.batch_size)
-
-    def _crop(self, features: FeatureSet) -> int:
-        if self._config.crop_seconds is None:
-            return self._n_frames
-        frames_per_second = features.features.sample_rate / features.features.hop_length
-        return min(self._n_frames, max(1, round(self._config.crop_seconds * frames_per_second)))
 
     def epoch(self, seed: int, epoch: int, shard: Shard) -> Iterator[Batch]:
         """Yield the batches of an epoch: every window once, in batches of about equal size."""
@@ -117,30 +110,20 @@ class TrainingWindows:
         for step, chosen in enumerate(np.array_split(order, self.steps_per_epoch)):
             # Fewer rows than workers: some are heard twice rather than none by somebody.
             whole = np.resize(chosen, max(len(chosen), shard.world_size))
-            rng = np.random.default_rng([seed, epoch, 1 + step])
-            draws = draw(rng, len(whole), self._n_frames, self._n_mels, self._crop_frames, self._config)
+            draws = draw(np.random.default_rng([seed, epoch, 1 + step]), len(whole), self._shape, self._config)
             yield self._batch(whole, draws, shard)
 
     def _batch(self, whole: IntArray, draws: Draws, shard: Shard) -> Batch:
         rows = np.arange(shard.rank, len(whole), shard.world_size)
-        mixed = self._mix_masses(whole, draws)
+        mixed = self._masses.rows(self._tracks[whole]).mixed(draws.partner, draws.own_part)
+        own = mixed.rows(rows)
         return Batch(
-            self._log_mel(whole, draws, rows),
-            *(torch.from_numpy(mass[rows]) for mass in (mixed.genre, mixed.tag_positive, mixed.tag_negative)),
-            genre_total=float(mixed.genre.sum()) / shard.world_size,
-            tag_total=float(mixed.tag_positive.sum() + mixed.tag_negative.sum()) / shard.world_size,
-        )
-
-    def _mix_masses(self, whole: IntArray, draws: Draws) -> Masses:
-        tracks = np.array([self._windows[index][0] for index in whole])
-        part = draws.own_part[:, np.newaxis]
-
-        def mix(mass: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            own = mass[tracks]
-            return part * own + (1.0 - part) * own[draws.partner]
-
-        return Masses(
-            *(mix(mass) for mass in (self._masses.genre, self._masses.tag_positive, self._masses.tag_negative))
+            log_mel=self._log_mel(whole, draws, rows),
+            genre_mass=torch.from_numpy(own.genre),
+            tag_positive=torch.from_numpy(own.tag_positive),
+            tag_negative=torch.from_numpy(own.tag_negative),
+            genre_total=mixed.genre_total / shard.world_size,
+            tag_total=mixed.tag_total / shard.world_size,
         )
 
     def _log_mel(self, whole: IntArray, draws: Draws, rows: IntArray) -> Tensor:
@@ -149,32 +132,42 @@ class TrainingWindows:
             others = self._crops(whole, draws, draws.partner[rows])
             part = torch.from_numpy(draws.own_part[rows])[:, None, None]
             log_mel = part * log_mel + (1.0 - part) * others
-        return apply(
-            log_mel,
-            torch.from_numpy(draws.gain_db[rows]),
-            band_mask(draws.bins, rows, self._n_mels),
-            band_mask(draws.frames, rows, self._crop_frames),
-        )
+        return augment(log_mel, draws, rows)
 
     def _crops(self, whole: IntArray, draws: Draws, rows: IntArray) -> Tensor:
         crops = []
         for row in rows:
-            track, window = self._windows[whole[row]]
+            log_mel = self._log_mels[self._tracks[whole[row]]]
             start = draws.crop_start[row]
-            crops.append(self._log_mels[track][window, start : start + self._crop_frames])
+            crops.append(log_mel[self._windows[whole[row]], start : start + self._shape.crop_frames])
         return torch.from_numpy(np.stack(crops)).float()
 
 
-def require_finite(features: FeatureSet) -> None:
-    """Refuse features that are not finite, naming the track.
+def _window_shape(features: FeatureSet, config: TrainingConfig) -> WindowShape:
+    _, n_frames, n_mels = features.log_mels[0].shape
+    crop_frames = n_frames
+    if config.crop_seconds is not None:
+        frames_per_second = features.features.sample_rate / features.features.hop_length
+        crop_frames = min(n_frames, max(1, round(config.crop_seconds * frames_per_second)))
+    return WindowShape(n_frames, n_mels, crop_frames)
+
+
+def require_sound(features: FeatureSet) -> None:
+    """Refuse features that are not finite or not alike in shape, naming the track.
 
     Raises
     ------
     TrainingError
-        A log-mel holds NaN or infinity.
+        A log-mel holds NaN or infinity, has no window, or windows of another shape than the first track's.
     """
     for track_id, log_mel in zip(features.track_ids, features.log_mels, strict=True):
-        # The sum of finite float32 values of some dB cannot overflow, and needs no second array.
+        if log_mel.ndim != 3 or not len(log_mel) or log_mel.shape[1:] != features.log_mels[0].shape[1:]:
+            raise TrainingError(
+                f"track '{track_id}' has features of shape {log_mel.shape}, "
+                f"the first track of {features.log_mels[0].shape}",
+                "extract all tracks with one setting",
+            )
+        # The sum of values of some dB cannot overflow float32, and needs no second array.
         if not math.isfinite(float(log_mel.sum(dtype=np.float32))):
             raise TrainingError(
                 f"track '{track_id}' has features that are not finite",

@@ -67,6 +67,30 @@ class Masses:
     tag_positive: npt.NDArray[np.float32]
     tag_negative: npt.NDArray[np.float32]
 
+    @property
+    def genre_total(self) -> float:
+        """Mass of all genres."""
+        return float(self.genre.sum())
+
+    @property
+    def tag_total(self) -> float:
+        """Mass of all tags, positive and negative."""
+        return float(self.tag_positive.sum() + self.tag_negative.sum())
+
+    def rows(self, rows: npt.NDArray[np.int64]) -> Masses:
+        """Return those of some rows, in their order."""
+        return Masses(self.genre[rows], self.tag_positive[rows], self.tag_negative[rows])
+
+    def mixed(self, partner: npt.NDArray[np.int64], own_part: npt.NDArray[np.float32]) -> Masses:
+        """Return `own_part` of each row's mass and the rest of its partner's."""
+        own, other = own_part[:, np.newaxis], (1.0 - own_part)[:, np.newaxis]
+        partners = self.rows(partner)
+        return Masses(
+            own * self.genre + other * partners.genre,
+            own * self.tag_positive + other * partners.tag_positive,
+            own * self.tag_negative + other * partners.tag_negative,
+        )
+
 
 def labels_of(features: FeatureSet, taxonomy: Taxonomy) -> Labels:
     """Return the labels of a feature set; a genre that the taxonomy lacks counts as unknown, with a warning."""

@@ -18,7 +18,7 @@ from mgc.training.batches import Shard, TrainingWindows
 from mgc.training.epoch import Trainer
 from mgc.training.optim import make_optimizer
 from mgc.training.state import Tensors, TrainingState, copy_optimizer, copy_weights, restore_optimizer
-from mgc.training.validate import Validator
+from mgc.training.validate import Validator, make_validator
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +117,8 @@ def fit(
     """
     part = Shard(*shard)
     windows = TrainingWindows(train, taxonomy, config)
-    validator = Validator(valid, taxonomy, config, device, part)
-    if not validator.possible:
+    validator = make_validator(valid, taxonomy, config, device, part)
+    if validator is None:
         logger.warning("no labelled validation track: training all %d epochs, keeping the last", config.epochs)
     model.to(device)
     optimizer = make_optimizer(model, config)
@@ -154,11 +154,11 @@ def _begin(
     return start
 
 
-def _run_epoch(trainer: Trainer, validator: Validator, finished: int) -> EpochReport:
+def _run_epoch(trainer: Trainer, validator: Validator | None, finished: int) -> EpochReport:
     started = time.perf_counter()
     train_loss = trainer.run(finished)
     train_seconds = time.perf_counter() - started
-    scores = validator.score(trainer.model) if validator.possible else None
+    scores = validator.score(trainer.model) if validator else None
     return EpochReport(
         epoch=finished + 1,
         train_loss=train_loss,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed
 from torch import Tensor, nn
@@ -13,8 +14,8 @@ from mgc.config import TrainingConfig
 from mgc.data.shards import FeatureSet
 from mgc.models.forward import member_outputs
 from mgc.taxonomy import Taxonomy
-from mgc.training.batches import Shard, require_finite
-from mgc.training.labels import labels_of, masses_of
+from mgc.training.batches import Shard, require_sound
+from mgc.training.labels import Labels, Masses, labels_of, masses_of
 from mgc.training.losses import genre_loss, tag_loss
 from mgc.training.metrics import genre_accuracy, tag_macro_average_precision
 
@@ -36,67 +37,70 @@ class ValidationScores:
     tag_macro_average_precision: float | None
 
 
-class Validator:
-    """Scores a network on the validation split.
-
-    Parameters
-    ----------
-    valid
-        None or empty: there is nothing to score on.
-    shard
-        Where torch.distributed is up, each worker hears its part of the tracks and all get all scores, the
-        same to the last bit: they must not disagree on when to stop.
+def make_validator(
+    valid: FeatureSet | None, taxonomy: Taxonomy, config: TrainingConfig, device: str, shard: Shard
+) -> Validator | None:
+    """Return what scores a network on the validation split; None where no track there has a label.
 
     Raises
     ------
     TrainingError
         A track's features are not finite.
     """
+    if not valid:
+        return None
+    labels = labels_of(valid, taxonomy)
+    if not labels.useful().any():
+        return None
+    require_sound(valid)
+    masses = masses_of(labels, len(taxonomy.genres), class_weights=False)
+    spread = shard.world_size > 1 and torch.distributed.is_available() and torch.distributed.is_initialized()
+    return Validator(valid.log_mels, labels, masses, config.tag_loss_weight, device, shard if spread else Shard())
 
-    def __init__(
-        self, valid: FeatureSet | None, taxonomy: Taxonomy, config: TrainingConfig, device: str, shard: Shard
-    ) -> None:
-        self._config = config
-        self._device = device
-        spread = shard.world_size > 1 and torch.distributed.is_available() and torch.distributed.is_initialized()
-        self._shard = shard if spread else Shard()
-        self._log_mels = valid.log_mels if valid else []
-        if not valid:
-            return
-        require_finite(valid)
-        self._labels = labels_of(valid, taxonomy)
-        masses = masses_of(self._labels, len(taxonomy.genres), class_weights=False)
-        self._masses = [torch.from_numpy(mass) for mass in (masses.genre, masses.tag_positive, masses.tag_negative)]
-        if not self._labels.useful().any():
-            self._log_mels = []
 
-    @property
-    def possible(self) -> bool:
-        """Whether any track has a label to be scored on."""
-        return bool(self._log_mels)
+@dataclass(frozen=True)
+class Validator:
+    """Scores a network on the validation split.
+
+    Parameters
+    ----------
+    log_mels, labels, masses
+        Of the tracks.
+    shard
+        Each worker hears its part of the tracks and all get all scores, the same to the last bit: they must
+        not disagree on when to stop.
+    """
+
+    log_mels: list[npt.NDArray[np.float16]]
+    labels: Labels
+    masses: Masses
+    tag_loss_weight: float
+    device: str
+    shard: Shard
 
     def score(self, model: nn.Module) -> ValidationScores:
         """Return the figures; leaves the network in evaluation mode."""
         genre_logits, tag_logits = self._logits(model)
-        genre_mass, positive, negative = self._masses
-        loss = genre_loss(genre_logits, genre_mass, float(genre_mass.sum()))
-        tags = tag_loss(tag_logits, positive, negative, float(positive.sum() + negative.sum()))
+        masses = self.masses
+        positive, negative = torch.from_numpy(masses.tag_positive), torch.from_numpy(masses.tag_negative)
+        loss = genre_loss(genre_logits, torch.from_numpy(masses.genre), masses.genre_total)
+        tags = tag_loss(tag_logits, positive, negative, masses.tag_total)
         return ValidationScores(
-            loss=float(loss + self._config.tag_loss_weight * tags),
-            accuracy=genre_accuracy(genre_logits.numpy(), self._labels),
-            tag_macro_average_precision=tag_macro_average_precision(tag_logits.numpy(), self._labels),
+            loss=float(loss + self.tag_loss_weight * tags),
+            accuracy=genre_accuracy(genre_logits.numpy(), self.labels),
+            tag_macro_average_precision=tag_macro_average_precision(tag_logits.numpy(), self.labels),
         )
 
     def _logits(self, model: nn.Module) -> tuple[Tensor, Tensor]:
-        rank, world_size = self._shard.rank, self._shard.world_size
-        outputs = member_outputs(model, self._log_mels[rank::world_size], device=self._device)
-        n_genres = self._masses[0].shape[1]
+        rank, world_size = self.shard.rank, self.shard.world_size
+        outputs = member_outputs(model, self.log_mels[rank::world_size], device=self.device)
+        n_genres, n_tags = self.masses.genre.shape[1], self.masses.tag_positive.shape[1]
         own = np.concatenate([outputs.genre_logits, outputs.tag_logits], axis=1)
-        logits = torch.zeros(len(self._log_mels), n_genres + self._masses[1].shape[1])
+        logits = torch.zeros(len(self.log_mels), n_genres + n_tags)
         if own.shape[0]:
             logits[rank::world_size] = torch.from_numpy(own)
         if world_size > 1:
-            shared = logits.to(self._device)
+            shared = logits.to(self.device)
             torch.distributed.all_reduce(shared)
             logits = shared.cpu()
         return logits[:, :n_genres], logits[:, n_genres:]
