@@ -37,16 +37,19 @@ def music(seconds: float, sample_rate: int, channels: int = 1, seed: int = 0) ->
     return samples[:, 0] if channels == 1 else samples
 
 
-def with_pyav(samples: Samples, sample_rate: int, container: str, codec: str) -> bytes:
-    """Return mono samples encoded by FFmpeg, for containers that libsndfile does not write."""
+def with_pyav(samples: Samples, sample_rate: int, container: str, codec: str, sample_format: str = "fltp") -> bytes:
+    """Return mono or stereo samples encoded by FFmpeg, for containers that libsndfile does not write."""
+    layout = "mono" if samples.ndim == 1 else "stereo"
+    planes = np.ascontiguousarray(np.atleast_2d(samples.T))
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=sample_rate, layout="mono")
+        stream = output.add_stream(codec, rate=sample_rate, layout=layout)
         context = stream.codec_context
-        frame = av.AudioFrame.from_ndarray(samples[np.newaxis], format="fltp", layout="mono")
+        context.format, context.bit_rate = sample_format, 128_000
+        frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout=layout)
         frame.sample_rate = sample_rate
         resampler = av.AudioResampler(
-            format=context.format, layout="mono", rate=sample_rate, frame_size=context.frame_size or 1024
+            format=context.format, layout=layout, rate=sample_rate, frame_size=context.frame_size or 1024
         )
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
             output.mux(stream.encode(piece))
@@ -55,7 +58,7 @@ def with_pyav(samples: Samples, sample_rate: int, container: str, codec: str) ->
 
 
 def m4a(samples: Samples, sample_rate: int) -> bytes:
-    """Return mono samples as AAC in MP4."""
+    """Return mono or stereo samples as AAC in MP4."""
     return with_pyav(samples, sample_rate, "ipod", "aac")
 
 

@@ -52,7 +52,7 @@ def _answer(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> Messa
         return Message({"code": TrackCode.DECODE_MEMORY, "stage": Stage.DECODE, "message": limit}, b"")
     log_mel = np.ascontiguousarray(track.log_mel, dtype="<f2")
     header = {"shape": log_mel.shape, "duration_seconds": track.duration_seconds}
-    return Message(header, memoryview(log_mel).cast("B"))
+    return Message(header, log_mel.data.cast("B"))
 
 
 def _silence_libraries() -> None:

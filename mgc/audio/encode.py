@@ -58,7 +58,7 @@ def encode(samples: FloatArray, sample_rate: int, container: Container, *, subty
         ) as file:
             for start in range(0, len(columns), _BLOCK_FRAMES):
                 file.write(columns[start : start + _BLOCK_FRAMES])
-    except soundfile.SoundFileError as error:
+    except (soundfile.SoundFileError, ValueError) as error:
         layout = f"{columns.shape[1]} channel(s) of {subtype or default_subtype} at {sample_rate} Hz"
         raise ValueError(f"cannot write {layout} as {container}: {error}") from error
     return buffer.getvalue()

@@ -3,7 +3,9 @@
 Power spectrogram of centred, zero-padded frames under a periodic Hann window, mel filter bank, decibels
 relative to the track's maximum: `librosa.feature.melspectrogram(power=2, pad_mode="constant")` and
 `librosa.power_to_db(ref=np.max)` (McFee et al., "librosa: Audio and music signal analysis in Python", SciPy
-2015). The transform is in single precision and a batch of frames at a time, so that it stays in the cache.
+2015). The transform is in single precision and a batch of frames at a time, so that it stays in the cache; the
+difference to librosa's double precision is below 0.001 dB down to -50 dB and below 0.03 dB at -80 dB, and for
+anything at all below -120 dB of the loudest bin (`tests/property/test_features_property.py`).
 """
 
 from __future__ import annotations

@@ -62,6 +62,9 @@ class SupervisedExtractor:
         }
         self._limit = decode.time_limit_seconds
         self._child: subprocess.Popen[bytes] | None = None
+        self._ready = False
+        # Begun here and waited for with the first track: it imports its libraries while that track is fetched.
+        self._start()
 
     def extract(self, data: bytes) -> HeardTrack:
         """Return the features of a track's bytes.
@@ -100,6 +103,9 @@ class SupervisedExtractor:
 
     def _ask(self, data: bytes) -> Message:
         child = self._child or self._start()
+        if not self._ready:
+            receive(_pipe(child.stdout), time.monotonic() + START_SECONDS)
+            self._ready = True
         deadline = time.monotonic() + self._limit
         send(_pipe(child.stdin), Message({}, data), deadline)
         return receive(_pipe(child.stdout), deadline)
@@ -118,15 +124,13 @@ class SupervisedExtractor:
             env=environment,
             bufsize=0,
         )
-        self._child = child
+        self._child, self._ready = child, False
         for pipe in (child.stdin, child.stdout):
             os.set_blocking(_pipe(pipe), False)
             # Unprivileged users have a quota of large pipes; a small one only costs more writes.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(_pipe(pipe), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        deadline = time.monotonic() + START_SECONDS
-        send(_pipe(child.stdin), Message(self._settings, b""), deadline)
-        receive(_pipe(child.stdout), deadline)
+        send(_pipe(child.stdin), Message(self._settings, b""), time.monotonic() + START_SECONDS)
         return child
 
     def _death(self) -> str:

@@ -51,14 +51,15 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
         yield _session(joined=address is not None)
         return
     try:
-        # "local" rather than nothing: with nothing Ray would join any cluster it finds on this machine.
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=_runtime_env(address),
-        )
+        with _hushed():
+            # "local" rather than nothing: with nothing Ray would join any cluster it finds on this machine.
+            ray.init(
+                address=address or "local",
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=_runtime_env(address),
+            )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise _cluster_error(address, error) from error
     try:
@@ -68,7 +69,7 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
 
 
 def _session(*, joined: bool) -> RaySession:
-    resources = ray.cluster_resources()
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return RaySession(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)), joined)
 
 
@@ -89,6 +90,19 @@ def _cluster_error(address: str | None, error: Exception) -> ClusterError:
     if "auth" in str(error).lower() or "token" in str(error).lower():
         remedy = "give this process the cluster's token: RAY_AUTH_MODE=token, ~/.ray/auth_token (README)"
     return ClusterError(f"cannot join the Ray cluster at '{address}': {reason}", remedy)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep the C++ core's greeting off the terminal; what fails is raised as an exception all the same."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def _runtime_env(address: str | None) -> dict[str, dict[str, str]] | None:

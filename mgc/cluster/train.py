@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from mgc.models.bundle import BundleContents, load_bundle, write_bundle
 from mgc.models.registry import build_model
 from mgc.taxonomy import Taxonomy
 from mgc.training.ensemble import assemble
-from mgc.training.loop import EpochReport, TrainingState, fit
+from mgc.training.loop import EpochReport, fit
+from mgc.training.state import TrainingState
 
 STATE_FILE = "state.bin"
 HISTORY_FILE = "history.json"
@@ -41,13 +43,22 @@ HISTORY_FILE = "history.json"
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What to train on, and where the bundle goes."""
+    """What to train on, and where the bundle goes.
+
+    Parameters
+    ----------
+    overwrite
+        Train anew whatever is there.
+    replace_other
+        Replace a bundle of other data or settings; keep one of these.
+    """
 
     catalogue_uri: str
     features_uri: str
     bundle_uri: str
     config: Config
     overwrite: bool = False
+    replace_other: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,7 @@ def train_ensemble(
     with ray_session(request.config.cluster) as session:
         states, histories = _fit_members(request, taxonomy, key, session, on_epoch)
         contents = _contents(request, catalogue, taxonomy, key, states, histories)
-    fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite)
+    fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
     work = split_uri(_work_uri(request))
     Store.open(work.root).delete_tree(work.key)
     epochs = [len(history) for history in histories]
@@ -158,6 +169,8 @@ def _finished_bundle(request: TrainingRequest, key: str) -> TrainOutcome | None:
         return None
     bundle = load_bundle(request.bundle_uri)
     if bundle.facts.get("training_key") != key:
+        if request.replace_other:
+            return None
         raise TrainingError(
             f"'{request.bundle_uri}' holds a bundle of other data or settings ({bundle.fingerprint})",
             "give another --bundle, or --overwrite",
@@ -181,36 +194,40 @@ def _fit_members(
     slots = session.n_gpus if use_gpu else session.n_cpus
     at_once = min(training.members_at_once or max(1, slots // training.workers_per_member), training.members)
     threads = training.threads or max(1, session.n_cpus // (at_once * training.workers_per_member))
-    board = _Board.remote()
-    waiting = list(range(training.members))
-    running: dict[ray.ObjectRef, int] = {}
-    found: dict[int, ray.train.Result] = {}
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            member = waiting.pop(0)
-            setup = _MemberSetup(
-                member, request.catalogue_uri, request.features_uri, request.config, taxonomy, threads
-            )
-            running[_fit_member.remote(setup, _work_uri(request), key, use_gpu, board)] = member
-        done, _ = ray.wait(list(running), timeout=0.5)
-        for member, epoch in ray.get(board.take.remote()):
-            on_epoch(member, epoch)
-        for reference in done:
-            found[running.pop(reference)] = _result(reference)
-    for member, epoch in ray.get(board.take.remote()):
-        on_epoch(member, epoch)
-    saved = [_read_checkpoint(found[member].checkpoint) for member in range(training.members)]
+    board = ray.remote(num_cpus=0)(_Board).remote()
+    setups = [
+        _MemberSetup(member, request.catalogue_uri, request.features_uri, request.config, taxonomy, threads)
+        for member in range(training.members)
+    ]
+    # A fit only waits for its controller actor: threads here do, where tasks would cost a process each.
+    with ThreadPoolExecutor(at_once, thread_name_prefix="member") as pool:
+        fits = [pool.submit(_fit_member, setup, _work_uri(request), key, use_gpu, board) for setup in setups]
+        while wait(fits, timeout=0.5).not_done:
+            _tell(board, on_epoch)
+        _tell(board, on_epoch)
+    saved = [_last_checkpoint(_result(fit)) for fit in fits]
     return [state for state, _ in saved], [history for _, history in saved]
 
 
-def _result(reference: ray.ObjectRef) -> ray.train.Result:
+def _tell(board: Any, on_epoch: Callable[[int, dict[str, Any]], None]) -> None:
+    for member, epoch in ray.get(board.take.remote()):
+        on_epoch(member, epoch)
+
+
+def _result(fit: Future[ray.train.Result]) -> ray.train.Result:
     try:
-        return ray.get(reference)
-    except ray.exceptions.RayError as error:
+        return fit.result()
+    except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
         raise TrainingError(
             f"a member could not be trained: {_root_cause(error)}",
             "the same command goes on from the last checkpoint",
         ) from error
+
+
+def _last_checkpoint(result: ray.train.Result) -> tuple[TrainingState, list[dict[str, Any]]]:
+    if result.checkpoint is None:
+        raise TrainingError("a member ended without a checkpoint", "start the command again and report this")
+    return _read_checkpoint(result.checkpoint)
 
 
 def _root_cause(error: Exception) -> str:
@@ -220,7 +237,6 @@ def _root_cause(error: Exception) -> str:
     return (ours or lines or [type(error).__name__])[-1].removeprefix("mgc.errors.")
 
 
-@ray.remote(num_cpus=0)
 class _Board:
     """Where members post their epochs and the driver reads them."""
 
@@ -235,7 +251,6 @@ class _Board:
         return posts
 
 
-@ray.remote(num_cpus=0)
 def _fit_member(setup: _MemberSetup, work_uri: str, key: str, use_gpu: bool, board: Any) -> ray.train.Result:
     training = setup.config.training
     place = Store.open(work_uri).arrow_filesystem()
@@ -268,7 +283,8 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     catalogue = read_catalogue(setup.catalogue_uri)
     train = read_feature_set(setup.features_uri, catalogue, "train")
     valid = read_optional(setup.features_uri, catalogue, "valid")
-    start, history = None, []
+    start: TrainingState | None = None
+    history: list[dict[str, Any]] = []
     checkpoint = ray.train.get_checkpoint()
     if checkpoint:
         start, history = _read_checkpoint(checkpoint)

@@ -108,7 +108,7 @@ def run_chunks(
     tables = [INDEX.empty_table()]
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            table = batch.select(INDEX.names).cast(INDEX)
+            table = pa.table(batch).select(INDEX.names).cast(INDEX)
             tables.append(table)
             on_advance(_advance(table))
     except ray.exceptions.RayError as error:

@@ -28,20 +28,40 @@ def train(
     screen = console()
     request = TrainingRequest(catalogue, features, bundle, chosen, overwrite)
     screen.print(f"[bold]training[/] {chosen.training.members} members, at most {chosen.training.epochs} epochs each")
-    outcome = train_ensemble(request, lambda member, epoch: _show_epoch(screen, member, epoch))
+    outcome = train_ensemble(request, EpochLines(screen, chosen.training.members).show)
     show_training(screen, outcome, bundle)
 
 
-def _show_epoch(screen: Console, member: int, epoch: dict[str, Any]) -> None:
-    accuracy = epoch.get("valid_accuracy")
-    precision = epoch.get("valid_tag_macro_average_precision")
-    screen.print(
-        f"member {member}  epoch {epoch['epoch']:>3}  loss {epoch['train_loss']:.3f}"
-        + (f"  valid loss {epoch['valid_loss']:.3f}" if epoch.get("valid_loss") is not None else "")
-        + (f"  accuracy {accuracy:.3f}" if accuracy is not None else "")
-        + (f"  tag PR-AUC {precision:.3f}" if precision is not None else "")
-        + f"  {epoch['seconds']:.1f} s"
-    )
+class EpochLines:
+    """Prints each member's first epoch and every fifth: a log of a long fit stays short."""
+
+    EVERY = 5
+
+    def __init__(self, screen: Console, members: int) -> None:
+        self._screen = screen
+        self._best: dict[int, float] = {}
+        self._members = members
+
+    def show(self, member: int, epoch: dict[str, Any]) -> None:
+        """Print an epoch's figures."""
+        loss = epoch["valid_loss"]
+        better = loss is not None and loss < self._best.get(member, float("inf"))
+        if better:
+            self._best[member] = loss
+        if epoch["epoch"] != 1 and epoch["epoch"] % self.EVERY:
+            return
+        self._screen.print(
+            f"member {member + 1}/{self._members}  epoch {epoch['epoch']:>3}  loss {epoch['train_loss']:.3f}"
+            + _part("valid loss", loss)
+            + _part("accuracy", epoch["valid_accuracy"])
+            + _part("tag PR-AUC", epoch["valid_tag_macro_average_precision"])
+            + f"  {epoch['seconds']:.1f} s"
+            + ("  [green]best so far[/]" if better else "")
+        )
+
+
+def _part(name: str, value: float | None) -> str:
+    return "" if value is None else f"  {name} {value:.3f}"
 
 
 def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:

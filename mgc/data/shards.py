@@ -125,6 +125,14 @@ def read_feature_set(features_uri: str, catalogue: pl.DataFrame, split: str) -> 
     )
 
 
+def failed_tracks(features_uri: str, catalogue: pl.DataFrame, split: str) -> pl.DataFrame:
+    """Return the split's tracks whose extraction failed: track_id, error_code, genre, group."""
+    output = OutputDirectory(Store.open(features_uri), "features")
+    chosen = catalogue.filter(pl.col("split") == split)
+    failed = current_index(output, chosen).filter(pl.col("error_code").is_not_null())
+    return failed.select("track_id", "error_code").join(chosen.select("track_id", "genre", "group"), on="track_id")
+
+
 def _arrays_of(table: pa.Table) -> dict[str, npt.NDArray[np.float16]]:
     found = {}
     for row in table.to_pylist():

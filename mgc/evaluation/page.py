@@ -51,6 +51,7 @@ def _environment() -> Environment:
         "span": span,
         "moment": moment,
         "base": base_name,
+        "folder": folder_name,
         "place": place,
         "clock": clock,
     }
@@ -106,6 +107,12 @@ def moment(value: datetime | None) -> str:
 def base_name(uri: str) -> str:
     """Return the last part of a path or URI."""
     return uri.rstrip("/").rpartition("/")[2] or uri
+
+
+def folder_name(uri: str) -> str:
+    """Return the name of the folder that a file is in; empty where a URI has none but its root."""
+    parts = uri.partition("://")[2].split("/")[1:] if "://" in uri else uri.split("/")
+    return parts[-2] if len(parts) > 1 else ""
 
 
 def place(value: float | None) -> str:

@@ -18,7 +18,7 @@ from mgc.evaluation.plots import histogram_chart
 from mgc.evaluation.tagging_rows import TrackLine, shown_tracks, track_lines
 
 PAGE_FILE = "report.html"
-LABELS_SHOWN = 30
+LABELS_SHOWN = 20
 EXAMPLES_A_CODE = 3
 HISTOGRAM_BINS = 20
 SPAN_CENTILE = 0.99

@@ -69,7 +69,7 @@ def write_bundle(store_uri: str, contents: BundleContents, overwrite: bool = Fal
         DESCRIPTION_FILE: json.dumps(description, indent=2, allow_nan=False).encode(),
         CARD_FILE: model_card(description).encode(),
     }
-    store.delete(MANIFEST_FILE)
+    _clear(store)
     for name, data in files.items():
         store.write_atomic(name, data)
     store.write_atomic(MANIFEST_FILE, Manifest.of(fingerprint, files).to_bytes())
@@ -88,6 +88,13 @@ def _is_there(store: Store, fingerprint: str) -> bool:
         )
     read_files(store, found)
     return True
+
+
+def _clear(store: Store) -> None:
+    """Delete the manifest first, so that nobody reads a mixture, then the members of a larger ensemble."""
+    store.delete(MANIFEST_FILE)
+    for info in list(store.list("member-")):
+        store.delete(info.key)
 
 
 def load_bundle(uri: str) -> Bundle:

@@ -9,6 +9,7 @@ from torch import nn
 
 from mgc import __version__
 from mgc.config import FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of
+from mgc.errors import BundleError
 from mgc.models.calibration import Calibration
 from mgc.models.manifest import FORMAT_VERSION
 from mgc.models.registry import build_model
@@ -51,6 +52,10 @@ class BundleContents:
     training: TrainingConfig
     metrics: dict[str, Any]
     facts: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise BundleError("a model bundle needs at least one member", "train it anew")
 
 
 @dataclass(frozen=True)

@@ -75,35 +75,35 @@ def test_a_lossy_file_reads_to_the_same_length_in_step(container, sample_rate):
 
 
 @pytest.mark.parametrize(
-    ("container", "codec", "sample_rate"),
+    ("container", "codec", "sample_format", "sample_rate"),
     [
-        ("ipod", "aac", 44_100),
-        ("adts", "aac", 44_100),
-        ("ipod", "alac", 22_050),
-        ("asf", "wmav2", 44_100),
-        ("matroska", "libopus", 48_000),
-        ("tta", "tta", 22_050),
-        ("wv", "wavpack", 22_050),
-        ("ac3", "ac3", 48_000),
+        ("ipod", "aac", "fltp", 44_100),
+        ("adts", "aac", "fltp", 44_100),
+        ("ipod", "alac", "s16p", 22_050),
+        ("asf", "wmav2", "fltp", 44_100),
+        ("matroska", "libopus", "flt", 48_000),
+        ("tta", "tta", "s16", 22_050),
+        ("wv", "wavpack", "s32p", 22_050),
+        ("ac3", "ac3", "fltp", 48_000),
     ],
 )
-def test_what_libsndfile_does_not_know_is_read_by_ffmpeg(container, codec, sample_rate):
+def test_what_libsndfile_does_not_know_is_read_by_ffmpeg(container, codec, sample_format, sample_rate):
     samples = music(3.0, sample_rate)
-    data = with_pyav(samples, sample_rate, container, codec)
+    data = with_pyav(samples, sample_rate, container, codec, sample_format)
     with open_audio(data, LIMITS) as reader:
         assert reader.info.sample_rate == sample_rate
         assert reader.info.n_frames == pytest.approx(samples.size, abs=4_096)
         heard = reader.read_mono(0, ALL)
-    lag = int(np.argmax(np.correlate(heard[20_000:24_096], samples[16_000:28_096], "valid")[::-1])) - 4_000
-    assert abs(lag) < 3_000  # ADTS, WMA and AC-3 keep the encoder's delay
-    shifted = np.roll(heard, lag)[4_000:-4_000]
-    assert correlation(shifted, samples[4_000:][: shifted.size]) > 0.99
+    # ADTS, WMA and AC-3 do not say how much of what comes out is the encoder's delay.
+    place = 17_000 + int(np.argmax(np.correlate(heard[17_000:31_000], samples[20_000:28_000], "valid")))
+    assert correlation(heard[place:], samples[20_000:60_000]) > 0.99
 
 
 def test_lossless_through_ffmpeg_is_exact():
     samples = music(1.0, 22_050)
-    stored = np.round(samples * 2**15) / 2**15
-    np.testing.assert_allclose(read_all(with_pyav(samples, 22_050, "tta", "tta")), stored, atol=2**-15)
+    for codec, container in [("tta", "tta"), ("alac", "ipod")]:
+        data = with_pyav(samples, 22_050, container, codec, "s16" if codec == "tta" else "s16p")
+        np.testing.assert_allclose(read_all(data), samples, rtol=0, atol=2**-15, err_msg=codec)
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
@@ -139,8 +139,8 @@ def jump_files() -> dict[str, bytes]:
         "caf": encode(stereo, 44_100, "caf"),
         "m4a": m4a(music(9.0, 44_100), 44_100),
         "adts": with_pyav(music(9.0, 44_100), 44_100, "adts", "aac"),
-        "alac": with_pyav(music(9.0, 22_050), 22_050, "ipod", "alac"),
-        "matroska": with_pyav(music(9.0, 48_000), 48_000, "matroska", "libopus"),
+        "alac": with_pyav(music(9.0, 22_050), 22_050, "ipod", "alac", "s16p"),
+        "matroska": with_pyav(music(9.0, 48_000), 48_000, "matroska", "libopus", "flt"),
         "wma": with_pyav(music(9.0, 44_100), 44_100, "asf", "wmav2"),
     }
 
@@ -222,13 +222,12 @@ def test_an_untagged_mp3_is_read_to_its_end():
 
 
 def test_a_stream_that_goes_from_stereo_to_mono_is_read_on():
-    # PyAV's frame queue crashes the process on this.
-    stereo = with_pyav(music(1.0, 44_100), 44_100, "adts", "aac")
-    mono = bytearray(stereo)
-    # The channel configuration is the last bit of byte 2 and the first two of byte 3 of each ADTS header.
-    mono[2] |= 1
-    with open_audio(bytes(mono), LIMITS) as reader:
-        assert reader.count_frames() > 0.5 * 44_100
+    # PyAV's frame queue crashes the process on this; ADTS streams may simply be joined.
+    mono, stereo = music(2.0, 44_100), music(2.0, 44_100, channels=2)
+    parts = [with_pyav(samples, 44_100, "adts", "aac") for samples in (stereo, mono, stereo)]
+    heard = read_all(b"".join(parts))
+    assert heard.size == sum(read_all(part).size for part in parts)
+    np.testing.assert_allclose(heard[30_000:80_000], read_all(parts[0])[30_000:80_000], atol=1e-6)
 
 
 def test_reading_takes_memory_for_a_block_not_for_the_file():

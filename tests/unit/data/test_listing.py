@@ -133,7 +133,8 @@ def test_a_name_that_is_no_utf8_is_skipped_and_shown(tmp_path: Path) -> None:
 
 
 def test_a_track_id_is_a_hash_of_the_key_whatever_the_encoding_of_its_accents() -> None:
-    assert track_id_of("blues/blues.00000.wav") == "cdfbd5ec45d466e7a05a39a1f0cfc5a0"
+    # $ printf blues/blues.00000.wav | b2sum -l 128
+    assert track_id_of("blues/blues.00000.wav") == "738c8ff5331e4fb60ed32030af4190b6"
     assert track_id_of(unicodedata.normalize("NFD", "é.wav")) == track_id_of("é.wav")
     assert track_id_of("a/b.wav") != track_id_of("b.wav")
 

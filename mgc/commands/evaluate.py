@@ -1,0 +1,153 @@
+"""`mgc evaluate`: honest figures of a bundle on one split of a labelled catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import polars as pl
+import typer
+from rich.console import Console
+
+from mgc.commands.answers import answers_from_predictions, answers_from_shards, both_splits
+from mgc.commands.door import ConfigOption, SetOption, console, settings
+from mgc.commands.tables import facts
+from mgc.config import Config
+from mgc.data.catalogue import read_catalogue
+from mgc.errors import ConfigError
+from mgc.evaluation.answers import Answers
+from mgc.evaluation.baseline import compare_with_baseline, svm_baseline
+from mgc.evaluation.bootstrap import Figure
+from mgc.evaluation.comparison import Comparison
+from mgc.evaluation.metrics import Evaluation
+from mgc.evaluation.metrics import evaluate as figures_of
+from mgc.evaluation.report import ReportContext, write_evaluation_report
+from mgc.models.bundle import Bundle, load_bundle
+
+Resampled = Literal["track", "group"]
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate, on what, against what."""
+
+    catalogue: str
+    bundle: str
+    output: str
+    config: Config
+    split: str = "valid"
+    features: str | None = None
+    predictions: str | None = None
+    baseline: bool = True
+    resample: Resampled = "track"
+
+
+def evaluate(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet with labels and splits")],
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="the model bundle")],
+    output: Annotated[str, typer.Option("--output", "-o", help="directory of the report")],
+    features: Annotated[str | None, typer.Option("--features", "-f", help="shards to answer from")] = None,
+    predictions: Annotated[str | None, typer.Option(help="or: predictions that `mgc tag` wrote")] = None,
+    split: Annotated[str, typer.Option(help="train, valid, test or unlisted")] = "valid",
+    baseline: Annotated[bool, typer.Option(help="also fit an SVM on MFCC statistics (needs --features)")] = True,
+    resample: Annotated[Resampled, typer.Option(help="what the bootstrap draws")] = "track",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Score BUNDLE on a split: accuracy, F1, tag AUCs, each with an interval, as JSON and a page."""
+    chosen = settings(config, set_)
+    if features is None and predictions is None:
+        raise ConfigError("nothing to evaluate", "give --features (shards) or --predictions (of mgc tag)")
+    request = EvaluationRequest(catalogue, bundle, output, chosen, split, features, predictions, baseline, resample)
+    run_evaluation(console(), request)
+
+
+def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
+    """Evaluate, write the report, print the headline figures; return the page's URI."""
+    tracks = read_catalogue(request.catalogue)
+    bundle = load_bundle(request.bundle)
+    answers = _answers(request, bundle, tracks)
+    evaluation = figures_of(answers, request.config.evaluation, request.resample)
+    comparison = _comparison(request, bundle, tracks, answers)
+    context = ReportContext(
+        catalogue=request.catalogue,
+        bundle=request.bundle,
+        bundle_fingerprint=bundle.fingerprint,
+        feature_fingerprint=bundle.features.fingerprint(),
+        protocol=_protocol(request.split, bundle, tracks),
+        config={
+            "features": bundle.features.model_dump(mode="json"),
+            "model": [member.config.model_dump(mode="json") for member in bundle.members],
+            "training": bundle.training.model_dump(mode="json"),
+        },
+        histories=bundle.facts.get("histories", []),
+        track_uris=dict(tracks.select("track_id", "uri").iter_rows()),
+        comparison=comparison,
+    )
+    page = write_evaluation_report(evaluation, context, request.output)
+    facts(screen, f"Evaluation on split '{request.split}'", _rows(evaluation, comparison) | {"report": page})
+    return page
+
+
+def _answers(request: EvaluationRequest, bundle: Bundle, tracks: pl.DataFrame) -> Answers:
+    if request.predictions is not None:
+        return answers_from_predictions(bundle, request.predictions, tracks, request.split)
+    return answers_from_shards(bundle, str(request.features), tracks, request.split)
+
+
+def _comparison(
+    request: EvaluationRequest, bundle: Bundle, tracks: pl.DataFrame, answers: Answers
+) -> Comparison | None:
+    if not request.baseline or request.features is None or request.split == "train":
+        return None
+    if not tracks.filter(
+        (pl.col("split") == "train") & (pl.col("genre").is_not_null() | pl.col("tags_known"))
+    ).height:
+        return None
+    seen, asked = both_splits(request.features, tracks, request.split)
+    rival = svm_baseline(seen, asked, bundle.taxonomy, request.config.evaluation.seed)
+    return compare_with_baseline(answers, rival, request.config.evaluation, request.resample)
+
+
+def _protocol(split: str, bundle: Bundle, tracks: pl.DataFrame) -> str:
+    groups = tracks.filter(pl.col("split").is_in(["train", split]))
+    crossing = groups.group_by("group").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1).height
+    parts = [
+        f"One fixed split; {crossing} groups stand both in 'train' and in '{split}'."
+        if split != "train" and crossing
+        else "One fixed split; no group (artist, work) stands in two splits."
+    ]
+    if split == "train":
+        parts.append("These tracks were trained on: the figures say nothing about others.")
+    if split == "valid":
+        parts.append("Early stopping and calibration used this split, so its figures flatter.")
+    trained_on = bundle.facts.get("train_groups")
+    if trained_on:
+        parts.append(f"The bundle was trained on {trained_on:,} groups.")
+    return " ".join(parts)
+
+
+def _rows(evaluation: Evaluation, comparison: Comparison | None) -> dict[str, str]:
+    rows = {"tracks": f"{evaluation.tracks:,} of {evaluation.groups:,} groups, {evaluation.answered:,} answered"}
+    if evaluation.genre:
+        rows["accuracy"] = _text(evaluation.genre.accuracy)
+        if evaluation.genre.tracks_with_failures != evaluation.genre.tracks:
+            rows["accuracy, failures wrong"] = _text(evaluation.genre.accuracy_with_failures)
+        rows["macro F1"] = _text(evaluation.genre.macro_f1)
+    if comparison and comparison.evaluation.genre:
+        rows[f"accuracy, {comparison.rival}"] = _text(comparison.evaluation.genre.accuracy)
+        rows["difference (paired)"] = _text(comparison.accuracy_difference, signed=True)
+    if evaluation.tag:
+        rows["tag PR-AUC (macro)"] = _text(evaluation.tag.pr_auc)
+        rows["tag ROC-AUC (macro)"] = _text(evaluation.tag.roc_auc)
+    if comparison and comparison.evaluation.tag:
+        rows["tag PR-AUC, logistic regression"] = _text(comparison.evaluation.tag.pr_auc)
+    return rows
+
+
+def _text(figure: Figure, *, signed: bool = False) -> str:
+    if figure.value is None:
+        return "not defined"
+    form = "+.3f" if signed else ".3f"
+    text = format(figure.value, form)
+    return text if figure.low is None else f"{text}  [{format(figure.low, form)}, {format(figure.high, form)}]"

@@ -1,0 +1,86 @@
+"""Log-mels: known signals give known values, silence stays finite, nothing warns."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from audio_samples import music
+
+from mgc.audio.features import LogMel, power_to_db
+from mgc.audio.mel import mel_filter_bank
+from mgc.config import FeatureConfig
+
+CONFIG = FeatureConfig()
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_shape_is_what_the_settings_promise():
+    for settings in ({}, {"n_fft": 512, "hop_length": 160, "n_mels": 40}, {"n_fft": 1_001, "hop_length": 500}):
+        config = FeatureConfig(window_seconds=3.0, **settings)
+        power = LogMel(config).power(music(3.0, config.sample_rate))
+        assert power.shape == (config.n_frames, config.n_mels)
+        assert power.dtype == np.float32
+
+
+@pytest.mark.parametrize("hz", [100.0, 440.0, 3_000.0, 9_000.0])
+def test_a_sine_peaks_in_the_filter_that_weighs_it_most(hz):
+    t = np.arange(2 * CONFIG.sample_rate) / CONFIG.sample_rate
+    power = LogMel(CONFIG).power(np.sin(2 * np.pi * hz * t).astype(np.float32))
+    filters = mel_filter_bank(22_050, 2_048, 128, 0.0, 11_025.0, "slaney")
+    nearest_bin = round(hz * 2_048 / 22_050)
+    assert abs(int(power[40].argmax()) - int(filters[:, nearest_bin].argmax())) <= 1
+
+
+def test_a_sine_at_a_bin_has_the_power_of_its_window():
+    # A sine of amplitude 1 at a bin's centre under a Hann window: |X| is n_fft / 4 there, half on each side.
+    config = FeatureConfig(sample_rate=16_000, n_fft=512, hop_length=256, n_mels=20, window_seconds=1.0)
+    power = LogMel(config).power(np.sin(2 * np.pi * 32 * np.arange(16_000) / 512).astype(np.float32))
+    filters = mel_filter_bank(16_000, 512, 20, 0.0, 8_000.0, "slaney")
+    expected = (512 / 4) ** 2 * (filters[:, 32] + (filters[:, 31] + filters[:, 33]) / 4)
+    np.testing.assert_allclose(power[30], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_silence_is_constant_and_finite():
+    power = LogMel(CONFIG).power(np.zeros(22_050, dtype=np.float32))
+    decibels = power_to_db(power, CONFIG.top_db)
+    assert np.isfinite(decibels).all()
+    assert np.unique(decibels).size == 1
+
+
+def test_decibels_are_relative_to_the_maximum_and_floored():
+    power = np.array([[1e-3, 1e-4], [1e-9, 1e-20]], dtype=np.float32)
+    np.testing.assert_allclose(power_to_db(power, 80.0), [[0.0, -10.0], [-60.0, -70.0]], atol=1e-4)
+    np.testing.assert_allclose(power_to_db(power, 50.0), [[0.0, -10.0], [-50.0, -50.0]], atol=1e-4)
+    assert power_to_db(power, 50.0).max() == 0.0
+    assert power[0, 0] == np.float32(1e-3), "the power is left as it was"
+
+
+def test_level_does_not_matter_where_the_floor_is_not_reached():
+    samples = music(1.0, 22_050)
+    mel = LogMel(CONFIG)
+    loud, soft = (power_to_db(mel.power(samples * np.float32(gain)), 60.0) for gain in (1.0, 0.125))
+    np.testing.assert_allclose(loud, soft, atol=2e-5)
+
+
+def test_what_is_not_finite_stays_visible():
+    mel = LogMel(CONFIG)
+    for value in (np.nan, np.inf, 1e30):
+        samples = music(1.0, 22_050)
+        samples[11_000] = value
+        assert not np.isfinite(mel.power(samples).max())
+
+
+def test_a_batch_boundary_leaves_no_trace():
+    samples = music(30.0, 22_050)
+    whole = LogMel(CONFIG).power(samples)
+    # From frame 400 on, the same samples in another place of another batch (the first frames see other edges).
+    part = LogMel(CONFIG).power(samples[400 * 512 :])
+    np.testing.assert_allclose(part[2:], whole[402:], rtol=1e-4, atol=1e-12)
