@@ -28,7 +28,7 @@ from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import Config, fingerprint_of
 from mgc.data.catalogue import read_catalogue
 from mgc.data.shards import FeatureSet, read_feature_set, shard_facts
-from mgc.data.storage import Store, split_uri
+from mgc.data.storage import ObjectNotFoundError, Store, split_uri
 from mgc.errors import SplitError, TrainingError
 from mgc.models.bundle import BundleContents, load_bundle, write_bundle
 from mgc.models.registry import build_model
@@ -39,6 +39,7 @@ from mgc.training.state import TrainingState
 
 STATE_FILE = "state.bin"
 HISTORY_FILE = "history.json"
+LOOK_EVERY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -194,24 +195,19 @@ def _fit_members(
     slots = session.n_gpus if use_gpu else session.n_cpus
     at_once = min(training.members_at_once or max(1, slots // training.workers_per_member), training.members)
     threads = training.threads or max(1, session.n_cpus // (at_once * training.workers_per_member))
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    watcher = _Watcher(request, key, on_epoch)
     setups = [
         _MemberSetup(member, request.catalogue_uri, request.features_uri, request.config, taxonomy, threads)
         for member in range(training.members)
     ]
     # A fit only waits for its controller actor: threads here do, where tasks would cost a process each.
     with ThreadPoolExecutor(at_once, thread_name_prefix="member") as pool:
-        fits = [pool.submit(_fit_member, setup, _work_uri(request), key, use_gpu, board) for setup in setups]
-        while wait(fits, timeout=0.5).not_done:
-            _tell(board, on_epoch)
-        _tell(board, on_epoch)
+        fits = [pool.submit(_fit_member, setup, _work_uri(request), key, use_gpu) for setup in setups]
+        while wait(fits, timeout=LOOK_EVERY_SECONDS).not_done:
+            watcher.look()
+        watcher.look()
     saved = [_last_checkpoint(_result(fit)) for fit in fits]
     return [state for state, _ in saved], [history for _, history in saved]
-
-
-def _tell(board: Any, on_epoch: Callable[[int, dict[str, Any]], None]) -> None:
-    for member, epoch in ray.get(board.take.remote()):
-        on_epoch(member, epoch)
 
 
 def _result(fit: Future[ray.train.Result]) -> ray.train.Result:
@@ -237,26 +233,40 @@ def _root_cause(error: Exception) -> str:
     return (ours or lines or [type(error).__name__])[-1].removeprefix("mgc.errors.")
 
 
-class _Board:
-    """Where members post their epochs and the driver reads them."""
+class _Watcher:
+    """Reads what members wrote of their epochs and tells what is new.
 
-    def __init__(self) -> None:
-        self._posts: list[tuple[int, dict[str, Any]]] = []
+    Through the store rather than an actor: a process less to start, and it outlives the driver.
+    """
 
-    def post(self, member: int, epoch: dict[str, Any]) -> None:
-        self._posts.append((member, epoch))
+    def __init__(self, request: TrainingRequest, key: str, tell: Callable[[int, dict[str, Any]], None]) -> None:
+        self._store = Store.open(_work_uri(request))
+        self._key = key
+        self._tell = tell
+        self._told = [0] * request.config.training.members
 
-    def take(self) -> list[tuple[int, dict[str, Any]]]:
-        posts, self._posts = self._posts, []
-        return posts
+    def look(self) -> None:
+        """Tell of each epoch since the last look."""
+        for member, told in enumerate(self._told):
+            try:
+                history = json.loads(self._store.read_bytes(_progress_key(self._key, member)))
+            except ObjectNotFoundError:
+                continue
+            for epoch in history[told:]:
+                self._tell(member, epoch)
+            self._told[member] = len(history)
 
 
-def _fit_member(setup: _MemberSetup, work_uri: str, key: str, use_gpu: bool, board: Any) -> ray.train.Result:
+def _progress_key(key: str, member: int) -> str:
+    return f"progress/{key}-member-{member}.json"
+
+
+def _fit_member(setup: _MemberSetup, work_uri: str, key: str, use_gpu: bool) -> ray.train.Result:
     training = setup.config.training
     place = Store.open(work_uri).arrow_filesystem()
     trainer = TorchTrainer(
         _train_loop,
-        train_loop_config={"setup": setup, "board": board},
+        train_loop_config={"setup": setup, "work_uri": work_uri, "progress_key": _progress_key(key, setup.member)},
         scaling_config=ScalingConfig(
             num_workers=training.workers_per_member,
             use_gpu=use_gpu,
@@ -298,8 +308,9 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
             ray.train.report({"epoch": report.epoch})
             return
         history.append(asdict(report))
-        loop_config["board"].post.remote(setup.member, asdict(report))
         _report(report, state, history)
+        progress = json.dumps(history).encode()
+        Store.open(loop_config["work_uri"]).write_atomic(loop_config["progress_key"], progress)
 
     fit(
         model,

@@ -25,7 +25,7 @@ from mgc.config import Config
 from mgc.data.catalogue import index_catalogue, read_catalogue
 from mgc.demo.compose import compose_catalogue
 
-SMALL = ("training.epochs=30", "training.patience=8", "training.batch_size=16", "catalogue.valid_fraction=0.25")
+SMALL = ("training.epochs=30", "training.patience=8", "training.batch_size=16", "catalogue.valid_fraction=0.34")
 """Settings for a few dozen clips; `--config` and `--set` come on top."""
 
 

@@ -23,16 +23,16 @@ ROUNDING = 1e-6
 
 
 @st.composite
-def feature_settings(draw: st.DrawFn) -> FeatureConfig:
+def feature_settings(draw: st.DrawFn, full_band: bool) -> FeatureConfig:
     sample_rate = draw(st.sampled_from([8_000, 16_000, 22_050, 44_100]))
     n_fft = 2 * draw(st.integers(32, 2_048))
-    f_max = draw(st.floats(sample_rate / 8, sample_rate / 2))
+    f_max = sample_rate / 2 if full_band else draw(st.floats(sample_rate / 8, sample_rate / 2))
     return FeatureConfig(
         sample_rate=sample_rate,
         n_fft=n_fft,
         hop_length=draw(st.integers(max(16, n_fft // 8), n_fft)),
         n_mels=draw(st.integers(8, 160)),
-        f_min=draw(st.floats(0.0, f_max / 4)),
+        f_min=0.0 if full_band else draw(st.floats(0.0, f_max / 4)),
         f_max=f_max,
         mel_scale=draw(st.sampled_from(["slaney", "htk"])),
         window_seconds=max(0.3, 1.5 * n_fft / sample_rate),
@@ -57,10 +57,10 @@ class Recipe:
         return (10 ** (self.gain_db / 20) * signal).astype(np.float32)
 
 
-def recipes(noise: st.SearchStrategy[float], highest: float) -> st.SearchStrategy[Recipe]:
+def recipes(noise: st.SearchStrategy[float]) -> st.SearchStrategy[Recipe]:
     return st.builds(
         Recipe,
-        frequencies=st.lists(st.floats(0.001, highest), max_size=4),
+        frequencies=st.lists(st.floats(0.001, 0.999), max_size=4),
         noise=noise,
         gain_db=st.floats(-60.0, 0.0),
         seed=st.integers(0, 2**32 - 1),
@@ -84,20 +84,21 @@ def by_librosa(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
 
 
 @settings(max_examples=120, deadline=None)
-@given(feature_settings(), recipes(noise=st.floats(0.01, 0.3), highest=0.2))
+@given(feature_settings(full_band=True), recipes(noise=st.floats(0.01, 0.3)))
 def test_decibels_of_sound_are_librosas(config, recipe):
     samples = recipe.samples(config)
     ours = power_to_db(LogMel(config).power(samples), 80.0)
     theirs = librosa.power_to_db(by_librosa(samples, config), ref=np.max, top_db=80.0)
     assert ours.shape == theirs.shape == (config.n_frames, config.n_mels)
-    # Single precision's error is a share of the loudest bin: it shows in what is softest.
+    # Single precision's error is a share of the loudest bin: it shows in what is softest (and would show in
+    # everything if the loudest bins were outside of all filters).
     tolerance_db = np.where(theirs > -50.0, 1e-3, 3e-2)
     excess_db = np.abs(ours - theirs) - tolerance_db
     assert excess_db.max() <= 0.0
 
 
 @settings(max_examples=120, deadline=None)
-@given(feature_settings(), recipes(noise=st.sampled_from([0.0, 1e-6, 1e-3]), highest=0.999))
+@given(feature_settings(full_band=False), recipes(noise=st.sampled_from([0.0, 1e-6, 1e-3])))
 def test_power_of_anything_is_librosas_to_single_precision(config, recipe):
     samples = recipe.samples(config)
     ours, theirs = np.sqrt(LogMel(config).power(samples)), np.sqrt(by_librosa(samples, config))

@@ -277,16 +277,17 @@ def test_what_is_no_catalogue_is_refused_by_name(tmp_path: Path) -> None:
         read_catalogue(str(tmp_path / "none.parquet"))
 
 
-def test_many_keys_are_held_as_columns(tmp_path: Path) -> None:
-    """200,000 keys: 20 s of the million that the measurements quote, at the same memory a key."""
-    count = 200_000
+@pytest.mark.parametrize(
+    ("count", "allowed_mib"),
+    [(200_000, 240), pytest.param(1_000_000, 800, marks=pytest.mark.slow)],
+)
+def test_many_keys_are_held_as_columns(tmp_path: Path, count: int, allowed_mib: float) -> None:
     script = [sys.executable, "-c", MILLION_SCRIPT, str(tmp_path / "c.parquet"), str(count)]
-    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(script, capture_output=True, text=True, check=True, timeout=200)
     tracks, listed, grown_mib = done.stdout.split()
     assert (int(tracks), int(listed)) == (count, count)
-    # A million at this rate is 1.2 GiB; measured: about 0.6 GiB a million.
-    assert float(grown_mib) < 240
-    assert pq.read_metadata(tmp_path / "c.parquet").num_row_groups == 2
+    assert float(grown_mib) < allowed_mib
+    assert pq.read_metadata(tmp_path / "c.parquet").num_row_groups == count // 100_000
 
 
 def test_real_recordings_with_their_manifests(shared_data: Path, tmp_path: Path) -> None:
