@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["ray_fixtures", "s3_fixtures"]
+pytest_plugins = ["bundle_fixtures", "ray_fixtures", "s3_fixtures"]
 
 
 @pytest.fixture(scope="session")

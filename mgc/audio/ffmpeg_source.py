@@ -57,7 +57,7 @@ class FfmpegSource:
         self._stream.close()
 
     def _read(self, start_frame: int, n_frames: int) -> FloatArray:
-        if start_frame < self._position or self._jumped:  # a jump still open went past the end
+        if start_frame < self._position or self._target is not None:
             self._stream.close()
             self._rewind()
         self._jump_towards(start_frame)
@@ -71,7 +71,8 @@ class FfmpegSource:
         self._stream = FfmpegStream(self._data)
         self._block: FloatArray = np.zeros(0, dtype=np.float32)
         self._position = 0
-        self._jumped = False
+        self._target: int | None = None  # of a jump that has not landed
+        self._expected = -1  # the end of the frame before, while jumping
         self._held_over: AudioFrame | None = None
 
     def _jump_towards(self, start_frame: int) -> None:
@@ -79,7 +80,7 @@ class FfmpegSource:
         decoded = self._position + self._block.size
         if self._stream.can_jump and start_frame > decoded + 2 * preroll:
             self._stream.skip_before(start_frame - preroll)
-            self._jumped = True
+            self._target, self._expected = start_frame, -1
 
     def _advance(self) -> bool:
         """Decode the next block; False at the end of the audio."""
@@ -94,9 +95,6 @@ class FfmpegSource:
             if layout != _layout_of(frame):
                 self._held_over = frame
                 break
-            if self._jumped:
-                self._position = self._stream.place_of(frame)
-                self._jumped = False
             frame.pts = None  # the queue refuses frames whose time stamps leave a gap
             queue.write(frame)
         joined = queue.read()
@@ -106,10 +104,27 @@ class FfmpegSource:
 
     def _next_frame(self) -> AudioFrame | None:
         """Return the next frame at the stream's sample rate; one at another is damage, or not for us."""
-        held_over, self._held_over = self._held_over, None
-        if held_over is not None:
-            return held_over
-        return next((frame for frame in self._stream.frames if frame.sample_rate == self._stream.sample_rate), None)
+        while frame := self._held_over or next(self._stream.frames, None):
+            self._held_over = None
+            if frame.sample_rate == self._stream.sample_rate and self._has_landed(frame):
+                return frame
+        return None
+
+    def _has_landed(self, frame: AudioFrame) -> bool:
+        """Return whether a frame's place is known after a jump; take the position from it.
+
+        A time stamp is believed where the frame before ends there. Alone it is not: FFmpeg's are wrong where
+        Vorbis goes from long blocks to short ones, and the first block after a jump may have a wrong length.
+        """
+        if self._target is None:
+            return True
+        place = self._stream.place_of(frame)
+        end = place + frame.samples
+        landed = place == self._expected or end > self._target
+        self._expected = end
+        if landed:
+            self._position, self._target = place, None
+        return landed
 
 
 def _layout_of(frame: AudioFrame) -> tuple[int, str]:

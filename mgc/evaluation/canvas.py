@@ -43,6 +43,9 @@ VARIABLES = {
 }
 SERIES = (BLUE, ORANGE, GREEN, PURPLE)
 
+HALF_WIDTH, FULL_WIDTH = 480, 960
+"""Pixels that a chart has in a panel of half the page, and of the whole page."""
+
 POINTS_AN_INCH = 72
 NAME_LENGTH = 26
 

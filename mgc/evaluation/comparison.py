@@ -13,7 +13,7 @@ import numpy as np
 from mgc.config import EvaluationConfig
 from mgc.errors import SplitError
 from mgc.evaluation.answers import Answers, BoolArray, guessed_genres
-from mgc.evaluation.bootstrap import Figure, Resample, ratio, resampling_of
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resample, Resampling, ratio, resampling_of
 from mgc.evaluation.metrics import Evaluation, evaluate
 
 
@@ -30,7 +30,8 @@ class Comparison:
     tracks
         Tracks with a known genre that both answered.
     accuracy_difference
-        Accuracy of the system minus that of the rival on these, with its paired interval.
+        Accuracy of the system minus that of the rival on these, with its paired interval; not defined where
+        there are none.
     only_ours_right, only_rival_right
         Tracks that tell the two apart.
     details
@@ -72,20 +73,38 @@ def compare(
     Raises
     ------
     SplitError
-        There is no track with a known genre that both answered.
+        There is no track that both answered, or the rival answered none that is labelled.
     """
-    here, there = _rightness(ours), _rightness(rival)
-    shared = sorted(here.keys() & there.keys())
-    if not shared:
+    both = set(ours.track_ids) & set(rival.track_ids)
+    if not both:
         raise SplitError(
-            f"no track with a known genre was answered by both the ensemble and '{name}'",
+            f"no track was answered by both the ensemble and '{name}'",
             "evaluate both on the same split of the same catalogue",
         )
+    here, there = _rightness(ours), _rightness(rival)
+    shared = sorted(here.keys() & there.keys())
+    ours_right = np.array([here[track] for track in shared], dtype=bool)
+    rival_right = np.array([there[track] for track in shared], dtype=bool)
     group_of = dict(zip(ours.track_ids, ours.groups, strict=True))
-    ours_right = np.array([here[track] for track in shared])
-    rival_right = np.array([there[track] for track in shared])
+    groups = [group_of[track] for track in shared]
+    return Comparison(
+        rival=name,
+        evaluation=evaluate(rival, config, resample),
+        tracks=len(shared),
+        accuracy_difference=_paired_difference(
+            ours_right, rival_right, resampling_of(shared, groups, config, resample) if shared else None
+        ),
+        only_ours_right=_count(ours_right & ~rival_right),
+        only_rival_right=_count(rival_right & ~ours_right),
+        details=details,
+    )
+
+
+def _paired_difference(ours_right: BoolArray, rival_right: BoolArray, resampling: Resampling | None) -> Figure:
+    """Return the difference of two accuracies over the same tracks; not defined without any."""
+    if resampling is None:
+        return UNDEFINED
     gain = ours_right.astype(np.int64) - rival_right
-    resampling = resampling_of(shared, [group_of[track] for track in shared], config, resample)
     replicates = np.concatenate(
         [
             ratio((weights * gain[:, None]).sum(axis=0, dtype=np.float64), weights.sum(axis=0, dtype=np.float64))
@@ -93,15 +112,7 @@ def compare(
         ]
     )
     enough = len(np.unique(resampling.clusters)) > 1
-    return Comparison(
-        rival=name,
-        evaluation=evaluate(rival, config, resample),
-        tracks=len(shared),
-        accuracy_difference=resampling.figure(float(gain.mean()), replicates, enough=enough),
-        only_ours_right=_count(ours_right & ~rival_right),
-        only_rival_right=_count(rival_right & ~ours_right),
-        details=details,
-    )
+    return resampling.figure(float(gain.mean()), replicates, enough=enough)
 
 
 def _rightness(answers: Answers) -> dict[str, bool]:

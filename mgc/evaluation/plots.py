@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-from unicodedata import east_asian_width
 
 import numpy as np
 import numpy.typing as npt
@@ -12,27 +11,23 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.canvas import (
     BLUE,
+    FULL_WIDTH,
+    HALF_WIDTH,
     HEAT,
     INK,
-    LINE,
     MUTED,
     ON_HEAT,
     ORANGE,
-    SERIES,
     chart,
     percent_axis,
     short,
 )
 from mgc.evaluation.genre_figures import GenreEvaluation
-from mgc.evaluation.tag_metrics import TagEvaluation, TagFigures
-
-HALF_WIDTH, FULL_WIDTH = 480, 960
-"""Pixels that a chart has in a panel of half the page, and of the whole page."""
 
 NARROW_GENRES = 10
 """Up to so many genres, the confusion matrix fits half the page."""
@@ -42,21 +37,6 @@ COUNTED_GENRES = 30
 
 STRONG = 0.78
 """Above this share a cell is dark enough to be written on in the other colour."""
-
-LABEL_PLACES = (
-    (8, -4, "left"),
-    (-8, -4, "right"),
-    (6, 7, "left"),
-    (6, -15, "left"),
-    (-6, 7, "right"),
-    (-6, -15, "right"),
-)
-"""Where a name may stand beside its dot: points to the right, points up, which end is at the dot."""
-
-LABEL_EM = 6.6
-"""Points that a letter of such a name is wide."""
-
-SCORE_WORDS = ("accuracy", "f1", "auc", "precision")
 
 Counts = npt.NDArray[np.int64] | Sequence[int]
 
@@ -196,156 +176,3 @@ def confidence_chart(right: Counts, wrong: Counts) -> Markup:
         percent_axis(axes, "x")
 
     return chart("Tracks by confidence, right and wrong", HALF_WIDTH, 440, paint)
-
-
-def tag_chart(evaluation: TagEvaluation) -> Markup:
-    """Return PR-AUC of each tag against its frequency, with intervals; the curve is what chance gives."""
-    shown = [tag for tag in evaluation.tags if tag.pr_auc.value is not None]
-
-    def paint(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        lowest = min(tag.base_rate for tag in shown) * 0.7
-        chance = np.geomspace(lowest, 1.0, 60)
-        axes.plot(chance, chance, color=ORANGE, linewidth=1.4, linestyle=(0, (4, 3)))
-        axes.annotate("chance", (0.55, 0.55), xytext=(7, -9), textcoords="offset points", color=ORANGE)
-        for tag in shown:
-            if tag.pr_auc.low is not None and tag.pr_auc.high is not None:
-                axes.plot(
-                    [tag.base_rate] * 2, [tag.pr_auc.low, tag.pr_auc.high], color=BLUE, alpha=0.45, linewidth=1.4
-                )
-        axes.plot(
-            [tag.base_rate for tag in shown],
-            [tag.pr_auc.value or 0.0 for tag in shown],
-            "o",
-            color=BLUE,
-            markersize=5.5,
-        )
-        axes.set(xscale="log", xlim=(lowest, 1.0), ylim=(-0.02, 1.04))
-        axes.set_xlabel("share of tracks that have the tag (log scale)")
-        axes.set_ylabel("PR-AUC, with interval")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
-        axes.grid()
-        _name_tags(canvas, axes, shown)
-
-    return chart("PR-AUC of each tag against its frequency", FULL_WIDTH, 480, paint)
-
-
-def _name_tags(canvas: Canvas, axes: Axes, tags: Sequence[TagFigures]) -> None:
-    """Write names beside the dots, the best and the worst first, wherever one has room of its own."""
-    canvas.draw_without_rendering()  # places are known only once the layout is
-    ranked = sorted(tags, key=lambda tag: tag.pr_auc.value or 0.0)
-    alternating = [tag for pair in zip(reversed(ranked), ranked, strict=True) for tag in pair]
-    dots = [axes.transData.transform((tag.base_rate, tag.pr_auc.value or 0.0)) for tag in tags]
-    taken = [(x - 5.0, y - 5.0, x + 5.0, y + 5.0) for x, y in dots]
-    inside = axes.get_window_extent()
-    for tag in dict.fromkeys(alternating):
-        text = short(tag.tag)
-        x, y = axes.transData.transform((tag.base_rate, tag.pr_auc.value or 0.0))
-        for dx, dy, side in LABEL_PLACES:
-            width = LABEL_EM * sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
-            left = x + dx if side == "left" else x + dx - width
-            box = (left, y + dy - 3.0, left + width, y + dy + 10.0)
-            if box[0] > inside.x0 and box[2] < inside.x1 and not any(_overlap(box, other) for other in taken):
-                axes.annotate(
-                    text,
-                    (tag.base_rate, tag.pr_auc.value or 0.0),
-                    xytext=(dx, dy),
-                    ha=side,
-                    fontsize=11.5,
-                    textcoords="offset points",
-                )
-                taken.append(box)
-                break
-
-
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def learning_chart(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Markup | None:
-    """Return the learning curves of each member: losses on the left, scores on the right.
-
-    Parameters
-    ----------
-    histories
-        For each member its epochs; a numeric value named with `loss` is a loss, and one named with `accuracy`,
-        `f1`, `auc` or `precision` a score. Dashed: training; solid: validation.
-    """
-    losses = _curve_names(histories, ("loss",))
-    scores = _curve_names(histories, SCORE_WORDS)
-    panels = [(title, names) for title, names in (("loss", losses), ("score", scores)) if names]
-    if not panels:
-        return None
-
-    def paint(canvas: Canvas) -> None:
-        for axes, (title, names) in zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            _curves(axes, histories, names)
-            axes.set_title(title, loc="left", weight="bold")
-
-    return chart("Learning curves of each member over epochs", HALF_WIDTH * len(panels), 360, paint)
-
-
-def _curve_names(histories: Sequence[Sequence[Mapping[str, Any]]], words: Sequence[str]) -> list[str]:
-    names = {
-        name: None
-        for history in histories
-        for epoch in history
-        for name, value in epoch.items()
-        if any(word in name.lower() for word in words) and _is_number(value)
-    }
-    return list(names)[: len(SERIES)]
-
-
-def _curves(axes: Axes, histories: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str]) -> None:
-    for color, name in zip(SERIES, names, strict=False):
-        line = (0, (4, 2)) if name.startswith("train") else "solid"
-        for member, history in enumerate(histories):
-            points = [
-                (epoch.get("epoch", place), epoch[name])
-                for place, epoch in enumerate(history)
-                if _is_number(epoch.get(name))
-            ]
-            axes.plot(
-                *np.array(points, dtype=float).reshape(-1, 2).T,
-                color=color,
-                linewidth=1.7,
-                linestyle=line,
-                alpha=1.0 if member == 0 else 0.55,
-                label=_spoken(name) if member == 0 else None,
-                marker="o" if len(points) == 1 else None,
-            )
-            if name == "valid_loss" and points:
-                best = min(points, key=lambda point: point[1])
-                axes.plot(*best, "o", color=color, markersize=6.5)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid()
-    axes.legend(loc="best", fontsize=10)
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ").replace("macro average precision", "PR-AUC").replace("valid ", "validation ")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def histogram_chart(counts: Counts, edges: npt.NDArray[np.float64], label: str, *, percent: bool = False) -> Markup:
-    """Return tracks by some quantity, in the bins that `edges` bound."""
-
-    def paint(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        width = np.diff(edges)
-        axes.bar(edges[:-1] + width / 2, counts, width=0.92 * width, color=BLUE, alpha=0.75, linewidth=0)
-        axes.set(xlim=(edges[0], edges[-1]))
-        axes.set_xlabel(label)
-        axes.set_ylabel("tracks")
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color=LINE)
-        if percent:
-            percent_axis(axes, "x")
-
-    return chart(f"Tracks by {label}", HALF_WIDTH, 330, paint)

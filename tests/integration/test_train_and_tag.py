@@ -1,0 +1,159 @@
+"""Training, tagging and evaluation on a real Ray of two workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from bundle_fixtures import Trained
+from small_music import SETTINGS, add_bad_files, write_track
+
+from mgc.cluster.incremental import RunOptions
+from mgc.cluster.predict import tag_catalogue
+from mgc.cluster.train import TrainingRequest, train_ensemble
+from mgc.commands.door import console
+from mgc.commands.evaluate import EvaluationRequest, run_evaluation
+from mgc.config import CatalogueConfig, load_config
+from mgc.data.catalogue import index_catalogue, read_catalogue
+from mgc.data.schema import PREDICTIONS
+from mgc.data.view import read_predictions
+from mgc.errors import BundleError, FingerprintError, TrainingError
+from mgc.models.bundle import load_bundle
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
+CONFIG = load_config(None, SETTINGS)
+
+
+@pytest.fixture
+def music(trained: Trained, tmp_path: Path) -> Path:
+    """A copy of the trained catalogue's music that a test may change."""
+    shutil.copytree(trained.music, tmp_path / "music")
+    return tmp_path / "music"
+
+
+def indexed(music: Path) -> pl.DataFrame:
+    place = music.parent / "catalogue.parquet"
+    index_catalogue(str(music), str(place), CatalogueConfig(manifest=str(music / "labels.csv")))
+    return read_catalogue(str(place))
+
+
+def test_the_bundle_holds_two_members_and_what_they_were_made_of(trained: Trained) -> None:
+    bundle = load_bundle(str(trained.bundle))
+    assert trained.outcome.fingerprint == bundle.fingerprint
+    assert len(bundle.members) == 2
+    assert bundle.taxonomy.genres == ("drone", "noise", "pulse")
+    assert bundle.taxonomy.tags == ("even", "hiss", "odd", "tonal")
+    assert bundle.features == CONFIG.features
+    assert bundle.metrics["ensemble"]["genre_accuracy"] >= 0.8
+    assert [len(history) for history in bundle.facts["histories"]] == trained.outcome.epochs
+    assert sorted(trained.epochs_seen) == [(m, e) for m in (0, 1) for e in range(1, trained.outcome.epochs[m] + 1)]
+    assert "drone" in (trained.bundle / "README.md").read_text()
+    assert not trained.bundle.with_name("bundle.training").exists()
+
+
+def test_the_same_command_again_does_nothing_and_another_is_refused(trained: Trained) -> None:
+    places = (str(trained.catalogue), str(trained.features), str(trained.bundle))
+    again = train_ensemble(TrainingRequest(*places, CONFIG))
+    assert (again.trained, again.fingerprint) == (False, trained.outcome.fingerprint)
+    other = load_config(None, [*SETTINGS, "training.seed=7"])
+    with pytest.raises(TrainingError, match="bundle of other data or settings"):
+        train_ensemble(TrainingRequest(*places, other))
+
+
+def test_every_track_has_one_prediction(trained: Trained, music: Path, tmp_path: Path) -> None:
+    codes = add_bad_files(music)
+    tracks = indexed(music)
+    outcome = tag_catalogue(tracks, str(trained.bundle), str(tmp_path / "tags"), CONFIG, RunOptions())
+    rows = read_predictions(str(tmp_path / "tags"))
+    assert rows.columns == PREDICTIONS.names
+    assert rows["track_id"].sort().to_list() == tracks["track_id"].to_list()
+    failed = rows.filter(pl.col("error_code").is_not_null())
+    assert {Path(uri).name: code for uri, code in failed.select("uri", "error_code").iter_rows()} == codes
+    assert failed["genre"].null_count() == failed.height == len(codes)
+    good = rows.filter(pl.col("error_code").is_null())
+    assert good.height == 36
+    probabilities = np.array([list(row.values()) for row in good["genre_probabilities"]])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(probabilities.max(axis=1), good["genre_probability"], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(np.array(good["embedding"].to_list()), axis=1), 1.0, atol=1e-5)
+    truth = {Path(uri).name.rstrip("0123456789.wavflcog") for uri in good["uri"]}
+    assert truth == {"drone", "noise", "pulse"}
+    right = sum(Path(uri).parent.name == genre for uri, genre in good.select("uri", "genre").iter_rows())
+    assert right >= 30
+    assert set(good["run_id"]) == {outcome.run_id}
+    assert set(good["bundle_fingerprint"]) == {trained.outcome.fingerprint}
+
+
+def test_the_second_night_does_only_what_changed(trained: Trained, music: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "tags")
+    first = tag_catalogue(indexed(music), str(trained.bundle), out, CONFIG, RunOptions())
+    before = read_predictions(out)
+    second = tag_catalogue(indexed(music), str(trained.bundle), out, CONFIG, RunOptions())
+    assert (first.index.height, second.run_id, second.plan.unchanged) == (36, None, 36)
+    assert read_predictions(out).equals(before)
+    for seed in (70, 71, 72):
+        write_track(music, "noise", seed)
+    changed = music / "drone" / "drone000.wav"
+    changed.write_bytes((music / "noise" / "noise000.wav").read_bytes())
+    os.utime(changed, ns=(5, 5))
+    (music / "pulse" / "pulse001.flac").unlink()
+    third = tag_catalogue(indexed(music), str(trained.bundle), out, CONFIG, RunOptions())
+    assert (third.plan.new, third.plan.changed, third.plan.unchanged, third.plan.gone) == (3, 1, 35 - 1, 1)
+    after = read_predictions(out)
+    assert after.height == 38
+    assert after.filter(pl.col("run_id") == third.run_id).height == 4
+    kept = after.join(before.select("track_id", "content_id"), on=["track_id", "content_id"], how="semi")
+    assert kept.equals(before.join(kept.select("track_id"), on="track_id", how="semi"))
+
+
+def test_a_changed_bundle_is_refused(trained: Trained, music: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "bundle"
+    shutil.copytree(trained.bundle, broken)
+    weights = bytearray((broken / "member-0.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (broken / "member-0.safetensors").write_bytes(weights)
+    with pytest.raises(BundleError, match=r"member-0\.safetensors"):
+        tag_catalogue(indexed(music), str(broken), str(tmp_path / "tags"), CONFIG, RunOptions())
+    assert not (tmp_path / "tags").exists()
+
+
+def test_evaluation_from_shards_and_from_predictions_agree(trained: Trained, tmp_path: Path) -> None:
+    tag_catalogue(
+        read_catalogue(str(trained.catalogue)), str(trained.bundle), str(tmp_path / "tags"), CONFIG, RunOptions()
+    )
+    figures = {}
+    for name, source in (
+        ("shards", {"features": str(trained.features)}),
+        ("tags", {"predictions": str(tmp_path / "tags")}),
+    ):
+        place = tmp_path / name
+        request = EvaluationRequest(str(trained.catalogue), str(trained.bundle), str(place), CONFIG, **source)
+        page = Path(run_evaluation(console(), request)).read_text()
+        assert "Confusion" in page or "confusion" in page
+        figures[name] = json.loads((place / "evaluation.json").read_text())
+    assert figures["shards"]["genre"] == figures["tags"]["genre"]
+    assert figures["shards"]["genre"]["accuracy"]["value"] >= 0.8
+    assert figures["shards"]["comparison"]["evaluation"]["genre"]["accuracy"]["value"] >= 0.5
+    assert figures["shards"]["split"] == "valid"
+
+
+def test_shards_of_other_features_are_refused(trained: Trained, tmp_path: Path) -> None:
+    other = load_config(None, [*SETTINGS, "features.n_mels=24"])
+    from mgc.cluster.extract import extract_features
+
+    extract_features(read_catalogue(str(trained.catalogue)), str(tmp_path / "f"), other, RunOptions(limit=12))
+    request = EvaluationRequest(
+        str(trained.catalogue),
+        str(trained.bundle),
+        str(tmp_path / "e"),
+        CONFIG,
+        split="train",
+        features=str(tmp_path / "f"),
+    )
+    with pytest.raises(FingerprintError, match=other.features.fingerprint()):
+        run_evaluation(console(), request)
