@@ -8,9 +8,13 @@ No Ray, no child, no identity, no resume, no error rows: the least that could do
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import time
 from pathlib import Path
+
+# As mgc's workers: one thread each, before any library counts the cores. With more the pool is slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pyarrow as pa

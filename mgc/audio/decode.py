@@ -157,7 +157,7 @@ def _suits_ffmpeg(data: bytes) -> bool:
     Its seek in Ogg Vorbis misses by some hundred samples (and FFmpeg decodes Vorbis and Opus in half the
     time); for MP3 see `mgc.audio.mpeg`.
     """
-    return (looks_like_mpeg(data) and not suits_libsndfile(data))
+    return data.startswith(b"OggS") or (looks_like_mpeg(data) and not suits_libsndfile(data))
 
 
 def _not_opened(data: bytes, errors: list[DecoderError]) -> TrackError:

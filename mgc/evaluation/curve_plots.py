@@ -86,7 +86,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-def histogram_chart(counts: Counts, edges: npt.NDArray[np.float64], label: str, *, percent: bool = False) -> Markup:
+def histogram_chart(
+    counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], label: str, *, percent: bool = False
+) -> Markup:
     """Return tracks by some quantity, in the bins that `edges` bound."""
 
     def paint(canvas: Canvas) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 
 from mgc.evaluation.answers import Answers, BoolArray, FloatArray, IntArray, guessed_genres, known_genre
 from mgc.evaluation.bootstrap import Resampling, mean_of_defined, ratio, sums_by_cell
@@ -67,6 +67,7 @@ def evaluate_genres(answers: Answers, resampling: Resampling) -> GenreEvaluation
         "top2_accuracy": float(guesses.in_top2.mean()) if n_genres > 2 else None,
     }
     several = _several(resampling, guesses.rows)
+    cells = guesses.true * n_genres + guesses.guess
     edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
     return GenreEvaluation(
         genres=tuple(answers.genres),
@@ -75,7 +76,7 @@ def evaluate_genres(answers: Answers, resampling: Resampling) -> GenreEvaluation
         **{name: resampling.figure(value, replicates[name], enough=several) for name, value in headline.items()},
         majority_share=float(np.bincount(guesses.true).max() / len(guesses.rows)),
         classes=classes,
-        confusion=np.asarray(confusion_matrix(guesses.true, guesses.guess, labels=range(n_genres)), dtype=np.int64),
+        confusion=np.bincount(cells, minlength=n_genres**2).reshape(n_genres, n_genres),
         calibration=calibration_of(guesses.confidence, guesses.right, resampling, guesses.rows),
         histogram_right=np.histogram(guesses.confidence[guesses.right], edges)[0],
         histogram_wrong=np.histogram(guesses.confidence[~guesses.right], edges)[0],

@@ -90,27 +90,27 @@ def _joined(asked: pl.DataFrame, predictions: pl.DataFrame, split: str) -> pl.Da
     repeated = made.filter(pl.col("track_id").is_duplicated())["track_id"].unique().sort()
     if len(repeated):
         raise SchemaError(
-            f"{_tracks(len(repeated))} of split '{split}' have more than one prediction: {_named(repeated)}",
+            f"{_tracks(len(repeated), split)} more than one prediction: {_named(repeated)}",
             "read the predictions through the view that `mgc tag` writes, predictions.parquet",
         )
     joined = asked.join(made, on="track_id", how="left", maintain_order="left")
     missing = joined.filter(pl.col("predicted_content").is_null())["track_id"]
     if len(missing):
         raise SchemaError(
-            f"{_tracks(len(missing))} of split '{split}' have no prediction: {_named(missing)}",
+            f"{_tracks(len(missing), split)} no prediction: {_named(missing)}",
             "run `mgc tag` over this catalogue to its end, then evaluate",
         )
     stale = joined.filter(pl.col("predicted_content") != pl.col("content_id"))["track_id"]
     if len(stale):
         raise SchemaError(
-            f"{_tracks(len(stale))} of split '{split}' changed since they were tagged: {_named(stale)}",
+            f"{_tracks(len(stale), split)} changed since it was tagged: {_named(stale)}",
             "run `mgc tag` again: it redoes just these",
         )
     return joined
 
 
-def _tracks(count: int) -> str:
-    return f"{count:,} track{'' if count == 1 else 's'}"
+def _tracks(count: int, split: str) -> str:
+    return f"{count:,} track{'' if count == 1 else 's'} of split '{split}' {'has' if count == 1 else 'have'}"
 
 
 def _named(track_ids: pl.Series) -> str:

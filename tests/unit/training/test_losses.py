@@ -75,4 +75,6 @@ def test_losses_of_parts_add_up_to_that_of_the_whole() -> None:
 def test_mixture_of_labels_is_the_mixture_of_losses() -> None:
     mass = F.one_hot(GENRES, 4).float()
     mixed = genre_loss(LOGITS, 0.7 * mass + 0.3 * mass.flip(0), 5.0)
-    torch.testing.assert_close(mixed, 0.7 * genre_loss(LOGITS, mass, 5.0) + 0.3 * genre_loss(LOGITS, mass.flip(0), 5.0))
+    torch.testing.assert_close(
+        mixed, 0.7 * genre_loss(LOGITS, mass, 5.0) + 0.3 * genre_loss(LOGITS, mass.flip(0), 5.0)
+    )

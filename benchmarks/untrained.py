@@ -1,0 +1,26 @@
+"""A bundle of the default architecture with random weights: as slow, or as fast, as a trained one."""
+
+from __future__ import annotations
+
+import torch
+
+from mgc.config import Config
+from mgc.models.bundle import BundleContents, Member, write_bundle
+from mgc.models.calibration import Calibration
+from mgc.models.registry import build_model
+from mgc.taxonomy import Taxonomy
+
+GENRES = tuple(f"genre {number}" for number in range(10))
+TAGS = tuple(f"tag {number}" for number in range(50))
+
+
+def write_untrained_bundle(uri: str, members: int = 2) -> None:
+    """Write an ensemble for ten genres and fifty tags."""
+    config = Config()
+    made = []
+    for seed in range(members):
+        torch.manual_seed(seed)
+        model = build_model(config.model, config.features.n_mels, len(GENRES), len(TAGS))
+        made.append(Member(config.model, dict(model.state_dict()), Calibration()))
+    contents = BundleContents(tuple(made), config.features, Taxonomy(GENRES, TAGS), config.training, {}, {})
+    write_bundle(uri, contents)

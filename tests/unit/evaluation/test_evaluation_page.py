@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from answer_makers import QUICK, genre_answers, mixed_answers, one_hot, tag_answers
+
+from mgc.evaluation.answers import OUTSIDE, Answers, Failure
+from mgc.evaluation.canvas import VARIABLES
+from mgc.evaluation.comparison import compare
+from mgc.evaluation.curve_plots import learning_chart
+from mgc.evaluation.metrics import evaluate
+from mgc.evaluation.notes import notes_of
+from mgc.evaluation.plots import confusion_chart
+from mgc.evaluation.report import ReportContext, evaluation_page, write_evaluation_report
+
+HOSTILE = "<script>alert('x')</script>\"&$\\frac{$"
+
+HISTORY = [
+    {"epoch": 1, "train_loss": 2.0, "valid_loss": 1.5, "valid_accuracy": 0.4, "seconds": 3.0},
+    {"epoch": 2, "train_loss": 1.0, "valid_loss": 1.2, "valid_accuracy": None, "seconds": 3.0},
+]
+
+
+def context(**more: object) -> ReportContext:
+    values: dict[str, object] = {
+        "catalogue": "/data/catalogue.parquet",
+        "bundle": "/data/bundle",
+        "bundle_fingerprint": "bundlefingerprnt",
+        "feature_fingerprint": "featurefingerprt",
+    }
+    return ReportContext(**(values | more))  # type: ignore[arg-type]
+
+
+class Checker(HTMLParser):
+    """Collects what a browser would run or fetch, and checks that tags are closed in order."""
+
+    VOID = {"meta", "br", "input", "link", "img", "hr"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.scripts = 0
+        self.fetched: list[str] = []
+        self.handlers: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.scripts += tag == "script"
+        self.fetched += [f"{tag} {values[name]}" for name in ("src", "srcset", "data") if values.get(name)]
+        self.fetched += [
+            f"{tag} {v}" for k, v in attrs if k in ("href", "xlink:href") and not (v or "").startswith("#")
+        ]
+        self.handlers += [name for name in values if name.startswith("on")]
+        self.ids += [str(values["id"])] if "id" in values else []
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another tag"
+
+
+def checked(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert checker.open == []
+    assert checker.scripts == 1, "our own script, and none that a name brought along"
+    assert checker.fetched == []
+    assert checker.handlers == []
+    assert len(set(checker.ids)) == len(checker.ids), "ids are unique"
+    assert not re.search(r"url\((?!#)", page)
+    return checker
+
+
+def hostile_answers() -> Answers:
+    answers = mixed_answers(60)
+    return replace(
+        answers,
+        genres=[HOSTILE, "genre1", "日本の音楽", "g" * 200],
+        tags=[HOSTILE, "b", "c", "d", "e"],
+        failed=[Failure("x", HOSTILE)],
+        outside_genres=(HOSTILE,),
+        genre_true=np.where(np.arange(60) == 0, OUTSIDE, answers.genre_true),
+        split=HOSTILE,
+    )
+
+
+def test_hostile_names_are_shown_and_not_run() -> None:
+    answers = hostile_answers()
+    uris = {track: f"s3://b/{HOSTILE}.mp3" for track in answers.track_ids}
+    rival = compare(answers, answers, QUICK, name=HOSTILE, details=HOSTILE)
+    page = evaluation_page(
+        evaluate(answers, QUICK),
+        context(
+            catalogue=HOSTILE,
+            bundle=HOSTILE,
+            bundle_fingerprint=HOSTILE,
+            protocol=HOSTILE,
+            config={HOSTILE: [HOSTILE]},
+            track_uris=uris,
+            comparison=rival,
+            histories=[[{"epoch": 1, f"loss {HOSTILE}": 1.0}]],
+        ),
+    )
+    checked(page)
+    assert "<script>alert" not in page
+    assert page.count("&lt;script&gt;alert") > 20
+
+
+def test_page_shows_what_was_found() -> None:
+    answers = mixed_answers(80)
+    evaluation = evaluate(answers, QUICK)
+    comparison = compare(answers, answers, QUICK, name="SVM", details="fitted somehow")
+    page = evaluation_page(
+        evaluation,
+        context(
+            protocol="Held out by artist.",
+            histories=[HISTORY],
+            comparison=comparison,
+            config={"features": {"n_mels": 7}},
+        ),
+    )
+    checked(page)
+    assert evaluation.genre is not None
+    assert evaluation.genre.accuracy.value is not None
+    for text in (
+        f"{100 * evaluation.genre.accuracy.value:.1f} %",
+        *("bundlefingerprnt", "featurefingerprt", "Held out by artist.", "T201_EMPTY_FILE", "fitted somehow"),
+        *("exactly as accurate", "Learning curves", "Most confident mistakes", "&#34;n_mels&#34;: 7"),
+        *("tag4", "genre3"),
+    ):
+        assert text in page, text
+    assert page.count("<svg") == 6
+
+
+def test_security_policy_allows_no_request_and_knows_the_script_by_its_hash() -> None:
+    page = evaluation_page(evaluate(mixed_answers(30), QUICK), context())
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'")
+    assert re.search(r"script-src 'sha256-[A-Za-z0-9+/=]+'", policy[1])
+    assert "unsafe-eval" not in policy[1]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        genre_answers([0, 0], [0, 0], 1),
+        genre_answers([1], [1], 3),
+        genre_answers([0, 1, 0, 1], [0, 1, 0, 1], 2),
+        genre_answers(list(range(24)) * 2, list(range(24)) * 2, 24),
+        tag_answers(np.zeros((4, 2)), np.zeros((4, 2))),
+        tag_answers(np.eye(4), np.eye(4)),
+        tag_answers(np.ones((1, 1)), np.ones((1, 1))),
+    ],
+    ids=["one genre", "one track", "all right", "many genres", "tags never", "tags once", "one tag always"],
+)
+def test_degenerate_evaluations_make_a_page(answers: Answers) -> None:
+    checked(evaluation_page(evaluate(answers, QUICK), context()))
+
+
+def test_report_is_written_as_json_and_page(tmp_path: Path) -> None:
+    answers = mixed_answers(40)
+    comparison = compare(answers, answers, QUICK, name="SVM")
+    where = write_evaluation_report(
+        evaluate(answers, QUICK), context(config={"a": 1}, comparison=comparison), str(tmp_path / "report")
+    )
+    assert where == str(tmp_path / "report" / "index.html")
+    assert Path(where).read_text(encoding="utf-8").startswith("<!doctype html>")
+    value = json.loads((tmp_path / "report" / "evaluation.json").read_text(encoding="utf-8"))
+    assert value["context"]["bundle_fingerprint"] == "bundlefingerprnt"
+    assert value["context"]["config"] == {"a": 1}
+    assert value["comparison"]["accuracy_difference"]["value"] == 0.0
+    assert value["genre"]["accuracy"] == value["comparison"]["evaluation"]["genre"]["accuracy"]
+
+
+def test_page_is_the_same_each_time() -> None:
+    evaluation = evaluate(mixed_answers(30), QUICK)
+    made = context(histories=[HISTORY])
+    assert evaluation_page(evaluation, made) == evaluation_page(evaluation, made)
+
+
+def test_chart_is_well_formed_and_wears_the_colours_of_the_page() -> None:
+    genre = evaluate(genre_answers([0, 1, 2, 0], [0, 1, 1, 0], 3, genres=[HOSTILE, "b", "c"]), QUICK).genre
+    assert genre is not None
+    svg = confusion_chart(genre)
+    root = ElementTree.fromstring(svg)  # noqa: S314
+    words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert [word for word in words if word and word.isdigit()] == ["2", "1", "1"]
+    assert any(word and word.startswith("<script>alert") for word in words)
+    assert "var(--heat)" in svg
+    assert not any(marker in svg for marker in VARIABLES)
+
+
+def test_learning_chart_takes_what_is_there() -> None:
+    assert learning_chart([]) is None
+    assert learning_chart([[{"epoch": 1, "seconds": 2.0}]]) is None
+    chart = learning_chart([HISTORY, HISTORY[:1]])
+    assert chart is not None
+    assert "train loss" in chart
+    assert "validation accuracy" in chart
+
+
+def test_notes_speak_of_what_is_there() -> None:
+    def said(answers: Answers) -> str:
+        return " ".join(notes_of(evaluate(answers, QUICK)))
+
+    perfect = said(genre_answers([0, 1] * 10, [0, 1] * 10, 2, split="valid"))
+    assert "rule of three" in perfect
+    assert "up to 15.0%" in perfect
+    assert "flatter" in perfect
+    assert "gave no answer" not in perfect
+    mixed = said(replace(mixed_answers(60), split="train"))
+    assert "how well it remembers" in mixed
+    assert "2 tracks gave no answer" in mixed
+    assert "62 tracks come from 21 groups" in mixed
+    assert "points either way" in mixed
+    lacking = said(
+        genre_answers(
+            [0, 1, OUTSIDE], [0, 1, 1], 3, outside_genres=("polka",), genre_probabilities=one_hot([0, 1, 1], 3)
+        )
+    )
+    assert "1 track of genres the model never learned (polka)" in lacking
+    assert "No track of genre2 is in this split" in lacking
+    assert "no figure can be given" in said(tag_answers(np.array([[1, 0], [0, 0]]), np.ones((2, 2))))

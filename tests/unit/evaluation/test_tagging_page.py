@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from answer_makers import predictions_of
+from test_evaluation_page import HOSTILE, checked
+
+from mgc.evaluation.page import base_name, clock, count, decimal, folder_name, percent, place, span
+from mgc.evaluation.tagging_report import TaggingSummary, tagging_page, write_tagging_report
+from mgc.evaluation.tagging_rows import shown_tracks, track_lines
+from mgc.evaluation.tagging_view import view_of
+
+STARTED = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
+
+
+def summary(**more: Any) -> TaggingSummary:
+    values: dict[str, Any] = {
+        "run_id": "run-7",
+        "bundle_fingerprint": "bundlefingerprnt",
+        "catalogue": "/data/catalogue.parquet",
+        "tracks_total": 5,
+        "tagged_now": 4,
+        "unchanged": 1,
+        "failed": {"T201_EMPTY_FILE": 1},
+        "audio_seconds": 3_600.0,
+        "wall_seconds": 12.0,
+        "work_seconds": 10.0,
+        "cores": 2,
+        "started_at": STARTED,
+        "finished_at": STARTED + timedelta(seconds=12),
+        "output": "/data/out",
+    }
+    return TaggingSummary(**(values | more))
+
+
+ROWS: list[dict[str, Any]] = [
+    {
+        "track_id": "a",
+        "genres": {"jazz": 0.7, "rock": 0.3},
+        "tags": {"loud": 0.9, "slow": 0.6},
+        "uri": "s3://b/x/a.mp3",
+    },
+    {"track_id": "b", "genres": {"jazz": 0.55, "rock": 0.45}, "tags": {"loud": 0.8, "slow": 0.1}},
+    {"track_id": "c", "genres": {"jazz": 0.1, "rock": 0.9}, "tags": {"loud": 0.1, "slow": 0.2}, "seconds": 400.0},
+    {"track_id": "d", "error": "T201_EMPTY_FILE", "message": "the file has 0 bytes"},
+    {"track_id": "e", "error": "T101_NOT_FOUND", "message": "no such object"},
+    {"track_id": "f", "error": "T201_EMPTY_FILE", "message": "the file has 0 bytes"},
+]
+
+
+def test_view_counts_all_rows() -> None:
+    view = view_of(predictions_of(ROWS))
+    assert (view.rows, view.answered, view.untagged) == (6, 3, 1)
+    assert view.genres == [("jazz", 2), ("rock", 1)]
+    assert view.tags == [("loud", 2), ("slow", 1)]
+    assert view.mean_confidence == pytest.approx((0.7 + 0.55 + 0.9) / 3)
+    assert [(one.code, one.stage, one.tracks) for one in view.failures] == [
+        ("T201_EMPTY_FILE", "decode", 2),
+        ("T101_NOT_FOUND", "decode", 1),
+    ]
+    assert view.failures[0].examples[0] == ("/music/d.wav", "the file has 0 bytes")
+    assert view.sampled == ""
+
+
+def test_lines_show_the_surest_first() -> None:
+    lines = track_lines(predictions_of([ROWS[2], ROWS[0], ROWS[3]]))
+    assert [name for name, _ in lines[0].genres] == ["rock", "jazz"]
+    assert lines[1].tags == [("loud", pytest.approx(0.9)), ("slow", pytest.approx(0.6))]
+    assert (lines[2].error_code, lines[2].genres, lines[2].tags) == ("T201_EMPTY_FILE", [], [])
+
+
+def test_long_lists_are_cut_and_say_so() -> None:
+    tags = {f"tag{index:02}": 0.99 - index / 100 for index in range(11)}
+    [line] = track_lines(predictions_of([{"track_id": "a", "genres": {"x": 1.0}, "tags": tags}]))
+    assert [name for name, _ in line.tags] == [f"tag{index:02}" for index in range(8)]
+    assert line.tags_left_out == 3
+
+
+def test_page_tells_speed_and_failures() -> None:
+    page = tagging_page(predictions_of(ROWS), summary())
+    checked(page)
+    for text in (
+        "360 ×",
+        "180 × per core on 2 cores",
+        "0.4",
+        "T101_NOT_FOUND",
+        "no such object",
+        "run-7",
+        "All 6 tracks.",
+    ):
+        assert text in page, text
+    assert "<strong>4</strong> that were new, changed" in page
+
+
+def test_hostile_names_are_shown_and_not_run() -> None:
+    rows = [
+        {"track_id": "a", "uri": f"s3://b/{HOSTILE}/{HOSTILE}.mp3", "genres": {HOSTILE: 1.0}, "tags": {HOSTILE: 0.9}},
+        {"track_id": "b", "uri": "\u202e\u0000<img src=x onerror=alert(1)>", "error": HOSTILE, "message": HOSTILE},
+    ]
+    page = tagging_page(
+        predictions_of(rows), summary(run_id=HOSTILE, catalogue=HOSTILE, output=HOSTILE, bundle_fingerprint=HOSTILE)
+    )
+    checked(page)
+    assert "<script>alert" not in page
+    assert "<img" not in page
+
+
+def test_nothing_done_and_nothing_there() -> None:
+    idle = tagging_page(
+        predictions_of(ROWS[:1]), summary(tagged_now=0, unchanged=1, failed={}, audio_seconds=0.0, work_seconds=None)
+    )
+    checked(idle)
+    assert "found all of them up to date" in idle
+    checked(tagging_page(predictions_of([]), summary(tracks_total=0, tagged_now=0, unchanged=0, failed={})))
+    checked(tagging_page(predictions_of(ROWS[3:]), summary()))
+    checked(tagging_page(predictions_of([{"track_id": "a", "tags": {"loud": 0.2}}]), summary()))
+
+
+def test_many_rows_are_sampled_and_the_page_says_so() -> None:
+    rows = [{"track_id": f"{index * 7919 % 4001:05}", "genres": {"jazz": 1.0}} for index in range(3_000)]
+    rows += [{"track_id": f"f{index:04}", "error": "T201_EMPTY_FILE"} for index in range(700)]
+    predictions = predictions_of(rows)
+    shown = shown_tracks(predictions)
+    assert shown.rows.height == 2_000
+    assert shown.rows.filter(pl.col("error_code").is_not_null()).height == 500
+    assert shown.sampled == "1\u202f500 of 3\u202f000 tagged tracks, drawn at random and 500 of 700 failed ones"
+    assert shown.rows["uri"].is_sorted()
+    page = tagging_page(predictions, summary())
+    assert "1\u202f500 of 3\u202f000 tagged tracks" in page
+    assert page.count("<tr data-kind=") == 2_000
+
+
+def test_few_tagged_leave_room_for_failures() -> None:
+    rows = [{"track_id": f"t{index}", "genres": {"jazz": 1.0}} for index in range(100)]
+    rows += [{"track_id": f"f{index:04}", "error": "T201_EMPTY_FILE"} for index in range(2_500)]
+    shown = shown_tracks(predictions_of(rows)).rows
+    assert (shown.height, shown["error_code"].null_count()) == (2_000, 100)
+
+
+def test_report_is_written_beside_the_predictions(tmp_path: Path) -> None:
+    where = write_tagging_report(predictions_of(ROWS), summary(), str(tmp_path))
+    assert where == str(tmp_path / "report.html")
+    assert "jazz" in Path(where).read_text(encoding="utf-8")
+
+
+def test_numbers_are_said_as_people_say_them() -> None:
+    assert [percent(None), percent(0.1234), percent(1.0, 0)] == ["–", "12.3 %", "100 %"]
+    assert decimal(-0.5, 1) == "−0.5"
+    assert count(1_234_567) == "1\u202f234\u202f567"
+    assert [span(3.21), span(61), span(7_322), span(None)] == ["3.2 s", "1 min 01 s", "2 h 02 min", "–"]
+    assert [clock(59.6), clock(125)] == ["1:00", "2:05"]
+    assert [place(-1), place(0.5), place(3), place(None)] == ["0.00%", "50.00%", "100.00%", "0.00%"]
+    assert [base_name("s3://b/x/a.mp3"), base_name("a.mp3"), base_name("/")] == ["a.mp3", "a.mp3", "/"]
+    assert [folder_name("s3://b/x/a.mp3"), folder_name("s3://b/a.mp3"), folder_name("a.mp3")] == ["x", "", ""]

@@ -1,0 +1,111 @@
+"""A bundle at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from model_makers import FEATURES, N_MELS, TAXONOMY, bundle_contents
+
+from mgc.config import FeatureConfig
+from mgc.errors import FingerprintError
+from mgc.inference.predictor import Predictor
+from mgc.models.bundle import Bundle, load_bundle, write_bundle
+from mgc.taxonomy import Taxonomy
+
+
+def bundle(folder: Path, taxonomy: Taxonomy = TAXONOMY) -> Bundle:
+    write_bundle(str(folder), bundle_contents(2, taxonomy))
+    return load_bundle(str(folder))
+
+
+def tracks(*windows: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.uniform(-80, 0, (count, 24, N_MELS)).astype(np.float32) for count in windows]
+
+
+def test_predictions_by_hand(tmp_path: Path) -> None:
+    loaded = bundle(tmp_path)
+    heard = tracks(3, 1)
+    predictions = Predictor(loaded, batch_windows=2, tag_threshold=0.5).predict(heard)
+    for track, prediction in zip(heard, predictions, strict=True):
+        genre, tag, embedding = [], [], []
+        for number, model in enumerate(loaded.build_members()):
+            with torch.inference_mode():
+                output = model(torch.from_numpy(track))
+            # The temperatures that `bundle_contents` gives its members.
+            genre.append(torch.softmax(output.genre_logits.mean(0) / (1 + number), 0))
+            tag.append(torch.sigmoid(output.tag_logits.mean(0) / (2 + number)))
+            mean = output.embedding.mean(0)
+            embedding.append(mean / mean.norm())
+        expected = torch.stack(genre).mean(0).numpy()
+        np.testing.assert_allclose(prediction.genre_probabilities, expected, atol=1e-5)
+        np.testing.assert_allclose(prediction.tag_probabilities, torch.stack(tag).mean(0), atol=1e-5)
+        np.testing.assert_allclose(prediction.embedding, torch.cat(embedding) / np.sqrt(2), atol=1e-5)
+        assert prediction.genre == TAXONOMY.genres[int(expected.argmax())]
+        assert prediction.genre_probability == pytest.approx(expected.max(), abs=1e-5)
+        assert prediction.windows == len(track)
+
+
+def test_tags_at_or_above_the_threshold_likeliest_first(tmp_path: Path) -> None:
+    loaded = bundle(tmp_path)
+    (prediction,) = Predictor(loaded, tag_threshold=0.0).predict(tracks(2))
+    order = np.argsort(-prediction.tag_probabilities)
+    assert prediction.tags == [TAXONOMY.tags[tag] for tag in order]
+    second = float(prediction.tag_probabilities[order[1]])
+    (same,) = Predictor(loaded, tag_threshold=second).predict(tracks(2))
+    assert same.tags == prediction.tags[:2]
+    (none,) = Predictor(loaded, tag_threshold=1.0).predict(tracks(2))
+    assert none.tags == []
+
+
+def test_tracks_do_not_hear_each_other(tmp_path: Path) -> None:
+    predictor = Predictor(bundle(tmp_path), batch_windows=4)
+    heard = tracks(1, 5, 2, 3)
+    together = predictor.predict(heard)
+    for track, prediction in zip(heard, together, strict=True):
+        (alone,) = predictor.predict([track])
+        np.testing.assert_allclose(alone.genre_probabilities, prediction.genre_probabilities, atol=1e-6)
+        np.testing.assert_allclose(alone.embedding, prediction.embedding, atol=1e-5)
+
+
+def test_half_precision_features_say_the_same(tmp_path: Path) -> None:
+    predictor = Predictor(bundle(tmp_path))
+    (track,) = tracks(2)
+    half, full = predictor.predict([track.astype(np.float16), track])
+    np.testing.assert_allclose(half.tag_probabilities, full.tag_probabilities, atol=1e-3)
+
+
+def test_a_bundle_without_genres_or_without_tags(tmp_path: Path) -> None:
+    (prediction,) = Predictor(bundle(tmp_path / "tags", Taxonomy((), ("hum",)))).predict(tracks(1))
+    assert (prediction.genre, prediction.genre_probability) == (None, None)
+    assert prediction.genre_probabilities.shape == (0,)
+    (prediction,) = Predictor(bundle(tmp_path / "genres", Taxonomy(("a", "b"), ()))).predict(tracks(1))
+    assert prediction.genre in ("a", "b")
+    assert (prediction.tags, prediction.tag_probabilities.shape) == ([], (0,))
+
+
+def test_no_tracks(tmp_path: Path) -> None:
+    assert Predictor(bundle(tmp_path)).predict([]) == []
+
+
+def test_bad_tracks_are_named(tmp_path: Path) -> None:
+    predictor = Predictor(bundle(tmp_path))
+    good, bad = tracks(1, 1)
+    bad[0, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="track 1: its log-mel is not finite"):
+        predictor.predict([good, bad])
+    with pytest.raises(ValueError, match=r"track 0: log-mel of shape \(1, 24, 15\)"):
+        predictor.predict([good[:, :, :15]])
+    with pytest.raises(ValueError, match=r"track 1: log-mel of shape \(0, 24, 16\)"):
+        predictor.predict([good, good[:0]])
+
+
+def test_features_made_otherwise_are_refused_with_both_fingerprints(tmp_path: Path) -> None:
+    predictor = Predictor(bundle(tmp_path))
+    predictor.check_features(FEATURES.fingerprint())
+    other = FeatureConfig().fingerprint()
+    with pytest.raises(FingerprintError, match=f"{other}.*{FEATURES.fingerprint()}"):
+        predictor.check_features(other)

@@ -1,0 +1,43 @@
+"""From fitted members to a bundle's contents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, feature_set, small_model, without_labels
+
+from mgc.config import Config
+from mgc.models.bundle import load_bundle, write_bundle
+from mgc.models.calibration import Calibration
+from mgc.training.ensemble import assemble
+from mgc.training.loop import fit
+
+CONFIG = Config(model=MODEL, training=TRAINING, features=FEATURES)
+VALID = feature_set(12, seed=2)
+
+
+def test_fitted_members_become_a_bundle(tmp_path: Path) -> None:
+    train = feature_set(24, seed=1)
+    weights = [
+        fit(small_model(seed=seed), train, VALID, TAXONOMY, TRAINING, seed=seed).best_weights for seed in range(2)
+    ]
+    contents = assemble(weights, VALID, TAXONOMY, CONFIG, FEATURES, {"tracks": 24})
+    ensemble, members = contents.metrics["ensemble"], contents.metrics["members"]
+    assert len(members) == len(contents.members) == 2
+    assert ensemble.keys() == members[0].keys()
+    assert ensemble["genre_accuracy"] >= min(member["genre_accuracy"] for member in members)
+    # Jensen: the mean of probabilities never has a worse log-loss than the members' mean.
+    assert ensemble["genre_log_loss"] <= np.mean([member["genre_log_loss"] for member in members]) + 1e-6
+    assert all(member.calibration != Calibration() for member in contents.members)
+    write_bundle(str(tmp_path), contents)
+    assert load_bundle(str(tmp_path)).metrics == contents.metrics
+
+
+@pytest.mark.parametrize("valid", [None, without_labels(VALID)])
+def test_without_validation_temperatures_stay(valid: object) -> None:
+    weights = [dict(small_model().state_dict())]
+    contents = assemble(weights, valid, TAXONOMY, CONFIG, FEATURES, {})  # type: ignore[arg-type]
+    assert contents.metrics == {}
+    assert contents.members[0].calibration == Calibration()

@@ -1,0 +1,42 @@
+"""The figures that training shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mgc.taxonomy import UNKNOWN
+from mgc.training.labels import Labels
+from mgc.training.metrics import genre_accuracy, genre_log_loss, genre_macro_f1, tag_macro_average_precision
+
+PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.0, 0.0, 1.0]], np.float32)
+LABELS = Labels(
+    np.array([0, 1, 1, UNKNOWN]),
+    np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1]], np.float32),
+    np.array([True, True, True, False]),
+)
+
+
+def test_genre_figures_over_known_tracks() -> None:
+    assert genre_accuracy(PROBABILITIES, LABELS) == pytest.approx(2 / 3)
+    assert genre_macro_f1(PROBABILITIES, LABELS) == pytest.approx(2 / 3)
+    assert genre_log_loss(PROBABILITIES, LABELS) == pytest.approx(-np.log([0.7, 0.3, 0.8]).mean(), rel=1e-6)
+
+
+def test_average_precision_over_tags_that_some_but_not_all_have() -> None:
+    scores = np.array([[0.9, 0.5, 0.5], [0.8, 0.5, 0.5], [0.7, 0.5, 0.5], [0.0, 0.0, 0.0]], np.float32)
+    # Tag 0: right at ranks 1 and 3 of 3, so (1 + 2/3) / 2; tags 1 and 2 have one kind of track only.
+    assert tag_macro_average_precision(scores, LABELS) == pytest.approx(5 / 6)
+
+
+def test_nothing_known_gives_none() -> None:
+    unknown = Labels(np.full(4, UNKNOWN), LABELS.tags, np.zeros(4, bool))
+    for figure in (genre_accuracy, genre_macro_f1, genre_log_loss, tag_macro_average_precision):
+        assert figure(PROBABILITIES, unknown) is None
+
+
+def test_no_vocabulary_gives_none() -> None:
+    nothing = np.zeros((4, 0), np.float32)
+    labels = Labels(LABELS.genres, nothing, LABELS.tags_known)
+    for figure in (genre_accuracy, genre_macro_f1, genre_log_loss, tag_macro_average_precision):
+        assert figure(nothing, labels) is None
