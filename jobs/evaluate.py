@@ -8,9 +8,8 @@ The same command as `mgc evaluate`::
 
 from __future__ import annotations
 
-from mgc.commands.evaluate import evaluate
-
 from mgc.commands.door import run
+from mgc.commands.evaluate import evaluate
 
 if __name__ == "__main__":
     run(evaluate)

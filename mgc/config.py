@@ -79,6 +79,8 @@ class FeatureConfig(Section):
 
     @model_validator(mode="after")
     def _frames_and_bands_fit(self) -> Self:
+        if self.n_fft % 2:
+            raise ValueError("n_fft must be even: frames are centred")
         if self.hop_length > self.n_fft:
             raise ValueError("hop_length must not exceed n_fft: samples between frames would be lost")
         if (self.f_max or self.sample_rate / 2) > self.sample_rate / 2:
@@ -151,7 +153,6 @@ class TrainingConfig(Section):
     workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
     use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
     max_failures: int = Field(3, ge=0, description="worker deaths survived per member")
-    checkpoint_every_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
 
 
 class TaggingConfig(Section):

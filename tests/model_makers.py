@@ -14,6 +14,9 @@ from mgc.models.calibration import Calibration
 from mgc.models.registry import build_model
 from mgc.taxonomy import Taxonomy
 
+# Networks this small only wait for each other's threads.
+torch.set_num_threads(1)
+
 N_MELS = 16
 FEATURES = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=256, n_mels=N_MELS, window_seconds=0.736)
 """Windows of 24 frames of 16 mel bins."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft  # type: ignore[import-untyped]
+import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 from mgc.audio.mel import mel_filter_bank

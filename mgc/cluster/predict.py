@@ -39,7 +39,10 @@ def tag_catalogue(
     """
     bundle = load_bundle(bundle_uri)
     output = OutputDirectory(Store.open(output_uri), "predictions")
-    spec = PredictSpec(bundle_uri, bundle.fingerprint, config.model_copy(update={"features": bundle.features}))
+    # Absolute: an actor on a cluster that was joined has another working directory.
+    spec = PredictSpec(
+        Store.open(bundle_uri).uri(), bundle.fingerprint, config.model_copy(update={"features": bundle.features})
+    )
     options = replace(options, gpus_per_worker=lambda session, workers: _gpu_share(config.tagging, session, workers))
     outcome = run_incrementally(output, catalogue, spec, bundle.fingerprint, config, options, on_advance=on_advance)
     if not view_is_current(output, catalogue):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def train_ensemble(
         Before Ray starts where the data or the bundle's place are wrong.
     """
     started = time.perf_counter()
+    request = _absolute(request)
     catalogue = read_catalogue(request.catalogue_uri)
     taxonomy = _taxonomy(catalogue, request.config)
     key = _training_key(request, catalogue, taxonomy)
@@ -129,6 +131,14 @@ def train_ensemble(
     Store.open(work.root).delete_tree(work.key)
     epochs = [len(history) for history in histories]
     return TrainOutcome(fingerprint, True, contents.metrics, epochs, time.perf_counter() - started)
+
+
+def _absolute(request: TrainingRequest) -> TrainingRequest:
+    """Return the request with absolute places: Ray Train's workers run in a working directory of their own."""
+    places = {
+        name: Store.open(getattr(request, name)).uri() for name in ("catalogue_uri", "features_uri", "bundle_uri")
+    }
+    return replace(request, **places)
 
 
 def _taxonomy(catalogue: pl.DataFrame, config: Config) -> Taxonomy:
@@ -229,7 +239,7 @@ def _last_checkpoint(result: ray.train.Result) -> tuple[TrainingState, list[dict
 def _root_cause(error: Exception) -> str:
     """Return the message of ours inside what Ray wrapped around it, else Ray's last line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    ours = [line for line in lines if line.startswith("mgc.errors.")]
+    ours = [line for line in lines if re.match(r"mgc\.[\w.]+: ", line)]
     return (ours or lines or [type(error).__name__])[-1].removeprefix("mgc.errors.")
 
 

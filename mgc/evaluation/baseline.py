@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mgc.config import EvaluationConfig
 from mgc.data.shards import FeatureSet
@@ -96,9 +97,11 @@ def svm_baseline(
     vocabulary = taxonomy or Taxonomy.from_labels(train.genres, known)
     if not any(train.genres) and not known:
         raise TrainingError("no training track is labelled: the SVM baseline has nothing to learn from")
-    seen, asked = mfcc_statistics(train), mfcc_statistics(valid)
-    genre, genre_choice = _genre_probabilities(seen, asked, train, vocabulary, seed)
-    tag, tag_choice = _tag_probabilities(seen, asked, train, vocabulary, seed)
+    # Hundreds of fits on small matrices: BLAS threads would cost ten times what they do.
+    with threadpool_limits(1):
+        seen, asked = mfcc_statistics(train), mfcc_statistics(valid)
+        genre, genre_choice = _genre_probabilities(seen, asked, train, vocabulary, seed)
+        tag, tag_choice = _tag_probabilities(seen, asked, train, vocabulary, seed)
     answers = replace(_truth(valid, vocabulary), genre_probabilities=genre, tag_probabilities=tag)
     # What could not be learned is not asked: a rival of constant zeros would be judged by the order of names.
     if not any(train.genres):

@@ -6,7 +6,7 @@ often each track was drawn - so that figures are weighted sums and thousands of 
 
 Expected calibration error and the mean PR-AUC of many rare tags are biased upwards in small samples, and more so
 in resamples of them; their intervals are mirrored (`corrected_figure`). For 20 tags with 3 to 30 % positives among
-200 tracks, percentile intervals of the mean held the truth in 56 % of trials, mirrored ones in 91 %.
+200 tracks, percentile intervals of the mean held the truth in 56 % of trials, mirrored ones in 90 %.
 
 Tracks of one artist resemble each other, and an interval over tracks is too narrow where there are few
 artists. Resampling by group draws whole groups instead (the cluster bootstrap, Davison & Hinkley 1997,

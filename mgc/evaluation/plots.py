@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -50,8 +51,9 @@ def confusion_chart(genre: GenreEvaluation) -> Markup:
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        for row, column in np.ndindex(n_genres, n_genres):
-            _cell(axes, row, column, float(shares[row, column]), int(genre.confusion[row, column]), n_genres)
+        axes.add_collection(_cells(shares))
+        if n_genres <= COUNTED_GENRES:
+            _write_counts(axes, genre.confusion, shares)
         names = [short(name) for name in genre.genres]
         axes.set(xlim=(-0.5, n_genres - 0.5), ylim=(n_genres - 0.5, -0.5), aspect="equal")
         axes.set_xticks(
@@ -66,16 +68,23 @@ def confusion_chart(genre: GenreEvaluation) -> Markup:
     return chart("Confusion matrix: rows are true genres, columns predicted ones", width, int(0.92 * width), paint)
 
 
-def _cell(axes: Axes, row: int, column: int, share: float, count: int, n_genres: int) -> None:
-    axes.add_patch(
-        Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=HEAT, alpha=0.05 + 0.95 * share, linewidth=0)
-    )
-    if row == column:
-        axes.add_patch(Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, fill=False, edgecolor=MUTED, linewidth=1))
-    if n_genres <= COUNTED_GENRES:
-        color = ON_HEAT if share > STRONG else INK if count else MUTED
+def _cells(shares: npt.NDArray[np.float64]) -> PatchCollection:
+    """Return the squares of the matrix, the stronger the larger the share; the diagonal is outlined."""
+    squares = []
+    for (row, column), share in np.ndenumerate(shares):
+        corner = (column - 0.47, row - 0.47)
+        squares.append(Rectangle(corner, 0.94, 0.94, facecolor=(HEAT, 0.05 + 0.95 * share), linewidth=0))
+        if row == column:
+            squares.append(Rectangle(corner, 0.94, 0.94, facecolor="none", edgecolor=MUTED, linewidth=1))
+    return PatchCollection(squares, match_original=True)
+
+
+def _write_counts(axes: Axes, counts: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        color = ON_HEAT if shares[row, column] > STRONG else INK if count else MUTED
         weight = "bold" if row == column else "normal"
-        axes.text(column, row, str(count) if count else "·", ha="center", va="center", color=color, weight=weight)
+        text = axes.text(column, row, str(count or "·"), ha="center", va="center", color=color, weight=weight)
+        text.set_in_layout(False)  # it stands inside the axes; asking each for its size costs seconds
 
 
 def class_f1_chart(genre: GenreEvaluation) -> Markup:
