@@ -58,7 +58,7 @@ class Outcome:
     plan
         What was planned.
     adopted
-        Tracks taken up from killed runs.
+        Tracks taken up from killed runs, among the plan's unchanged ones.
     index
         The run's own index rows; `error_code` tells which failed.
     audio_seconds, work_seconds, wall_seconds
@@ -104,9 +104,10 @@ def run_incrementally(
     have = newest(pl.concat([visible_index(output), adopted.index]))
     plan = plan_work(catalogue, have, fingerprint, retry_failed=config.cluster.retry_failed, force=options.force)
     todo = plan.todo.head(options.limit) if options.limit is not None else plan.todo
-    options.on_plan(plan, adopted.index.height)
+    taken_up = _taken_up(adopted, plan, catalogue)
+    options.on_plan(plan, taken_up)
     if todo.is_empty() and not adopted.parts:
-        return _outcome(None, plan, adopted, Done(have.head(0), 0.0, 0), started)
+        return _outcome(None, plan, taken_up, Done(have.head(0), 0.0, 0), started)
     run = output.start_run(fingerprint, {"mgc_version": __version__, "tracks": todo.height})
     done = Done(have.head(0), 0.0, 0)
     if not todo.is_empty():
@@ -117,7 +118,13 @@ def run_incrementally(
                 output, run, todo, spec, config.cluster, session, gpus_per_worker=gpus, on_advance=on_advance
             )
     _commit(output, run, adopted, done.index)
-    return _outcome(run.run_id, plan, adopted, done, started)
+    return _outcome(run.run_id, plan, taken_up, done, started)
+
+
+def _taken_up(adopted: Adopted, plan: WorkPlan, catalogue: pl.DataFrame) -> int:
+    """Return how many tracks need no work because a killed run had done them."""
+    wanted = catalogue.select("track_id").join(plan.todo, on="track_id", how="anti")
+    return wanted.join(adopted.index, on="track_id", how="semi").height
 
 
 def _commit(output: OutputDirectory, run: Run, adopted: Adopted, index: pl.DataFrame) -> None:
@@ -129,11 +136,11 @@ def _commit(output: OutputDirectory, run: Run, adopted: Adopted, index: pl.DataF
     output.commit(Commit(run.run_id, run.sequence, index_key, parts, facts))
 
 
-def _outcome(run_id: str | None, plan: WorkPlan, adopted: Adopted, done: Done, started: float) -> Outcome:
+def _outcome(run_id: str | None, plan: WorkPlan, taken_up: int, done: Done, started: float) -> Outcome:
     return Outcome(
         run_id=run_id,
         plan=plan,
-        adopted=adopted.index.height,
+        adopted=taken_up,
         index=done.index,
         audio_seconds=float(done.index["duration_seconds"].sum() or 0.0),
         work_seconds=done.work_seconds,

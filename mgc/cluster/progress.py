@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
@@ -13,13 +14,24 @@ from rich.progress import (
     Progress,
     SpinnerColumn,
     TextColumn,
-    TimeRemainingColumn,
 )
 
 from mgc.cluster.work import Advance
 
 LINE_EVERY_SECONDS = 10.0
 """Between plain lines: a nightly run of hours must not fill its log."""
+
+SPEED_AFTER_SECONDS = 2.0
+"""From the first chunk: before, a speed would be a guess."""
+
+
+@dataclass(frozen=True)
+class _First:
+    """The first chunk's arrival, from which speed is measured: before it Ray and the actors start."""
+
+    at: float
+    tracks: int
+    audio_seconds: float
 
 
 class Meter:
@@ -29,10 +41,10 @@ class Meter:
         self._console = console
         self._label = label
         self._total = total
-        self._started = time.perf_counter()
-        self._last_line = self._started
+        self._last_line = time.perf_counter()
         self._done = self._failed = 0
         self._audio_seconds = 0.0
+        self._first: _First | None = None
         self._live: Progress | None = None
 
     @contextmanager
@@ -47,7 +59,6 @@ class Meter:
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._console, transient=True) as live:
             live.add_task(self._label, total=self._total, rate="starting workers")
@@ -60,22 +71,23 @@ class Meter:
         self._done += step.tracks
         self._failed += step.failed
         self._audio_seconds += step.audio_seconds
+        self._first = self._first or _First(time.perf_counter(), self._done, self._audio_seconds)
         if self._live:
-            self._live.update(self._live.task_ids[0], completed=self._done, rate=self._rate())
+            self._live.update(self._live.task_ids[0], completed=self._done, rate=", ".join(self._words()))
         elif time.perf_counter() - self._last_line >= LINE_EVERY_SECONDS or self._done == self._total:
             self._last_line = time.perf_counter()
-            self._console.print(f"{self._label}: {self._done}/{self._total} tracks, {self._rate()}{self._left()}")
+            counts = f"{self._done:,}/{self._total:,} tracks"
+            self._console.print(f"{self._label}: {', '.join([counts, *self._words()])}")
 
-    def _elapsed(self) -> float:
-        return max(time.perf_counter() - self._started, 1e-9)
-
-    def _rate(self) -> str:
-        seconds = self._elapsed()
-        text = f"{self._done / seconds:.1f} tracks/s, {self._audio_seconds / seconds:,.0f}× realtime"
-        return f"{text}, {self._failed} failed" if self._failed else text
-
-    def _left(self) -> str:
-        if self._done in (0, self._total):
-            return ""
-        seconds = self._elapsed() / self._done * (self._total - self._done)
-        return f", {time.strftime('%H:%M:%S', time.gmtime(seconds))} left"
+    def _words(self) -> list[str]:
+        words = [f"{self._failed:,} failed"] if self._failed else []
+        first = self._first
+        seconds = time.perf_counter() - first.at if first else 0.0
+        # The summary that follows the last chunk has the speed of the whole.
+        if first is None or seconds < SPEED_AFTER_SECONDS or self._done == self._total:
+            return words
+        tracks_a_second = (self._done - first.tracks) / seconds
+        realtime = (self._audio_seconds - first.audio_seconds) / seconds
+        hours, rest = divmod(round((self._total - self._done) / max(tracks_a_second, 1e-3)), 3_600)
+        left = f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
+        return [f"{tracks_a_second:.1f} tracks/s", f"{realtime:,.0f}× realtime", *words, left]

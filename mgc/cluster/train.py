@@ -135,10 +135,12 @@ def train_ensemble(
 
 def _absolute(request: TrainingRequest) -> TrainingRequest:
     """Return the request with absolute places: Ray Train's workers run in a working directory of their own."""
-    places = {
-        name: Store.open(getattr(request, name)).uri() for name in ("catalogue_uri", "features_uri", "bundle_uri")
-    }
-    return replace(request, **places)
+    return replace(
+        request,
+        catalogue_uri=Store.open(request.catalogue_uri).uri(),
+        features_uri=Store.open(request.features_uri).uri(),
+        bundle_uri=Store.open(request.bundle_uri).uri(),
+    )
 
 
 def _taxonomy(catalogue: pl.DataFrame, config: Config) -> Taxonomy:

@@ -13,6 +13,9 @@ from rich.console import Console
 from mgc.config import Config, load_config
 from mgc.errors import MgcError
 
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended, as shells have it."""
+
 ConfigOption = Annotated[str | None, typer.Option("--config", help="TOML file of settings", metavar="FILE")]
 SetOption = Annotated[
     list[str] | None,
@@ -50,9 +53,12 @@ def guarded(app: Callable[[], object]) -> None:
     except MgcError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(str(error))}")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer turns a Ctrl-C inside a command into a silent exit 130.
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
         print("interrupted; what was finished is taken up by the next run", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _escaped(text: str) -> str:

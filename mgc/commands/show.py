@@ -11,7 +11,7 @@ from rich.console import Console
 from mgc.cluster.incremental import Outcome, RunOptions
 from mgc.cluster.progress import Meter
 from mgc.cluster.work import Advance
-from mgc.commands.tables import titled
+from mgc.commands.tables import counted, titled
 from mgc.data.changes import WorkPlan
 
 
@@ -36,7 +36,12 @@ def watched(console: Console, label: str, options: RunOptions) -> Iterator[Watch
 
         def on_plan(plan: WorkPlan, adopted: int) -> None:
             total = min(plan.todo.height, options.limit or plan.todo.height)
-            console.print(f"[bold]{label}[/] {total} tracks  ({_plan_text(plan, adopted)})")
+            if not total and not adopted:  # the summary says so
+                return
+            of_all = f"{total:,} of " if total < plan.todo.height else ""
+            console.print(
+                f"[bold]{label}[/] {of_all}{counted(plan.todo.height, 'track')}  ({_plan_text(plan, adopted)})"
+            )
             watch.meter = stack.enter_context(Meter(console, label, total).shown())
 
         watch.options = replace(options, on_plan=on_plan)
@@ -50,17 +55,16 @@ def _plan_text(plan: WorkPlan, adopted: int) -> str:
         "to remake": plan.remade,
         "to retry": plan.retried,
         "taken up from a killed run": adopted,
-        "unchanged": plan.unchanged,
+        "unchanged": plan.unchanged - adopted,
         "no longer in the catalogue": plan.gone,
     }
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
 
 
 def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> None:
     """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is."""
     if outcome.run_id is None:
-        unchanged = outcome.plan.unchanged
-        console.print(f"[bold green]✓[/] {title}: nothing to do, all {unchanged} tracks are current in {output}")
+        console.print(f"[bold green]✓[/] {title}: nothing to do, {_current_text(outcome)} in {output}")
         return
     failed = outcome.failed_by_code
     done = outcome.index.height
@@ -68,8 +72,10 @@ def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> 
     table.add_row("tracks ok", f"{done - sum(failed.values()):,}")
     for code, count in failed.items():
         table.add_row(f"failed: {code}", f"[yellow]{count:,}[/]")
-    if outcome.plan.unchanged:
-        table.add_row("unchanged, not touched", f"{outcome.plan.unchanged:,}")
+    if outcome.plan.unchanged > outcome.adopted:
+        table.add_row("unchanged, not touched", f"{outcome.plan.unchanged - outcome.adopted:,}")
+    if outcome.plan.todo.height > done:
+        table.add_row("left for the next run", f"{outcome.plan.todo.height - done:,}")
     if outcome.adopted:
         table.add_row("taken up from a killed run", f"{outcome.adopted:,}")
     if done:
@@ -79,6 +85,12 @@ def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> 
         table.add_row("speed", f"{speed:,.0f}× realtime, {speed / max(outcome.cores, 1):,.0f}× per core")
     table.add_row("output", output)
     console.print(table)
+
+
+def _current_text(outcome: Outcome) -> str:
+    n_tracks, gone = outcome.plan.unchanged, outcome.plan.gone
+    text = f"all {n_tracks:,} tracks are current" if n_tracks != 1 else "the one track is current"
+    return f"{text} ({gone:,} no longer in the catalogue)" if gone else text
 
 
 def _duration(seconds: float) -> str:

@@ -7,6 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number and its noun: "1 track", "1,200 tracks"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def titled(title: str) -> Table:
     """Return an empty table of names and values under a title."""
     table = Table(

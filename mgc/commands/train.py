@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.commands.door import AddressOption, ConfigOption, SetOption, console, settings
-from mgc.commands.tables import facts
+from mgc.commands.tables import counted, facts
 
 
 def train(
@@ -27,7 +27,10 @@ def train(
     chosen = settings(config, set_, cluster__address=address, training__members=members, training__epochs=epochs)
     screen = console()
     request = TrainingRequest(catalogue, features, bundle, chosen, overwrite)
-    screen.print(f"[bold]training[/] {chosen.training.members} members, at most {chosen.training.epochs} epochs each")
+    wanted = chosen.training
+    screen.print(
+        f"[bold]training[/] {counted(wanted.members, 'member')}, at most {counted(wanted.epochs, 'epoch')} each"
+    )
     outcome = train_ensemble(request, EpochLines(screen, chosen.training.members).show)
     show_training(screen, outcome, bundle)
 

@@ -94,8 +94,14 @@ def _tag_cards(tag: TagEvaluation) -> list[Card]:
 
 
 def _share(title: str, figure: Figure, explained: str, mark: float | None = None, mark_text: str = "") -> Card:
-    return Card(title, percent(figure.value), interval_text(figure, True), figure, explained, mark, mark_text)
+    return Card(title, percent(figure.value), _interval(figure, True), figure, explained, mark, mark_text)
 
 
 def _score(title: str, figure: Figure, explained: str, mark: float | None = None, mark_text: str = "") -> Card:
-    return Card(title, decimal(figure.value), interval_text(figure, False), figure, explained, mark, mark_text)
+    return Card(title, decimal(figure.value), _interval(figure, False), figure, explained, mark, mark_text)
+
+
+def _interval(figure: Figure, as_percent: bool) -> str:
+    if figure.low is not None and figure.low == figure.high:
+        return "no width, see the notes"  # all right or all wrong: resampling cannot tell how nearly
+    return interval_text(figure, as_percent)

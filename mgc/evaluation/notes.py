@@ -69,7 +69,7 @@ def _about_size(genre: GenreEvaluation) -> list[str]:
     low, high = genre.accuracy.low, genre.accuracy.high
     if low is not None and high is not None and low == high:
         notes.append(
-            "The interval of the accuracy has no width because resampling never met "
+            "The interval of the accuracy, and of what follows from it, has no width because resampling never met "
             + ("a mistake" if genre.accuracy.value else "a right answer")
             + f". That does not make it certain: by the rule of three, {_tracks(genre.tracks)} without one leave "
             f"room for a rate of up to {min(1.0, 3 / genre.tracks):.1%}."

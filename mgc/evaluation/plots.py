@@ -120,7 +120,14 @@ def _class_size(genre: GenreEvaluation) -> tuple[int, int]:
 
 def _bars(axes: Axes, names: Sequence[str], figures: Sequence[Figure]) -> None:
     places = np.arange(len(names))
-    axes.barh(places, [figure.value or 0.0 for figure in figures], height=0.62, color=BLUE, alpha=0.55, linewidth=0)
+    axes.barh(
+        places,
+        [figure.value or 0.0 for figure in figures],
+        height=min(0.62, 0.13 * len(names)),
+        color=BLUE,
+        alpha=0.55,
+        linewidth=0,
+    )
     for place, figure in zip(places, figures, strict=True):
         if figure.low is not None and figure.high is not None:
             axes.plot([figure.low, figure.high], [place, place], color=INK, linewidth=1.6, solid_capstyle="butt")

@@ -2,62 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+from bundle_fixtures import Trained
+from killing import job, kill_driver_when, run
 from small_music import SETTINGS, add_bad_files, write_music
 
-from mgc.config import CatalogueConfig
+from mgc.cluster.extract import extract_features
+from mgc.cluster.incremental import RunOptions
+from mgc.cluster.predict import tag_catalogue
+from mgc.config import CatalogueConfig, load_config
 from mgc.data.catalogue import index_catalogue, read_catalogue
 from mgc.data.changes import frame_of
 from mgc.data.outputs import OutputDirectory
 from mgc.data.storage import Store
-from mgc.data.view import current_index, current_rows
+from mgc.data.view import current_index, current_rows, read_predictions
 
-pytestmark = pytest.mark.ray
-JOBS = Path(__file__).parents[2] / "jobs"
-FLAGS = [word for setting in [*SETTINGS, "cluster.tracks_per_chunk=2"] for word in ("--set", setting)]
-
-
-def job(script: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(JOBS / script), *arguments, *FLAGS]
-
-
-def run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def kill_in_the_middle(command: list[str], output: Path, parts: int = 4) -> int:
-    """Kill the driver once some parts are there; return how many a reader of parts could have seen."""
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list(output.glob("runs/*/part-*.parquet"))) < parts:
-        assert time.monotonic() < deadline, "no parts came"
-        assert driver.poll() is None, "the driver ended by itself"
-        time.sleep(0.02)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
-    return len(list(output.glob("runs/*/part-*.parquet")))
-
-
-def table(output: Path, kind: str, tracks: pl.DataFrame, drop: tuple[str, ...] = ()) -> pl.DataFrame:
-    directory = OutputDirectory(Store.open(str(output)), kind)
-    where = current_index(directory, tracks)
-    frames = [frame_of(rows) for rows in current_rows(directory, where)]
-    return pl.concat(frames).drop(drop).sort("track_id")
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
+SMALL_CHUNKS = [*SETTINGS, "cluster.tracks_per_chunk=2"]
+CONFIG = load_config(None, SMALL_CHUNKS)
 
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 good tracks and every bad file."""
     folder = tmp_path_factory.mktemp("killed")
     write_music(folder / "music", 40)
     add_bad_files(folder / "music")
@@ -65,24 +35,54 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "catalogue.parquet"
 
 
-def check_killed_run(
-    command_to: Callable[[Path], list[str]], kind: str, catalogue: Path, folder: Path, drop: tuple[str, ...]
-) -> None:
-    tracks = read_catalogue(str(catalogue))
-    whole, killed = folder / "whole", folder / "killed"
-    run(command_to(whole))
-    kill_in_the_middle(command_to(killed), killed)
-    assert list(killed.glob("commits/*")) == [], "killed too late to show anything"
-    assert OutputDirectory(Store.open(str(killed)), kind).commits() == []
-    said = run(command_to(killed))
-    assert "taken up from a killed run" in said
-    assert table(killed, kind, tracks, drop).equals(table(whole, kind, tracks, drop))
-    assert table(killed, kind, tracks).height == tracks.height
-    assert "nothing to do" in run(command_to(killed))
+def n_parts(output: Path) -> int:
+    return len(list(output.glob("runs/*/part-*.parquet")))
+
+
+def n_commits(output: Path) -> int:
+    return len(list(output.glob("commits/*")))
+
+
+def features_of(output: Path, tracks: pl.DataFrame) -> pl.DataFrame:
+    directory = OutputDirectory(Store.open(str(output)), "features")
+    rows = [frame_of(table) for table in current_rows(directory, current_index(directory, tracks))]
+    return pl.concat(rows).sort("track_id")
 
 
 def test_extraction(catalogue: Path, tmp_path: Path) -> None:
-    def extract_to(output: Path) -> list[str]:
-        return job("extract_features.py", str(catalogue), "--output", str(output))
+    tracks = read_catalogue(str(catalogue))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = job("extract_features.py", str(catalogue), "--output", str(killed), settings=SMALL_CHUNKS)
+    kill_driver_when(command, lambda: n_parts(killed) >= 4)
+    assert n_commits(killed) == 0, "killed too late to show anything"
+    said = run(command)
+    assert "taken up from a killed run" in said
+    extract_features(tracks, str(whole), CONFIG, RunOptions())
+    after = features_of(killed, tracks)
+    assert after.equals(features_of(whole, tracks))
+    assert after["track_id"].to_list() == tracks["track_id"].to_list()
+    assert extract_features(tracks, str(killed), CONFIG, RunOptions()).run_id is None
 
-    check_killed_run(extract_to, "features", catalogue, tmp_path, ())
+
+def test_tagging(catalogue: Path, trained: Trained, tmp_path: Path) -> None:
+    tracks, bundle = read_catalogue(str(catalogue)), str(trained.bundle)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    view = killed / "predictions.parquet"
+    tag_catalogue(tracks, bundle, str(killed), CONFIG, RunOptions(limit=12))
+    old_view, had_parts = view.read_bytes(), n_parts(killed)
+    command = job("tag_catalogue.py", str(catalogue), "-b", bundle, "-o", str(killed), settings=SMALL_CHUNKS)
+    kill_driver_when(command, lambda: n_parts(killed) >= had_parts + 4)
+    assert n_commits(killed) == 1, "killed too late to show anything"
+    assert view.read_bytes() == old_view
+    assert read_predictions(str(killed)).height == 12
+    said = run(command)
+    assert "taken up from a killed run" in said
+    tag_catalogue(tracks, bundle, str(whole), CONFIG, RunOptions())
+    after = read_predictions(str(killed)).drop("run_id", "tagged_at").sort("track_id")
+    assert after.equals(read_predictions(str(whole)).drop("run_id", "tagged_at").sort("track_id"))
+    assert after["track_id"].to_list() == tracks["track_id"].to_list()
+    # What a kill between the commit and the view leaves: the next run has nothing to do but the view.
+    new_view = view.read_bytes()
+    view.write_bytes(old_view)
+    assert tag_catalogue(tracks, bundle, str(killed), CONFIG, RunOptions()).run_id is None
+    assert view.read_bytes() == new_view

@@ -173,6 +173,12 @@ def test_degenerate_evaluations_make_a_page(answers: Answers) -> None:
     checked(evaluation_page(evaluate(answers, QUICK), context()))
 
 
+def test_interval_without_width_is_not_shown_as_certainty() -> None:
+    page = evaluation_page(evaluate(genre_answers([0, 1] * 10, [0, 1] * 10, 2), QUICK), context())
+    assert "no width, see the notes" in page
+    assert "100.0 – 100.0" not in page
+
+
 def test_report_is_written_as_json_and_page(tmp_path: Path) -> None:
     answers = mixed_answers(40)
     comparison = compare(answers, answers, QUICK, name="SVM")
