@@ -1,0 +1,127 @@
+"""The doors as a user finds them: help, and one clear line for what is wrong, before any work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_music import write_music
+from swift_server import SwiftServer
+
+from mgc import __version__
+from mgc.config import CatalogueConfig
+from mgc.data.catalogue import index_catalogue
+
+JOBS = Path(__file__).parents[2] / "jobs"
+HELP = {
+    "index_catalogue.py": "--manifest",
+    "extract_features.py": "--limit",
+    "train_ensemble.py": "--members",
+    "evaluate.py": "--split",
+    "tag_catalogue.py": "--bundle",
+}
+
+
+def call(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *words] if words[0].endswith(".py") else [sys.executable, "-m", "mgc", *words]
+    plain = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=plain, timeout=120, check=False)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """Check that a command was refused as it should be, and return what it said."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    # Ray announces itself when it starts; nothing of that may be there.
+    assert "ray" not in done.stderr.lower()
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("doors")
+    place = folder / "catalogue.parquet"
+    index_catalogue(str(write_music(folder / "music", 1)), str(place), CatalogueConfig(labels_from="folder"))
+    return str(place)
+
+
+@pytest.mark.parametrize(("script", "option"), HELP.items())
+def test_every_job_explains_itself(script: str, option: str) -> None:
+    done = call(str(JOBS / script), "--help")
+    assert done.returncode == 0, done.stderr
+    assert option in done.stdout
+    assert "--set" in done.stdout
+
+
+def test_mgc_names_its_commands_and_version() -> None:
+    done = call("--help")
+    assert done.returncode == 0
+    assert [
+        name for name in ("index", "extract", "train", "evaluate", "tag", "demo") if name not in done.stdout
+    ] == []
+    assert call("--version").stdout.strip() == f"mgc {__version__}"
+
+
+def test_a_mistyped_command_is_named() -> None:
+    done = call("tagg")
+    assert done.returncode == 2
+    assert "tagg" in done.stderr
+    assert "tag" in done.stderr.replace("tagg", "")
+
+
+def test_an_unknown_setting_names_the_nearest(catalogue: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = refused(call("extract", catalogue, "-o", str(out), "--set", "features.nmels=64"))
+    assert "unknown setting 'features.nmels': did you mean 'n_mels'?" in said
+    assert "MGC101" in said
+    assert not out.exists()
+
+
+def test_a_bad_value_says_what_is_allowed(catalogue: str, tmp_path: Path) -> None:
+    settings = tmp_path / "mgc.toml"
+    settings.write_text("[features]\nhop_length = 4096\n")
+    said = refused(call("extract", catalogue, "-o", str(tmp_path / "out"), "--config", str(settings)))
+    assert "hop_length must not exceed n_fft" in said
+    assert str(settings) in said
+
+
+def test_what_is_not_there_is_named(catalogue: str, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    out = str(tmp_path / "out")
+    assert "missing" in refused(call("index", missing, "-o", f"{out}.parquet"))
+    assert "missing" in refused(call("extract", f"{missing}.parquet", "-o", out))
+    said = refused(call("tag", catalogue, "-b", missing, "-o", out))
+    assert "MGC401" in said
+    assert "missing" in said
+    assert "MGC302" in refused(call("train", catalogue, "-f", missing, "-b", out))
+    assert not Path(out).exists()
+
+
+def test_an_output_of_another_kind_is_refused(catalogue: str, tmp_path: Path) -> None:
+    (tmp_path / "_mgc.json").write_text('{"kind": "predictions", "schema_version": 1}')
+    said = refused(call("extract", catalogue, "-o", str(tmp_path)))
+    assert "holds predictions, not features" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["_mgc.json"]
+
+
+def test_the_dashboards_address_is_no_cluster(catalogue: str, tmp_path: Path) -> None:
+    done = call("extract", catalogue, "-o", str(tmp_path / "out"), "--address", "http://127.0.0.1:8265")
+    assert done.returncode == 2
+    assert "ray job submit" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.s3
+def test_s3_is_checked_before_any_work(swift: SwiftServer, tmp_path: Path) -> None:
+    bucket, out = swift.make_bucket("doors"), str(tmp_path / "catalogue.parquet")
+    said = refused(call("index", "s3://no-such-bucket-here/music", "-o", out, **swift.env()))
+    assert "no-such-bucket-here" in said
+    wrong = {**swift.env(), "AWS_SECRET_ACCESS_KEY": "wrong"}
+    said = refused(call("index", f"s3://{bucket}/music", "-o", out, **wrong))
+    assert "AWS_SECRET_ACCESS_KEY" in said
+    said = refused(call("index", f"s3://{bucket}/music", "-o", out, **swift.env("guest")))
+    assert bucket in said
+    assert not Path(out).exists()

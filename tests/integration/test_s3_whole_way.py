@@ -1,0 +1,83 @@
+"""All of mgc with everything on a real S3 server: audio, catalogue, shards, checkpoints, bundle, predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from small_music import SETTINGS, write_music, write_track
+
+from mgc.cluster.extract import extract_features
+from mgc.cluster.incremental import Outcome, RunOptions
+from mgc.cluster.predict import tag_catalogue
+from mgc.cluster.train import TrainingRequest, train_ensemble
+from mgc.commands.door import console
+from mgc.commands.evaluate import EvaluationRequest, run_evaluation
+from mgc.config import CatalogueConfig, load_config
+from mgc.data.catalogue import index_catalogue, read_catalogue
+from mgc.data.storage import Store
+from mgc.data.view import read_predictions
+
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_two", "swift_env")]
+CONFIG = load_config(None, [*SETTINGS, "training.epochs=3"])
+
+
+def upload(folder: Path, uri: str) -> None:
+    store = Store.open(uri)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            store.write_atomic(path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def index(root: str, place: str) -> pl.DataFrame:
+    index_catalogue(root, place, CatalogueConfig(labels_from="folder", valid_fraction=0.34))
+    return read_catalogue(place)
+
+
+def tag(root: str, catalogue: str, bundle: str, output: str) -> Outcome:
+    return tag_catalogue(index(root, catalogue), bundle, output, CONFIG, RunOptions())
+
+
+def answers(uri: str) -> pl.DataFrame:
+    """What must not depend on where the music lies."""
+    return read_predictions(uri).drop("uri", "content_id", "run_id", "tagged_at").sort("track_id")
+
+
+def test_everything_on_s3(bucket: str, tmp_path: Path) -> None:
+    here = write_music(tmp_path / "music")
+    (here / "noise" / "broken.mp3").write_bytes(b"no music at all\n" * 99)
+    root, place = f"s3://{bucket}/music", f"s3://{bucket}/catalogue.parquet"
+    features, bundle, tags = (f"s3://{bucket}/{name}" for name in ("features", "bundle", "tags"))
+    upload(here, root)
+
+    tracks = index(root, place)
+    extracted = extract_features(tracks, features, CONFIG, RunOptions())
+    assert (extracted.index.height, extracted.failed_by_code) == (19, {"T202_NOT_AUDIO": 1})
+
+    trained = train_ensemble(TrainingRequest(place, features, bundle, CONFIG))
+    assert trained.epochs == [3, 3]
+    request = EvaluationRequest(place, bundle, f"s3://{bucket}/report", CONFIG, features=features)
+    run_evaluation(console(), request)
+    report = json.loads(Store.open(f"s3://{bucket}/report").read_bytes("evaluation.json"))
+    assert report["split"] == "valid"
+    assert report["tracks"] == tracks.filter(pl.col("split") == "valid").height
+
+    first = tag(root, place, bundle, tags)
+    assert (first.plan.new, first.failed_by_code) == (19, {"T202_NOT_AUDIO": 1})
+    assert tag(root, place, bundle, tags).run_id is None
+    tag(str(here), str(tmp_path / "catalogue.parquet"), bundle, str(tmp_path / "tags"))
+    assert answers(tags).equals(answers(str(tmp_path / "tags")))
+
+    store = Store.open(root)
+    for seed in (60, 61, 62):
+        path = write_track(here, "pulse", seed)
+        store.write_atomic(path.relative_to(here).as_posix(), path.read_bytes())
+    store.write_atomic("drone/drone000.wav", (here / "noise" / "noise000.wav").read_bytes())
+    store.delete("drone/drone001.flac")
+    again = tag(root, place, bundle, tags)
+    assert (again.plan.new, again.plan.changed, again.plan.gone, again.index.height) == (3, 1, 1, 4)
+    rows = read_predictions(tags)
+    assert rows["track_id"].sort().to_list() == read_catalogue(place)["track_id"].to_list()
+    assert rows.filter(pl.col("run_id") == again.run_id).height == 4
