@@ -77,7 +77,7 @@ class Meter:
         elif time.perf_counter() - self._last_line >= LINE_EVERY_SECONDS or self._done == self._total:
             self._last_line = time.perf_counter()
             counts = f"{self._done:,}/{self._total:,} tracks"
-            self._console.print(f"{self._label}: {', '.join([counts, *self._words()])}")
+            self._console.print(f"{self._label}: {', '.join([counts, *self._words()])}", soft_wrap=True)
 
     def _words(self) -> list[str]:
         words = [f"{self._failed:,} failed"] if self._failed else []

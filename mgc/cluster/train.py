@@ -101,6 +101,7 @@ class _MemberSetup:
 def train_ensemble(
     request: TrainingRequest,
     on_epoch: Callable[[int, dict[str, Any]], None] = lambda member, epoch: None,
+    on_taken_up: Callable[[int, list[dict[str, Any]]], None] = lambda member, history: None,
 ) -> TrainOutcome:
     """Fit the ensemble and write its bundle.
 
@@ -108,6 +109,8 @@ def train_ensemble(
     ----------
     on_epoch
         Told a member's number and its epoch's figures as they come.
+    on_taken_up
+        Told a member's number and the epochs of the run before, where that was stopped in the middle.
 
     Raises
     ------
@@ -124,7 +127,8 @@ def train_ensemble(
     if ready is not None:
         return ready
     with ray_session(request.config.cluster) as session:
-        states, histories = _fit_members(request, taxonomy, key, session, on_epoch)
+        watcher = _Watcher(request, key, on_epoch, on_taken_up)
+        states, histories = _fit_members(request, taxonomy, key, session, watcher)
         contents = _contents(request, catalogue, taxonomy, key, states, histories)
     fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
     work = split_uri(_work_uri(request))
@@ -200,14 +204,14 @@ def _fit_members(
     taxonomy: Taxonomy,
     key: str,
     session: RaySession,
-    on_epoch: Callable[[int, dict[str, Any]], None],
+    watcher: _Watcher,
 ) -> tuple[list[TrainingState], list[list[dict[str, Any]]]]:
+    _set_up_ray_train(session)
     training = request.config.training
     use_gpu = training.use_gpu == "always" or (training.use_gpu == "auto" and session.n_gpus > 0)
     slots = session.n_gpus if use_gpu else session.n_cpus
     at_once = min(training.members_at_once or max(1, slots // training.workers_per_member), training.members)
     threads = training.threads or max(1, session.n_cpus // (at_once * training.workers_per_member))
-    watcher = _Watcher(request, key, on_epoch)
     setups = [
         _MemberSetup(member, request.catalogue_uri, request.features_uri, request.config, taxonomy, threads)
         for member in range(training.members)
@@ -220,6 +224,15 @@ def _fit_members(
         watcher.look()
     saved = [_last_checkpoint(_result(fit)) for fit in fits]
     return [state for state, _ in saved], [history for _, history in saved]
+
+
+def _set_up_ray_train(session: RaySession) -> None:
+    """Set what Ray Train takes from the environment of the driver and hands to its controllers."""
+    # A report, so each epoch, waits for the controller's next look at its workers: by default two seconds.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    if not session.joined:
+        # An actor a member that watches for nodes being taken away: of no use on this machine alone.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
 
 def _result(fit: Future[ray.train.Result]) -> ray.train.Result:
@@ -251,22 +264,37 @@ class _Watcher:
     Through the store rather than an actor: a process less to start, and it outlives the driver.
     """
 
-    def __init__(self, request: TrainingRequest, key: str, tell: Callable[[int, dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        request: TrainingRequest,
+        key: str,
+        on_epoch: Callable[[int, dict[str, Any]], None],
+        on_taken_up: Callable[[int, list[dict[str, Any]]], None],
+    ) -> None:
         self._store = Store.open(_work_uri(request))
         self._key = key
-        self._tell = tell
-        self._told = [0] * request.config.training.members
+        self._on_epoch = on_epoch
+        histories = [self._history(member) for member in range(request.config.training.members)]
+        self._told = [len(history) for history in histories]
+        for member, history in enumerate(histories):
+            if history:
+                on_taken_up(member, history)
 
     def look(self) -> None:
         """Tell of each epoch since the last look."""
         for member, told in enumerate(self._told):
-            try:
-                history = json.loads(self._store.read_bytes(_progress_key(self._key, member)))
-            except ObjectNotFoundError:
-                continue
+            history = self._history(member)
             for epoch in history[told:]:
-                self._tell(member, epoch)
-            self._told[member] = len(history)
+                self._on_epoch(member, epoch)
+            # Not less than before: an epoch whose checkpoint a kill lost is done again, and told once.
+            self._told[member] = max(told, len(history))
+
+    def _history(self, member: int) -> list[dict[str, Any]]:
+        try:
+            history: list[dict[str, Any]] = json.loads(self._store.read_bytes(_progress_key(self._key, member)))
+        except ObjectNotFoundError:
+            return []
+        return history
 
 
 def _progress_key(key: str, member: int) -> str:

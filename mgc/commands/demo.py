@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from mgc.cluster.extract import extract_features
 from mgc.cluster.incremental import RunOptions
@@ -68,7 +69,8 @@ def _music(screen: Console, catalogue: str | None, place: Path, config: Config) 
     made = compose_catalogue(place / "music")
     screen.print(
         f"[bold]music[/] {len(made.clips)} clips in four styles {'composed' if made.composed else 'found'} in "
-        f"{made.folder}, and {len(made.broken)} broken files to show what becomes of them"
+        f"{escape(str(made.folder))}, and {len(made.broken)} broken files to show what becomes of them",
+        soft_wrap=True,
     )
     screen.print("synthetic, made by mgc itself: figures on it say nothing about real music", style="dim")
     labels = config.catalogue.model_copy(update={"manifest": str(made.manifest)})
@@ -85,7 +87,8 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
     _step(screen, 3, "train")
     # A demo run again with other music or settings is meant to replace what the last one made.
     request = TrainingRequest(tracks, features, bundle, config, overwrite=False, replace_other=True)
-    show_training(screen, train_ensemble(request, EpochLines(screen, config.training.members).show), bundle)
+    lines = EpochLines(screen, config.training.members)
+    show_training(screen, train_ensemble(request, lines.show, lines.taken_up), bundle)
     _step(screen, 4, "evaluate")
     page = run_evaluation(
         screen, EvaluationRequest(tracks, bundle, str(place / "evaluation"), config, features=features)

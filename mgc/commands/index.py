@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from mgc.commands.door import ConfigOption, SetOption, console, settings
-from mgc.commands.tables import facts
+from mgc.commands.tables import facts, warned
 from mgc.data.catalogue import index_catalogue
 from mgc.data.index_summary import IndexSummary
 
@@ -29,9 +30,9 @@ def index(
     facts(console(), "Catalogue", summary_rows(summary))
 
 
-def summary_rows(summary: IndexSummary) -> dict[str, str]:
+def summary_rows(summary: IndexSummary) -> dict[str, str | Text]:
     """Return what an index run found, as lines for the terminal."""
-    rows = {
+    rows: dict[str, str | Text] = {
         "tracks": f"{summary.tracks:,} ({summary.size_bytes / 1e6:,.1f} MB)",
         "with a genre / with tags": f"{summary.with_genre:,} / {summary.with_tags:,}",
         "groups": f"{summary.groups:,}",
@@ -46,7 +47,7 @@ def summary_rows(summary: IndexSummary) -> dict[str, str]:
         ("files without a label", summary.tracks_without_row),
     ):
         if named.count:
-            rows[name] = f"[yellow]{named.count:,}[/], such as {named.examples[0]}"
+            rows[name] = warned(named.count, f", such as {named.examples[0]}")
     if summary.kept_splits:
         rows["splits kept from before"] = f"{summary.kept_splits:,}"
     rows["output"] = summary.output

@@ -7,11 +7,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
 
 from mgc.cluster.incremental import Outcome, RunOptions
 from mgc.cluster.progress import Meter
 from mgc.cluster.work import Advance
-from mgc.commands.tables import counted, titled
+from mgc.commands.tables import counted, facts, warned
 from mgc.data.changes import WorkPlan
 
 
@@ -40,7 +42,8 @@ def watched(console: Console, label: str, options: RunOptions) -> Iterator[Watch
                 return
             of_all = f"{total:,} of " if total < plan.todo.height else ""
             console.print(
-                f"[bold]{label}[/] {of_all}{counted(plan.todo.height, 'track')}  ({_plan_text(plan, adopted)})"
+                f"[bold]{label}[/] {of_all}{counted(plan.todo.height, 'track')}  ({_plan_text(plan, adopted)})",
+                soft_wrap=True,
             )
             watch.meter = stack.enter_context(Meter(console, label, total).shown())
 
@@ -64,27 +67,31 @@ def _plan_text(plan: WorkPlan, adopted: int) -> str:
 def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> None:
     """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is."""
     if outcome.run_id is None:
-        console.print(f"[bold green]✓[/] {title}: nothing to do, {_current_text(outcome)} in {output}")
+        console.print(
+            f"[bold green]✓[/] {title}: nothing to do, {_current_text(outcome)} in {escape(output)}", soft_wrap=True
+        )
         return
+    facts(console, f"{title} {outcome.run_id}", _summary_rows(outcome) | {"output": output})
+
+
+def _summary_rows(outcome: Outcome) -> dict[str, str | Text]:
     failed = outcome.failed_by_code
     done = outcome.index.height
-    table = titled(f"{title} {outcome.run_id}")
-    table.add_row("tracks ok", f"{done - sum(failed.values()):,}")
-    for code, count in failed.items():
-        table.add_row(f"failed: {code}", f"[yellow]{count:,}[/]")
-    if outcome.plan.unchanged > outcome.adopted:
-        table.add_row("unchanged, not touched", f"{outcome.plan.unchanged - outcome.adopted:,}")
-    if outcome.plan.todo.height > done:
-        table.add_row("left for the next run", f"{outcome.plan.todo.height - done:,}")
-    if outcome.adopted:
-        table.add_row("taken up from a killed run", f"{outcome.adopted:,}")
+    rows: dict[str, str | Text] = {"tracks ok": f"{done - sum(failed.values()):,}"}
+    rows |= {f"failed: {code}": warned(count) for code, count in failed.items()}
+    counts = {
+        "unchanged, not touched": outcome.plan.unchanged - outcome.adopted,
+        "left for the next run": outcome.plan.todo.height - done,
+        "taken up from a killed run": outcome.adopted,
+        "no longer in the catalogue": outcome.plan.gone,
+    }
+    rows |= {name: f"{count:,}" for name, count in counts.items() if count > 0}
     if done:
-        table.add_row("audio", _duration(outcome.audio_seconds))
-        table.add_row("time", f"{outcome.wall_seconds:.1f} s ({outcome.work_seconds:.1f} s of it at work)")
+        rows["audio"] = _duration(outcome.audio_seconds)
+        rows["time"] = f"{outcome.wall_seconds:.1f} s ({outcome.work_seconds:.1f} s of it at work)"
         speed = outcome.audio_seconds / max(outcome.work_seconds, 1e-9)
-        table.add_row("speed", f"{speed:,.0f}× realtime, {speed / max(outcome.cores, 1):,.0f}× per core")
-    table.add_row("output", output)
-    console.print(table)
+        rows["speed"] = f"{speed:,.0f}× realtime, {speed / max(outcome.cores, 1):,.0f}× per core"
+    return rows
 
 
 def _current_text(outcome: Outcome) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rich import box
+from collections.abc import Mapping
+
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 
 def counted(count: int, noun: str) -> str:
@@ -12,19 +13,18 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def titled(title: str) -> Table:
-    """Return an empty table of names and values under a title."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", show_header=False, box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    return table
+def warned(count: int, rest: str = "") -> Text:
+    """Return a number that deserves a look, and what belongs to it."""
+    return Text.assemble((f"{count:,}", "yellow"), rest)
 
 
-def facts(console: Console, title: str, rows: dict[str, str]) -> None:
-    """Print a titled two-column table."""
-    table = titled(title)
+def facts(console: Console, title: str, rows: Mapping[str, str | Text]) -> None:
+    """Print names and values under a title.
+
+    Values are printed as they are: no markup is read in them, and none is broken into lines, so that a path can
+    be copied from a narrow terminal or a log.
+    """
+    width = max(map(len, rows), default=0)
+    console.print(Text(title, "bold"))
     for name, value in rows.items():
-        table.add_row(name, value)
-    console.print(table)
+        console.print(Text.assemble("  ", (name.ljust(width), "cyan"), "   ", value), soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from mgc.cluster.incremental import RunOptions
 from mgc.cluster.predict import tag_catalogue
@@ -33,4 +34,4 @@ def tag(
         outcome = tag_catalogue(tracks, bundle, output, chosen, watch.options, watch.advance)
     run_summary(screen, "Tagging", outcome, f"{output.rstrip('/')}/predictions.parquet")
     if outcome.run_id is not None:
-        screen.print(f"report  {tagging_page(outcome, catalogue, bundle, output)}")
+        screen.print(f"report  {escape(tagging_page(outcome, catalogue, bundle, output))}", soft_wrap=True)

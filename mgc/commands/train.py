@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.commands.door import AddressOption, ConfigOption, SetOption, console, settings
@@ -31,7 +32,8 @@ def train(
     screen.print(
         f"[bold]training[/] {counted(wanted.members, 'member')}, at most {counted(wanted.epochs, 'epoch')} each"
     )
-    outcome = train_ensemble(request, EpochLines(screen, chosen.training.members).show)
+    lines = EpochLines(screen, wanted.members)
+    outcome = train_ensemble(request, lines.show, lines.taken_up)
     show_training(screen, outcome, bundle)
 
 
@@ -44,6 +46,12 @@ class EpochLines:
         self._screen = screen
         self._best: dict[int, float] = {}
         self._members = members
+
+    def taken_up(self, member: int, history: list[dict[str, Any]]) -> None:
+        """Say how far a member had come when it was stopped."""
+        losses = [epoch["valid_loss"] for epoch in history if epoch["valid_loss"] is not None]
+        self._best[member] = min(losses, default=float("inf"))
+        self._screen.print(f"member {member + 1}/{self._members}  taken up after epoch {len(history)}")
 
     def show(self, member: int, epoch: dict[str, Any]) -> None:
         """Print an epoch's figures."""
@@ -59,7 +67,8 @@ class EpochLines:
             + _part("accuracy", epoch["valid_accuracy"])
             + _part("tag PR-AUC", epoch["valid_tag_macro_average_precision"])
             + f"  {epoch['seconds']:.1f} s"
-            + ("  [green]best so far[/]" if better else "")
+            + ("  [green]best so far[/]" if better else ""),
+            soft_wrap=True,
         )
 
 
@@ -70,7 +79,10 @@ def _part(name: str, value: float | None) -> str:
 def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
     """Print what training gave."""
     if not outcome.trained:
-        screen.print(f"[bold green]✓[/] Training: nothing to do, {bundle} was made from this data and these settings")
+        screen.print(
+            f"[bold green]✓[/] Training: nothing to do, {escape(bundle)} was made from this data and these settings",
+            soft_wrap=True,
+        )
         return
     rows = {"bundle fingerprint": outcome.fingerprint, "epochs by member": ", ".join(map(str, outcome.epochs))}
     for name, value in outcome.metrics.get("ensemble", {}).items():
