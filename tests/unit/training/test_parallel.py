@@ -24,7 +24,7 @@ STILL = MODEL.model_copy(update={"dropout": 0.0})
 def model() -> nn.Module:
     network = small_model(config=STILL)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = 0.0
             module.register_forward_pre_hook(hold_still)
     return network
