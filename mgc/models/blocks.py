@@ -11,47 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-STEM_FILTERS = (8, 16)
-"""Filters of the two layers of `SpectralStem`."""
-
-
-class SpectralStem(nn.Module):
-    """Two small two-dimensional convolutions, then all bands of a frame into one vector.
-
-    A one-dimensional first layer gives each mel bin weights of its own, so that the same chord in another key
-    is another sound. These filters slide over frequency: 8 of 5 bins × 3 frames, 16 of 3 × 3, bins halved by
-    each and by a maximum, frames halved once.
-
-    Parameters
-    ----------
-    n_mels
-        Mel bins in, at least 8.
-    channels
-        Channels out.
-    """
-
-    def __init__(self, n_mels: int, channels: int) -> None:
-        super().__init__()
-        first, second = STEM_FILTERS
-        self.local = nn.Sequential(
-            nn.Conv2d(1, first, (5, 3), stride=2, padding=(2, 1), bias=False),
-            nn.BatchNorm2d(first),
-            nn.ReLU(),
-            nn.Conv2d(first, second, 3, stride=(2, 1), padding=1, bias=False),
-            nn.BatchNorm2d(second),
-            nn.ReLU(),
-            nn.MaxPool2d((2, 1)),
-        )
-        bands = ((n_mels + 1) // 2 + 1) // 2 // 2
-        self.merge = nn.Sequential(
-            nn.Conv1d(second * bands, channels, 1, bias=False), nn.BatchNorm1d(channels), nn.ReLU()
-        )
-
-    def forward(self, bins: Tensor) -> Tensor:
-        """Map (batch, n_mels, n_frames) to (batch, channels, ceil(n_frames / 2))."""
-        merged: Tensor = self.merge(self.local(bins.unsqueeze(1)).flatten(1, 2))
-        return merged
-
 
 class SqueezeExcitation(nn.Module):
     """Scales each channel by a gate in (0, 1) computed from all channels' means over time.

@@ -1,9 +1,9 @@
 """The convolutional recurrent network with attention of He & Li (2024), on log-mel spectrograms.
 
 RGLU-SE blocks learn what sounds (§4.1: "the deep local features of the sound spectrum"), a bidirectional RNN
-how it unfolds, additive attention which moments count. Beyond the paper: a small two-dimensional stem before
-the blocks; the mean and the maximum over time beside what attention chose; and one embedding shared by a genre
-head and a tag head, so that similarity, genre and tags speak of the same thing.
+how it unfolds, additive attention which moments count. Beyond the paper: the stem halves the frame rate; the
+mean and the maximum over time stand beside what attention chose; and one embedding is shared by a genre head
+and a tag head, so that similarity, genre and tags speak of the same thing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from __future__ import annotations
 from torch import Tensor, cat, nn
 
 from mgc.config import ModelConfig
-from mgc.models.blocks import AdditiveAttention, GatedResidual, Head, SpectralStem
+from mgc.models.blocks import AdditiveAttention, GatedResidual, Head
 from mgc.models.types import ModelOutput
 
 CENTRE_DB = -40.0
 SPREAD_DB = 20.0
 """Bring decibels in [-80, 0] to [-2, 2] before the batch norm of each mel bin finds the rest."""
+
+STEM_KERNEL = 4
+STEM_STRIDE = 2
+"""Frames that the first layer sees, and steps by."""
 
 
 class Crnn(nn.Module):
@@ -36,7 +40,11 @@ class Crnn(nn.Module):
         super().__init__()
         channels = config.channels
         self.input_norm = nn.BatchNorm1d(n_mels)
-        self.stem = SpectralStem(n_mels, channels)
+        self.stem = nn.Sequential(
+            nn.Conv1d(n_mels, channels, STEM_KERNEL, stride=STEM_STRIDE, padding=STEM_KERNEL // 2, bias=False),
+            nn.BatchNorm1d(channels),
+            nn.ReLU(),
+        )
         self.blocks = nn.Sequential(
             *(
                 GatedResidual(channels, config.kernel_size, config.se_reduction, config.pool_size, config.dropout / 3)

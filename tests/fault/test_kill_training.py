@@ -19,16 +19,18 @@ from mgc.config import load_config
 from mgc.models.bundle import load_bundle
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
+CONFIG = load_config(None, SETTINGS)
 
 
-def progress(bundle: Path) -> list[list[dict[str, Any]]]:
-    """Return the history of each member so far."""
-    return [json.loads(path.read_text()) for path in sorted(Path(f"{bundle}.training").glob("progress/*.json"))]
+def progress(bundle: Path) -> dict[int, list[dict[str, Any]]]:
+    """Return the history so far of each member that has one."""
+    written = Path(f"{bundle}.training").glob("progress/*-member-*.json")
+    return {int(path.stem.rpartition("-")[2]): json.loads(path.read_text()) for path in written}
 
 
 def epochs_done(bundle: Path) -> int:
     """Return how far the member that is furthest has come."""
-    return max(map(len, progress(bundle)), default=0)
+    return max(map(len, progress(bundle).values()), default=0)
 
 
 def histories(bundle: Path) -> list[list[dict[str, Any]]]:
@@ -43,10 +45,10 @@ def assert_each_epoch_once(bundle: Path, trained: Trained) -> None:
         assert [epoch["train_loss"] for epoch in history] == [epoch["train_loss"] for epoch in whole]
 
 
-def assert_went_on(bundle: Path, before: list[list[dict[str, Any]]]) -> None:
+def assert_went_on(bundle: Path, before: dict[int, list[dict[str, Any]]]) -> None:
     """Check that what was done before is in the histories, but for the epoch in flight: its seconds tell."""
-    for history, done in zip(histories(bundle), before, strict=False):
-        assert history[: len(done) - 1] == done[:-1]
+    for member, done in before.items():
+        assert histories(bundle)[member][: len(done) - 1] == done[:-1]
 
 
 def test_the_driver_is_killed_and_the_same_command_goes_on(trained: Trained, tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(trained: Trained, tmp
     command = job("train_ensemble.py", *places, settings=SETTINGS)
     kill_driver_when(command, lambda: epochs_done(bundle) >= 2)
     before = progress(bundle)
-    assert epochs_done(bundle) < 16, "killed too late to show anything"
+    assert epochs_done(bundle) < CONFIG.training.epochs, "killed too late to show anything"
     assert not bundle.exists()
     said = run(command)
     assert "taken up after epoch" in said
@@ -66,24 +68,25 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(trained: Trained, tmp
     assert not Path(f"{bundle}.training").exists()
 
 
-def test_a_worker_is_killed_and_another_goes_on(trained: Trained, tmp_path: Path) -> None:
+def test_the_workers_are_killed_and_others_go_on(trained: Trained, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     killed: list[int] = []
-    before: list[list[dict[str, Any]]] = []
+    before: dict[int, list[dict[str, Any]]] = {}
 
-    def kill_a_worker() -> None:
+    def kill_the_workers() -> None:
         wait_until(lambda: epochs_done(bundle) >= 2, 120.0)
-        killed.extend(descendants(os.getpid(), "ray::RayTrainWorker")[:1])
+        killed.extend(descendants(os.getpid(), "ray::RayTrainWorker"))
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        before.extend(progress(bundle))
+        before.update(progress(bundle))
 
-    killer = threading.Thread(target=kill_a_worker)
+    killer = threading.Thread(target=kill_the_workers)
     killer.start()
-    request = TrainingRequest(str(trained.catalogue), str(trained.features), str(bundle), load_config(None, SETTINGS))
+    request = TrainingRequest(str(trained.catalogue), str(trained.features), str(bundle), CONFIG)
     outcome = train_ensemble(request)
     killer.join()
-    assert len(killed) == 1
+    assert 1 <= len(killed) <= CONFIG.training.members
+    assert max(map(len, before.values())) < CONFIG.training.epochs, "killed too late to show anything"
     assert outcome.fingerprint == trained.outcome.fingerprint
     assert_each_epoch_once(bundle, trained)
     assert_went_on(bundle, before)
