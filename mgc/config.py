@@ -134,7 +134,7 @@ class TrainingConfig(Section):
     members: int = Field(2, ge=1, le=64, description="networks in the ensemble")
     members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
     seed: int = Field(0, description="decides initial weights, batches and augmentation")
-    epochs: int = Field(20, ge=1, description="at most")
+    epochs: int = Field(40, ge=1, description="at most")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
     batch_size: int = Field(32, ge=1, description="windows a step")
     learning_rate: float = Field(2e-3, gt=0.0, description="AdamW's, at its highest")
