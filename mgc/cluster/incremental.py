@@ -108,10 +108,13 @@ def run_incrementally(
     options.on_plan(plan, taken_up)
     if todo.is_empty() and not adopted.parts:
         return _outcome(None, plan, taken_up, Done(have.head(0), 0.0, 0), started)
-    run = output.start_run(fingerprint, {"mgc_version": __version__, "tracks": todo.height})
-    done = Done(have.head(0), 0.0, 0)
-    if not todo.is_empty():
+    facts = {"mgc_version": __version__, "tracks": todo.height}
+    if todo.is_empty():
+        run, done = output.start_run(fingerprint, facts), Done(have.head(0), 0.0, 0)
+    else:
         with ray_session(config.cluster) as session:
+            # Recorded only now: a cluster that cannot be joined leaves nothing in the output.
+            run = output.start_run(fingerprint, facts)
             workers = min(config.cluster.workers or session.n_cpus, todo.height)
             gpus = options.gpus_per_worker(session, workers)
             done = run_chunks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import ray
 from mgc.config import ClusterConfig
 from mgc.data.storage import AWS_VARIABLES
 from mgc.errors import ClusterError
+
+CONNECT_SECONDS = 10.0
 
 SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the process of a job that `ray job submit` started."""
@@ -50,6 +53,7 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
     if ray.is_initialized():
         yield _session(joined=address is not None)
         return
+    _require_listener(address)
     try:
         with _hushed():
             # "local" rather than nothing: with nothing Ray would join any cluster it finds on this machine.
@@ -82,13 +86,27 @@ def _refuse_http(address: str | None) -> None:
         )
 
 
+def _require_listener(address: str | None) -> None:
+    """Raise a `ClusterError` where nothing listens at host:port: Ray itself would try for ever, and say nothing."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _cluster_error(address, error) from error
+
+
 def _cluster_error(address: str | None, error: Exception) -> ClusterError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+    reason = said.splitlines()[0] if said else type(error).__name__
     if address is None:
         return ClusterError(f"Ray did not start in this process: {reason}", "check memory and free space in /tmp")
-    remedy = "check that the cluster runs (`ray status`) and the address"
-    if "auth" in str(error).lower() or "token" in str(error).lower():
-        remedy = "give this process the cluster's token: RAY_AUTH_MODE=token, ~/.ray/auth_token (README)"
+    # Ray says no more than "Failed to connect" where the token is missing or wrong.
+    remedy = (
+        "check the address, that the cluster runs (`ray status`), and that this process has its token: "
+        "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+    )
     return ClusterError(f"cannot join the Ray cluster at '{address}': {reason}", remedy)
 
 

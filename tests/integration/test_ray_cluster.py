@@ -51,7 +51,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     port, dashboard = free_port(), free_port()
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment = {**plain, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    command = [*RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={port}", f"--dashboard-port={dashboard}"]
+    ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
+    command = [*RAY, "start", "--head", "--block", "--num-cpus=2", *ports]
     head = subprocess.Popen(
         [*command, "--node-ip-address=127.0.0.1"],
         env=environment,
