@@ -50,7 +50,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     token.write_text("6d67632d746573742d746f6b656e2d6d67632d746573742d746f6b656e2d3031")
     port, dashboard = free_port(), free_port()
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment = {**plain, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    # `python` in an entrypoint is the cluster's: the one of this virtual environment.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**plain, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
     command = [*RAY, "start", "--head", "--block", "--num-cpus=2", *ports]
     head = subprocess.Popen(
