@@ -70,7 +70,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield made
     finally:
         head.terminate()
-        head.wait(30)
+        try:
+            head.wait(90)
+        except subprocess.TimeoutExpired:
+            head.kill()
+            head.wait()
 
 
 def test_a_submitted_job_tags_the_catalogue(cluster: Cluster, trained: Trained, tmp_path: Path) -> None:
