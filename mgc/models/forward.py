@@ -14,9 +14,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from mgc.models.types import ModelOutput
+
 FloatArray = npt.NDArray[np.float32]
 LogMel = npt.NDArray[Any]
 """A track's log-mel in dB, float16 or float32, shape (n_windows, n_frames, n_mels)."""
+
+WINDOWS_IN_STEP = 8
+"""A pass is filled up to a multiple of this: matrix kernels round the rows of an unfilled group in another way.
+
+So, on a CPU, a track's answer is the same to the last bit whichever tracks it shares a pass with, and a run that
+was killed and taken up writes the table of one that was not.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,20 @@ def member_outputs(
             raise ValueError(f"track {number}: log-mel of shape {log_mel.shape}, not (windows, frames, mels)")
     model.eval()
     with torch.inference_mode():
-        outputs = [model(batch.to(device).float()) for batch in _batches(log_mels, batch_windows)]
+        outputs = [_heard(model, batch.to(device).float()) for batch in _batches(log_mels, batch_windows)]
     counts = np.array([len(log_mel) for log_mel in log_mels], dtype=np.int64)
     genre, tag, embedding = (
         mean_by_track(torch.cat(parts).cpu().numpy(), counts) if parts else np.zeros((0, 0), np.float32)
         for parts in ([output[part] for output in outputs] for part in range(3))
     )
     return TrackOutputs(genre, tag, embedding)
+
+
+def _heard(model: nn.Module, windows: torch.Tensor) -> ModelOutput:
+    """Return what a network says of windows, shape (n, n_frames, n_mels), whatever n is."""
+    spare = windows[:1].expand(-len(windows) % WINDOWS_IN_STEP, -1, -1)
+    output: ModelOutput = model(torch.cat([windows, spare]) if len(spare) else windows)
+    return ModelOutput(*(part[: len(windows)] for part in output))
 
 
 def mean_by_track(windows: FloatArray, counts: npt.NDArray[np.int64]) -> FloatArray:

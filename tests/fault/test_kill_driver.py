@@ -68,7 +68,8 @@ def test_tagging(catalogue: Path, trained: Trained, tmp_path: Path) -> None:
     tracks, bundle = read_catalogue(str(catalogue)), str(trained.bundle)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     view = killed / "predictions.parquet"
-    tag_catalogue(tracks, bundle, str(killed), CONFIG, RunOptions(limit=12))
+    one_worker = load_config(None, [*SMALL_CHUNKS, "cluster.workers=1"])
+    tag_catalogue(tracks, bundle, str(killed), one_worker, RunOptions(limit=12))
     old_view, had_parts = view.read_bytes(), n_parts(killed)
     command = job("tag_catalogue.py", str(catalogue), "-b", bundle, "-o", str(killed), settings=SMALL_CHUNKS)
     kill_driver_when(command, lambda: n_parts(killed) >= had_parts + 4)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
-from small_music import SETTINGS, write_music, write_track
+from bundle_fixtures import Trained
+from small_music import SETTINGS, write_track
 
 from mgc.cluster.extract import extract_features
 from mgc.cluster.incremental import Outcome, RunOptions
@@ -21,7 +23,7 @@ from mgc.data.storage import Store
 from mgc.data.view import read_predictions
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_two", "swift_env")]
-CONFIG = load_config(None, [*SETTINGS, "training.epochs=3"])
+CONFIG = load_config(None, SETTINGS)
 
 
 def upload(folder: Path, uri: str) -> None:
@@ -32,7 +34,7 @@ def upload(folder: Path, uri: str) -> None:
 
 
 def index(root: str, place: str) -> pl.DataFrame:
-    index_catalogue(root, place, CatalogueConfig(labels_from="folder", valid_fraction=0.34))
+    index_catalogue(root, place, CatalogueConfig(manifest=f"{root}/labels.csv", valid_fraction=0.34))
     return read_catalogue(place)
 
 
@@ -45,8 +47,17 @@ def answers(uri: str) -> pl.DataFrame:
     return read_predictions(uri).drop("uri", "content_id", "run_id", "tagged_at").sort("track_id")
 
 
-def test_everything_on_s3(bucket: str, tmp_path: Path) -> None:
-    here = write_music(tmp_path / "music")
+def change(folder: Path) -> None:
+    """Add three tracks, give one other content, and take one away."""
+    for seed in (60, 61, 62):
+        write_track(folder, "pulse", seed)
+    (folder / "drone" / "drone000.wav").write_bytes((folder / "noise" / "noise000.wav").read_bytes())
+    (folder / "drone" / "drone001.flac").unlink()
+
+
+def test_everything_on_s3(trained: Trained, bucket: str, tmp_path: Path) -> None:
+    here = tmp_path / "music"
+    shutil.copytree(trained.music, here)
     (here / "noise" / "broken.mp3").write_bytes(b"no music at all\n" * 99)
     root, place = f"s3://{bucket}/music", f"s3://{bucket}/catalogue.parquet"
     features, bundle, tags = (f"s3://{bucket}/{name}" for name in ("features", "bundle", "tags"))
@@ -54,30 +65,30 @@ def test_everything_on_s3(bucket: str, tmp_path: Path) -> None:
 
     tracks = index(root, place)
     extracted = extract_features(tracks, features, CONFIG, RunOptions())
-    assert (extracted.index.height, extracted.failed_by_code) == (19, {"T202_NOT_AUDIO": 1})
+    assert (extracted.index.height, extracted.failed_by_code) == (37, {"T202_NOT_AUDIO": 1})
 
-    trained = train_ensemble(TrainingRequest(place, features, bundle, CONFIG))
-    assert trained.epochs == [3, 3]
-    request = EvaluationRequest(place, bundle, f"s3://{bucket}/report", CONFIG, features=features)
-    run_evaluation(console(), request)
+    outcome = train_ensemble(TrainingRequest(place, features, bundle, CONFIG))
+    assert outcome.fingerprint == trained.outcome.fingerprint, "training from S3 is training from a folder"
+    request = EvaluationRequest(place, bundle, f"s3://{bucket}/report", CONFIG, features=features, baseline=False)
+    page = run_evaluation(console(), request)
+    assert page == f"s3://{bucket}/report/index.html"
     report = json.loads(Store.open(f"s3://{bucket}/report").read_bytes("evaluation.json"))
-    assert report["split"] == "valid"
-    assert report["tracks"] == tracks.filter(pl.col("split") == "valid").height
+    assert (report["split"], report["tracks"]) == ("valid", tracks.filter(pl.col("split") == "valid").height)
 
     first = tag(root, place, bundle, tags)
-    assert (first.plan.new, first.failed_by_code) == (19, {"T202_NOT_AUDIO": 1})
+    assert (first.plan.new, first.failed_by_code) == (37, {"T202_NOT_AUDIO": 1})
     assert tag(root, place, bundle, tags).run_id is None
-    tag(str(here), str(tmp_path / "catalogue.parquet"), bundle, str(tmp_path / "tags"))
-    assert answers(tags).equals(answers(str(tmp_path / "tags")))
 
+    change(here)
     store = Store.open(root)
-    for seed in (60, 61, 62):
-        path = write_track(here, "pulse", seed)
-        store.write_atomic(path.relative_to(here).as_posix(), path.read_bytes())
-    store.write_atomic("drone/drone000.wav", (here / "noise" / "noise000.wav").read_bytes())
     store.delete("drone/drone001.flac")
+    for path in [*here.glob("pulse/pulse06*"), here / "drone" / "drone000.wav"]:
+        store.write_atomic(path.relative_to(here).as_posix(), path.read_bytes())
     again = tag(root, place, bundle, tags)
     assert (again.plan.new, again.plan.changed, again.plan.gone, again.index.height) == (3, 1, 1, 4)
     rows = read_predictions(tags)
     assert rows["track_id"].sort().to_list() == read_catalogue(place)["track_id"].to_list()
     assert rows.filter(pl.col("run_id") == again.run_id).height == 4
+
+    tag(str(here), str(tmp_path / "catalogue.parquet"), str(trained.bundle), str(tmp_path / "tags"))
+    assert answers(tags).equals(answers(str(tmp_path / "tags")))

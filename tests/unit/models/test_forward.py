@@ -45,6 +45,20 @@ def test_windows_of_different_lengths_are_heard_apart() -> None:
         np.testing.assert_allclose(outputs.tag_logits[row], alone.tag_logits[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("together", [1, 2, 3, 7])
+def test_company_does_not_change_the_last_bit(together: int) -> None:
+    """What a killed run does again in other company must come out as before."""
+    model = small_model()
+    tracks = log_mels(*[(1 + number % 3, 24) for number in range(14)])
+    expected = member_outputs(model, tracks)
+    for start in range(0, len(tracks), together):
+        found = member_outputs(model, tracks[start : start + together])
+        rows = slice(start, start + together)
+        np.testing.assert_array_equal(found.genre_logits, expected.genre_logits[rows])
+        np.testing.assert_array_equal(found.tag_logits, expected.tag_logits[rows])
+        np.testing.assert_array_equal(found.embeddings, expected.embeddings[rows])
+
+
 def test_no_tracks_and_a_track_without_windows() -> None:
     assert member_outputs(small_model(), []).genre_logits.shape == (0, 0)
     with pytest.raises(ValueError, match="track 1: log-mel of shape"):
