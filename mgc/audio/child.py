@@ -10,12 +10,13 @@ import os
 import resource
 import sys
 
-import numpy as np
-
 from mgc.audio.extract import extract
 from mgc.audio.wire import ClosedError, Message, receive, send
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
+
+STORED = {"log_mel": "<f2"}
+"""How a feature passes on and is stored where that is not float32: dB in [-80, 0] need no more than a half."""
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     features = FeatureConfig.model_validate(settings["features"])
     decode = DecodeConfig.model_validate(settings["decode"])
     resource.setrlimit(resource.RLIMIT_AS, (_address_space(decode), resource.RLIM_INFINITY))
-    send(sink, Message({"ready": True}, b""))
+    send(sink, Message({"ready": True}))
     while True:
         try:
             request = receive(source)
@@ -46,13 +47,12 @@ def _answer(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> Messa
     try:
         track = extract(data, features, decode)
     except TrackError as error:
-        return Message({"code": error.track_code, "stage": error.stage, "message": error.message}, b"")
+        return Message({"code": error.track_code, "stage": error.stage, "message": error.message})
     except MemoryError:
         limit = f"needs more than {decode.memory_limit_bytes >> 20} MiB to decode"
-        return Message({"code": TrackCode.DECODE_MEMORY, "stage": Stage.DECODE, "message": limit}, b"")
-    log_mel = np.ascontiguousarray(track.log_mel, dtype="<f2")
-    header = {"shape": log_mel.shape, "duration_seconds": track.duration_seconds}
-    return Message(header, log_mel.data.cast("B"))
+        return Message({"code": TrackCode.DECODE_MEMORY, "stage": Stage.DECODE, "message": limit})
+    arrays = {name: array.astype(STORED.get(name, "<f4"), copy=False) for name, array in track.arrays.items()}
+    return Message({"duration_seconds": track.duration_seconds}, arrays=arrays)
 
 
 def _silence_libraries() -> None:

@@ -1,19 +1,20 @@
-"""The one feature path of training and inference: a file's bytes → log-mel spectrograms of its windows.
+"""The one feature path of training and inference: a file's bytes → the features of its windows.
 
-open → plan windows → for each: read, mix, resample, mel power → decibels over the track. Same bytes and
+open → plan windows → for each: read, mix, resample, one pass over its STFT → features of the track. Same bytes and
 settings, same floats.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from mgc.audio.decode import AudioReader, open_audio
-from mgc.audio.features import LogMel, power_to_db
+from mgc.audio.features.analysis import MEL_POWER, Analysis
 from mgc.audio.resample import Tape, plan_stretch, resample
 from mgc.audio.segment import Window, plan_windows
 from mgc.audio.types import FloatArray, TrackFeatures
@@ -53,14 +54,14 @@ def extract(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> Track
             heard = _hear(reader, n_frames, features) if n_frames else None
     if heard is None:
         raise TrackError(TrackCode.NO_SAMPLES, Stage.DECODE, "the file holds 0 samples")
-    return TrackFeatures(power_to_db(heard.power, features.top_db), heard.duration_seconds)
+    return TrackFeatures(_analysis(features).track(heard.windows), heard.duration_seconds)
 
 
 @dataclass(frozen=True)
 class _Heard:
-    """Mel power of a track's windows, shape (n_windows, n_frames, n_mels), and the track's true length."""
+    """What was measured in each of a track's windows (`Analysis.window`), and the track's true length."""
 
-    power: FloatArray
+    windows: list[Mapping[str, FloatArray]]
     duration_seconds: float
 
 
@@ -69,27 +70,27 @@ def _hear(reader: AudioReader, n_frames: int, features: FeatureConfig) -> _Heard
     source_rate = reader.info.sample_rate
     tape = Tape(reader)
     windows = plan_windows(n_frames / source_rate, features)
-    power = [_window_power(tape, window, source_rate, features) for window in windows]
+    heard = [_hear_window(tape, window, source_rate, features) for window in windows]
     slack = math.ceil(_SHORTFALL_SECONDS * source_rate)
     tape.read(max(0, n_frames - slack), n_frames)  # is the end there? Held already unless one window is all
     true_frames = n_frames if tape.end_frame is None else tape.end_frame
     if n_frames - true_frames >= min(slack, n_frames):
         return None
-    return _Heard(np.stack(power), true_frames / source_rate)
+    return _Heard(heard, true_frames / source_rate)
 
 
-def _window_power(tape: Tape, window: Window, source_rate: int, features: FeatureConfig) -> FloatArray:
+def _hear_window(tape: Tape, window: Window, source_rate: int, features: FeatureConfig) -> Mapping[str, FloatArray]:
     target_rate, n_samples = features.sample_rate, features.window_samples
     stretch = plan_stretch(window.start_seconds, n_samples, source_rate, target_rate)
     source = tape.read(stretch.start, stretch.stop)
     heard = resample(source, source_rate, target_rate)[stretch.skip : stretch.skip + n_samples]
     samples = np.zeros(n_samples, dtype=np.float32)
     samples[: heard.size] = heard
-    power = _log_mel(features).power(samples)
+    measured = _analysis(features).window(samples)
     # One look at the result: whatever is not finite in the samples is not finite here either.
-    if not np.isfinite(power.max()):
+    if not np.isfinite(measured[MEL_POWER].max()):
         raise _not_finite(source)
-    return power
+    return measured
 
 
 def _not_finite(source: FloatArray) -> TrackError:
@@ -102,5 +103,5 @@ def _not_finite(source: FloatArray) -> TrackError:
 
 
 @lru_cache(maxsize=8)
-def _log_mel(features: FeatureConfig) -> LogMel:
-    return LogMel(features)
+def _analysis(features: FeatureConfig) -> Analysis:
+    return Analysis(features)

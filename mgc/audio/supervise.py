@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import IO, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from mgc.audio.wire import ClosedError, LateError, Message, receive, send
+from mgc.audio.wire import Arrays, ClosedError, LateError, Message, receive, send
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
@@ -36,14 +37,20 @@ class HeardTrack:
 
     Parameters
     ----------
-    log_mel
-        float16 dB, shape (n_windows, n_frames, n_mels).
+    arrays
+        By name; `log_mel` is float16, the others float32. What is per frame has the shape
+        (n_windows, n_frames, rows).
     duration_seconds
         Length of the whole track.
     """
 
-    log_mel: np.ndarray[tuple[int, ...], np.dtype[np.float16]]
+    arrays: Arrays
     duration_seconds: float
+
+    @property
+    def log_mel(self) -> npt.NDArray[np.float16]:
+        """In dB (`TrackFeatures.log_mel`), shape (n_windows, n_frames, n_mels)."""
+        return self.arrays["log_mel"]
 
 
 class SupervisedExtractor:
@@ -86,8 +93,7 @@ class SupervisedExtractor:
         if "code" in answer.header:
             header = answer.header
             raise TrackError(TrackCode(header["code"]), Stage(header["stage"]), header["message"])
-        log_mel = np.frombuffer(answer.body, dtype="<f2").reshape(answer.header["shape"])
-        return HeardTrack(log_mel, answer.header["duration_seconds"])
+        return HeardTrack(answer.arrays, answer.header["duration_seconds"])
 
     def close(self) -> None:
         """End the child."""
@@ -130,7 +136,7 @@ class SupervisedExtractor:
             # Unprivileged users have a quota of large pipes; a small one only costs more writes.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(_pipe(pipe), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        send(_pipe(child.stdin), Message(self._settings, b""), time.monotonic() + START_SECONDS)
+        send(_pipe(child.stdin), Message(self._settings), time.monotonic() + START_SECONDS)
         return child
 
     def _death(self) -> str:

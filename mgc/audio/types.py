@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,19 @@ class TrackFeatures:
 
     Parameters
     ----------
-    log_mel
-        dB relative to the maximum over the track's windows, in [-top_db, 0], shape
-        (n_windows, n_frames, n_mels).
+    arrays
+        By name; `log_mel` is always there. What is per frame has the shape (n_windows, n_frames, rows).
     duration_seconds
         Length of the whole track.
     """
 
-    log_mel: FloatArray
+    arrays: Mapping[str, FloatArray]
     duration_seconds: float
+
+    @property
+    def log_mel(self) -> FloatArray:
+        """In dB relative to the maximum over the track's windows, in [-top_db, 0].
+
+        Shape (n_windows, n_frames, n_mels).
+        """
+        return self.arrays["log_mel"]

@@ -1,14 +1,24 @@
-"""Messages between a worker and its decoding child: lengths, a JSON header, raw bytes; nothing pickled."""
+"""Messages between a worker and its decoding child: lengths, a JSON header, raw bytes; nothing pickled.
+
+Named arrays are described in the header and follow one another in the body: neither side copies them.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import struct
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 HEADER = struct.Struct("<IQ")
 """Little-endian lengths of the JSON header and of the body, in bytes."""
@@ -16,10 +26,11 @@ HEADER = struct.Struct("<IQ")
 
 @dataclass(frozen=True)
 class Message:
-    """A header and a body."""
+    """A header, and raw bytes or named arrays."""
 
     header: dict[str, Any]
-    body: bytes | bytearray | memoryview
+    body: bytes | bytearray | memoryview = b""
+    arrays: Arrays = field(default_factory=dict)
 
 
 class ClosedError(Exception):
@@ -40,16 +51,36 @@ def send(descriptor: int, message: Message, deadline: float | None = None) -> No
     LateError
         `deadline` (of `time.monotonic`) passed before the reader took it all; None waits for ever.
     """
-    header = json.dumps(message.header).encode()
-    for piece in (HEADER.pack(len(header), len(message.body)) + header, message.body):
-        _write_all(descriptor, memoryview(piece), deadline)
+    # The widest first: each array then starts where its type wants to be aligned.
+    arrays = sorted(message.arrays.items(), key=lambda item: -item[1].itemsize)
+    bodies = [memoryview(message.body)] if message.body else [_bytes_of(array) for _, array in arrays]
+    described = [[name, array.dtype.str, array.shape] for name, array in arrays]
+    header = json.dumps({"header": message.header, "arrays": described}).encode()
+    size = sum(len(body) for body in bodies)
+    for piece in (memoryview(HEADER.pack(len(header), size) + header), *bodies):
+        _write_all(descriptor, piece, deadline)
 
 
 def receive(descriptor: int, deadline: float | None = None) -> Message:
     """Read a message from a pipe; the same errors as `send`."""
     header_size, body_size = HEADER.unpack(_read_exactly(descriptor, HEADER.size, deadline))
     header = json.loads(bytes(_read_exactly(descriptor, header_size, deadline)))
-    return Message(header, _read_exactly(descriptor, body_size, deadline))
+    body = _read_exactly(descriptor, body_size, deadline)
+    return Message(header["header"], body, _arrays_in(body, header["arrays"]))
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _arrays_in(body: bytearray, described: list[tuple[str, str, list[int]]]) -> Arrays:
+    arrays = {}
+    offset = 0
+    for name, dtype, shape in described:
+        array = np.frombuffer(body, np.dtype(dtype), math.prod(shape), offset).reshape(shape)
+        offset += array.nbytes
+        arrays[name] = array
+    return arrays
 
 
 def _write_all(descriptor: int, data: memoryview, deadline: float | None) -> None:

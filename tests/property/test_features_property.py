@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgc.audio.decode import open_audio
-from mgc.audio.features import LogMel, power_to_db
-from mgc.audio.mel import mel_filter_bank
+from mgc.audio.features.log_mel import LogMel, power_to_db
+from mgc.audio.features.mel import mel_filter_bank
 from mgc.audio.segment import plan_windows
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import TrackCode, TrackError

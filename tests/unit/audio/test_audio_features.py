@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from audio_samples import music
 
-from mgc.audio.features import LogMel, power_to_db
-from mgc.audio.mel import mel_filter_bank
+from mgc.audio.features.log_mel import LogMel, power_to_db
+from mgc.audio.features.mel import mel_filter_bank
 from mgc.config import FeatureConfig
 
 CONFIG = FeatureConfig()
@@ -84,3 +84,23 @@ def test_a_batch_boundary_leaves_no_trace():
     # From frame 400 on, the same samples in another place of another batch (the first frames see other edges).
     part = LogMel(CONFIG).power(samples[400 * 512 :])
     np.testing.assert_allclose(part[2:], whole[402:], rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("step", [512.0, 512 / 1.2, 700.3])
+def test_frames_are_centred_at_the_rounded_multiples_of_their_step(step):
+    samples = music(1.0, 22_050)
+    power = LogMel(CONFIG).power(samples, frame_step=step)
+    assert len(power) == samples.size // step + 1
+    for number in (0, 1, 7, len(power) - 1):
+        around = np.pad(samples, 1_024)[round(number * step) :][:2_048]
+        alone = LogMel(CONFIG).power(around, frame_step=1_024.0)[1]
+        np.testing.assert_allclose(power[number], alone, rtol=1e-4, atol=1e-6)
+
+
+def test_as_many_frames_as_wanted_zero_beyond_the_end():
+    samples = music(0.5, 22_050)
+    power = LogMel(CONFIG).power(samples, frame_step=300.5, n_frames=60)
+    assert power.shape == (60, 128)
+    assert (power[41:] == 0.0).all(), "centred more than half a frame beyond the end"
+    assert (power[:36].max(axis=1) > 0.0).all()
+    np.testing.assert_array_equal(LogMel(CONFIG).power(samples, n_frames=5), LogMel(CONFIG).power(samples)[:5])

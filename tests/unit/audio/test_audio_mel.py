@@ -9,7 +9,7 @@ import librosa
 import numpy as np
 import pytest
 
-from mgc.audio.mel import hz_to_mel, mel_filter_bank, mel_to_hz
+from mgc.audio.features.mel import hz_to_mel, mel_filter_bank, mel_to_hz
 
 
 @pytest.mark.filterwarnings("ignore:Empty filters")

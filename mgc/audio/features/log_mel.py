@@ -14,17 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
-from numpy.lib.stride_tricks import sliding_window_view
 
-from mgc.audio.mel import mel_filter_bank
+from mgc.audio.features.frames import FrameGrid
+from mgc.audio.features.mel import mel_filter_bank
 from mgc.audio.types import FloatArray
 from mgc.config import FeatureConfig
 
 FLOOR_POWER = 1e-10
 """Power below which decibels end, whatever the maximum (librosa's ``amin``): digital silence has none."""
-
-_BATCH_SAMPLES = 1 << 18
-"""Samples in a batch of overlapping frames: 1 MiB, which the second-level cache holds."""
 
 _BAND_FILTERS = 16
 """Neighbouring filters that share one product: they overlap the same few bins, the others are zero."""
@@ -64,28 +61,30 @@ class LogMel:
         )
         self._bands = _to_bands(filters)
 
-    def power(self, samples: FloatArray) -> FloatArray:
+    def power(self, samples: FloatArray, frame_step: float | None = None, n_frames: int | None = None) -> FloatArray:
         """Return the mel power spectrogram of mono samples.
 
         Parameters
         ----------
         samples
             At the configured sample rate, shape (n,).
+        frame_step
+            Samples between frame centres, whole or not: frame k is centred at round(k * frame_step) and zero
+            beyond the samples' ends. None: `hop_length`.
+        n_frames
+            How many frames; None: as many as are centred within the samples, n // frame_step + 1.
 
         Returns
         -------
         FloatArray
-            Shape (n // hop_length + 1, n_mels); not finite where a sample is not, or is beyond some 1e15.
+            Shape (n_frames, n_mels); not finite where a sample is not, or is beyond some 1e15.
         """
-        margin = self._n_fft // 2
-        padded = np.pad(samples.astype(np.float32, copy=False), (margin, self._n_fft - margin))
-        n_frames = samples.size // self._hop_length + 1
-        frames = sliding_window_view(padded, self._n_fft)[:: self._hop_length][:n_frames]
-        mel = np.zeros((n_frames, self._n_mels), dtype=np.float32)
-        batch = max(1, _BATCH_SAMPLES // self._n_fft)
+        step = self._hop_length if frame_step is None else frame_step
+        count = int(samples.size // step) + 1 if n_frames is None else n_frames
+        mel = np.zeros((count, self._n_mels), dtype=np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            for start in range(0, n_frames, batch):
-                self._transform(frames[start : start + batch], mel[start : start + batch])
+            for batch in FrameGrid(self._n_fft, step, count).batches(samples):
+                self._transform(batch.samples, mel[batch.place])
         return mel
 
     def _transform(self, frames: FloatArray, mel: FloatArray) -> None:
