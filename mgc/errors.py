@@ -149,6 +149,17 @@ class TrackError(MgcError):
         return type(self), (self.track_code, self.stage, self.message)
 
 
+def error_columns(error: TrackError | None) -> dict[str, str | None]:
+    """Return the three error columns of a track's row, null where it went through."""
+    if error is None:
+        return {"error_code": None, "error_stage": None, "error_message": None}
+    return {
+        "error_code": error.track_code.value,
+        "error_stage": error.stage.value,
+        "error_message": error.message,
+    }
+
+
 def did_you_mean(word: str, valid: list[str]) -> str:
     """Return `did you mean 'x'?` for the nearest of `valid`, or the valid ones where none is near."""
     near = get_close_matches(word, valid, n=1, cutoff=0.5)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from mgc.audio.supervise import HeardTrack, SupervisedExtractor
 from mgc.cluster.fetch import Fetched, Fetcher
 from mgc.config import Config
-from mgc.errors import TrackError
+from mgc.errors import TrackError, error_columns
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,7 @@ class Heard:
 
     def error_columns(self) -> dict[str, str | None]:
         """Return the row's three error columns, null where the track went through."""
-        if self.error is None:
-            return {"error_code": None, "error_stage": None, "error_message": None}
-        return {
-            "error_code": self.error.track_code.value,
-            "error_stage": self.error.stage.value,
-            "error_message": self.error.message,
-        }
+        return error_columns(self.error)
 
 
 class Listener:

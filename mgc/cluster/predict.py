@@ -21,6 +21,7 @@ from mgc.data.schema import marked
 from mgc.data.storage import Store
 from mgc.data.view import view_is_current, write_predictions_view
 from mgc.errors import Stage, TrackCode, TrackError
+from mgc.inference.columns import answer_columns
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle
 
@@ -80,8 +81,7 @@ class PredictWorker:
         tagging = spec.config.tagging
         self._predictor = Predictor(bundle, device, tagging.batch_windows, tagging.tag_threshold)
         self._run_id = run_id
-        self._genres = bundle.taxonomy.genres
-        self._tags = bundle.taxonomy.tags
+        self._taxonomy = bundle.taxonomy
         self._fingerprint = bundle.fingerprint
         self._schema = marked("predictions", fingerprint=bundle.fingerprint)
 
@@ -116,23 +116,9 @@ class PredictWorker:
             "uri": row["uri"],
             "content_id": row["content_id"],
             "duration_seconds": heard.track.duration_seconds if heard.track else None,
-            **self._answer(prediction),
+            **answer_columns(prediction, self._taxonomy),
             **heard.error_columns(),
             "bundle_fingerprint": self._fingerprint,
             "run_id": self._run_id,
             "tagged_at": now,
-        }
-
-    def _answer(self, prediction: TrackPrediction | None) -> dict[str, Any]:
-        if prediction is None:
-            names = ("genre", "genre_probability", "genre_probabilities", "tags", "tag_probabilities", "embedding")
-            return {**dict.fromkeys(names), "windows": 0}
-        return {
-            "genre": prediction.genre,
-            "genre_probability": prediction.genre_probability,
-            "genre_probabilities": list(zip(self._genres, prediction.genre_probabilities.tolist(), strict=True)),
-            "tags": list(prediction.tags),
-            "tag_probabilities": list(zip(self._tags, prediction.tag_probabilities.tolist(), strict=True)),
-            "embedding": prediction.embedding,
-            "windows": prediction.windows,
         }

@@ -10,7 +10,26 @@ import numpy as np
 from mgc.errors import FingerprintError
 from mgc.models.bundle import Bundle
 from mgc.models.ensemble import EnsembleOutputs, combine
-from mgc.models.forward import FloatArray, LogMel, member_outputs
+from mgc.models.forward import FloatArray, LogMel, TrackOutputs, of_tracks, window_outputs
+
+
+@dataclass(frozen=True)
+class WindowProbabilities:
+    """What the ensemble says of each window of a track: its answer in time.
+
+    Each window's logits at the members' temperatures, the mean over members. The track's own probabilities are
+    those of its mean logits, so they are near the mean over windows, not equal to it.
+
+    Parameters
+    ----------
+    genre_probabilities
+        In the taxonomy's order, shape (n_windows, n_genres), rows summing to 1, float32.
+    tag_probabilities
+        In the taxonomy's order, shape (n_windows, n_tags), float32.
+    """
+
+    genre_probabilities: FloatArray
+    tag_probabilities: FloatArray
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,8 @@ class TrackPrediction:
         Of length 1, shape (members × embedding_size,), float32; cosine similarity is the dot product.
     windows
         How many were heard.
+    in_time
+        The answer of each window, where it was asked for.
     """
 
     genre: str | None
@@ -40,6 +61,7 @@ class TrackPrediction:
     tags: list[str]
     embedding: FloatArray
     windows: int
+    in_time: WindowProbabilities | None = None
 
 
 class Predictor:
@@ -82,13 +104,15 @@ class Predictor:
                 "extract with the bundle's feature settings, or train on these features",
             )
 
-    def predict(self, tracks: Sequence[LogMel]) -> list[TrackPrediction]:
+    def predict(self, tracks: Sequence[LogMel], *, in_time: bool = False) -> list[TrackPrediction]:
         """Return a prediction for each track, in order.
 
         Parameters
         ----------
         tracks
             Log-mels in dB, shape (n_windows, n_frames, n_mels) each; float32 or float16.
+        in_time
+            Also keep what each window gave; it is heard anyway.
 
         Raises
         ------
@@ -99,12 +123,20 @@ class Predictor:
             return []
         for number, track in enumerate(tracks):
             self._check(number, track)
-        outputs = [
-            member_outputs(member, tracks, batch_windows=self._batch_windows, device=self._device)
+        heard = [
+            window_outputs(member, tracks, batch_windows=self._batch_windows, device=self._device)
             for member in self._members
         ]
-        whole = combine(outputs, [member.calibration for member in self._bundle.members])
-        return [self._prediction(whole, row, len(track)) for row, track in enumerate(tracks)]
+        whole = self._combined([of_tracks(windows, tracks) for windows in heard])
+        moments = self._combined(heard) if in_time else None
+        ends = np.cumsum([len(track) for track in tracks])
+        return [
+            self._prediction(whole, row, len(track), _moments(moments, end - len(track), end))
+            for row, (track, end) in enumerate(zip(tracks, ends, strict=True))
+        ]
+
+    def _combined(self, outputs: list[TrackOutputs]) -> EnsembleOutputs:
+        return combine(outputs, [member.calibration for member in self._bundle.members])
 
     def _check(self, number: int, track: LogMel) -> None:
         n_mels = self._bundle.features.n_mels
@@ -113,7 +145,9 @@ class Predictor:
         if not np.isfinite(track.sum(dtype=np.float32)):
             raise ValueError(f"track {number}: its log-mel is not finite")
 
-    def _prediction(self, whole: EnsembleOutputs, row: int, windows: int) -> TrackPrediction:
+    def _prediction(
+        self, whole: EnsembleOutputs, row: int, windows: int, in_time: WindowProbabilities | None
+    ) -> TrackPrediction:
         genre_probabilities = whole.genre_probabilities[row]
         tag_probabilities = whole.tag_probabilities[row]
         best = int(genre_probabilities.argmax()) if genre_probabilities.size else None
@@ -125,6 +159,7 @@ class Predictor:
             tags=self._tags(tag_probabilities),
             embedding=whole.embeddings[row],
             windows=windows,
+            in_time=in_time,
         )
 
     def _tags(self, probabilities: FloatArray) -> list[str]:
@@ -132,3 +167,9 @@ class Predictor:
         return [
             self._bundle.taxonomy.tags[tag] for tag in likeliest_first if probabilities[tag] >= self._tag_threshold
         ]
+
+
+def _moments(windows: EnsembleOutputs | None, start: int, stop: int) -> WindowProbabilities | None:
+    if windows is None:
+        return None
+    return WindowProbabilities(windows.genre_probabilities[start:stop], windows.tag_probabilities[start:stop])

@@ -30,7 +30,7 @@ was killed and taken up writes the table of one that was not.
 
 @dataclass(frozen=True)
 class TrackOutputs:
-    """What one network says of tracks: the mean over each one's windows.
+    """What one network says of tracks, the mean over each one's windows; or, a row each, of windows.
 
     Parameters
     ----------
@@ -50,7 +50,14 @@ class TrackOutputs:
 def member_outputs(
     model: nn.Module, log_mels: Sequence[LogMel], *, batch_windows: int = 64, device: str = "cpu"
 ) -> TrackOutputs:
-    """Return a network's logits and embedding for each track, in order.
+    """Return a network's logits and embedding for each track, in order; see `window_outputs`."""
+    return of_tracks(window_outputs(model, log_mels, batch_windows=batch_windows, device=device), log_mels)
+
+
+def window_outputs(
+    model: nn.Module, log_mels: Sequence[LogMel], *, batch_windows: int = 64, device: str = "cpu"
+) -> TrackOutputs:
+    """Return a network's logits and embedding for each window, those of a track next to each other.
 
     Leaves the network in evaluation mode. For no tracks the arrays have shape (0, 0).
 
@@ -74,12 +81,23 @@ def member_outputs(
     model.eval()
     with torch.inference_mode():
         outputs = [_heard(model, batch.to(device).float()) for batch in _batches(log_mels, batch_windows)]
-    counts = np.array([len(log_mel) for log_mel in log_mels], dtype=np.int64)
     genre, tag, embedding = (
-        mean_by_track(torch.cat(parts).cpu().numpy(), counts) if parts else np.zeros((0, 0), np.float32)
+        torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
         for parts in ([output[part] for output in outputs] for part in range(3))
     )
     return TrackOutputs(genre, tag, embedding)
+
+
+def of_tracks(windows: TrackOutputs, log_mels: Sequence[LogMel]) -> TrackOutputs:
+    """Return the mean over each track's windows of what `window_outputs` said of them."""
+    if not log_mels:
+        return windows
+    counts = np.array([len(log_mel) for log_mel in log_mels], dtype=np.int64)
+    return TrackOutputs(
+        mean_by_track(windows.genre_logits, counts),
+        mean_by_track(windows.tag_logits, counts),
+        mean_by_track(windows.embeddings, counts),
+    )
 
 
 def _heard(model: nn.Module, windows: torch.Tensor) -> ModelOutput:

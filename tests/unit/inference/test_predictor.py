@@ -87,6 +87,23 @@ def test_a_bundle_without_genres_or_without_tags(tmp_path: Path) -> None:
     assert (prediction.tags, prediction.tag_probabilities.shape) == ([], (0,))
 
 
+def test_the_answer_in_time_is_that_of_each_window_heard_alone(tmp_path: Path) -> None:
+    predictor = Predictor(bundle(tmp_path), batch_windows=4)
+    heard = tracks(3, 1, 2)
+    predictions = predictor.predict(heard, in_time=True)
+    for track, prediction in zip(heard, predictions, strict=True):
+        assert prediction.in_time is not None
+        alone = predictor.predict([track[window : window + 1] for window in range(len(track))])
+        genre = np.stack([one.genre_probabilities for one in alone])
+        tag = np.stack([one.tag_probabilities for one in alone])
+        np.testing.assert_array_equal(prediction.in_time.genre_probabilities, genre)
+        np.testing.assert_array_equal(prediction.in_time.tag_probabilities, tag)
+    for told, plain in zip(predictions, predictor.predict(heard), strict=True):
+        assert plain.in_time is None
+        np.testing.assert_array_equal(told.genre_probabilities, plain.genre_probabilities)
+        np.testing.assert_array_equal(told.embedding, plain.embedding)
+
+
 def test_no_tracks(tmp_path: Path) -> None:
     assert Predictor(bundle(tmp_path)).predict([]) == []
 

@@ -1,0 +1,26 @@
+"""A track's answer as columns of the predictions table; the catalogue's job and the tagging of a file share them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mgc.inference.predictor import TrackPrediction
+from mgc.taxonomy import Taxonomy
+
+ANSWER_COLUMNS = ("genre", "genre_probability", "genre_probabilities", "tags", "tag_probabilities", "embedding")
+"""What is null where there is no answer."""
+
+
+def answer_columns(prediction: TrackPrediction | None, taxonomy: Taxonomy) -> dict[str, Any]:
+    """Return the columns of `mgc.data.schema.PREDICTIONS` that the ensemble fills; null ones for None."""
+    if prediction is None:
+        return {**dict.fromkeys(ANSWER_COLUMNS), "windows": 0}
+    return {
+        "genre": prediction.genre,
+        "genre_probability": prediction.genre_probability,
+        "genre_probabilities": list(zip(taxonomy.genres, prediction.genre_probabilities.tolist(), strict=True)),
+        "tags": list(prediction.tags),
+        "tag_probabilities": list(zip(taxonomy.tags, prediction.tag_probabilities.tolist(), strict=True)),
+        "embedding": prediction.embedding,
+        "windows": prediction.windows,
+    }
