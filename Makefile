@@ -30,8 +30,10 @@ setup-test: $(VENV)/.installed-test
 demo: setup  ## the whole way on a small catalogue of its own; CATALOGUE=folder for yours (folder per genre)
 	@$(BIN)/mgc demo $(if $(CATALOGUE),--catalogue "$(CATALOGUE)") --output "$(OUT)"
 
+# What starts a Ray or an S3 server has the cores for itself, one test after the other; the rest shares them out.
 test: setup-test  ## unit, property, golden and integration tests (under 10 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow and not ray and not s3"
+	@$(BIN)/python -m pytest -m "not slow and (ray or s3)"
 
 test-all: setup-test  ## the slow ones too
 	@$(BIN)/python -m pytest

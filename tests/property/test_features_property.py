@@ -83,7 +83,7 @@ def by_librosa(samples: np.ndarray, config: FeatureConfig) -> np.ndarray:
         ).T
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(feature_settings(full_band=True), recipes(noise=st.floats(0.01, 0.3)))
 def test_decibels_of_sound_are_librosas(config, recipe):
     samples = recipe.samples(config)
@@ -97,7 +97,7 @@ def test_decibels_of_sound_are_librosas(config, recipe):
     assert excess_db.max() <= 0.0
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(feature_settings(full_band=False), recipes(noise=st.sampled_from([0.0, 1e-6, 1e-3])))
 def test_power_of_anything_is_librosas_to_single_precision(config, recipe):
     samples = recipe.samples(config)

@@ -44,7 +44,7 @@ def catalogues(draw: st.DrawFn, one_genre_a_group: bool = False) -> pl.DataFrame
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(catalogues(), FRACTIONS, st.integers(0, 5))
 def test_every_row_stays_in_place_and_no_group_crosses(
     frame: pl.DataFrame, fractions: tuple[float, float], seed: int
@@ -62,7 +62,7 @@ def test_every_row_stays_in_place_and_no_group_crosses(
     assert (unlisted == ((~labelled & ~kept) | (frame["split"] == "unlisted").fill_null(False))).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(catalogues(), FRACTIONS, st.integers(0, 5), st.randoms(use_true_random=False))
 def test_the_order_of_rows_decides_nothing(
     frame: pl.DataFrame, fractions: tuple[float, float], seed: int, random: Random
@@ -73,7 +73,7 @@ def test_the_order_of_rows_decides_nothing(
     assert shuffled.sort("track_id").equals(assign_splits(frame, *fractions, seed).sort("track_id"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     catalogues(one_genre_a_group=True), st.sampled_from([(0.2, 0.0), (0.1, 0.05), (0.45, 0.45)]), st.integers(0, 5)
 )
@@ -88,7 +88,7 @@ def test_a_genre_of_two_groups_is_trained_on_and_validated_on(
             assert "valid" in found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(catalogues(), catalogues(), FRACTIONS, st.integers(0, 5))
 def test_a_catalogue_that_grows_moves_nothing(
     frame: pl.DataFrame, more: pl.DataFrame, fractions: tuple[float, float], seed: int

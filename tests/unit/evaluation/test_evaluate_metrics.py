@@ -42,7 +42,7 @@ def test_undefined_figures_are_null_in_json() -> None:
     assert value["tags"]["tags"][0]["pr_auc"] == {"value": None, "low": None, "high": None}  # type: ignore[index]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.permutations(range(24)), st.sampled_from(["track", "group"]))
 def test_order_of_tracks_changes_nothing(order: list[int], resample: str) -> None:
     answers = mixed_answers(24, seed=3)
