@@ -11,6 +11,7 @@ import resource
 import sys
 
 from mgc.audio.extract import extract
+from mgc.audio.outline import outline
 from mgc.audio.wire import ClosedError, Message, receive, send
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
@@ -33,7 +34,7 @@ def main() -> None:
             request = receive(source)
         except ClosedError:
             return
-        send(sink, _answer(bytes(request.body), features, decode))
+        send(sink, _answer(request, features, decode))
 
 
 def _address_space(decode: DecodeConfig) -> int:
@@ -43,16 +44,30 @@ def _address_space(decode: DecodeConfig) -> int:
     return mapped + decode.memory_limit_bytes
 
 
-def _answer(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> Message:
+def _answer(request: Message, features: FeatureConfig, decode: DecodeConfig) -> Message:
+    data = bytes(request.body)
     try:
-        track = extract(data, features, decode)
+        if request.header.get("wanted") == "outline":
+            return _outline(data, decode)
+        return _features(data, features, decode, request.header.get("every_seconds"))
     except TrackError as error:
         return Message({"code": error.track_code, "stage": error.stage, "message": error.message})
     except MemoryError:
         limit = f"needs more than {decode.memory_limit_bytes >> 20} MiB to decode"
         return Message({"code": TrackCode.DECODE_MEMORY, "stage": Stage.DECODE, "message": limit})
+
+
+def _features(data: bytes, features: FeatureConfig, decode: DecodeConfig, every_seconds: float | None) -> Message:
+    track = extract(data, features, decode, every_seconds)
     arrays = {name: array.astype(STORED.get(name, "<f4"), copy=False) for name, array in track.arrays.items()}
-    return Message({"duration_seconds": track.duration_seconds}, arrays=arrays)
+    header = {"duration_seconds": track.duration_seconds, "start_seconds": track.start_seconds}
+    return Message(header, arrays=arrays)
+
+
+def _outline(data: bytes, decode: DecodeConfig) -> Message:
+    track = outline(data, decode)
+    header = {"duration_seconds": track.duration_seconds, "stretch_seconds": track.stretch_seconds}
+    return Message(header, arrays={"low": track.low, "high": track.high, "rms": track.rms})
 
 
 def _silence_libraries() -> None:

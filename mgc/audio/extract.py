@@ -16,7 +16,7 @@ import numpy as np
 from mgc.audio.decode import AudioReader, open_audio
 from mgc.audio.features.analysis import MEL_POWER, Analysis
 from mgc.audio.resample import Tape, plan_stretch, resample
-from mgc.audio.segment import Window, plan_windows
+from mgc.audio.segment import Window, plan_windows, plan_windows_every
 from mgc.audio.types import FloatArray, TrackFeatures
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
@@ -25,7 +25,9 @@ _SHORTFALL_SECONDS = 0.1
 """How much earlier than its header says a track may end without the header being called wrong: codecs pad."""
 
 
-def extract(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> TrackFeatures:
+def extract(
+    data: bytes, features: FeatureConfig, decode: DecodeConfig, every_seconds: float | None = None
+) -> TrackFeatures:
     """Return the features of one track.
 
     Only the windows are read, and the reader jumps between them. Where the audio ends well before the length
@@ -40,6 +42,9 @@ def extract(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> Track
         Windows, frames and filters.
     decode
         Bounds on channels and sample rate.
+    every_seconds
+        Between the starts of windows (`plan_windows_every`), for a look at the track in time; None: the few,
+        evenly placed windows that answers are made from.
 
     Raises
     ------
@@ -48,35 +53,42 @@ def extract(data: bytes, features: FeatureConfig, decode: DecodeConfig) -> Track
     """
     with open_audio(data, decode) as reader:
         n_frames = reader.info.n_frames
-        heard = _hear(reader, n_frames, features) if n_frames else None
+        heard = _hear(reader, n_frames, features, every_seconds) if n_frames else None
         if heard is None:
             n_frames = reader.count_frames()
-            heard = _hear(reader, n_frames, features) if n_frames else None
+            heard = _hear(reader, n_frames, features, every_seconds) if n_frames else None
     if heard is None:
         raise TrackError(TrackCode.NO_SAMPLES, Stage.DECODE, "the file holds 0 samples")
-    return TrackFeatures(_analysis(features).track(heard.windows), heard.duration_seconds)
+    return TrackFeatures(_analysis(features).track(heard.windows), heard.duration_seconds, heard.start_seconds)
 
 
 @dataclass(frozen=True)
 class _Heard:
-    """What was measured in each of a track's windows (`Analysis.window`), and the track's true length."""
+    """What was measured in each of a track's windows (`Analysis.window`), where, and the track's true length."""
 
     windows: list[Mapping[str, FloatArray]]
     duration_seconds: float
+    start_seconds: tuple[float, ...]
 
 
-def _hear(reader: AudioReader, n_frames: int, features: FeatureConfig) -> _Heard | None:
+def _hear(reader: AudioReader, n_frames: int, features: FeatureConfig, every_seconds: float | None) -> _Heard | None:
     """Return the windows of a track of `n_frames` samples; None if the audio ends well before that."""
     source_rate = reader.info.sample_rate
     tape = Tape(reader)
-    windows = plan_windows(n_frames / source_rate, features)
+    windows = _plan(n_frames / source_rate, features, every_seconds)
     heard = [_hear_window(tape, window, source_rate, features) for window in windows]
     slack = math.ceil(_SHORTFALL_SECONDS * source_rate)
     tape.read(max(0, n_frames - slack), n_frames)  # is the end there? Held already unless one window is all
     true_frames = n_frames if tape.end_frame is None else tape.end_frame
     if n_frames - true_frames >= min(slack, n_frames):
         return None
-    return _Heard(heard, true_frames / source_rate)
+    return _Heard(heard, true_frames / source_rate, tuple(window.start_seconds for window in windows))
+
+
+def _plan(duration_seconds: float, features: FeatureConfig, every_seconds: float | None) -> list[Window]:
+    if every_seconds is None:
+        return plan_windows(duration_seconds, features)
+    return plan_windows_every(duration_seconds, every_seconds, features)
 
 
 def _hear_window(tape: Tape, window: Window, source_rate: int, features: FeatureConfig) -> Mapping[str, FloatArray]:

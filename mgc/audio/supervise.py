@@ -15,11 +15,12 @@ import sys
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from mgc.audio.types import Outline
 from mgc.audio.wire import Arrays, ClosedError, LateError, Message, receive, send
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
@@ -42,10 +43,13 @@ class HeardTrack:
         (n_windows, n_frames, rows).
     duration_seconds
         Length of the whole track.
+    start_seconds
+        Where each window starts.
     """
 
     arrays: Arrays
     duration_seconds: float
+    start_seconds: tuple[float, ...]
 
     @property
     def log_mel(self) -> npt.NDArray[np.float16]:
@@ -73,27 +77,28 @@ class SupervisedExtractor:
         # Begun here and waited for with the first track: it imports its libraries while that track is fetched.
         self._start()
 
-    def extract(self, data: bytes) -> HeardTrack:
+    def extract(self, data: bytes, every_seconds: float | None = None) -> HeardTrack:
         """Return the features of a track's bytes.
+
+        Parameters
+        ----------
+        every_seconds
+            Between the starts of windows; None: the few that answers are made from.
 
         Raises
         ------
         TrackError
             What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died.
         """
-        try:
-            answer = self._ask(data)
-        except LateError as error:
-            self._kill()
-            reason = f"no answer within {self._limit:g} s"
-            raise TrackError(TrackCode.DECODE_TIMEOUT, Stage.DECODE, reason) from error
-        except ClosedError as error:
-            reason = f"the decoder died ({self._death()})"
-            raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, reason) from error
-        if "code" in answer.header:
-            header = answer.header
-            raise TrackError(TrackCode(header["code"]), Stage(header["stage"]), header["message"])
-        return HeardTrack(answer.arrays, answer.header["duration_seconds"])
+        answer = self._answer({"wanted": "features", "every_seconds": every_seconds}, data)
+        header = answer.header
+        return HeardTrack(answer.arrays, header["duration_seconds"], tuple(header["start_seconds"]))
+
+    def outline(self, data: bytes) -> Outline:
+        """Return the outline of a track's waveform, which decodes all of it; the same errors."""
+        answer = self._answer({"wanted": "outline"}, data)
+        low, high, rms = (answer.arrays[name] for name in ("low", "high", "rms"))
+        return Outline(low, high, rms, answer.header["duration_seconds"], answer.header["stretch_seconds"])
 
     def close(self) -> None:
         """End the child."""
@@ -107,13 +112,29 @@ class SupervisedExtractor:
     ) -> None:
         self.close()
 
-    def _ask(self, data: bytes) -> Message:
+    def _answer(self, wanted: dict[str, Any], data: bytes) -> Message:
+        """Return the child's answer; what went wrong with the track, or with the child, as a `TrackError`."""
+        try:
+            answer = self._ask(wanted, data)
+        except LateError as error:
+            self._kill()
+            reason = f"no answer within {self._limit:g} s"
+            raise TrackError(TrackCode.DECODE_TIMEOUT, Stage.DECODE, reason) from error
+        except ClosedError as error:
+            reason = f"the decoder died ({self._death()})"
+            raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, reason) from error
+        if "code" in answer.header:
+            header = answer.header
+            raise TrackError(TrackCode(header["code"]), Stage(header["stage"]), header["message"])
+        return answer
+
+    def _ask(self, wanted: dict[str, Any], data: bytes) -> Message:
         child = self._child or self._start()
         if not self._ready:
             receive(_pipe(child.stdout), time.monotonic() + START_SECONDS)
             self._ready = True
         deadline = time.monotonic() + self._limit
-        send(_pipe(child.stdin), Message({}, data), deadline)
+        send(_pipe(child.stdin), Message(wanted, data), deadline)
         return receive(_pipe(child.stdout), deadline)
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -21,10 +21,13 @@ class TrackFeatures:
         By name; `log_mel` is always there. What is per frame has the shape (n_windows, n_frames, rows).
     duration_seconds
         Length of the whole track.
+    start_seconds
+        Where each window starts.
     """
 
     arrays: Mapping[str, FloatArray]
     duration_seconds: float
+    start_seconds: tuple[float, ...]
 
     @property
     def log_mel(self) -> FloatArray:
@@ -33,3 +36,26 @@ class TrackFeatures:
         Shape (n_windows, n_frames, n_mels).
         """
         return self.arrays["log_mel"]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A waveform as a picture shows it; full scale is 1.
+
+    Parameters
+    ----------
+    low, high
+        The least and the greatest sample of each stretch, shape (n_stretches,), float32.
+    rms
+        Root mean square of each stretch, shape (n_stretches,), float32.
+    duration_seconds
+        Length of the track as it was decoded; all stretches but the last are equally long.
+    stretch_seconds
+        Length of a stretch.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    rms: FloatArray
+    duration_seconds: float
+    stretch_seconds: float

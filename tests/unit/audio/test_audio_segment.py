@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgc.audio.segment import plan_windows
+from mgc.audio.segment import MOST_WINDOWS, plan_windows, plan_windows_every
 from mgc.config import FeatureConfig
 
 
@@ -40,3 +40,29 @@ def test_ten_hours_are_heard_in_as_many_windows_as_allowed():
 
 def test_one_window_is_the_first():
     assert starts(100.0, window_seconds=10.0, max_windows=1) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("duration_seconds", "every_seconds", "expected"),
+    [
+        (3.0, 2.0, [0.0]),
+        (10.0, 2.0, [0.0]),
+        (10.4, 2.0, [0.0, 0.4]),
+        (15.0, 2.0, [0.0, 2.0, 4.0, 5.0]),
+        (16.05, 2.0, [0.0, 2.0, 4.0, 6.05]),  # a start at 6 would be almost the last one
+        (35.0, 10.0, [0.0, 10.0, 20.0, 25.0]),
+        (60.0, 25.0, [0.0, 25.0, 50.0]),
+    ],
+)
+def test_starts_every_so_many_seconds(duration_seconds, every_seconds, expected):
+    windows = plan_windows_every(duration_seconds, every_seconds, FeatureConfig(window_seconds=10.0))
+    np.testing.assert_allclose([window.start_seconds for window in windows], expected)
+
+
+@pytest.mark.parametrize("duration_seconds", [700.0, 36_000.0])
+def test_very_many_windows_start_farther_apart(duration_seconds):
+    config = FeatureConfig(window_seconds=10.0)
+    found = [window.start_seconds for window in plan_windows_every(duration_seconds, 1.0, config)]
+    assert MOST_WINDOWS - 2 <= len(found) <= MOST_WINDOWS
+    assert found[-1] == duration_seconds - 10.0
+    np.testing.assert_allclose(np.diff(found)[:-1], (duration_seconds - 10.0) / (MOST_WINDOWS - 2))

@@ -39,6 +39,16 @@ def test_the_child_gives_what_extract_gives(extractor: SupervisedExtractor) -> N
     np.testing.assert_array_equal(there.log_mel, here.log_mel.astype(np.float16))
 
 
+def test_windows_every_so_many_seconds_are_those_of_extract(extractor: SupervisedExtractor) -> None:
+    here = extract(tone(3.0), FEATURES, DecodeConfig(), every_seconds=0.5)
+    there = extractor.extract(tone(3.0), every_seconds=0.5)
+    assert there.start_seconds == here.start_seconds == (0.0, 0.5, 1.0, 1.5, 2.0)
+    np.testing.assert_array_equal(there.log_mel, here.log_mel.astype(np.float16))
+    few = extractor.extract(tone(3.0))
+    assert few.start_seconds == (0.0, 1.0, 2.0)
+    np.testing.assert_array_equal(few.log_mel, there.log_mel[::2])
+
+
 def test_a_bad_track_keeps_its_reason_and_the_child_goes_on(extractor: SupervisedExtractor) -> None:
     extractor.extract(tone())
     first = child_of(extractor)
