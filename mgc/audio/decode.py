@@ -8,13 +8,16 @@ decided by a name, and no header decides how much memory is taken: samples are h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from mgc.audio.content import Content, HeldContent
 from mgc.audio.ffmpeg_source import FfmpegSource
-from mgc.audio.mpeg import looks_like_mpeg, suits_libsndfile
+from mgc.audio.mpeg import looks_like_mpeg, scan_frames, suits_libsndfile
+from mgc.audio.mpeg_source import MpegSource
 from mgc.audio.sndfile_source import SndfileSource
 from mgc.audio.source import DecoderError, Source, StreamInfo, UnrecognisedError
 from mgc.audio.types import FloatArray
@@ -28,6 +31,11 @@ BLOCK_FRAMES = 1 << 16
 
 _NO_END = 1 << 62
 
+_TEXT_BYTES = 1024
+
+_HELD_BYTES = 1 << 25
+"""MP3s from this size on are not read by libsndfile: mpg123 walks through the file for each jump."""
+
 
 class AudioReader:
     """An open track; use it as a context manager. Made by `open_audio`.
@@ -38,9 +46,9 @@ class AudioReader:
         What the file says; `count_frames` says what is true.
     """
 
-    def __init__(self, data: bytes, source: Source) -> None:
+    def __init__(self, content: Content, source: Source) -> None:
         self.info = source.info
-        self._data = data
+        self._content = content
         self._source = source
         self._may_fall_back = not isinstance(source, FfmpegSource)
 
@@ -101,7 +109,7 @@ class AudioReader:
             return False
         self._may_fall_back = False
         try:
-            source = FfmpegSource(self._data)
+            source = FfmpegSource(self._content)
         except DecoderError:
             return False
         if source.info.sample_rate != self.info.sample_rate:
@@ -112,13 +120,13 @@ class AudioReader:
         return True
 
 
-def open_audio(data: bytes, limits: DecodeConfig) -> AudioReader:
+def open_audio(data: bytes | Content, limits: DecodeConfig) -> AudioReader:
     """Open a track by its content.
 
     Parameters
     ----------
     data
-        The file's bytes.
+        The file's bytes, held or fetched as they are read.
     limits
         Bounds on channels and sample rate.
 
@@ -127,42 +135,50 @@ def open_audio(data: bytes, limits: DecodeConfig) -> AudioReader:
     TrackError
         EMPTY_FILE, NOT_AUDIO, NO_SAMPLES, UNSUPPORTED_LAYOUT, or DECODE_FAILED for a broken header.
     """
-    if not data:
+    content = HeldContent(data) if isinstance(data, bytes) else data
+    if not content.size_bytes:
         raise TrackError(TrackCode.EMPTY_FILE, Stage.DECODE, "the file has 0 bytes")
-    source = _open_source(data)
+    source = _open_source(content)
     try:
         _check(source.info, limits)
     except TrackError:
         source.close()
         raise
-    return AudioReader(data, source)
+    return AudioReader(content, source)
 
 
-def _open_source(data: bytes) -> Source:
-    opens: list[Callable[[bytes], Source]] = [SndfileSource, FfmpegSource]
-    if _suits_ffmpeg(data):
-        opens.reverse()
+def _open_source(content: Content) -> Source:
     errors = []
-    for open_source in opens:
+    for open_source in _openers(content):
         try:
-            return open_source(data)
+            return open_source()
         except DecoderError as error:
             errors.append(error)
-    raise _not_opened(data, errors)
+    raise _not_opened(content.read(0, _TEXT_BYTES), errors)
 
 
-def _suits_ffmpeg(data: bytes) -> bool:
-    """Return whether libsndfile 1.2.2 would open the file but not read it rightly.
+def _openers(content: Content) -> list[Callable[[], Source]]:
+    """Return what to try, in order: libsndfile first, but for what version 1.2.2 opens and does not read rightly.
 
-    Its seek in Ogg Vorbis misses by some hundred samples (and FFmpeg decodes Vorbis and Opus in half the
-    time); for MP3 see `mgc.audio.mpeg`.
+    Its seek in Ogg Vorbis misses by some hundred samples (and FFmpeg decodes Vorbis and Opus in half the time);
+    for MP3 see `mgc.audio.mpeg`.
     """
-    return data.startswith(b"OggS") or (looks_like_mpeg(data) and not suits_libsndfile(data))
+    sndfile, ffmpeg = partial(SndfileSource, content), partial(FfmpegSource, content)
+    head = content.read(0, 4)
+    if head == b"OggS":
+        return [ffmpeg, sndfile]
+    if looks_like_mpeg(head):
+        frames = scan_frames(content)
+        if frames is None:
+            return [ffmpeg, sndfile]
+        if content.size_bytes > _HELD_BYTES or not suits_libsndfile(content, frames):
+            return [partial(MpegSource, content, frames), ffmpeg, sndfile]
+    return [sndfile, ffmpeg]
 
 
-def _not_opened(data: bytes, errors: list[DecoderError]) -> TrackError:
+def _not_opened(head: bytes, errors: list[DecoderError]) -> TrackError:
     """Return why: no audio at all, or audio with a broken header."""
-    if _is_text(data):
+    if _is_text(head):
         return TrackError(TrackCode.NOT_AUDIO, Stage.DECODE, "the file is text")
     if all(isinstance(error, UnrecognisedError) for error in errors):
         reason = "neither libsndfile nor FFmpeg finds audio in the file"
@@ -170,9 +186,9 @@ def _not_opened(data: bytes, errors: list[DecoderError]) -> TrackError:
     return TrackError(TrackCode.DECODE_FAILED, Stage.DECODE, "; ".join(map(str, errors)))
 
 
-def _is_text(data: bytes) -> bool:
+def _is_text(head: bytes) -> bool:
     """Return whether the file starts without a control character that text would not hold."""
-    return all(byte >= ord(" ") or byte in b"\t\n\f\r" for byte in data[:1024])
+    return all(byte >= ord(" ") or byte in b"\t\n\f\r" for byte in head)
 
 
 def _check(info: StreamInfo, limits: DecodeConfig) -> None:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 
+from mgc.audio.content import Content
 from mgc.audio.ffmpeg_stream import FfmpegStream
 from mgc.audio.source import StreamInfo, mix_to_mono, translated
 from mgc.audio.types import FloatArray
@@ -25,7 +26,7 @@ class FfmpegSource:
 
     Parameters
     ----------
-    data
+    content
         The file's bytes.
 
     Raises
@@ -36,14 +37,14 @@ class FfmpegSource:
         No packet could be decoded.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, content: Content) -> None:
+        self._content = content
         with translated("FFmpeg"):
             self._rewind()
             self.info = StreamInfo(
                 sample_rate=self._stream.sample_rate,
                 channels=self._stream.channels,
-                n_frames=self._stream.claimed_frames(data),
+                n_frames=self._stream.claimed_frames(content),
                 container=self._stream.container,
             )
 
@@ -68,7 +69,7 @@ class FfmpegSource:
         return self._block[offset : offset + n_frames]
 
     def _rewind(self) -> None:
-        self._stream = FfmpegStream(self._data)
+        self._stream = FfmpegStream(self._content)
         self._block: FloatArray = np.zeros(0, dtype=np.float32)
         self._position = 0
         self._target: int | None = None  # of a jump that has not landed

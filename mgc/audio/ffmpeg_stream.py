@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import cast
@@ -13,6 +12,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 
+from mgc.audio.content import Content
 from mgc.audio.source import DecoderError, UnrecognisedError, one_line
 
 CONTAINERS = (
@@ -34,7 +34,7 @@ class FfmpegStream:
 
     Parameters
     ----------
-    data
+    content
         The file's bytes.
 
     Raises
@@ -45,8 +45,8 @@ class FfmpegStream:
         Not one packet could be decoded, though there are some.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self._container, self._stream = _open(data)
+    def __init__(self, content: Content) -> None:
+        self._container, self._stream = _open(content)
         self._skip_before_pts: int | None = None
         self._last_error: Exception | None = None
         frames = self._decode()
@@ -87,13 +87,13 @@ class FfmpegStream:
         """Return the index of a frame's first sample, from its time stamp; only where `can_jump`."""
         return round(((frame.pts or 0) - (self._first_pts or 0)) * self._tick * self.sample_rate)
 
-    def claimed_frames(self, data: bytes) -> int | None:
+    def claimed_frames(self, content: Content) -> int | None:
         """Return the stream's length in samples by its header, or by its packets where no header says."""
         if self.first is None:
             return 0
         duration = self._stream.duration
         if duration is None or self.container in _GUESSED_LENGTH:
-            end_pts = _last_pts(data)
+            end_pts = _last_pts(content)
             duration = None if end_pts is None else end_pts - (self._first_pts or 0)
         return None if duration is None else round(duration * self._tick * self.sample_rate)
 
@@ -146,10 +146,10 @@ class FfmpegStream:
         return packet.pts + packet.duration < self._skip_before_pts
 
 
-def _open(data: bytes) -> tuple[InputContainer, AudioStream]:
+def _open(content: Content) -> tuple[InputContainer, AudioStream]:
     try:
         container = av.open(
-            io.BytesIO(data),
+            content.open(),
             mode="r",
             options={"format_whitelist": CONTAINERS, "protocol_whitelist": ""},
             metadata_errors="ignore",  # a tag in Latin-1 is no reason to lose the track
@@ -158,7 +158,7 @@ def _open(data: bytes) -> tuple[InputContainer, AudioStream]:
         raise
     except (av.FFmpegError, ValueError) as error:
         # An MP4 whose index is missing (a download that broke off) is audio, if broken; most else is none.
-        kind = DecoderError if data[4:8] == b"ftyp" else UnrecognisedError
+        kind = DecoderError if content.read(4, 8) == b"ftyp" else UnrecognisedError
         raise kind(f"FFmpeg: {one_line(error)}") from error
     stream = cast(AudioStream | None, container.streams.best("audio"))
     if stream is None:
@@ -169,9 +169,9 @@ def _open(data: bytes) -> tuple[InputContainer, AudioStream]:
     return container, stream
 
 
-def _last_pts(data: bytes) -> int | None:
+def _last_pts(content: Content) -> int | None:
     """Return where the last packet ends, in ticks, reading packets without decoding them."""
-    container, stream = _open(data)
+    container, stream = _open(content)
     end: int | None = None
     with container:
         try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import soundfile
 
+from mgc.audio.content import Content
 from mgc.audio.source import DecoderError, StreamInfo, UnrecognisedError, mix_to_mono, translated
 from mgc.audio.types import FloatArray
 
@@ -23,7 +22,7 @@ class SndfileSource:
 
     Parameters
     ----------
-    data
+    content
         The file's bytes.
 
     Raises
@@ -34,9 +33,9 @@ class SndfileSource:
         They are, but the header is broken or the codec unknown.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, content: Content) -> None:
         with translated("libsndfile"):
-            self._file = _open(data)
+            self._file = _open(content)
         self._position = 0
         self.info = StreamInfo(
             sample_rate=self._file.samplerate,
@@ -62,9 +61,9 @@ class SndfileSource:
         self._file.close()
 
 
-def _open(data: bytes) -> soundfile.SoundFile:
+def _open(content: Content) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(io.BytesIO(data))
+        return soundfile.SoundFile(content.open())
     except soundfile.LibsndfileError as error:
         kind = UnrecognisedError if error.code in _NO_AUDIO else DecoderError
         # Not str(error), which names the buffer's address.

@@ -20,6 +20,7 @@ from audio_samples import (
     with_pyav,
 )
 
+from mgc.audio.content import HeldContent
 from mgc.audio.decode import BLOCK_FRAMES, open_audio
 from mgc.audio.encode import encode
 from mgc.audio.ffmpeg_source import FfmpegSource
@@ -109,7 +110,7 @@ def test_lossless_through_ffmpeg_is_exact():
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
 def test_both_libraries_scale_samples_alike(subtype):
     data = encode(music(1.0, 22_050, channels=2), 22_050, "wav", subtype=subtype)
-    np.testing.assert_allclose(FfmpegSource(data).read(0, 10_000), read_all(data)[:10_000], atol=1e-7)
+    np.testing.assert_allclose(FfmpegSource(HeldContent(data)).read(0, 10_000), read_all(data)[:10_000], atol=1e-7)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
