@@ -105,7 +105,10 @@ class FeatureConfig(Section):
 class DecodeConfig(Section):
     """Bounds on untrusted audio. Not part of the feature fingerprint: they decide if, not what."""
 
-    max_file_bytes: int = Field(2 * 1024**3, ge=1, description="longer files are not read")
+    max_file_bytes: int = Field(16 * 1024**3, ge=1, description="longer files are not read")
+    whole_file_bytes: int = Field(
+        16 * 1024**2, ge=0, description="files up to this are read whole; of longer ones only what the windows need"
+    )
     max_channels: int = Field(64, ge=1, description="files with more are refused")
     min_sample_rate: int = Field(1_000, ge=1, description="Hz")
     max_sample_rate: int = Field(768_000, ge=1, description="Hz")

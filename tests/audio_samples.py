@@ -70,6 +70,24 @@ def untagged_mp3(samples: Samples, sample_rate: int = 44_100) -> bytes:
     return data[144_000 * kbps // sample_rate + padding :]
 
 
+def id3v2(size: int) -> bytes:
+    """Return an ID3v2 tag with a picture of `size` bytes, sync-like bytes in it included."""
+    picture = np.random.default_rng(0).bytes(size)
+    return b"ID3\x04\x00\x00" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + picture
+
+
+def id3v1() -> bytes:
+    """Return the tag of 128 bytes that old players want at the end of an MP3."""
+    return b"TAG" + b"A title".ljust(125, b"\0")
+
+
+def ape_tag() -> bytes:
+    """Return an APEv2 tag of one item, as ReplayGain writers append it."""
+    item = (5).to_bytes(4, "little") + bytes(4) + b"REPLAYGAIN\0-6 dB"
+    frame = b"APETAGEX" + (2_000).to_bytes(4, "little") + (len(item) + 32).to_bytes(4, "little")
+    return item + frame + (1).to_bytes(4, "little") + bytes(12)
+
+
 def flac_claiming(n_frames: int, data: bytes) -> bytes:
     """Return a FLAC file whose header claims `n_frames` (36 bits of STREAMINFO)."""
     changed = bytearray(data)

@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 
+from mgc.audio.content import Content, HeldContent, RangedContent, RemoteBytes
 from mgc.audio.extract import extract
 from mgc.audio.outline import outline
 from mgc.audio.wire import ClosedError, Message, receive, send
@@ -34,7 +35,19 @@ def main() -> None:
             request = receive(source)
         except ClosedError:
             return
-        send(sink, _answer(request, features, decode))
+        send(sink, _answer(request, _content(request, source, sink), features, decode))
+
+
+def _content(request: Message, source: int, sink: int) -> Content:
+    """Return a track's bytes: those that came, or, for a long file, those that are asked for as they are read."""
+    if "size_bytes" not in request.header:
+        return HeldContent(bytes(request.body))
+
+    def read(start: int, stop: int) -> bytes:
+        send(sink, Message({"read": [start, stop]}))
+        return bytes(receive(source).body)
+
+    return RangedContent(RemoteBytes(request.header["size_bytes"], read))
 
 
 def _address_space(decode: DecodeConfig) -> int:
@@ -44,12 +57,11 @@ def _address_space(decode: DecodeConfig) -> int:
     return mapped + decode.memory_limit_bytes
 
 
-def _answer(request: Message, features: FeatureConfig, decode: DecodeConfig) -> Message:
-    data = bytes(request.body)
+def _answer(request: Message, content: Content, features: FeatureConfig, decode: DecodeConfig) -> Message:
     try:
-        if request.header.get("wanted") == "outline":
-            return _outline(data, decode)
-        return _features(data, features, decode, request.header.get("every_seconds"))
+        if request.header["wanted"] == "outline":
+            return _outline(content, decode)
+        return _features(content, features, decode, request.header["every_seconds"])
     except TrackError as error:
         return Message({"code": error.track_code, "stage": error.stage, "message": error.message})
     except MemoryError:
@@ -57,15 +69,17 @@ def _answer(request: Message, features: FeatureConfig, decode: DecodeConfig) -> 
         return Message({"code": TrackCode.DECODE_MEMORY, "stage": Stage.DECODE, "message": limit})
 
 
-def _features(data: bytes, features: FeatureConfig, decode: DecodeConfig, every_seconds: float | None) -> Message:
-    track = extract(data, features, decode, every_seconds)
+def _features(
+    content: Content, features: FeatureConfig, decode: DecodeConfig, every_seconds: float | None
+) -> Message:
+    track = extract(content, features, decode, every_seconds)
     arrays = {name: array.astype(STORED.get(name, "<f4"), copy=False) for name, array in track.arrays.items()}
     header = {"duration_seconds": track.duration_seconds, "start_seconds": track.start_seconds}
     return Message(header, arrays=arrays)
 
 
-def _outline(data: bytes, decode: DecodeConfig) -> Message:
-    track = outline(data, decode)
+def _outline(content: Content, decode: DecodeConfig) -> Message:
+    track = outline(content, decode)
     header = {"duration_seconds": track.duration_seconds, "stretch_seconds": track.stretch_seconds}
     return Message(header, arrays={"low": track.low, "high": track.high, "rms": track.rms})
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 BLOCK_BYTES = 1 << 18
@@ -33,6 +34,22 @@ class Content(Protocol):
 
     def open(self) -> BinaryIO:
         """Return a new seekable file over the bytes, for decoder libraries."""
+
+
+@dataclass(frozen=True)
+class RemoteBytes:
+    """Bytes that stay where they are until some of them are asked for.
+
+    Parameters
+    ----------
+    size_bytes
+        How many there are.
+    read
+        Returns the bytes [start, stop).
+    """
+
+    size_bytes: int
+    read: Callable[[int, int], bytes]
 
 
 class HeldContent:
@@ -60,15 +77,12 @@ class RangedContent:
 
     Parameters
     ----------
-    size_bytes
-        How many there are.
-    fetch
-        Returns the bytes [start, stop), all of them, or raises an OSError.
+    remote
+        Where they are; its `read` returns all bytes asked for, or raises an OSError.
     """
 
-    def __init__(self, size_bytes: int, fetch: Callable[[int, int], bytes]) -> None:
-        self._size_bytes = size_bytes
-        self._fetch = fetch
+    def __init__(self, remote: RemoteBytes) -> None:
+        self._remote = remote
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._next = -1  # the block that a reader which goes straight on will want
         self._ahead = 1
@@ -76,11 +90,11 @@ class RangedContent:
     @property
     def size_bytes(self) -> int:
         """See `Content`."""
-        return self._size_bytes
+        return self._remote.size_bytes
 
     def read(self, start: int, stop: int) -> bytes:
         """See `Content`."""
-        stop = min(stop, self._size_bytes)
+        stop = min(stop, self.size_bytes)
         if start >= stop:
             return b""
         first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
@@ -103,8 +117,10 @@ class RangedContent:
         self._ahead = min(2 * self._ahead, READ_AHEAD_BLOCKS) if first == self._next else 1
         self._next = first + self._ahead
         start = first * BLOCK_BYTES
-        stop = min(start + self._ahead * BLOCK_BYTES, self._size_bytes)
-        data = self._fetch(start, stop)
+        stop = min(start + self._ahead * BLOCK_BYTES, self.size_bytes)
+        data = self._remote.read(start, stop)
+        if len(data) != stop - start:
+            raise OSError("fewer bytes came than were asked for")
         for at in range(0, len(data), BLOCK_BYTES):
             self._blocks[first + at // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
         while len(self._blocks) > KEPT_BLOCKS:

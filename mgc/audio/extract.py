@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from mgc.audio.content import Content
 from mgc.audio.decode import AudioReader, open_audio
 from mgc.audio.features.analysis import MEL_POWER, Analysis
 from mgc.audio.resample import Tape, plan_stretch, resample
@@ -26,7 +27,7 @@ _SHORTFALL_SECONDS = 0.1
 
 
 def extract(
-    data: bytes, features: FeatureConfig, decode: DecodeConfig, every_seconds: float | None = None
+    data: bytes | Content, features: FeatureConfig, decode: DecodeConfig, every_seconds: float | None = None
 ) -> TrackFeatures:
     """Return the features of one track.
 
@@ -37,7 +38,7 @@ def extract(
     Parameters
     ----------
     data
-        The file's bytes, any container that libsndfile or FFmpeg reads.
+        The file's bytes, held or fetched as they are read; any container that libsndfile or FFmpeg reads.
     features
         Windows, frames and filters.
     decode

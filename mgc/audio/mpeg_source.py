@@ -102,7 +102,7 @@ class MpegSource:
         for place, number in enumerate(numbers):
             frame = self._decode(self._codec, number)
             if frame is not None:
-                mono = mix_to_mono(frame.to_ndarray())[:length]
+                mono = mix_to_mono(np.asarray(frame.to_ndarray(), dtype=np.float32))[:length]
                 block[place * length : place * length + mono.size] = mono
         self._block, self._next = block, numbers.stop
 

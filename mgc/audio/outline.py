@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mgc.audio.content import Content
 from mgc.audio.decode import BLOCK_FRAMES, AudioReader, open_audio
 from mgc.audio.types import FloatArray, Outline
 from mgc.config import DecodeConfig
@@ -20,7 +21,7 @@ MOST_STRETCHES = 2_048
 _FIRST_STRETCH_FRAMES = 64
 
 
-def outline(data: bytes, decode: DecodeConfig) -> Outline:
+def outline(data: bytes | Content, decode: DecodeConfig) -> Outline:
     """Return the outline of a track, all channels mixed to one.
 
     Parameters

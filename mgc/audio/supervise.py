@@ -20,6 +20,7 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mgc.audio.content import RemoteBytes
 from mgc.audio.types import Outline
 from mgc.audio.wire import Arrays, ClosedError, LateError, Message, receive, send
 from mgc.config import DecodeConfig, FeatureConfig
@@ -74,11 +75,15 @@ class SupervisedExtractor:
         self._limit = decode.time_limit_seconds
         self._child: subprocess.Popen[bytes] | None = None
         self._ready = False
+        self._answered = 0
         # Begun here and waited for with the first track: it imports its libraries while that track is fetched.
         self._start()
 
-    def extract(self, data: bytes, every_seconds: float | None = None) -> HeardTrack:
+    def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> HeardTrack:
         """Return the features of a track's bytes.
+
+        Of a long file (`RemoteBytes`) the child asks for the bytes it wants, and they are read here: the child
+        reaches no store. The time that takes is not counted against the limit.
 
         Parameters
         ----------
@@ -88,13 +93,14 @@ class SupervisedExtractor:
         Raises
         ------
         TrackError
-            What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died.
+            What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died, and
+            what reading a `RemoteBytes` raises.
         """
         answer = self._answer({"wanted": "features", "every_seconds": every_seconds}, data)
         header = answer.header
         return HeardTrack(answer.arrays, header["duration_seconds"], tuple(header["start_seconds"]))
 
-    def outline(self, data: bytes) -> Outline:
+    def outline(self, data: bytes | RemoteBytes) -> Outline:
         """Return the outline of a track's waveform, which decodes all of it; the same errors."""
         answer = self._answer({"wanted": "outline"}, data)
         low, high, rms = (answer.arrays[name] for name in ("low", "high", "rms"))
@@ -112,10 +118,10 @@ class SupervisedExtractor:
     ) -> None:
         self.close()
 
-    def _answer(self, wanted: dict[str, Any], data: bytes) -> Message:
+    def _answer(self, wanted: dict[str, Any], data: bytes | RemoteBytes) -> Message:
         """Return the child's answer; what went wrong with the track, or with the child, as a `TrackError`."""
         try:
-            answer = self._ask(wanted, data)
+            answer = self._ask_twice(wanted, data)
         except LateError as error:
             self._kill()
             reason = f"no answer within {self._limit:g} s"
@@ -123,19 +129,43 @@ class SupervisedExtractor:
         except ClosedError as error:
             reason = f"the decoder died ({self._death()})"
             raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, reason) from error
+        self._answered += 1
         if "code" in answer.header:
             header = answer.header
             raise TrackError(TrackCode(header["code"]), Stage(header["stage"]), header["message"])
         return answer
 
-    def _ask(self, wanted: dict[str, Any], data: bytes) -> Message:
+    def _ask_twice(self, wanted: dict[str, Any], data: bytes | RemoteBytes) -> Message:
+        """Ask a fresh child where one dies that had heard others before: a track is not blamed for its neighbour."""
+        had_answered = self._answered
+        try:
+            return self._ask(wanted, data)
+        except ClosedError:
+            if not had_answered:
+                raise
+        self._kill()
+        return self._ask(wanted, data)
+
+    def _ask(self, wanted: dict[str, Any], data: bytes | RemoteBytes) -> Message:
         child = self._child or self._start()
         if not self._ready:
             receive(_pipe(child.stdout), time.monotonic() + START_SECONDS)
             self._ready = True
         deadline = time.monotonic() + self._limit
-        send(_pipe(child.stdin), Message(wanted, data), deadline)
-        return receive(_pipe(child.stdout), deadline)
+        if isinstance(data, bytes):
+            send(_pipe(child.stdin), Message(wanted, data), deadline)
+            return receive(_pipe(child.stdout), deadline)
+        send(_pipe(child.stdin), Message({**wanted, "size_bytes": data.size_bytes}), deadline)
+        while "read" in (answer := receive(_pipe(child.stdout), deadline)).header:
+            started = time.monotonic()
+            try:
+                piece = data.read(*answer.header["read"])
+            except TrackError:
+                self._kill()  # it waits for bytes that will not come
+                raise
+            deadline += time.monotonic() - started
+            send(_pipe(child.stdin), Message({}, piece), deadline)
+        return answer
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {
@@ -151,7 +181,7 @@ class SupervisedExtractor:
             env=environment,
             bufsize=0,
         )
-        self._child, self._ready = child, False
+        self._child, self._ready, self._answered = child, False, 0
         for pipe in (child.stdin, child.stdout):
             os.set_blocking(_pipe(pipe), False)
             # Unprivileged users have a quota of large pipes; a small one only costs more writes.
@@ -161,7 +191,10 @@ class SupervisedExtractor:
         return child
 
     def _death(self) -> str:
-        code = self._child.wait() if self._child else 0
+        code = 0
+        if self._child:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # alive, but what it says makes no sense
+                code = self._child.wait(timeout=1.0)
         self._kill()
         return f"signal {-code}" if code < 0 else f"exit status {code}"
 

@@ -23,6 +23,9 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 HEADER = struct.Struct("<IQ")
 """Little-endian lengths of the JSON header and of the body, in bytes."""
 
+MOST_HEADER_BYTES = 1 << 20
+MOST_BODY_BYTES = 1 << 34
+
 
 @dataclass(frozen=True)
 class Message:
@@ -34,7 +37,7 @@ class Message:
 
 
 class ClosedError(Exception):
-    """The other side is gone."""
+    """The other side is gone, or out of its mind."""
 
 
 class LateError(Exception):
@@ -64,9 +67,15 @@ def send(descriptor: int, message: Message, deadline: float | None = None) -> No
 def receive(descriptor: int, deadline: float | None = None) -> Message:
     """Read a message from a pipe; the same errors as `send`."""
     header_size, body_size = HEADER.unpack(_read_exactly(descriptor, HEADER.size, deadline))
-    header = json.loads(bytes(_read_exactly(descriptor, header_size, deadline)))
+    if header_size > MOST_HEADER_BYTES or body_size > MOST_BODY_BYTES:
+        raise ClosedError  # a child whose memory was overwritten says anything
+    text = _read_exactly(descriptor, header_size, deadline)
     body = _read_exactly(descriptor, body_size, deadline)
-    return Message(header["header"], body, _arrays_in(body, header["arrays"]))
+    try:
+        header = json.loads(bytes(text))
+        return Message(header["header"], body, _arrays_in(body, header["arrays"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClosedError from error
 
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:

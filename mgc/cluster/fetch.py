@@ -6,17 +6,19 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
+from mgc.audio.content import RemoteBytes
 from mgc.config import ClusterConfig, DecodeConfig
-from mgc.data.storage import fetch_uri
+from mgc.data.storage import fetch_uri, fetch_uri_range
 from mgc.errors import TrackError
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A track's bytes, or why there are none."""
+    """A track's bytes, held or where they are, or why there are none."""
 
-    data: bytes | None
+    data: bytes | RemoteBytes | None
     error: TrackError | None
 
 
@@ -27,6 +29,7 @@ class Fetcher:
         self._threads = ThreadPoolExecutor(config.fetch_threads, thread_name_prefix="fetch")
         self._ahead = 2 * config.fetch_threads
         self._max_bytes = limits.max_file_bytes
+        self._whole_bytes = limits.whole_file_bytes
 
     def fetch(self, uris: list[str], content_ids: list[str]) -> Iterator[Fetched]:
         """Yield each track's bytes in the order asked."""
@@ -40,6 +43,9 @@ class Fetcher:
 
     def _one(self, uri: str, content_id: str) -> Fetched:
         try:
-            return Fetched(fetch_uri(uri, self._max_bytes, content_id), None)
+            found = fetch_uri(uri, self._max_bytes, content_id, self._whole_bytes)
         except TrackError as error:
             return Fetched(None, error)
+        if isinstance(found, bytes):
+            return Fetched(found, None)
+        return Fetched(RemoteBytes(found.size_bytes, partial(fetch_uri_range, uri, of=found)), None)

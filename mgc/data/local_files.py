@@ -21,7 +21,9 @@ from mgc.data.objects import (
     TEMPORARY_PREFIX,
     AccessDeniedError,
     ArrowLocation,
+    FetchBounds,
     Glimpse,
+    LongObject,
     ObjectInfo,
     ObjectNotFoundError,
     require_size,
@@ -48,17 +50,26 @@ class LocalFiles:
             source.seek(start or 0)
             return source.read() if end is None else source.read(max(end - (start or 0), 0))
 
-    def read_checked(self, key: str, max_bytes: int, expected_content_id: str | None) -> bytes:
-        """Return a whole file after checking its size and identity; see `Store.fetch`."""
+    def read_checked(self, key: str, bounds: FetchBounds, expected_content_id: str | None) -> bytes | LongObject:
+        """Return a file, or what it is if it is long, after checking its size and identity; see `Store.fetch`."""
         uri = self.uri(key)
         with _as_storage_error(uri, "read"), _open_regular(uri) as source:
             before = os.fstat(source.fileno())
             require_unchanged(_content_id(before), expected_content_id, uri)
-            require_size(before.st_size, max_bytes, uri)
+            require_size(before.st_size, bounds.max_bytes, uri)
+            if bounds.is_long(before.st_size):
+                return LongObject(before.st_size, _content_id(before))
             data = source.read(before.st_size + 1)
             if len(data) != before.st_size:
                 raise StorageError(f"'{uri}' changed while it was read", "let its writer finish first")
         return data
+
+    def read_range(self, key: str, start: int, end: int, content_id: str) -> bytes:
+        """Return the bytes [start, end) of a file that is still what it was."""
+        uri = self.uri(key)
+        with _as_storage_error(uri, "read"), _open_regular(uri) as source:
+            require_unchanged(_content_id(os.fstat(source.fileno())), content_id, uri)
+            return os.pread(source.fileno(), end - start, start)
 
     def glimpse(self, key: str, n_bytes: int) -> Glimpse:
         """Return the first bytes; folders know no content types."""

@@ -60,12 +60,48 @@ class Glimpse:
     content_type: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class LongObject:
+    """An object that is too long to be held; its ranges are read while it stays what it is.
+
+    Parameters
+    ----------
+    size_bytes
+        Length.
+    content_id
+        What it is now, by the store's own mark.
+    """
+
+    size_bytes: int
+    content_id: str
+
+
 @dataclass(frozen=True)
 class ArrowLocation:
     """A root as pyarrow and Ray Train name it: a file system and a path within it."""
 
     filesystem: pafs.FileSystem
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBounds:
+    """What of an object is read at once.
+
+    Parameters
+    ----------
+    max_bytes
+        Longer objects are refused.
+    whole_bytes
+        Longer objects are not read but described (`LongObject`); None reads all.
+    """
+
+    max_bytes: int
+    whole_bytes: int | None = None
+
+    def is_long(self, size_bytes: int) -> bool:
+        """Return whether an object is to be read by ranges."""
+        return self.whole_bytes is not None and size_bytes > self.whole_bytes
 
 
 class TooLargeError(StorageError):
@@ -81,7 +117,8 @@ class Backend(Protocol):
 
     def uri(self, key: str) -> str: ...
     def read_bytes(self, key: str, start: int | None, end: int | None) -> bytes: ...
-    def read_checked(self, key: str, max_bytes: int, expected_content_id: str | None) -> bytes: ...
+    def read_checked(self, key: str, bounds: FetchBounds, expected_content_id: str | None) -> bytes | LongObject: ...
+    def read_range(self, key: str, start: int, end: int, content_id: str) -> bytes: ...
     def glimpse(self, key: str, n_bytes: int) -> Glimpse: ...
     def write_atomic(self, key: str, data: bytes | memoryview) -> None: ...
     def stat(self, key: str) -> ObjectInfo: ...

@@ -25,7 +25,9 @@ from mgc.data.objects import (
     TEMPORARY_PREFIX,
     AccessDeniedError,
     ArrowLocation,
+    FetchBounds,
     Glimpse,
+    LongObject,
     ObjectInfo,
     ObjectNotFoundError,
     require_size,
@@ -42,6 +44,14 @@ WHOLE_BELOW_BYTES = 4 * 1024**2
 
 CREDENTIALS_REMEDY = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_PROFILE"
 ENDPOINT_REMEDY = "check AWS_ENDPOINT_URL and AWS_REGION, and that the server is up"
+
+
+class _LongError(StorageError):
+    """Breaks off a GET whose object turned out to be long."""
+
+    def __init__(self, what: LongObject) -> None:
+        super().__init__("a long object")
+        self.what = what
 
 
 class S3Client(Protocol):
@@ -92,14 +102,27 @@ class S3Files:
         span = None if start is None and end is None else (start or 0, end)
         return self._get(key, span).head
 
-    def read_checked(self, key: str, max_bytes: int, expected_content_id: str | None) -> bytes:
-        """Return a whole object; size and ETag are those of the one GET's header, before its body."""
+    def read_checked(self, key: str, bounds: FetchBounds, expected_content_id: str | None) -> bytes | LongObject:
+        """Return an object; size and ETag are those of the one GET's header, before its body is read, if it is."""
 
         def check(answer: dict[str, Any]) -> None:
             require_unchanged(_etag(answer), expected_content_id, self.uri(key))
-            require_size(answer["ContentLength"], max_bytes, self.uri(key))
+            require_size(answer["ContentLength"], bounds.max_bytes, self.uri(key))
+            if bounds.is_long(answer["ContentLength"]):
+                raise _LongError(LongObject(answer["ContentLength"], _etag(answer)))
 
-        return self._get(key, None, check).head
+        try:
+            return self._get(key, None, check).head
+        except _LongError as long:
+            return long.what
+
+    def read_range(self, key: str, start: int, end: int, content_id: str) -> bytes:
+        """Return the bytes [start, end) of an object that is still what it was."""
+
+        def check(answer: dict[str, Any]) -> None:
+            require_unchanged(_etag(answer), content_id, self.uri(key))
+
+        return self._get(key, (start, end), check).head
 
     def glimpse(self, key: str, n_bytes: int) -> Glimpse:
         """Return the first bytes and the content type, in one ranged GET."""

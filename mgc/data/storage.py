@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +26,9 @@ from mgc.data.objects import (
     ArrowLocation,
     Backend,
     ChangedError,
+    FetchBounds,
     Glimpse,
+    LongObject,
     ObjectInfo,
     ObjectNotFoundError,
     TooLargeError,
@@ -41,12 +44,14 @@ __all__ = [
     "AccessDeniedError",
     "ArrowLocation",
     "Glimpse",
+    "LongObject",
     "ObjectInfo",
     "ObjectNotFoundError",
     "Store",
     "UriParts",
     "content_hash",
     "fetch_uri",
+    "fetch_uri_range",
     "split_uri",
 ]
 
@@ -169,8 +174,10 @@ class Store:
         """Raise a `StorageError` that names the cause where nothing can be written below the root."""
         self._backend.check_writable()
 
-    def fetch(self, key: str, max_bytes: int, expected_content_id: str | None = None) -> bytes:
-        """Return the bytes of a track, in one request.
+    def fetch(
+        self, key: str, max_bytes: int, expected_content_id: str | None = None, whole_bytes: int | None = None
+    ) -> bytes | LongObject:
+        """Return the bytes of a track, in one request; of one longer than `whole_bytes` only what it is.
 
         Parameters
         ----------
@@ -180,22 +187,41 @@ class Store:
             Longer objects are refused before they are read.
         expected_content_id
             The catalogue's; another content is refused, before it is read where the store's mark tells.
+        whole_bytes
+            Longer tracks are for `fetch_range`; None: none are.
 
         Raises
         ------
         TrackError
             Stage FETCH: NOT_FOUND, ACCESS_DENIED, TOO_LARGE, CHANGED_SINCE_INDEX or FETCH_FAILED.
         """
+        bounds = FetchBounds(max_bytes, whole_bytes)
+        with self._as_track_error(key):
+            found = self._backend.read_checked(key, bounds, expected_content_id)
+            if expected_content_id is not None and expected_content_id.startswith(HASH_MARK):
+                self._require_hash(key, found, expected_content_id)
+        return found
+
+    def fetch_range(self, key: str, start: int, end: int, of: LongObject) -> bytes:
+        """Return the bytes [start, end) of a long track; the same errors as `fetch`."""
+        with self._as_track_error(key):
+            return self._backend.read_range(key, start, end, of.content_id)
+
+    def _require_hash(self, key: str, found: bytes | LongObject, expected: str) -> None:
+        # A long object is read twice then: the price of an identity by hash.
+        is_same = (
+            _hash_of(found) if isinstance(found, bytes) else content_hash(self, key, found.size_bytes)
+        ) == expected
+        if not is_same:
+            raise ChangedError("its bytes hash differently than when indexed")
+
+    @contextmanager
+    def _as_track_error(self, key: str) -> Iterator[None]:
         try:
-            data = self._backend.read_checked(key, max_bytes, expected_content_id)
+            yield
         except StorageError as error:
             what = " ".join(error.message.replace(f"'{self.uri(key)}'", "it").split())
             raise TrackError(_track_code(error), Stage.FETCH, what) from error
-        if (expected_content_id or "").startswith(HASH_MARK) and _hash_of(data) != expected_content_id:
-            raise TrackError(
-                TrackCode.CHANGED_SINCE_INDEX, Stage.FETCH, "its bytes hash differently than when indexed"
-            )
-        return data
 
 
 def split_uri(uri: str) -> UriParts:
@@ -217,7 +243,9 @@ def split_uri(uri: str) -> UriParts:
     return parts
 
 
-def fetch_uri(uri: str, max_bytes: int, expected_content_id: str | None = None) -> bytes:
+def fetch_uri(
+    uri: str, max_bytes: int, expected_content_id: str | None = None, whole_bytes: int | None = None
+) -> bytes | LongObject:
     """Return the bytes of a track by its catalogue URI; see `Store.fetch`.
 
     Raises
@@ -226,7 +254,13 @@ def fetch_uri(uri: str, max_bytes: int, expected_content_id: str | None = None) 
         See `Store.fetch`.
     """
     root, key = split_uri(uri)
-    return Store(root).fetch(key, max_bytes, expected_content_id)
+    return Store(root).fetch(key, max_bytes, expected_content_id, whole_bytes)
+
+
+def fetch_uri_range(uri: str, start: int, end: int, of: LongObject) -> bytes:
+    """Return the bytes [start, end) of a long track by its catalogue URI; see `Store.fetch_range`."""
+    root, key = split_uri(uri)
+    return Store(root).fetch_range(key, start, end, of)
 
 
 def content_hash(store: Store, key: str, size_bytes: int) -> str:

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from mgc.audio.content import RemoteBytes
 from mgc.audio.encode import encode
 from mgc.audio.extract import extract
 from mgc.audio.supervise import SupervisedExtractor
 from mgc.config import DecodeConfig, FeatureConfig
-from mgc.errors import TrackCode, TrackError
+from mgc.errors import Stage, TrackCode, TrackError
 
 FEATURES = FeatureConfig(n_fft=512, hop_length=256, n_mels=16, window_seconds=1.0, sample_rate=8_000)
 
@@ -70,13 +72,66 @@ def test_a_hang_costs_one_track(extractor: SupervisedExtractor) -> None:
     assert child_of(extractor) != hung
 
 
-def test_a_crash_costs_one_track(extractor: SupervisedExtractor) -> None:
+def test_a_child_that_dies_after_good_tracks_is_not_the_next_ones_fault(extractor: SupervisedExtractor) -> None:
     extractor.extract(tone())
+    dead = child_of(extractor)
+    os.kill(dead, signal.SIGSEGV)
+    assert extractor.extract(tone()).duration_seconds == 2.0
+    assert child_of(extractor) != dead
+
+
+def test_a_crash_costs_one_track(extractor: SupervisedExtractor) -> None:
     os.kill(child_of(extractor), signal.SIGSEGV)
     with pytest.raises(TrackError, match="signal 11") as caught:
         extractor.extract(tone())
     assert caught.value.track_code is TrackCode.DECODE_CRASHED
     assert extractor.extract(tone()).duration_seconds == 2.0
+
+
+def test_a_long_file_is_read_by_ranges(extractor: SupervisedExtractor) -> None:
+    data, asked = tone(), []
+
+    def read(start: int, stop: int) -> bytes:
+        asked.append((start, stop))
+        return data[start:stop]
+
+    there = extractor.extract(RemoteBytes(len(data), read))
+    here = extractor.extract(data)
+    assert asked
+    assert there.duration_seconds == here.duration_seconds
+    np.testing.assert_array_equal(there.arrays["log_mel"], here.arrays["log_mel"])
+
+
+def test_a_range_that_cannot_be_read_is_the_tracks_error(extractor: SupervisedExtractor) -> None:
+    def read(start: int, stop: int) -> bytes:
+        raise TrackError(TrackCode.CHANGED_SINCE_INDEX, Stage.FETCH, "it changed")
+
+    with pytest.raises(TrackError, match="it changed"):
+        extractor.extract(RemoteBytes(1_000_000, read))
+    assert extractor.extract(tone()).duration_seconds == 2.0
+
+
+def test_time_spent_on_reading_is_not_the_decoders() -> None:
+    def read(start: int, stop: int) -> bytes:
+        time.sleep(1.5)
+        return tone()[start:stop]
+
+    with SupervisedExtractor(FEATURES, DecodeConfig(time_limit_seconds=1.0)) as extractor:
+        assert extractor.extract(RemoteBytes(len(tone()), read)).duration_seconds == 2.0
+
+
+def test_a_child_that_talks_nonsense_is_a_crash(extractor: SupervisedExtractor) -> None:
+    pid = child_of(extractor)
+    source, sink = os.pipe()
+    os.write(sink, b"\xff" * 64)
+    child = extractor._child
+    assert child is not None
+    child.stdout = os.fdopen(source, "rb", buffering=0)
+    with pytest.raises(TrackError, match="the decoder died"):
+        extractor.extract(tone())
+    os.close(sink)
+    assert extractor.extract(tone()).duration_seconds == 2.0
+    assert child_of(extractor) != pid
 
 
 def test_a_track_that_needs_too_much_memory_is_a_row() -> None:
