@@ -32,7 +32,7 @@ def main() -> None:
     arrivals: list[tuple[float, int]] = []
 
     def on_advance(step: Advance) -> None:
-        arrivals.append((time.perf_counter(), step.tracks))
+        arrivals.append((time.perf_counter(), step.items))
 
     outcome = _job(what, rest)(on_advance)
     first, last = arrivals[0], arrivals[-1]

@@ -92,6 +92,8 @@ def _words(annotation: Any) -> str:
         return " or ".join(f"`{_toml(value)}`" for value in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(_words(argument) for argument in arguments)
+    if origin is tuple and Ellipsis not in arguments:
+        return f"list of {len(arguments)} {_words(arguments[0])}s"
     if origin is tuple:
         return f"list of {_words(arguments[0])}"
     names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "none"}

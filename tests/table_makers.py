@@ -46,6 +46,7 @@ def feature_part(contents: dict[str, str], config: FeatureConfig = TINY, failed:
             {
                 "track_id": track_id,
                 "view": "clean",
+                "recipe": "",
                 "uri": f"/music/{track_id}.wav",
                 "content_id": content_id,
                 "duration_seconds": None if bad else 0.5,

@@ -13,6 +13,7 @@ from mgc.cluster.runtime import RaySession, ray_session
 from mgc.cluster.work import Advance, Done, WorkerSpec, run_chunks
 from mgc.config import Config
 from mgc.data.changes import (
+    ITEM,
     Adopted,
     WorkPlan,
     adopt_unfinished,
@@ -32,9 +33,9 @@ class RunOptions:
     Parameters
     ----------
     force
-        Redo every track.
+        Redo everything.
     limit
-        At most so many tracks; None: all.
+        At most so many tracks, with all their views; None: all.
     gpus_per_worker
         Share of a GPU for each actor, given the session; by default none.
     on_plan
@@ -58,11 +59,11 @@ class Outcome:
     plan
         What was planned.
     adopted
-        Tracks taken up from killed runs, among the plan's unchanged ones.
+        Items taken up from killed runs, among the plan's unchanged ones.
     index
         The run's own index rows; `error_code` tells which failed.
     audio_seconds, work_seconds, wall_seconds
-        Of the tracks done now; of the work without planning and start of Ray; of the whole run.
+        Of the rows made now; of the work without planning and start of Ray; of the whole run.
     cores
         CPUs that worked.
     """
@@ -79,14 +80,14 @@ class Outcome:
 
     @property
     def failed_by_code(self) -> dict[str, int]:
-        """Count of tracks by error code, of this run."""
+        """Count of rows by error code, of this run."""
         failed = self.index.filter(pl.col("error_code").is_not_null())
         return dict(failed.group_by("error_code").len().sort("error_code").iter_rows())
 
 
 def run_incrementally(
     output: OutputDirectory,
-    catalogue: pl.DataFrame,
+    items: pl.DataFrame,
     spec: WorkerSpec,
     fingerprint: str,
     config: Config,
@@ -94,7 +95,7 @@ def run_incrementally(
     *,
     on_advance: Callable[[Advance], None] = lambda _: None,
 ) -> Outcome:
-    """Do what `catalogue` needs and `output` lacks, and make it visible by one commit.
+    """Make the rows of `items` (schema PLAN) that `output` lacks, and make them visible by one commit.
 
     Ray is not started where there is nothing to do.
     """
@@ -102,13 +103,13 @@ def run_incrementally(
     output.store.check_writable()
     adopted = adopt_unfinished(output, fingerprint)
     have = newest(pl.concat([visible_index(output), adopted.index]))
-    plan = plan_work(catalogue, have, fingerprint, retry_failed=config.cluster.retry_failed, force=options.force)
-    todo = plan.todo.head(options.limit) if options.limit is not None else plan.todo
-    taken_up = _taken_up(adopted, plan, catalogue)
+    plan = plan_work(items, have, fingerprint, retry_failed=config.cluster.retry_failed, force=options.force)
+    todo = plan.limited(options.limit)
+    taken_up = _taken_up(adopted, plan, items)
     options.on_plan(plan, taken_up)
     if todo.is_empty() and not adopted.parts:
         return _outcome(None, plan, taken_up, Done(have.head(0), 0.0, 0), started)
-    facts = {"mgc_version": __version__, "tracks": todo.height}
+    facts = {"mgc_version": __version__, "tracks": todo["track_id"].n_unique(), "items": todo.height}
     if todo.is_empty():
         run, done = output.start_run(fingerprint, facts), Done(have.head(0), 0.0, 0)
     else:
@@ -124,10 +125,10 @@ def run_incrementally(
     return _outcome(run.run_id, plan, taken_up, done, started)
 
 
-def _taken_up(adopted: Adopted, plan: WorkPlan, catalogue: pl.DataFrame) -> int:
-    """Return how many tracks need no work because a killed run had done them."""
-    wanted = catalogue.select("track_id").join(plan.todo, on="track_id", how="anti")
-    return wanted.join(adopted.index, on="track_id", how="semi").height
+def _taken_up(adopted: Adopted, plan: WorkPlan, items: pl.DataFrame) -> int:
+    """Return how many items need no work because a killed run had done them."""
+    wanted = items.select(ITEM).join(plan.todo, on=ITEM, how="anti")
+    return wanted.join(adopted.index, on=ITEM, how="semi").height
 
 
 def _commit(output: OutputDirectory, run: Run, adopted: Adopted, index: pl.DataFrame) -> None:

@@ -16,6 +16,7 @@ from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.cluster.work import Advance
 from mgc.config import Config, TaggingConfig
+from mgc.data.items import clean_items
 from mgc.data.outputs import OutputDirectory, Run
 from mgc.data.schema import marked
 from mgc.data.storage import Store
@@ -45,7 +46,8 @@ def tag_catalogue(
         Store.open(bundle_uri).uri(), bundle.fingerprint, config.model_copy(update={"features": bundle.features})
     )
     options = replace(options, gpus_per_worker=lambda session, workers: _gpu_share(config.tagging, session, workers))
-    outcome = run_incrementally(output, catalogue, spec, bundle.fingerprint, config, options, on_advance=on_advance)
+    items = clean_items(catalogue)
+    outcome = run_incrementally(output, items, spec, bundle.fingerprint, config, options, on_advance=on_advance)
     if not view_is_current(output, catalogue):
         write_predictions_view(output, catalogue)
     return outcome
@@ -73,7 +75,7 @@ class PredictSpec:
 
 
 class PredictWorker:
-    """Catalogue rows in, prediction rows out."""
+    """Items (clean views) in, prediction rows out."""
 
     def __init__(self, spec: PredictSpec, bundle: Bundle, run_id: str) -> None:
         self._listener = Listener(spec.config)
@@ -86,7 +88,7 @@ class PredictWorker:
         self._schema = marked("predictions", fingerprint=bundle.fingerprint)
 
     def process(self, rows: pa.Table) -> pa.Table:
-        """Return one prediction row for each catalogue row."""
+        """Return one prediction row for each item."""
         heard = list(self._listener.hear(rows))
         predictions = iter(self._predict([item for item in heard if item.track is not None]))
         now = datetime.now(UTC)

@@ -30,14 +30,15 @@ class _First:
     """The first chunk's arrival, from which speed is measured: before it Ray and the actors start."""
 
     at: float
-    tracks: int
+    items: int
     audio_seconds: float
 
 
 class Meter:
     """Counts what is done and shows it with rate, failures and time left."""
 
-    def __init__(self, console: Console, label: str, total: int) -> None:
+    def __init__(self, console: Console, label: str, total: int, unit: str = "tracks") -> None:
+        self._unit = unit
         self._console = console
         self._label = label
         self._total = total
@@ -68,7 +69,7 @@ class Meter:
 
     def advance(self, step: Advance) -> None:
         """Take in a finished chunk."""
-        self._done += step.tracks
+        self._done += step.items
         self._failed += step.failed
         self._audio_seconds += step.audio_seconds
         self._first = self._first or _First(time.perf_counter(), self._done, self._audio_seconds)
@@ -76,7 +77,7 @@ class Meter:
             self._live.update(self._live.task_ids[0], completed=self._done, rate=", ".join(self._words()))
         elif time.perf_counter() - self._last_line >= LINE_EVERY_SECONDS or self._done == self._total:
             self._last_line = time.perf_counter()
-            counts = f"{self._done:,}/{self._total:,} tracks"
+            counts = f"{self._done:,}/{self._total:,} {self._unit}"
             self._console.print(f"{self._label}: {', '.join([counts, *self._words()])}", soft_wrap=True)
 
     def _words(self) -> list[str]:
@@ -86,8 +87,8 @@ class Meter:
         # The summary that follows the last chunk has the speed of the whole.
         if first is None or seconds < SPEED_AFTER_SECONDS or self._done == self._total:
             return words
-        tracks_a_second = (self._done - first.tracks) / seconds
+        items_a_second = (self._done - first.items) / seconds
         realtime = (self._audio_seconds - first.audio_seconds) / seconds
-        hours, rest = divmod(round((self._total - self._done) / max(tracks_a_second, 1e-3)), 3_600)
+        hours, rest = divmod(round((self._total - self._done) / max(items_a_second, 1e-3)), 3_600)
         left = f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
-        return [f"{tracks_a_second:.1f} tracks/s", f"{realtime:,.0f}× realtime", *words, left]
+        return [f"{items_a_second:.1f} {self._unit}/s", f"{realtime:,.0f}× realtime", *words, left]

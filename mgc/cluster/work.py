@@ -1,4 +1,4 @@
-"""A run over a catalogue: chunks of tracks through a pool of Ray actors, each chunk one part file.
+"""A run over a catalogue: chunks of items through a pool of Ray actors, each chunk one part file.
 
 Ray Data streams chunk numbers to an actor pool; an actor reads its chunk's rows from the plan, works, writes
 the part itself and returns only the part's index rows. So audio and features never pass the object store, no
@@ -25,9 +25,9 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig
-from mgc.data.changes import INDEX, frame_of, index_rows
+from mgc.data.changes import INDEX, ITEM, frame_of, index_rows
 from mgc.data.outputs import OutputDirectory, Run
-from mgc.data.schema import CATALOGUE
+from mgc.data.schema import PLAN
 from mgc.data.storage import Store
 from mgc.errors import ClusterError
 
@@ -39,7 +39,7 @@ class ChunkWorker(Protocol):
     """What an actor does with a chunk."""
 
     def process(self, rows: pa.Table) -> pa.Table:
-        """Return exactly one output row for each catalogue row."""
+        """Return exactly one output row for each item (schema PLAN); a track's items follow one another."""
 
 
 class WorkerSpec(Protocol):
@@ -51,9 +51,9 @@ class WorkerSpec(Protocol):
 
 @dataclass(frozen=True)
 class Advance:
-    """What a finished chunk adds to the progress."""
+    """What a finished chunk adds to the progress: rows, how many of them failed, and their audio."""
 
-    tracks: int
+    items: int
     failed: int
     audio_seconds: float
 
@@ -75,9 +75,27 @@ class Done:
     workers: int
 
 
-def chunk_size(n_tracks: int, n_workers: int, config: ClusterConfig) -> int:
-    """Return tracks a chunk: four chunks a worker where tracks are few, so that workers end together."""
-    return max(1, min(config.tracks_per_chunk, math.ceil(n_tracks / (4 * n_workers))))
+def chunk_size(n_items: int, n_workers: int, config: ClusterConfig) -> int:
+    """Return items a chunk: four chunks a worker where items are few, so that workers end together."""
+    return max(1, min(config.tracks_per_chunk, math.ceil(n_items / (4 * n_workers))))
+
+
+def chunk_starts(todo: pl.DataFrame, size: int) -> list[int]:
+    """Return the first row of each chunk of about `size` rows: a track's rows are never parted.
+
+    So a track is fetched and decoded once, for all its views.
+    """
+    counts = todo.group_by("track_id", maintain_order=True).len()["len"].to_list()
+    if len(counts) == todo.height:
+        return list(range(0, todo.height, size))
+    starts, position, held = [0], 0, 0
+    for count in counts:
+        if held and held + count > size:
+            starts.append(position)
+            held = 0
+        held += count
+        position += count
+    return starts
 
 
 def run_chunks(
@@ -91,19 +109,19 @@ def run_chunks(
     gpus_per_worker: float = 0.0,
     on_advance: Callable[[Advance], None] = lambda _: None,
 ) -> Done:
-    """Work through `todo` (schema CATALOGUE) and return the index of what was written.
+    """Work through `todo` (schema PLAN, by track) and return the index of what was written.
 
     Raises
     ------
     ClusterError
-        A track came back not exactly once, or Ray lost the job.
+        An item came back not exactly once, or Ray lost the job.
     """
     started = time.perf_counter()
     workers = min(config.workers or session.n_cpus, todo.height)
-    size = chunk_size(todo.height, workers, config)
-    n_chunks = math.ceil(todo.height / size)
+    starts = chunk_starts(todo, chunk_size(todo.height, workers, config))
+    n_chunks = len(starts)
     workers = min(workers, n_chunks)
-    _write_plan(output, run, todo, size)
+    _write_plan(output, run, todo, starts)
     dataset = _dataset(output, run, n_chunks, workers, spec, config, gpus_per_worker)
     tables = [INDEX.empty_table()]
     try:
@@ -121,9 +139,12 @@ def run_chunks(
     return Done(index, time.perf_counter() - started, workers)
 
 
-def _write_plan(output: OutputDirectory, run: Run, todo: pl.DataFrame, size: int) -> None:
+def _write_plan(output: OutputDirectory, run: Run, todo: pl.DataFrame, starts: list[int]) -> None:
     buffer = io.BytesIO()
-    pq.write_table(todo.to_arrow().select(CATALOGUE.names).cast(CATALOGUE), buffer, row_group_size=size)
+    plan = todo.to_arrow().select(PLAN.names).cast(PLAN)
+    with pq.ParquetWriter(buffer, PLAN) as writer:
+        for start, stop in zip(starts, [*starts[1:], todo.height], strict=True):
+            writer.write_table(plan.slice(start, stop - start), row_group_size=stop - start)
     output.store.write_atomic(f"{run.folder}/plan.parquet", buffer.getvalue())
 
 
@@ -185,11 +206,11 @@ def _advance(index: pa.Table) -> Advance:
 
 
 def _require_each_once(todo: pl.DataFrame, index: pl.DataFrame) -> None:
-    returned = index["track_id"]
-    missing = todo.height - todo.join(index, on="track_id", how="anti").height
-    if returned.len() != todo.height or returned.n_unique() != todo.height or missing != todo.height:
+    distinct = index.select(ITEM).n_unique() if index.height else 0
+    missing = todo.join(index, on=ITEM, how="anti").height
+    if index.height != todo.height or distinct != todo.height or missing:
         raise ClusterError(
-            f"{todo.height} tracks went in, {returned.len()} rows came out ({returned.n_unique()} distinct)",
+            f"{todo.height} rows were planned, {index.height} came out ({distinct} distinct)",
             "nothing was committed; start the command again and report this",
         )
 

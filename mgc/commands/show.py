@@ -37,18 +37,29 @@ def watched(console: Console, label: str, options: RunOptions) -> Iterator[Watch
         watch = Watch(options)
 
         def on_plan(plan: WorkPlan, adopted: int) -> None:
-            total = min(plan.todo.height, options.limit or plan.todo.height)
+            total = plan.limited(options.limit).height
             if not total and not adopted:  # the summary says so
                 return
-            of_all = f"{total:,} of " if total < plan.todo.height else ""
             console.print(
-                f"[bold]{label}[/] {of_all}{counted(plan.todo.height, 'track')}  ({_plan_text(plan, adopted)})",
-                soft_wrap=True,
+                f"[bold]{label}[/] {_amount(plan, options.limit)}  ({_plan_text(plan, adopted)})", soft_wrap=True
             )
-            watch.meter = stack.enter_context(Meter(console, label, total).shown())
+            unit = "tracks" if _only_clean(plan) else "views"
+            watch.meter = stack.enter_context(Meter(console, label, total, unit).shown())
 
         watch.options = replace(options, on_plan=on_plan)
         yield watch
+
+
+def _only_clean(plan: WorkPlan) -> bool:
+    return plan.tracks == plan.todo.height
+
+
+def _amount(plan: WorkPlan, limit: int | None) -> str:
+    """Return what there is to do: "3 of 12 tracks", "40 views of 5 of 12 tracks"."""
+    tracks = min(plan.tracks, limit or plan.tracks)
+    of_all = f"{tracks:,} of " if tracks < plan.tracks else ""
+    views = "" if _only_clean(plan) else f"{counted(plan.limited(limit).height, 'view')} of "
+    return f"{views}{of_all}{counted(plan.tracks, 'track')}"
 
 
 def _plan_text(plan: WorkPlan, adopted: int) -> str:
@@ -59,6 +70,7 @@ def _plan_text(plan: WorkPlan, adopted: int) -> str:
         "to retry": plan.retried,
         "taken up from a killed run": adopted,
         "unchanged": plan.unchanged - adopted,
+        "views no longer wanted": plan.unwanted,
         "no longer in the catalogue": plan.gone,
     }
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
@@ -77,12 +89,17 @@ def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> 
 def _summary_rows(outcome: Outcome) -> dict[str, str | Text]:
     failed = outcome.failed_by_code
     done = outcome.index.height
-    rows: dict[str, str | Text] = {"tracks ok": f"{done - sum(failed.values()):,}"}
+    tracks = outcome.index["track_id"].n_unique()
+    rows: dict[str, str | Text] = {}
+    if done != tracks:
+        rows["tracks"] = f"{tracks:,}"
+    rows["tracks ok" if done == tracks else "views ok"] = f"{done - sum(failed.values()):,}"
     rows |= {f"failed: {code}": warned(count) for code, count in failed.items()}
     counts = {
         "unchanged, not touched": outcome.plan.unchanged - outcome.adopted,
         "left for the next run": outcome.plan.todo.height - done,
         "taken up from a killed run": outcome.adopted,
+        "views no longer wanted": outcome.plan.unwanted,
         "no longer in the catalogue": outcome.plan.gone,
     }
     rows |= {name: f"{count:,}" for name, count in counts.items() if count > 0}
@@ -95,8 +112,10 @@ def _summary_rows(outcome: Outcome) -> dict[str, str | Text]:
 
 
 def _current_text(outcome: Outcome) -> str:
-    n_tracks, gone = outcome.plan.unchanged, outcome.plan.gone
-    text = f"all {n_tracks:,} tracks are current" if n_tracks != 1 else "the one track is current"
+    plan, gone = outcome.plan, outcome.plan.gone
+    views = f"{plan.unchanged:,} views of " if plan.unchanged != plan.wanted_tracks else ""
+    count = plan.wanted_tracks
+    text = f"all {views}{count:,} tracks are current" if count != 1 else f"{views or 'the '}one track is current"
     return f"{text} ({gone:,} no longer in the catalogue)" if gone else text
 
 

@@ -1,7 +1,8 @@
-"""What there is to do: the anti-join of a catalogue with what an output directory already holds.
+"""What there is to do: the anti-join of wanted items with what an output directory already holds.
 
-A row is current if its `track_id`, its `content_id` and the fingerprint of what made it are unchanged. That
-one join is resume, incremental nightly run and re-tag, all in one.
+An item is a (track, view). A row is current if its item is wanted and its `content_id`, its `recipe` (which names
+the content of an overlay's partner) and the fingerprint of what made it are unchanged. That one join is resume,
+incremental nightly run and re-tag, all in one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import pyarrow.parquet as pq
 
 from mgc.data.outputs import OutputDirectory, PartRef, Run
 from mgc.errors import Stage
+from mgc.views import CLEAN
 
 INDEX = pa.schema(
     [
         pa.field("track_id", pa.string(), nullable=False),
+        pa.field("view", pa.string(), nullable=False),
         pa.field("content_id", pa.string(), nullable=False),
+        pa.field("recipe", pa.string(), nullable=False),
         pa.field("duration_seconds", pa.float64()),
         pa.field("error_code", pa.string()),
         pa.field("error_stage", pa.string()),
@@ -28,9 +32,14 @@ INDEX = pa.schema(
         pa.field("fingerprint", pa.string(), nullable=False),
     ]
 )
-"""Which row of a track is where, and whether it went through; one small file a run."""
+"""Which row of an item is where, and whether it went through; one small file a run."""
 
-PART_COLUMNS = ["track_id", "content_id", "duration_seconds", "error_code", "error_stage"]
+ITEM = ["track_id", "view"]
+"""What names a row. Parts of predictions have no views: all their rows are of the clean one."""
+
+_PART_COLUMNS = [name for name in INDEX.names if name not in ("part", "sequence", "fingerprint")]
+_CLEAN = {"view": CLEAN, "recipe": ""}
+"""What the index says where the parts have no such column."""
 
 RETRIED_STAGES = (Stage.FETCH.value,)
 """A fetch that failed says nothing about the track: it is tried again every run."""
@@ -43,12 +52,16 @@ class WorkPlan:
     Parameters
     ----------
     todo
-        Catalogue rows to work on, in track_id order.
+        Items to work on (schema PLAN), in the order of (track_id, view).
     unchanged, new, changed, remade, retried
-        Tracks whose row is current; never seen; of other content; made with another fingerprint; failed and
-        tried again.
+        Items whose row is current; never seen; of other content; made with another recipe or fingerprint; failed
+        and tried again.
     gone
         Tracks that have a row but are no longer in the catalogue.
+    unwanted
+        Views that have a row, of tracks in the catalogue, but are no longer wanted: nobody reads them.
+    wanted_tracks
+        Tracks of which anything is wanted.
     """
 
     todo: pl.DataFrame
@@ -58,6 +71,20 @@ class WorkPlan:
     remade: int
     retried: int
     gone: int
+    unwanted: int = 0
+    wanted_tracks: int = 0
+
+    @property
+    def tracks(self) -> int:
+        """Tracks to work on."""
+        return self.todo["track_id"].n_unique()
+
+    def limited(self, limit: int | None) -> pl.DataFrame:
+        """Return the items of the first `limit` tracks; all where it is None."""
+        if limit is None:
+            return self.todo
+        first = self.todo["track_id"].unique(maintain_order=True).head(limit)
+        return self.todo.filter(pl.col("track_id").is_in(first.implode()))
 
 
 @dataclass(frozen=True)
@@ -71,11 +98,15 @@ class Adopted:
 def index_rows(part: pa.Table, key: str, sequence: int, fingerprint: str) -> pa.Table:
     """Return the index rows of a part."""
     n_rows = part.num_rows
+    for name, value in _CLEAN.items():
+        if name not in part.column_names:
+            part = part.append_column(name, pa.array([value] * n_rows, pa.string()))
     return (
-        part.select(PART_COLUMNS)
+        part.select(_PART_COLUMNS)
         .append_column("part", pa.array([key] * n_rows, pa.string()))
         .append_column("sequence", pa.array([sequence] * n_rows, pa.int64()))
         .append_column("fingerprint", pa.array([fingerprint] * n_rows, pa.string()))
+        .select(INDEX.names)
         .cast(INDEX)
     )
 
@@ -117,56 +148,58 @@ def adopt_unfinished(output: OutputDirectory, fingerprint: str) -> Adopted:
     for run in output.unfinished_runs(fingerprint):
         for key in output.finished_parts(run):
             with output.store.open_input(key) as source:
-                table = pq.read_table(source, columns=PART_COLUMNS)
+                file = pq.ParquetFile(source)
+                table = file.read(columns=[name for name in _PART_COLUMNS if name in file.schema_arrow.names])
             parts.append(PartRef(key, table.num_rows, fingerprint, run.sequence))
             frames.append(frame_of(index_rows(table, key, run.sequence, fingerprint)))
     return Adopted(parts, pl.concat(frames))
 
 
 def newest(index: pl.DataFrame) -> pl.DataFrame:
-    """Return the newest row of each track: of the highest sequence, then of the last part by name."""
-    return index.sort("sequence", "part").unique("track_id", keep="last", maintain_order=True)
+    """Return the newest row of each item: of the highest sequence, then of the last part by name."""
+    return index.sort("sequence", "part").unique(ITEM, keep="last", maintain_order=True)
 
 
 def plan_work(
-    catalogue: pl.DataFrame,
+    items: pl.DataFrame,
     index: pl.DataFrame,
     fingerprint: str,
     *,
     retry_failed: bool = False,
     force: bool = False,
 ) -> WorkPlan:
-    """Return what has to be done for `catalogue` given the `newest` rows there are.
+    """Return what has to be done for `items` given the `newest` rows there are.
 
     Parameters
     ----------
-    catalogue
-        Schema CATALOGUE.
+    items
+        What is wanted, schema PLAN.
     index
-        At most one row a track, schema INDEX.
+        At most one row an item, schema INDEX.
     fingerprint
         What rows are to be made with.
     retry_failed
-        Also redo tracks that failed for a reason of their own (a failed fetch is always redone).
+        Also redo items that failed for a reason of their own (a failed fetch is always redone).
     force
         Redo everything.
     """
     have = index.select(
-        "track_id",
+        *ITEM,
         pl.col("content_id").alias("had_content"),
+        pl.col("recipe").alias("had_recipe"),
         pl.col("fingerprint").alias("had_fingerprint"),
         (
             pl.col("error_code").is_not_null()
             & (pl.lit(retry_failed) | pl.col("error_stage").is_in(list(RETRIED_STAGES)))
         ).alias("retry"),
     )
-    joined = catalogue.join(have, on="track_id", how="left")
+    joined = items.join(have, on=ITEM, how="left")
     reason = (
         pl.when(pl.col("had_content").is_null())
         .then(pl.lit("new"))
         .when(pl.col("had_content") != pl.col("content_id"))
         .then(pl.lit("changed"))
-        .when((pl.col("had_fingerprint") != fingerprint) | pl.lit(force))
+        .when((pl.col("had_fingerprint") != fingerprint) | (pl.col("had_recipe") != pl.col("recipe")) | pl.lit(force))
         .then(pl.lit("remade"))
         .when(pl.col("retry"))
         .then(pl.lit("retried"))
@@ -174,8 +207,8 @@ def plan_work(
     )
     judged = joined.with_columns(reason.alias("reason"))
     counts = dict(judged.group_by("reason").len().iter_rows())
-    todo = judged.filter(pl.col("reason") != "unchanged").select(catalogue.columns).sort("track_id")
-    gone = index.join(catalogue.select("track_id"), on="track_id", how="anti").height
+    todo = judged.filter(pl.col("reason") != "unchanged").select(items.columns).sort(ITEM)
+    kept = index.join(items, on="track_id", how="semi")
     return WorkPlan(
         todo=todo,
         unchanged=counts.get("unchanged", 0),
@@ -183,7 +216,9 @@ def plan_work(
         changed=counts.get("changed", 0),
         remade=counts.get("remade", 0),
         retried=counts.get("retried", 0),
-        gone=gone,
+        gone=index["track_id"].n_unique() - kept["track_id"].n_unique(),
+        unwanted=kept.join(items, on=ITEM, how="anti").height,
+        wanted_tracks=items["track_id"].n_unique(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Output directories: runs write parts, one atomic commit makes them visible, the newest row of a track wins.
+"""Output directories: runs write parts, one atomic commit makes them visible, the newest row of an item wins.
 
 Layout of an output directory (features or predictions), on any store::
 
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mgc.data.schema import SCHEMA_VERSION
+from mgc.data.schema import SCHEMA_VERSIONS
 from mgc.data.storage import Store
 from mgc.errors import SchemaError
 
@@ -110,17 +110,17 @@ class OutputDirectory:
                 f"'{self.store.uri()}' holds {marker.get('kind')}, not {self.kind}",
                 "give another directory as --output",
             )
-        if marker.get("schema_version") != SCHEMA_VERSION:
+        if marker.get("schema_version") != SCHEMA_VERSIONS[self.kind]:
             raise SchemaError(
                 f"'{self.store.uri()}' has schema version {marker.get('schema_version')}, "
-                f"this mgc writes {SCHEMA_VERSION}",
+                f"this mgc writes {SCHEMA_VERSIONS[self.kind]}",
                 "give a new directory as --output, or use the version of mgc that wrote it",
             )
 
     def start_run(self, fingerprint: str, facts: dict[str, Any]) -> Run:
         """Return a new run, recorded as started."""
         if not self.store.exists(MARKER):
-            self._write_json(MARKER, {"kind": self.kind, "schema_version": SCHEMA_VERSION})
+            self._write_json(MARKER, {"kind": self.kind, "schema_version": SCHEMA_VERSIONS[self.kind]})
         # The order of runs comes from the runs there are, not from the clock, which may go backwards.
         sequence = max((run.sequence for run in self.runs()), default=0) + 1
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from mgc.errors import SchemaError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 2}
+"""By kind of table."""
 
 KIND_KEY = b"mgc.kind"
 VERSION_KEY = b"mgc.schema_version"
@@ -35,6 +36,19 @@ CATALOGUE = pa.schema(
 )
 """One row a track. `split` is train, valid, test or unlisted; `group` never crosses a split."""
 
+PLAN = pa.schema(
+    [
+        *CATALOGUE,
+        pa.field("view", pa.string(), nullable=False),
+        pa.field("recipe", pa.string(), nullable=False),
+        pa.field("partner_id", pa.string()),
+        pa.field("partner_uri", pa.string()),
+        pa.field("partner_content_id", pa.string()),
+    ]
+)
+"""One row a wanted (track, view): the items of work. `recipe` holds all that is decided about the view as JSON
+(`mgc.audio.augment.recipe`), empty for the clean view; the partner is an overlay's other track."""
+
 SPLITS = ("train", "valid", "test", "unlisted")
 
 ERROR_FIELDS = [
@@ -48,6 +62,7 @@ FEATURES = pa.schema(
     [
         pa.field("track_id", pa.string(), nullable=False),
         pa.field("view", pa.string(), nullable=False),
+        pa.field("recipe", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
         pa.field("content_id", pa.string(), nullable=False),
         pa.field("duration_seconds", pa.float64()),
@@ -91,7 +106,7 @@ KINDS = {"catalogue": CATALOGUE, "features": FEATURES, "predictions": PREDICTION
 
 def marked(kind: str, **metadata: str) -> pa.Schema:
     """Return the schema of `kind` with its marks and further `mgc.<name>` metadata."""
-    marks = {KIND_KEY: kind.encode(), VERSION_KEY: str(SCHEMA_VERSION).encode()}
+    marks = {KIND_KEY: kind.encode(), VERSION_KEY: str(SCHEMA_VERSIONS[kind]).encode()}
     marks |= {f"mgc.{name}".encode(): value.encode() for name, value in metadata.items()}
     return KINDS[kind].with_metadata(marks)
 
@@ -112,9 +127,9 @@ def require_kind(schema: pa.Schema, kind: str, where: str) -> dict[str, str]:
         what = f"a table of kind '{found}'" if found else "no table of mgc"
         raise SchemaError(f"'{where}' is {what}, expected '{kind}'", "check the path")
     version = metadata.get("mgc.schema_version")
-    if version != str(SCHEMA_VERSION):
+    if version != str(SCHEMA_VERSIONS[kind]):
         raise SchemaError(
-            f"'{where}' has schema version {version}, this mgc reads {SCHEMA_VERSION}",
+            f"'{where}' has schema version {version}, this mgc reads {SCHEMA_VERSIONS[kind]}",
             "write it anew with this version of mgc",
         )
     missing = [name for name in KINDS[kind].names if name not in schema.names]

@@ -1,4 +1,4 @@
-"""The current view: the newest row of each track of a catalogue, out of all the parts that commits show."""
+"""The current rows: the newest of each wanted item, out of all the parts that commits show."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgc.data.changes import frame_of, newest, visible_index
+from mgc.data.changes import ITEM, frame_of, newest, visible_index
 from mgc.data.outputs import OutputDirectory
 from mgc.data.schema import marked, require_kind
 from mgc.data.storage import Store
 from mgc.errors import SchemaError
+from mgc.views import CLEAN
 
 PREDICTIONS_FILE = "predictions.parquet"
 VIEW_KEY = b"mgc.view_of"
@@ -23,27 +24,36 @@ VIEW_KEY = b"mgc.view_of"
 def current_rows(
     output: OutputDirectory, wanted: pl.DataFrame, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
-    """Yield the newest visible row of each wanted track, a part at a time.
+    """Yield the newest visible row of each wanted item, a part at a time.
 
     Parameters
     ----------
     wanted
-        Rows of `newest(visible_index(output))`: which tracks, and in which part.
+        Rows of `newest(visible_index(output))`: which items, and in which part.
     columns
-        Columns to read; None: all.
+        Columns to read, besides those that name the item; None: all.
     """
     for (part,), rows in wanted.sort("part").group_by(["part"], maintain_order=True):
         with output.store.open_input(str(part)) as source:
             file = pq.ParquetFile(source)
             require_kind(file.schema_arrow, output.kind, output.store.uri(str(part)))
-            table = file.read(columns=list(columns) if columns else None)
-        keep = pa.array(rows["track_id"].to_list(), pa.string())
-        yield table.filter(pa.compute.is_in(table["track_id"], value_set=keep))
+            by = [name for name in ITEM if name in file.schema_arrow.names]
+            table = file.read(columns=sorted({*columns, *by}) if columns else None)
+        keep = rows.select(by).with_columns(pl.lit(True).alias("keep"))
+        found = frame_of(table.select(by)).join(keep, on=by, how="left", maintain_order="left")
+        yield table.filter(pa.array(found["keep"].fill_null(False).to_list(), pa.bool_()))
 
 
-def current_index(output: OutputDirectory, catalogue: pl.DataFrame) -> pl.DataFrame:
-    """Return where the current row of each catalogue track is; tracks without a row are left out."""
-    return newest(visible_index(output)).join(catalogue.select("track_id"), on="track_id", how="semi")
+def current_index(output: OutputDirectory, items: pl.DataFrame) -> pl.DataFrame:
+    """Return where the newest row of each item is; items without a row are left out.
+
+    Parameters
+    ----------
+    items
+        With columns `track_id` and `view`; where there is no `view`, as in a catalogue, the clean one is meant.
+    """
+    wanted = items if "view" in items.columns else items.with_columns(view=pl.lit(CLEAN))
+    return newest(visible_index(output)).join(wanted.select(ITEM), on=ITEM, how="semi")
 
 
 def write_predictions_view(output: OutputDirectory, catalogue: pl.DataFrame) -> int:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from table_makers import catalogue
 
 from mgc.data.changes import INDEX, WorkPlan, frame_of, newest, plan_work
+from mgc.data.items import clean_items
 
 TRACKS = st.sampled_from([f"t{number}" for number in range(8)])
 CONTENTS = st.sampled_from(["1", "2"])
@@ -19,7 +20,9 @@ def index_of(history: list[tuple[str, str, str | None, str]]) -> pl.DataFrame:
     rows = [
         {
             "track_id": track_id,
+            "view": "clean",
             "content_id": content_id,
+            "recipe": "",
             "duration_seconds": None,
             "error_code": f"{stage}-code" if stage else None,
             "error_stage": stage,
@@ -51,7 +54,7 @@ def expected(contents: dict[str, str], history: list[tuple[str, str, str | None,
 def test_the_join_agrees_with_a_loop(
     contents: dict[str, str], history: list[tuple[str, str, str | None, str]], retry: bool
 ) -> None:
-    plan = plan_work(catalogue(contents), newest(index_of(history)), "new", retry_failed=retry)
+    plan = plan_work(clean_items(catalogue(contents)), newest(index_of(history)), "new", retry_failed=retry)
     assert set(plan.todo["track_id"]) == expected(contents, history, retry)
     assert plan.todo["track_id"].is_sorted()
     assert _sum(plan) == len(contents)
@@ -65,6 +68,6 @@ def _sum(plan: WorkPlan) -> int:
 
 @given(st.dictionaries(TRACKS, CONTENTS, min_size=1), HISTORY)
 def test_force_redoes_everything(contents: dict[str, str], history: list[tuple[str, str, str | None, str]]) -> None:
-    plan = plan_work(catalogue(contents), newest(index_of(history)), "new", force=True)
+    plan = plan_work(clean_items(catalogue(contents)), newest(index_of(history)), "new", force=True)
     assert set(plan.todo["track_id"]) == set(contents)
     assert plan.unchanged == 0

@@ -1,0 +1,1 @@
+"""Views of a track: one transform a file; choosing (`draw`) apart from applying (`chain`)."""
