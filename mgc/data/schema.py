@@ -101,7 +101,20 @@ PREDICTIONS = pa.schema(
 )
 """One row a track. `tags` lists the tags at or above the threshold; the probabilities name them all."""
 
-KINDS = {"catalogue": CATALOGUE, "features": FEATURES, "predictions": PREDICTIONS}
+TAGGRAM = pa.schema(
+    [
+        pa.field("track_id", pa.string()),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("start_seconds", pa.float64(), nullable=False),
+        pa.field("end_seconds", pa.float64(), nullable=False),
+        pa.field("genre_probabilities", pa.map_(pa.string(), pa.float32()), nullable=False),
+        pa.field("tag_probabilities", pa.map_(pa.string(), pa.float32()), nullable=False),
+        pa.field("bundle_fingerprint", pa.string(), nullable=False),
+    ]
+)
+"""One row a window, in time order. `track_id` is null for files that were tagged without a catalogue."""
+
+KINDS = {"catalogue": CATALOGUE, "features": FEATURES, "predictions": PREDICTIONS, "taggram": TAGGRAM}
 
 
 def marked(kind: str, **metadata: str) -> pa.Schema:

@@ -28,12 +28,12 @@ from mgc.models.contents import (
     member_file,
 )
 from mgc.models.manifest import MANIFEST_FILE, FileMark, Manifest, read_files, read_manifest
+from mgc.models.stored import DESCRIPTION_FILE, StoredBundle, read_bundle_files
 from mgc.models.weights import check_weights, weights_from_bytes, weights_to_bytes
 from mgc.taxonomy import Taxonomy
 
 __all__ = ["Bundle", "BundleContents", "Member", "build_member", "load_bundle", "write_bundle"]
 
-DESCRIPTION_FILE = "bundle.json"
 CARD_FILE = "README.md"
 
 
@@ -106,44 +106,40 @@ def load_bundle(uri: str) -> Bundle:
         A file is missing or was changed, the format is of another version, weights are no safetensors or do
         not fit their architecture.
     """
-    store = Store.open(uri)
-    manifest = read_manifest(store)
-    files = read_files(store, manifest)
-    if DESCRIPTION_FILE not in files:
-        raise BundleError(f"the bundle at '{store.uri()}' lacks its file '{DESCRIPTION_FILE}'", "train it anew")
-    bundle = _bundle(store.uri(), manifest, files)
+    return bundle_of(read_bundle_files(uri))
+
+
+def bundle_of(stored: StoredBundle) -> Bundle:
+    """Return the bundle that files make; see `load_bundle`."""
+    bundle = _bundle(stored)
     for number, member in enumerate(bundle.members):
         check_weights(member.weights, member.config, bundle.features.n_mels, bundle.taxonomy, member_file(number))
-    hashes = [manifest.files[member_file(number)].sha256 for number in range(len(bundle.members))]
+    hashes = [stored.manifest.files[member_file(number)].sha256 for number in range(len(bundle.members))]
     if bundle.fingerprint != answer_fingerprint(bundle, hashes):
         raise BundleError(
-            f"the bundle at '{store.uri()}' calls itself {bundle.fingerprint}, but its files say otherwise",
+            f"the bundle at '{stored.uri}' calls itself {bundle.fingerprint}, but its files say otherwise",
             "this version of mgc would not give the answers it was made for: use the version that wrote it",
         )
     return bundle
 
 
-def _bundle(uri: str, manifest: Manifest, files: dict[str, bytes]) -> Bundle:
+def _bundle(stored: StoredBundle) -> Bundle:
+    value = stored.description
     try:
-        value = json.loads(files[DESCRIPTION_FILE])
         return Bundle(
-            members=tuple(_member(number, entry, files) for number, entry in enumerate(value["members"])),
+            members=tuple(_member(number, entry, stored.files) for number, entry in enumerate(value["members"])),
             features=FeatureConfig.model_validate(value["features"]),
             taxonomy=Taxonomy.from_dict(value["taxonomy"]),
             training=TrainingConfig.model_validate(value["training"]),
             metrics=value["metrics"],
             facts=value["facts"],
-            uri=uri,
-            fingerprint=manifest.fingerprint,
+            uri=stored.uri,
+            fingerprint=stored.manifest.fingerprint,
             mgc_version=value["mgc_version"],
             created_at=value["created_at"],
         )
     except (ValidationError, ValueError, KeyError, TypeError, LabelError) as error:
-        what = str(error).splitlines()[0]
-        raise BundleError(
-            f"'{DESCRIPTION_FILE}' in the bundle at '{uri}' is not understood: {what}",
-            "use the version of mgc that wrote it, or train anew",
-        ) from error
+        raise stored.not_understood(error) from error
 
 
 def _member(number: int, entry: dict[str, Any], files: dict[str, bytes]) -> Member:
