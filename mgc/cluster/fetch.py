@@ -6,11 +6,10 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 from mgc.audio.content import RemoteBytes
 from mgc.config import ClusterConfig, DecodeConfig
-from mgc.data.storage import fetch_uri, fetch_uri_range
+from mgc.data.tracks import fetch_track
 from mgc.errors import TrackError
 
 
@@ -28,8 +27,7 @@ class Fetcher:
     def __init__(self, config: ClusterConfig, limits: DecodeConfig) -> None:
         self._threads = ThreadPoolExecutor(config.fetch_threads, thread_name_prefix="fetch")
         self._ahead = 2 * config.fetch_threads
-        self._max_bytes = limits.max_file_bytes
-        self._whole_bytes = limits.whole_file_bytes
+        self._limits = limits
 
     def fetch(self, uris: list[str], content_ids: list[str]) -> Iterator[Fetched]:
         """Yield each track's bytes in the order asked."""
@@ -43,9 +41,6 @@ class Fetcher:
 
     def _one(self, uri: str, content_id: str) -> Fetched:
         try:
-            found = fetch_uri(uri, self._max_bytes, content_id, self._whole_bytes)
+            return Fetched(fetch_track(uri, self._limits, content_id), None)
         except TrackError as error:
             return Fetched(None, error)
-        if isinstance(found, bytes):
-            return Fetched(found, None)
-        return Fetched(RemoteBytes(found.size_bytes, partial(fetch_uri_range, uri, of=found)), None)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mgc.errors import SchemaError
 
-SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 2}
+SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 2, "taggram": 1}
 """By kind of table."""
 
 KIND_KEY = b"mgc.kind"

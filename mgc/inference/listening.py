@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from mgc.audio.content import RemoteBytes
 from mgc.audio.supervise import HeardTrack, SupervisedExtractor
 from mgc.audio.types import Outline
 from mgc.config import DecodeConfig, FeatureConfig
-from mgc.data.storage import fetch_uri
+from mgc.data.tracks import fetch_track
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
 
 STANDARD_INPUT = "-"
@@ -70,7 +71,7 @@ class FileListener:
     def __init__(self, features: FeatureConfig, decode: DecodeConfig) -> None:
         self._extractor = SupervisedExtractor(features, decode)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="listen")
-        self._max_bytes = decode.max_file_bytes
+        self._limits = decode
 
     def begin(self, uris: Sequence[str], look: Look | None = None) -> list[Future[HeardFile]]:
         """Start hearing files, and return at once."""
@@ -102,11 +103,11 @@ class FileListener:
     ) -> None:
         self.close()
 
-    def _fetch(self, uri: str) -> bytes:
+    def _fetch(self, uri: str) -> bytes | RemoteBytes:
         if uri == STANDARD_INPUT:
-            return _read_standard_input(self._max_bytes)
+            return _read_standard_input(self._limits.max_file_bytes)
         try:
-            return fetch_uri(uri, self._max_bytes)
+            return fetch_track(uri, self._limits)
         except StorageError as error:  # a URI of another kind, or of no file
             raise TrackError(TrackCode.FETCH_FAILED, Stage.FETCH, error.message) from error
 

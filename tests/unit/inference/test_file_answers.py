@@ -157,7 +157,7 @@ def test_windows_in_time(songs: list[str], tagger: FileTagger, listener: FileLis
     np.testing.assert_allclose(starts[:-1], 0.25 * np.arange(len(starts) - 1))
     lengths = np.array(many.in_time.end_seconds) - starts
     np.testing.assert_allclose(lengths[:-1], length)
-    assert length - 0.1 < lengths[-1] <= length  # an MP3 may end a little before it says
+    assert length - 0.1 < lengths[-1] < length + 1e-9  # an MP3 may end a little before it says
     assert many.in_time.probabilities.tag_probabilities.shape == (len(starts), len(TAXONOMY.tags))
     np.testing.assert_allclose(many.in_time.probabilities.genre_probabilities.sum(axis=1), 1.0, atol=1e-6)
 
