@@ -41,6 +41,7 @@ class FfmpegSource:
         self._content = content
         with translated("FFmpeg"):
             self._rewind()
+            self._may_jump = self._stream.can_jump
             self.info = StreamInfo(
                 sample_rate=self._stream.sample_rate,
                 channels=self._stream.channels,
@@ -65,6 +66,9 @@ class FfmpegSource:
         while start_frame >= self._position + self._block.size:
             if not self._advance():
                 return np.zeros(0, dtype=np.float32)
+        if start_frame < self._position and self._stream.has_sought:
+            self._may_jump = False  # it landed too late: the index is wrong
+            return self._read(start_frame, n_frames)
         offset = max(0, start_frame - self._position)
         return self._block[offset : offset + n_frames]
 
@@ -79,8 +83,8 @@ class FfmpegSource:
     def _jump_towards(self, start_frame: int) -> None:
         preroll = round(_PREROLL_SECONDS * self._stream.sample_rate)
         decoded = self._position + self._block.size
-        if self._stream.can_jump and start_frame > decoded + 2 * preroll:
-            self._stream.skip_before(start_frame - preroll)
+        if self._may_jump and start_frame > decoded + 2 * preroll:
+            self._stream.skip_before(start_frame - preroll, decoded)
             self._target, self._expected = start_frame, -1
 
     def _advance(self) -> bool:

@@ -26,11 +26,19 @@ _GUESSED_LENGTH = frozenset({"aac", "ac3", "dts", "eac3", "loas", "mlp", "mp3", 
 """Containers without a length field to trust; FFmpeg guesses from the bit rate."""
 
 
-class FfmpegStream:
-    """One pass over the audio frames of a file.
+_SEEKABLE = frozenset({"asf", "matroska", "mov", "ogg", "tta", "wv"})
+"""Containers in which FFmpeg's seek uses an index or bisects, and lands at or before the place asked for. In the
+others, packets are read and left undecoded (some 2 µs each), which takes longer and cannot miss."""
 
-    FFmpeg's own seek lands where a container's index says, which for some is not where it claims; reading
-    packets without decoding them takes some 2 µs each and cannot miss.
+_SEEK_FROM_SECONDS = 20.0
+"""Shorter jumps are made by leaving packets out."""
+
+_OPUS_GRID_SAMPLES = 120
+"""Opus frames are multiples of 2.5 ms, at 48 kHz."""
+
+
+class FfmpegStream:
+    """One pass over the audio frames of a file, with jumps forward.
 
     Parameters
     ----------
@@ -47,6 +55,7 @@ class FfmpegStream:
 
     def __init__(self, content: Content) -> None:
         self._container, self._stream = _open(content)
+        self.has_sought = False
         self._skip_before_pts: int | None = None
         self._last_error: Exception | None = None
         frames = self._decode()
@@ -55,6 +64,7 @@ class FfmpegStream:
             self.close()
             raise DecoderError(f"FFmpeg: {one_line(self._last_error)}") from self._last_error
         self._first_pts = self.first.pts if self.first else None
+        self._second = next(frames, None) if self.first else None
         self.frames = self._with_first(frames)
         """In order; of packets that cannot be decoded the next good one takes the place."""
 
@@ -76,16 +86,26 @@ class FfmpegStream:
     @property
     def can_jump(self) -> bool:
         """Whether time stamps tell a frame's place to the sample."""
-        tick = self._stream.time_base
-        return bool(tick and self._first_pts is not None and tick * self.sample_rate <= 1)
+        if not self._stream.time_base or self._first_pts is None:
+            return False
+        return self._tick_samples <= 1 or self._grid_samples > 2 * self._tick_samples
 
-    def skip_before(self, frame: int) -> None:
-        """Leave packets undecoded that end before sample `frame`; only where `can_jump`."""
-        self._skip_before_pts = (self._first_pts or 0) + int(frame / (self._tick * self.sample_rate))
+    def skip_before(self, frame: int, at: int) -> None:
+        """Leave out packets that end before sample `frame`, `at` being the next; only where `can_jump`."""
+        self._skip_before_pts = (self._first_pts or 0) + int(frame / self._tick_samples)
+        if self.container in _SEEKABLE and frame - at > _SEEK_FROM_SECONDS * self.sample_rate:
+            self._container.seek(self._skip_before_pts, stream=self._stream, backward=True)
+            self._stream.codec_context.flush_buffers()
+            self.has_sought = True
 
     def place_of(self, frame: AudioFrame) -> int:
         """Return the index of a frame's first sample, from its time stamp; only where `can_jump`."""
-        return round(((frame.pts or 0) - (self._first_pts or 0)) * self._tick * self.sample_rate)
+        place = round(((frame.pts or 0) - (self._first_pts or 0)) * self._tick_samples)
+        if self._tick_samples <= 1 or self.first is None:
+            return place
+        # Milliseconds do not tell samples, but frames of equal length begin only every so many.
+        offset = self.first.samples
+        return max(0, offset + self._grid_samples * round((place - offset) / self._grid_samples))
 
     def claimed_frames(self, content: Content) -> int | None:
         """Return the stream's length in samples by its header, or by its packets where no header says."""
@@ -105,9 +125,23 @@ class FfmpegStream:
     def _tick(self) -> Fraction:
         return self._stream.time_base or Fraction(1, self.sample_rate)
 
+    @property
+    def _tick_samples(self) -> Fraction:
+        return self._tick * self.sample_rate
+
+    @property
+    def _grid_samples(self) -> int:
+        """Samples of which the places of all frames but the first are multiples; 0 if there is no such number."""
+        codec = self._stream.codec_context.name
+        if codec in ("opus", "libopus"):
+            return _OPUS_GRID_SAMPLES
+        return 0 if codec in ("vorbis", "libvorbis") or self._second is None else self._second.samples
+
     def _with_first(self, frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
         if self.first is not None and self._skip_before_pts is None:
             yield self.first
+        if self._second is not None and not self.has_sought:
+            yield self._second
         yield from frames
 
     def _decode(self) -> Iterator[AudioFrame]:

@@ -142,6 +142,9 @@ def jump_files() -> dict[str, bytes]:
         "adts": with_pyav(music(9.0, 44_100), 44_100, "adts", "aac"),
         "alac": with_pyav(music(9.0, 22_050), 22_050, "ipod", "alac", "s16p"),
         "matroska": with_pyav(music(9.0, 48_000), 48_000, "matroska", "libopus", "flt"),
+        "matroska aac": with_pyav(music(9.0, 44_100), 44_100, "matroska", "aac"),
+        "tta": with_pyav(music(9.0, 44_100), 44_100, "tta", "tta", "s16"),
+        "wavpack": with_pyav(music(9.0, 44_100), 44_100, "wv", "wavpack", "s32p"),
         "wma": with_pyav(music(9.0, 44_100), 44_100, "asf", "wmav2"),
     }
 
@@ -155,6 +158,35 @@ def test_a_jump_hears_what_reading_through_hears():
                 heard = reader.read_mono(start, n)
             expected = whole[start : start + n]
             np.testing.assert_allclose(heard, expected, rtol=0, atol=2e-4, err_msg=f"{name} from {start}")
+
+
+@pytest.mark.parametrize("name", ["ogg", "opus", "m4a", "alac", "matroska", "matroska aac", "wma", "tta", "wavpack"])
+def test_a_long_jump_by_the_containers_own_seek_is_exact(name):
+    data = long_jump_file(name)
+    whole = read_all(data)
+    for start in (1_200_000, 1_700_011, whole.size - 4_000):
+        source = FfmpegSource(HeldContent(data))
+        source.read(0, 10)
+        heard = source.read(start, 3_000)
+        assert source._stream.has_sought
+        assert heard.size
+        np.testing.assert_allclose(heard, whole[start : start + heard.size], rtol=0, atol=2e-4)
+
+
+def long_jump_file(name: str) -> bytes:
+    at_48, at_44 = music(60.0, 48_000), music(60.0, 44_100)
+    makers = {
+        "ogg": lambda: encode(at_44, 44_100, "ogg"),
+        "opus": lambda: encode(at_48, 48_000, "opus"),
+        "m4a": lambda: m4a(at_44, 44_100),
+        "alac": lambda: with_pyav(at_44, 44_100, "ipod", "alac", "s16p"),
+        "matroska": lambda: with_pyav(at_48, 48_000, "matroska", "libopus", "flt"),
+        "matroska aac": lambda: with_pyav(at_44, 44_100, "matroska", "aac"),
+        "wma": lambda: with_pyav(at_44, 44_100, "asf", "wmav2"),
+        "tta": lambda: with_pyav(at_44, 44_100, "tta", "tta", "s16"),
+        "wavpack": lambda: with_pyav(at_44, 44_100, "wv", "wavpack", "s32p"),
+    }
+    return makers[name]()
 
 
 def test_jumps_in_vorbis_land_right_among_clicks():
