@@ -16,6 +16,7 @@ import numpy as np
 
 from mgc.audio.content import Content, HeldContent
 from mgc.audio.ffmpeg_source import FfmpegSource
+from mgc.audio.lengths import with_true_length
 from mgc.audio.mpeg import looks_like_mpeg, scan_frames, suits_libsndfile
 from mgc.audio.mpeg_source import MpegSource
 from mgc.audio.sndfile_source import SndfileSource
@@ -138,6 +139,7 @@ def open_audio(data: bytes | Content, limits: DecodeConfig) -> AudioReader:
     content = HeldContent(data) if isinstance(data, bytes) else data
     if not content.size_bytes:
         raise TrackError(TrackCode.EMPTY_FILE, Stage.DECODE, "the file has 0 bytes")
+    content = with_true_length(content)
     source = _open_source(content)
     try:
         _check(source.info, limits)

@@ -225,7 +225,7 @@ def test_limits_of_layout_are_kept():
 def test_a_truncated_flac_reads_as_far_as_it_goes():
     data = truncated_flac(seconds=6.0, kept=0.5)
     with open_audio(data, LIMITS) as reader:
-        assert reader.info.n_frames == 6 * 22_050
+        assert reader.info.n_frames == reader.count_frames()
         n_frames = reader.count_frames()
         heard = reader.read_mono(0, ALL)
     assert heard.size == n_frames
