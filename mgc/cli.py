@@ -20,9 +20,10 @@ COMMANDS = {
     "train": "Fit the ensemble: a model bundle.",
     "evaluate": "Honest figures with intervals: a report.",
     "tag": "Genre, tags, confidence and embedding for every track.",
+    "write-tags": "Genre and tags into files or sidecars; a dry run unless told otherwise.",
     "demo": "The whole way, on a small catalogue of its own or on your folder.",
 }
-"""Command → its line of help. The command is the function of that name in `mgc.commands.<name>`."""
+"""Command → its line of help. The command is the function of that name in `mgc.commands.<name>`, - written _."""
 
 
 def build_app(called: str | None) -> typer.Typer:
@@ -31,7 +32,8 @@ def build_app(called: str | None) -> typer.Typer:
     app.callback()(_about)
     for name, help_line in COMMANDS.items():
         if name == called:
-            app.command(name)(getattr(importlib.import_module(f"mgc.commands.{name}"), name))
+            module = name.replace("-", "_")
+            app.command(name)(getattr(importlib.import_module(f"mgc.commands.{module}"), module))
         else:
             app.command(name, help=help_line)(_unopened)
     return app

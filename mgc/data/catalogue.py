@@ -105,6 +105,17 @@ def read_catalogue(path: str) -> pl.DataFrame:
     return frame
 
 
+def catalogue_root(path: str) -> str:
+    """Return the folder or prefix that a catalogue lists.
+
+    Raises
+    ------
+    StorageError, SchemaError
+        As `read_catalogue`.
+    """
+    return _marks(path).get("mgc.root", "")
+
+
 def scan_catalogue(path: str) -> pl.LazyFrame:
     """Return a catalogue lazily, after checking its kind, version and columns but not its values.
 

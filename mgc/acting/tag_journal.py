@@ -1,0 +1,135 @@
+"""The journal of written tags: one JSON object a line, on the disk before the file is touched.
+
+The first line says what was written by what; each further one holds what an undo of one file needs: its state before
+and after, and the way back (`delta`). A line that a crash cut off belongs to a file that was not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mgc.errors import SchemaError, StorageError
+
+VERSION = 1
+
+Into = Literal["file", "sidecar"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a journal is of: URIs of the catalogue and of the predictions."""
+
+    catalogue: str
+    predictions: str
+    started_at: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file that is about to be written.
+
+    Parameters
+    ----------
+    uri
+        The file, or the sidecar.
+    content_before, content_after
+        `content_id` of the track; equal for a sidecar.
+    stat_before, stat_after
+        Size and time of the file; empty for a sidecar.
+    sha256_before, sha256_after
+        Of the bytes; `sha256_before` is empty where there was no sidecar.
+    before, after
+        The fields that change, for people to read.
+    delta
+        The way back from the new bytes to the old ones.
+    """
+
+    track_id: str
+    uri: str
+    into: Into
+    content_before: str
+    content_after: str
+    stat_before: str
+    stat_after: str
+    sha256_before: str
+    sha256_after: str
+    before: dict[str, list[str]] = field(default_factory=dict)
+    after: dict[str, list[str]] = field(default_factory=dict)
+    delta: list[list[int] | str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A journal that was read."""
+
+    head: Head
+    entries: list[Entry]
+
+
+class JournalWriter:
+    """Appends entries, each on the disk before `add` returns.
+
+    Raises
+    ------
+    StorageError
+        The file exists, or cannot be made.
+    """
+
+    def __init__(self, path: str, head: Head) -> None:
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._file = Path(path).open("x", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+        except OSError as error:
+            raise StorageError(
+                f"cannot make the journal '{path}': {error.strerror}", "give another --journal"
+            ) from error
+        self._write({"mgc_tag_journal": VERSION, **asdict(head)})
+
+    def add(self, entry: Entry) -> None:
+        """Write one entry through to the disk."""
+        self._write(asdict(entry))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, value: dict[str, Any]) -> None:
+        self._file.write(json.dumps(value) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def read_journal(path: str) -> Journal:
+    """Return a journal.
+
+    Raises
+    ------
+    StorageError
+        There is no such file.
+    SchemaError
+        It is no journal of this version.
+    """
+    try:
+        values = list(_values(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise StorageError(f"cannot read the journal '{path}': {error.strerror}", "check --undo") from error
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"'{path}' is no journal of written tags", "check --undo") from error
+    if not values or values[0].pop("mgc_tag_journal", None) != VERSION:
+        raise SchemaError(f"'{path}' is no journal of written tags that this mgc reads", "check --undo")
+    return Journal(Head(**values[0]), [Entry(**value) for value in values[1:]])
+
+
+def _values(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError:
+            return  # cut off by a crash, before its file was touched
+        if isinstance(value, dict):
+            yield value

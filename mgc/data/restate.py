@@ -1,0 +1,84 @@
+"""Rows that hold for a new content: what was tagged was rewritten, and sounds as it did.
+
+Writing tags into a file changes its size and time, hence its `content_id`, and the next run would tag it anew. The
+rows are put down once more under the new content id, by runs of their own, so that the anti-join of
+`mgc.data.changes` finds them current. History keeps the old ones.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mgc.data.changes import frame_of, index_rows, newest, run_part_refs, visible_index, write_index
+from mgc.data.outputs import Commit, OutputDirectory, Run
+from mgc.data.schema import CATALOGUE, marked, require_kind
+from mgc.data.storage import Store, split_uri
+from mgc.data.view import current_rows, write_predictions_view
+
+
+def restate_predictions(output_uri: str, content_ids: Mapping[str, str], catalogue: pl.DataFrame) -> int:
+    """Put the newest row of each track down under a new content id, and renew the view; return how many.
+
+    Parameters
+    ----------
+    output_uri
+        Output directory of `mgc tag`.
+    content_ids
+        Track id → the content id that its row now holds for.
+    catalogue
+        Schema CATALOGUE: the tracks that the view shows.
+    """
+    output = OutputDirectory(Store.open(output_uri), "predictions")
+    wanted = newest(visible_index(output)).filter(pl.col("track_id").is_in(list(content_ids)))
+    for (fingerprint,), rows in wanted.sort("part").group_by(["fingerprint"], maintain_order=True):
+        run = output.start_run(str(fingerprint), {"restated": rows.height})
+        _commit_rows(output, run, rows, content_ids)
+    write_predictions_view(output, catalogue)
+    return wanted.height
+
+
+def restate_catalogue(path: str, content_ids: Mapping[str, str], sizes: Mapping[str, int]) -> pl.DataFrame:
+    """Give tracks of a catalogue new content ids and sizes, and return it."""
+    root, key = split_uri(path)
+    with Store(root).open_input(key) as source:
+        file = pq.ParquetFile(source)
+        schema = file.schema_arrow
+        require_kind(schema, "catalogue", path)
+        frame = frame_of(file.read(columns=CATALOGUE.names))
+    new = pl.col("track_id").replace_strict
+    frame = frame.with_columns(
+        content_id=new(dict(content_ids), default=pl.col("content_id"), return_dtype=pl.String),
+        size_bytes=new(dict(sizes), default=pl.col("size_bytes"), return_dtype=pl.Int64),
+    )
+    buffer = io.BytesIO()
+    # The metadata name the root and the draw of the splits.
+    pq.write_table(frame.to_arrow().cast(CATALOGUE.with_metadata(schema.metadata)), buffer, compression="zstd")
+    Store(root).write_atomic(key, buffer.getvalue())
+    return frame
+
+
+def _commit_rows(output: OutputDirectory, run: Run, rows: pl.DataFrame, content_ids: Mapping[str, str]) -> None:
+    indices = []
+    for chunk, table in enumerate(current_rows(output, rows)):
+        restated = _with_content_ids(table, content_ids).cast(marked("predictions", fingerprint=run.fingerprint))
+        buffer = io.BytesIO()
+        pq.write_table(restated, buffer, compression="zstd")
+        output.store.write_atomic(run.part_key(chunk), buffer.getvalue())
+        indices.append(frame_of(index_rows(restated, run.part_key(chunk), run.sequence, run.fingerprint)))
+    index = pl.concat(indices)
+    index_key = f"{run.folder}/index.parquet"
+    write_index(output, index_key, index)
+    failed = int(index["error_code"].is_not_null().sum())
+    facts = {**run.facts, "rows": index.height, "failed": failed}
+    output.commit(Commit(run.run_id, run.sequence, index_key, run_part_refs(run, index), facts))
+
+
+def _with_content_ids(table: pa.Table, content_ids: Mapping[str, str]) -> pa.Table:
+    ids = pa.array([content_ids[track] for track in table["track_id"].to_pylist()], pa.string())
+    return table.set_column(table.schema.get_field_index("content_id"), "content_id", pc.cast(ids, pa.string()))
