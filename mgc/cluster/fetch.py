@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 from mgc.audio.content import RemoteBytes
 from mgc.config import ClusterConfig, DecodeConfig
@@ -22,7 +23,7 @@ class Fetched:
 
 
 class Fetcher:
-    """Reads tracks ahead, in order, at most twice as many as there are threads."""
+    """Reads tracks ahead, in order: of each chunk at most twice as many as there are threads."""
 
     def __init__(self, config: ClusterConfig, limits: DecodeConfig) -> None:
         self._threads = ThreadPoolExecutor(config.fetch_threads, thread_name_prefix="fetch")
@@ -30,14 +31,16 @@ class Fetcher:
         self._limits = limits
 
     def fetch(self, uris: list[str], content_ids: list[str]) -> Iterator[Fetched]:
-        """Yield each track's bytes in the order asked."""
-        waiting: deque[Future[Fetched]] = deque()
-        for uri, content_id in zip(uris, content_ids, strict=True):
-            waiting.append(self._threads.submit(self._one, uri, content_id))
-            if len(waiting) >= self._ahead:
-                yield waiting.popleft().result()
+        """Begin to read; return each track's bytes in the order asked."""
+        wanted = zip(uris, content_ids, strict=True)
+        waiting = deque(self._threads.submit(self._one, *one) for one in islice(wanted, self._ahead))
+        return self._in_order(waiting, wanted)
+
+    def _in_order(self, waiting: deque[Future[Fetched]], wanted: Iterator[tuple[str, str]]) -> Iterator[Fetched]:
         while waiting:
-            yield waiting.popleft().result()
+            fetched = waiting.popleft().result()
+            waiting.extend(self._threads.submit(self._one, *one) for one in islice(wanted, 1))
+            yield fetched
 
     def _one(self, uri: str, content_id: str) -> Fetched:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,16 +27,25 @@ class Heard:
 
 
 class Listener:
-    """Hears the tracks of catalogue rows, one result a row, in order."""
+    """Hears the tracks of catalogue rows, one result a row, in order.
+
+    Called from two threads it fetches for both, and hears one's rows after the other's.
+    """
 
     def __init__(self, config: Config) -> None:
         self._fetcher = Fetcher(config.cluster, config.decode)
         self._extractor = SupervisedExtractor(config.features, config.decode)
+        self._turn = threading.Lock()
 
     def hear(self, rows: pa.Table) -> Iterator[Heard]:
         """Yield what became of each row's track."""
         fetched = self._fetcher.fetch(rows["uri"].to_pylist(), rows["content_id"].to_pylist())
-        return (self._hear_one(item) for item in fetched)
+        return self._in_turn(fetched)
+
+    def _in_turn(self, fetched: Iterator[Fetched]) -> Iterator[Heard]:
+        with self._turn:
+            for item in fetched:
+                yield self._hear_one(item)
 
     def _hear_one(self, fetched: Fetched) -> Heard:
         if fetched.data is None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from mgc import __version__
+from mgc.cluster.actor import WorkerSpec
 from mgc.cluster.runtime import RaySession, ray_session
-from mgc.cluster.work import Advance, Done, WorkerSpec, run_chunks
+from mgc.cluster.work import Advance, Done, run_chunks
 from mgc.config import Config
 from mgc.data.changes import (
     ITEM,

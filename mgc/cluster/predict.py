@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -82,6 +83,8 @@ class PredictWorker:
         device = "cuda" if torch.cuda.is_available() and spec.config.tagging.use_gpu != "never" else "cpu"
         tagging = spec.config.tagging
         self._predictor = Predictor(bundle, device, tagging.batch_windows, tagging.tag_threshold)
+        # One chunk at a time on the device, while the next one is heard.
+        self._forward = threading.Lock()
         self._run_id = run_id
         self._taxonomy = bundle.taxonomy
         self._fingerprint = bundle.fingerprint
@@ -90,7 +93,8 @@ class PredictWorker:
     def process(self, rows: pa.Table) -> pa.Table:
         """Return one prediction row for each item."""
         heard = list(self._listener.hear(rows))
-        predictions = iter(self._predict([item for item in heard if item.track is not None]))
+        with self._forward:
+            predictions = iter(self._predict([item for item in heard if item.track is not None]))
         now = datetime.now(UTC)
         made = []
         for row, item in zip(rows.to_pylist(), heard, strict=True):

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -23,30 +23,16 @@ import pyarrow.parquet as pq
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
+from mgc.cluster.actor import CALLS_AT_ONCE, ChunkActor, WorkerSpec
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig
-from mgc.data.changes import INDEX, ITEM, frame_of, index_rows
+from mgc.data.changes import INDEX, ITEM, frame_of
 from mgc.data.outputs import OutputDirectory, Run
 from mgc.data.schema import PLAN
-from mgc.data.storage import Store
 from mgc.errors import ClusterError
 
 BLOCKS_AT_MOST = 10_000
 """Chunks are grouped into at most so many Ray blocks, whatever the catalogue's size."""
-
-
-class ChunkWorker(Protocol):
-    """What an actor does with a chunk."""
-
-    def process(self, rows: pa.Table) -> pa.Table:
-        """Return exactly one output row for each item (schema PLAN); a track's items follow one another."""
-
-
-class WorkerSpec(Protocol):
-    """A picklable description from which each actor makes its worker, once."""
-
-    def start(self, run: Run) -> ChunkWorker:
-        """Return the worker of a run."""
 
 
 @dataclass(frozen=True)
@@ -160,44 +146,27 @@ def _dataset(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # Chunk numbers are handed over as ready blocks: a read stage would want a CPU that the pool holds.
+    # Chunk numbers are handed over as ready blocks: a read stage would want a CPU that the pool holds, and
+    # `from_arrow` asks tasks for their schemas, which costs two processes the import of Ray Data.
     per_block = math.ceil(n_chunks / BLOCKS_AT_MOST)
     blocks = [
         pa.table({"chunk": pa.array(range(first, min(first + per_block, n_chunks)), pa.int64())})
         for first in range(0, n_chunks, per_block)
     ]
-    return ray.data.from_arrow(blocks).map_batches(
-        _ChunkActor,
-        fn_constructor_args=(output.store.uri(), output.kind, run, spec),
+    dataset: ray.data.Dataset = ray.data.from_blocks(blocks).map_batches(
+        ChunkActor,
+        fn_constructor_args=(output.store.uri(), run, spec),
         batch_size=1,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=workers),
+        # No more in flight than run at once: a chunk that waits for one actor could be done by another.
+        compute=ActorPoolStrategy(
+            size=workers, max_tasks_in_flight_per_actor=CALLS_AT_ONCE, enable_true_multi_threading=True
+        ),
+        max_concurrency=CALLS_AT_ONCE,
         num_cpus=1,
         num_gpus=gpus_per_worker or None,
     )
-
-
-class _ChunkActor:
-    """One actor of the pool: chunk number in, part written, index rows out."""
-
-    def __init__(self, output_uri: str, kind: str, run: Run, spec: WorkerSpec) -> None:
-        self._store = Store.open(output_uri)
-        self._run = run
-        with self._store.open_input(f"{run.folder}/plan.parquet") as source:
-            self._plan = pq.ParquetFile(io.BytesIO(source.read()))
-        self._worker = spec.start(run)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.concat_tables([self._do(chunk) for chunk in batch["chunk"].to_pylist()])
-
-    def _do(self, chunk: int) -> pa.Table:
-        part = self._worker.process(self._plan.read_row_group(chunk))
-        buffer = io.BytesIO()
-        # Log-mels as float16 hardly compress; the store's time counts more than its bytes.
-        pq.write_table(part, buffer, compression="lz4", use_dictionary=False)
-        key = self._run.part_key(chunk)
-        self._store.write_atomic(key, buffer.getvalue())
-        return index_rows(part, key, self._run.sequence, self._run.fingerprint)
+    return dataset
 
 
 def _advance(index: pa.Table) -> Advance:
