@@ -160,9 +160,11 @@ def _dataset(
         batch_format="pyarrow",
         # No more in flight than run at once: a chunk that waits for one actor could be done by another.
         compute=ActorPoolStrategy(
-            size=workers, max_tasks_in_flight_per_actor=CALLS_AT_ONCE, enable_true_multi_threading=True
+            size=workers,
+            max_tasks_in_flight_per_actor=CALLS_AT_ONCE,
+            max_concurrent_calls_per_actor=CALLS_AT_ONCE,
+            enable_true_multi_threading=True,
         ),
-        max_concurrency=CALLS_AT_ONCE,
         num_cpus=1,
         num_gpus=gpus_per_worker or None,
     )
