@@ -24,6 +24,13 @@ def make_clips(folder: Path, count: int) -> Path:
     return folder
 
 
+def make_song(path: Path, seconds: float) -> Path:
+    """Write one MP3 of clips one after another."""
+    count = round(seconds / CLIP_SECONDS)
+    path.write_bytes(encode(np.concatenate([_clip(seed) for seed in range(count)]), SAMPLE_RATE, "mp3"))
+    return path
+
+
 def _clip(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     random = np.random.default_rng(seed)
     time = np.arange(int(CLIP_SECONDS * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
