@@ -19,7 +19,8 @@ COMMANDS = {
     "extract": "Features of every track, as Parquet shards.",
     "train": "Fit the ensemble: a model bundle.",
     "evaluate": "Honest figures with intervals: a report.",
-    "tag": "Genre, tags, confidence and embedding for every track.",
+    "tag": "Genre, tags, confidence and embedding, for a catalogue or for a few files.",
+    "compare": "Two bundles' answers for the same files, side by side.",
     "write-tags": "Genre and tags into files or sidecars; a dry run unless told otherwise.",
     "demo": "The whole way, on a small catalogue of its own or on your folder.",
 }

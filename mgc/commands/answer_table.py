@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -43,31 +43,40 @@ def names_of(uris: Sequence[str]) -> list[str]:
 
 
 def _cells(name: str, answer: FileAnswer, taxonomy: Taxonomy) -> list[RenderableType]:
-    track, prediction = Text(name), answer.prediction
+    end = [clock(answer.duration_seconds), str(answer.prediction.windows if answer.prediction else 0)]
+    cells = answer_cells(answer, taxonomy)
+    if answer.prediction is None:
+        empty = [""] * (bool(taxonomy.genres) + bool(taxonomy.tags))
+        return [Text("\n").join([Text(name), *cells]), *empty, *end]
+    return [Text(name), *cells, *end]
+
+
+def answer_cells(answer: FileAnswer, taxonomy: Taxonomy) -> list[Text]:
+    """Return the genres and the tags of an answer, each where the taxonomy has some; or what is wrong."""
+    prediction = answer.prediction
     if prediction is None:
         said = answer.error
-        why = Text.assemble((said.track_code.value if said else "", "yellow"), "\n", said.message if said else "")
-        told = Group(track, Text("failed ", "bold yellow") + why)
-        return [told, *[""] * (bool(taxonomy.genres) + bool(taxonomy.tags)), clock(answer.duration_seconds), "0"]
-    cells: list[RenderableType] = [track]
+        code, why = (said.track_code.value, said.message) if said else ("", "")
+        return [Text.assemble(("failed ", "bold yellow"), (code, "yellow"), "\n", why)]
+    cells = []
     if taxonomy.genres:
         ranked = _likeliest(taxonomy.genres, prediction.genre_probabilities)
         cells.append(bars(ranked[:GENRES_SHOWN], _width(taxonomy.genres), bold=1))
     if taxonomy.tags:
         cells.append(_tags(prediction, taxonomy))
-    return [*cells, clock(answer.duration_seconds), str(prediction.windows)]
+    return cells
 
 
-def _tags(prediction: TrackPrediction, taxonomy: Taxonomy) -> RenderableType:
+def _tags(prediction: TrackPrediction, taxonomy: Taxonomy) -> Text:
     """Return the tags at the threshold; where there is none, the likeliest ones, dim."""
     ranked = _likeliest(taxonomy.tags, prediction.tag_probabilities)
     n_tags, width = len(prediction.tags), _width(taxonomy.tags)
     if not n_tags:
-        return Group(Text("none; the likeliest:", "dim"), bars(ranked[:2], width, style="dim"))
-    rows: list[RenderableType] = [bars(ranked[: min(n_tags, TAGS_SHOWN)], width)]
+        return Text("none; the likeliest:\n", "dim") + bars(ranked[:2], width, style="dim")
+    rows = [bars(ranked[: min(n_tags, TAGS_SHOWN)], width)]
     if n_tags > TAGS_SHOWN:
         rows.append(Text(f"and {n_tags - TAGS_SHOWN} more", "dim"))
-    return Group(*rows)
+    return Text("\n").join(rows)
 
 
 def _likeliest(names: tuple[str, ...], probabilities: FloatArray) -> list[tuple[str, float]]:

@@ -22,6 +22,7 @@ HELP = {
     "train_ensemble.py": "--members",
     "evaluate.py": "--split",
     "tag_catalogue.py": "--bundle",
+    "compare_bundles.py": "--json",
 }
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+import typer
 from rich.console import Console
 
 from mgc.commands import tag_files
 from mgc.commands.answer_table import answer_table, bar
+from mgc.commands.compared import show_compared
+from mgc.commands.file_answers import Answers
 from mgc.commands.tag import is_catalogue, tag
 from mgc.commands.tag_files import audio_of
 from mgc.errors import ConfigError, Stage, TrackCode, TrackError
 from mgc.inference.file_tagger import FileAnswer
 from mgc.inference.predictor import TrackPrediction
+from mgc.models.bundle import Bundle
 from mgc.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy(("jazz", "rock", "polka"), ("piano", "loud", "slow"))
@@ -97,6 +103,26 @@ def test_no_tag_at_the_threshold_shows_the_likeliest() -> None:
 def test_names_that_are_not_unique_keep_their_folders_and_markup_is_plain() -> None:
     lines = table_text(FileAnswer("x/[red]a.mp3"), FileAnswer("y/[red]a.mp3"))
     assert [line.split()[0] for line in lines if "a.mp3" in line] == ["x/[red]a.mp3", "y/[red]a.mp3"]
+
+
+def test_two_bundles_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    other = Taxonomy(("jazz",), ("piano", "yodel"))
+    a = FileAnswer("in/a.mp3", 3.0, prediction([0.7, 0.1, 0.2], [0.97, 0.2, 0.55], ["piano", "slow"]))
+    arrays = (np.ones(1, np.float32), np.array([0.4, 0.9], np.float32))
+    b = FileAnswer("in/a.mp3", 3.0, TrackPrediction("jazz", 1.0, *arrays, ["yodel"], np.ones(1, np.float32), 6))
+    bad = FileAnswer("in/b.mp3", error=TrackError(TrackCode.NOT_AUDIO, Stage.DECODE, "the file is text"))
+    bundles = [
+        cast(Bundle, SimpleNamespace(taxonomy=names, uri=f"/{number}", fingerprint="f" * number))
+        for number, names in enumerate((TAXONOMY, other))
+    ]
+    with pytest.raises(typer.Exit) as end:
+        show_compared(Answers(bundles[0], iter([a, bad])), Answers(bundles[1], iter([b, bad])), as_json=False)
+    assert end.value.exit_code == 1
+    text = " ".join(capsys.readouterr().out.split())
+    for part in ("only A: piano, slow", "only B: yodel", "piano -57 points", "tags that only B knows: yodel"):
+        assert part in text
+    assert "genres that only A knows: rock, polka" in text
+    assert "same genre in 1 of 1 file; listed tags differ in 1 of 1 file" in text
 
 
 def test_bars_in_eighths_of_a_cell() -> None:

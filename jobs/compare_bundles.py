@@ -1,0 +1,14 @@
+"""Two bundles' answers for the same files, side by side.
+
+The same command as `mgc compare`::
+
+    python jobs/compare_bundles.py --help
+"""
+
+from __future__ import annotations
+
+from mgc.commands.compare import compare
+from mgc.commands.door import run
+
+if __name__ == "__main__":
+    run(compare)

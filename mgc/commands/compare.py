@@ -1,0 +1,42 @@
+"""`mgc compare`: two bundles' answers for the same files, side by side."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from mgc.commands.door import ConfigOption, SetOption, settings
+from mgc.commands.tag_files import audio_of
+from mgc.errors import ConfigError
+from mgc.inference.listening import STANDARD_INPUT, FileListener
+from mgc.models.stored import read_bundle_files
+
+
+def compare(
+    bundle_a: Annotated[str, typer.Argument(metavar="A", help="a model bundle")],
+    bundle_b: Annotated[str, typer.Argument(metavar="B", help="another one")],
+    tracks: Annotated[list[str], typer.Argument(help="audio files, s3:// URIs, or a small folder")],
+    json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Hold two bundles' answers for audio files side by side, and say where they differ.
+
+    Each hears with its own features; their vocabularies may differ. The exit status is 1 where a file has no answer.
+    """
+    chosen = settings(config, set_)
+    stored = [read_bundle_files(bundle_a), read_bundle_files(bundle_b)]
+    uris = audio_of(tracks)
+    if STANDARD_INPUT in uris:
+        raise ConfigError("standard input can be read once, and two bundles hear it", "give a file")
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(FileListener(one.features, chosen.decode)) for one in stored]
+        waiting = [listener.begin(uris) for listener in listeners]
+        # Only now: torch takes longer to import than a song to be heard, which other processes do meanwhile.
+        room = importlib.import_module("mgc.commands.compared")
+        answers = importlib.import_module("mgc.commands.file_answers").answers
+        given = [answers(one, chosen.tagging, heard) for one, heard in zip(stored, waiting, strict=True)]
+        room.show_compared(*given, as_json=json)
