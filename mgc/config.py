@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from mgc.errors import ConfigError, did_you_mean
+from mgc.feature_sets import FRAME_FEATURES, TRACK_FEATURES, expand
 from mgc.views import CLEAN, View, parse_view
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -80,7 +81,8 @@ class FeatureConfig(Section):
 
     A track is heard in windows of `window_seconds`, at most `max_windows`, evenly placed. Each window becomes
     a log-mel spectrogram of shape (n_frames, n_mels) with n_frames = round(window_seconds * sample_rate) //
-    hop_length + 1 (centred frames).
+    hop_length + 1 (centred frames). Further features, by the names and sets of docs/features.md, come from the
+    same pass; no model hears them, so they change no bundle.
     """
 
     sample_rate: int = Field(22_050, ge=4_000, le=96_000, description="Hz, after resampling")
@@ -98,6 +100,48 @@ class FeatureConfig(Section):
         6, ge=1, le=10_000, description="windows a track, evenly placed; short tracks have fewer"
     )
 
+    frames: tuple[str, ...] = Field(
+        ("log_mel",), description="features or sets kept frame by frame; log_mel always is"
+    )
+    statistics: tuple[str, ...] = Field(
+        (), description="features or sets of which a track's mean and variance are kept"
+    )
+    n_mfcc: int = Field(20, ge=1, le=512, description="mel-frequency cepstral coefficients")
+    chroma_tuning: float = Field(0.0, ge=-0.5, le=0.5, description="distance from A440, semitones")
+    rolloff_fraction: float = Field(0.85, gt=0.0, lt=1.0, description="share of the magnitude below the roll-off")
+    contrast_bands: int = Field(6, ge=1, le=12, description="octaves of the spectral contrast, beside what is below")
+    contrast_f_min_hz: float = Field(200.0, gt=0.0, description="where the lowest octave of the contrast starts")
+
+    @field_validator("frames", "statistics", mode="before")
+    @classmethod
+    def _one_name_is_a_list(cls, value: Any) -> Any:
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("frames")
+    @classmethod
+    def _expand_frames(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return expand(("log_mel", *value), FRAME_FEATURES)
+
+    @field_validator("statistics")
+    @classmethod
+    def _expand_statistics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return expand(value, FRAME_FEATURES + TRACK_FEATURES)
+
+    @model_validator(mode="after")
+    def _further_features_fit(self) -> Self:
+        wanted = {*self.frames, *self.statistics}
+        cepstral = {"mfcc", "mfcc_delta", "mfcc_delta2"}
+        if wanted & cepstral and self.n_mfcc > self.n_mels:
+            raise ValueError("n_mfcc must not exceed n_mels")
+        if wanted & cepstral - {"mfcc"} and self.n_frames < 9:
+            raise ValueError("deltas are fitted over 9 frames: window_seconds is too short for them")
+        if "spectral_contrast" in wanted:
+            if self.contrast_f_min_hz * 2.0 ** (self.contrast_bands - 1) >= self.sample_rate / 2:
+                raise ValueError("the highest of contrast_bands starts at or above half of sample_rate")
+            if self.sample_rate / self.n_fft > self.contrast_f_min_hz:
+                raise ValueError("n_fft is too small for contrast_f_min_hz: the lowest band holds no bin")
+        return self
+
     @model_validator(mode="after")
     def _frames_and_bands_fit(self) -> Self:
         if self.n_fft % 2:
@@ -112,6 +156,21 @@ class FeatureConfig(Section):
             raise ValueError("window_seconds must hold at least one frame of n_fft samples")
         return self
 
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change when, and only when, what is extracted does.
+
+        Without further features their settings do not count, so that what was extracted before there were any
+        stays current.
+        """
+        settings = self.model_dump(mode="json")
+        if self.frames == ("log_mel",) and not self.statistics:
+            settings = {name: value for name, value in settings.items() if name not in _NOT_HEARD_BY_MODELS}
+        return fingerprint_of({"section": type(self).__name__, **settings})
+
+    def for_model(self) -> FeatureConfig:
+        """Return what of the settings decides the log-mel, which is all that a model hears."""
+        return self.model_copy(update={name: type(self).model_fields[name].default for name in _NOT_HEARD_BY_MODELS})
+
     @property
     def window_samples(self) -> int:
         """Samples in a window."""
@@ -121,6 +180,20 @@ class FeatureConfig(Section):
     def n_frames(self) -> int:
         """Frames in a window's log-mel."""
         return self.window_samples // self.hop_length + 1
+
+
+_NOT_HEARD_BY_MODELS = frozenset(
+    {
+        "frames",
+        "statistics",
+        "n_mfcc",
+        "chroma_tuning",
+        "rolloff_fraction",
+        "contrast_bands",
+        "contrast_f_min_hz",
+    }
+)
+"""Settings of `FeatureConfig` about features beside the log-mel."""
 
 
 class AugmentConfig(Section):

@@ -13,10 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 
-from mgc.audio.features.frames import FrameGrid
 from mgc.audio.features.mel import mel_filter_bank
+from mgc.audio.features.spectrum import Spectra
 from mgc.audio.types import FloatArray
 from mgc.config import FeatureConfig
 
@@ -36,8 +35,8 @@ class _Band:
     weights: FloatArray
 
 
-class LogMel:
-    """Mel spectrograms of windows of samples.
+class MelPower:
+    """The power in each mel filter.
 
     Parameters
     ----------
@@ -46,11 +45,7 @@ class LogMel:
     """
 
     def __init__(self, config: FeatureConfig) -> None:
-        self._n_fft = config.n_fft
-        self._hop_length = config.hop_length
-        self._n_mels = config.n_mels
-        # The periodic Hann window: one more point than a symmetric one, the last left out.
-        self._window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.n_fft) / config.n_fft)).astype(np.float32)
+        self.rows = config.n_mels
         filters = mel_filter_bank(
             config.sample_rate,
             config.n_fft,
@@ -61,44 +56,32 @@ class LogMel:
         )
         self._bands = _to_bands(filters)
 
-    def power(self, samples: FloatArray, frame_step: float | None = None, n_frames: int | None = None) -> FloatArray:
-        """Return the mel power spectrogram of mono samples.
-
-        Parameters
-        ----------
-        samples
-            At the configured sample rate, shape (n,).
-        frame_step
-            Samples between frame centres, whole or not: frame k is centred at round(k * frame_step) and zero
-            beyond the samples' ends. None: `hop_length`.
-        n_frames
-            How many frames; None: as many as are centred within the samples, n // frame_step + 1.
-
-        Returns
-        -------
-        FloatArray
-            Shape (n_frames, n_mels); not finite where a sample is not, or is beyond some 1e15.
-        """
-        step = self._hop_length if frame_step is None else frame_step
-        count = int(samples.size // step) + 1 if n_frames is None else n_frames
-        mel = np.zeros((count, self._n_mels), dtype=np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for batch in FrameGrid(self._n_fft, step, count).batches(samples):
-                self._transform(batch.samples, mel[batch.place])
-        return mel
-
-    def _transform(self, frames: FloatArray, mel: FloatArray) -> None:
-        spectrum = scipy.fft.rfft(frames * self._window, axis=-1, overwrite_x=True)
-        power = np.abs(spectrum)
-        power *= power
+    def measure(self, spectra: Spectra, out: FloatArray) -> None:
+        """See `Measure.measure`."""
         for band in self._bands:
             bins, filters = band.weights.shape
             columns = slice(band.first_mel, band.first_mel + filters)
-            mel[:, columns] = power[:, band.first_bin : band.first_bin + bins] @ band.weights
+            out[:, columns] = spectra.power[:, band.first_bin : band.first_bin + bins] @ band.weights
 
 
-def power_to_db(power: FloatArray, top_db: float) -> FloatArray:
-    """Return power in dB relative to its maximum, in [-top_db, 0], the same shape.
+@dataclass(frozen=True)
+class Decibels:
+    """Levels of a track.
+
+    Parameters
+    ----------
+    relative_db
+        dB relative to the track's maximum, in [-top_db, 0].
+    reference_db
+        The track's maximum in dB relative to a power of 1; the sum is librosa's `power_to_db(ref=1.0)`.
+    """
+
+    relative_db: FloatArray
+    reference_db: float
+
+
+def to_decibels(power: FloatArray, top_db: float) -> Decibels:
+    """Return power in dB relative to its maximum, the same shape.
 
     Silence has no maximum to relate to and is 0 dB throughout, as in librosa.
     """
@@ -107,7 +90,8 @@ def power_to_db(power: FloatArray, top_db: float) -> FloatArray:
     np.log10(decibels, out=decibels)
     decibels *= np.float32(10.0)
     decibels -= reference_db
-    return np.clip(decibels, np.float32(-top_db), np.float32(0.0), out=decibels)
+    np.clip(decibels, np.float32(-top_db), np.float32(0.0), out=decibels)
+    return Decibels(decibels, float(reference_db))
 
 
 def _to_bands(filters: FloatArray) -> list[_Band]:

@@ -1,0 +1,55 @@
+"""What the rows of each feature stand for, and their units: what tables and shards say of themselves."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from mgc.audio.features.chroma import PITCH_CLASSES
+from mgc.audio.features.rhythm import TEMPO_BAND_EDGES_BPM
+from mgc.audio.features.waveform import autocorrelation_lags
+from mgc.config import FeatureConfig
+
+UNITS = {
+    "log_mel": "dB relative to the track's maximum",
+    "mfcc": "dB",
+    "mfcc_delta": "dB per frame",
+    "mfcc_delta2": "dB per frame²",
+    "chroma": "relative to the frame's strongest pitch class",
+    "spectral_centroid": "Hz",
+    "spectral_bandwidth": "Hz",
+    "spectral_rolloff": "Hz",
+    "spectral_flatness": "1",
+    "spectral_contrast": "dB",
+    "spectral_mean": "magnitude of full-scale samples under the window",
+    "spectral_variance": "magnitude² of full-scale samples under the window",
+    "zero_crossing_rate": "per sample",
+    "zero_crossing_rate_he_li": "per sample",
+    "rms": "full scale",
+    "short_time_energy": "full scale² samples",
+    "autocorrelation": "1",
+    "onset_strength": "dB",
+    "tempogram": "1",
+    "tempo": "BPM",
+}
+
+
+def row_names(feature: str, config: FeatureConfig) -> list[str]:
+    """Return a name for each row of a feature of `FRAME_FEATURES`; one empty name where there is one row."""
+    if feature == "log_mel":
+        return _numbers(config.n_mels)
+    if feature.startswith("mfcc"):
+        return _numbers(config.n_mfcc)
+    if feature == "chroma":
+        return list(PITCH_CLASSES)
+    if feature == "spectral_contrast":
+        return _numbers(config.contrast_bands + 1)
+    if feature == "autocorrelation":
+        return [f"lag{lag}" for lag in autocorrelation_lags(config.n_fft)]
+    if feature == "tempogram":
+        edges = TEMPO_BAND_EDGES_BPM
+        return [f"{low}to{high}bpm" for low, high in pairwise(edges)]
+    return [""]
+
+
+def _numbers(count: int) -> list[str]:
+    return [str(number) for number in range(1, count + 1)]
