@@ -17,6 +17,7 @@ from mgc.commands.door import guarded
 COMMANDS = {
     "index": "List audio, join labels, assign splits: a catalogue.",
     "extract": "Features of every track, as Parquet shards.",
+    "features": "A table of feature statistics, or MFCC as JSON, for other programs.",
     "train": "Fit the ensemble: a model bundle.",
     "evaluate": "Honest figures with intervals: a report.",
     "tag": "Genre, tags, confidence and embedding, for a catalogue or for a few files.",

@@ -73,8 +73,13 @@ def write_part(output: OutputDirectory, run: Run, chunk: int, part: pa.Table) ->
 
 def commit_part(output: OutputDirectory, contents: dict[str, str], config: FeatureConfig = TINY) -> Run:
     """Run and commit one part."""
-    run = output.start_run(config.fingerprint(), {})
-    index = frame_of(write_part(output, run, 0, feature_part(contents, config)))
+    return commit_table(output, feature_part(contents, config), config.fingerprint())
+
+
+def commit_table(output: OutputDirectory, part: pa.Table, fingerprint: str) -> Run:
+    """Run and commit one part that is there already."""
+    run = output.start_run(fingerprint, {})
+    index = frame_of(write_part(output, run, 0, part))
     write_index(output, f"{run.folder}/index.parquet", index)
     output.commit(Commit(run.run_id, run.sequence, f"{run.folder}/index.parquet", run_part_refs(run, index), {}))
     return run

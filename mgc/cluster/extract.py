@@ -12,9 +12,9 @@ from mgc.cluster.hear import Heard, Listener
 from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
 from mgc.cluster.work import Advance
 from mgc.config import Config
+from mgc.data.feature_columns import column_values, feature_schema
 from mgc.data.items import plan_items
 from mgc.data.outputs import OutputDirectory, Run
-from mgc.data.schema import marked
 from mgc.data.storage import Store
 from mgc.errors import ConfigError
 from mgc.views import CLEAN
@@ -57,11 +57,7 @@ class ExtractWorker:
 
     def __init__(self, config: Config) -> None:
         self._listener = Listener(config)
-        self._schema = marked(
-            "features",
-            fingerprint=config.features.fingerprint(),
-            feature_config=config.features.model_dump_json(),
-        )
+        self._schema = feature_schema(config.features)
 
     def process(self, rows: pa.Table) -> pa.Table:
         """Return one feature row for each item."""
@@ -83,6 +79,6 @@ def _feature_row(row: dict[str, object], heard: Heard) -> dict[str, object]:
         "n_windows": n_windows,
         "n_frames": n_frames,
         "n_mels": n_mels,
-        "log_mel": heard.track.log_mel.data if heard.track else None,
+        **column_values(heard.track.arrays if heard.track else {}),
         **heard.error_columns(),
     }

@@ -142,7 +142,7 @@ def _training_key(request: TrainingRequest, catalogue: pl.DataFrame, taxonomy: T
     return fingerprint_of(
         {
             "labels": fingerprint_of(labelled.sort("track_id").rows()),
-            "features": facts.fingerprint,
+            "features": facts.heard.fingerprint(),
             "taxonomy": taxonomy.fingerprint(),
             "model": request.config.model.fingerprint(),
             "training": request.config.training.fingerprint(),
@@ -190,7 +190,7 @@ def _contents(
     torch.set_num_threads(os.cpu_count() or 1)
     train = catalogue.filter(pl.col("split") == "train")
     valid = read_optional(request.features_uri, catalogue, "valid")
-    features = shard_facts(request.features_uri).features
+    features = shard_facts(request.features_uri).heard
     facts = {
         "training_key": key,
         "catalogue": request.catalogue_uri,

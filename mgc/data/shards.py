@@ -36,7 +36,7 @@ class FeatureSet:
     groups
         Group (artist, work) of each track.
     features, feature_fingerprint
-        The settings that made the log-mels, and their fingerprint.
+        The settings that made the log-mels (`FeatureConfig.for_model`), and their fingerprint.
     """
 
     track_ids: list[str]
@@ -54,10 +54,21 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """What the shards of an output directory were made with."""
+    """What the shards of an output directory were made with.
+
+    Parameters
+    ----------
+    features, fingerprint
+        All feature settings.
+    """
 
     features: FeatureConfig
     fingerprint: str
+
+    @property
+    def heard(self) -> FeatureConfig:
+        """The part of the settings that decides what a model hears."""
+        return self.features.for_model()
 
 
 def shard_facts(features_uri: str) -> ShardFacts:
@@ -120,8 +131,8 @@ def read_feature_set(features_uri: str, catalogue: pl.DataFrame, split: str) -> 
         tags=rows["tags"].to_list(),
         tags_known=rows["tags_known"].to_list(),
         groups=rows["group"].to_list(),
-        features=facts.features,
-        feature_fingerprint=facts.fingerprint,
+        features=facts.heard,
+        feature_fingerprint=facts.heard.fingerprint(),
     )
 
 

@@ -19,6 +19,7 @@ JOBS = Path(__file__).parents[2] / "jobs"
 HELP = {
     "index_catalogue.py": "--manifest",
     "extract_features.py": "--limit",
+    "export_features.py": "--n-mfcc",
     "train_ensemble.py": "--members",
     "evaluate.py": "--split",
     "tag_catalogue.py": "--bundle",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 
 import librosa
 import numpy as np
@@ -16,9 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgc.audio.features.analysis import Analysis
-from mgc.audio.features.rhythm import TEMPO_BAND_EDGES_BPM
-from mgc.audio.features.statistics import statistics_names
-from mgc.audio.features.waveform import autocorrelation_lags
+from mgc.audio.features.rows import TEMPO_BAND_EDGES_BPM, autocorrelation_lags, statistics_names
 from mgc.config import FeatureConfig
 from mgc.feature_sets import FRAME_FEATURES
 
@@ -173,7 +172,7 @@ class ByLibrosa:
         bpm = librosa.tempo_frequencies(len(local), sr=self.config.sample_rate, hop_length=self.config.hop_length)
         edges = TEMPO_BAND_EDGES_BPM
         return np.stack([
-            local[(bpm >= low) & (bpm < high)].mean(axis=0) for low, high in zip(edges[:-1], edges[1:], strict=True)
+            local[(bpm >= low) & (bpm < high)].mean(axis=0) for low, high in pairwise(edges)
         ])  # fmt: skip
 
     def tempo(self):

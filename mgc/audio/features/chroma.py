@@ -10,12 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mgc.audio.features.rows import PITCH_CLASSES
 from mgc.audio.features.spectrum import Spectra
 from mgc.audio.types import FloatArray
 from mgc.config import FeatureConfig
-
-PITCH_CLASSES = ("C", "Cs", "D", "Ds", "E", "F", "Fs", "G", "Gs", "A", "As", "B")
-"""Rows of the chroma; s for sharp."""
 
 _N_CHROMA = len(PITCH_CLASSES)
 _CENTRE_OCTAVE = 5.0

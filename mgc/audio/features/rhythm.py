@@ -12,11 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from mgc.audio.features.rows import TEMPO_BAND_EDGES_BPM
 from mgc.audio.types import FloatArray
 from mgc.config import FeatureConfig
-
-TEMPO_BAND_EDGES_BPM = (30, 42, 60, 85, 120, 170, 240, 339, 480)
-"""Edges of the tempogram's bands: half an octave each."""
 
 _LOCAL_SECONDS = 8.0
 _PRIOR_BPM = 120.0

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from mgc.audio.features.chroma import PITCH_CLASSES
-from mgc.audio.features.rhythm import TEMPO_BAND_EDGES_BPM
-from mgc.audio.features.waveform import autocorrelation_lags
 from mgc.config import FeatureConfig
+from mgc.feature_sets import TRACK_FEATURES
+
+PITCH_CLASSES = ("C", "Cs", "D", "Ds", "E", "F", "Fs", "G", "Gs", "A", "As", "B")
+"""Rows of the chroma; s for sharp."""
+
+TEMPO_BAND_EDGES_BPM = (30, 42, 60, 85, 120, 170, 240, 339, 480)
+"""Edges of the tempogram's bands: half an octave each."""
 
 UNITS = {
     "log_mel": "dB relative to the track's maximum",
@@ -49,6 +53,24 @@ def row_names(feature: str, config: FeatureConfig) -> list[str]:
         edges = TEMPO_BAND_EDGES_BPM
         return [f"{low}to{high}bpm" for low, high in pairwise(edges)]
     return [""]
+
+
+def autocorrelation_lags(n_fft: int) -> list[int]:
+    """Return the lags of the autocorrelation in samples: 1, 2, 4, … up to half a frame."""
+    return [2**power for power in range((n_fft // 2).bit_length())]
+
+
+def statistics_names(config: FeatureConfig) -> list[str]:
+    """Return the names of a track's statistics, in order: `mfcc_1_mean`, `mfcc_1_variance`, …, `tempo`."""
+    names: list[str] = []
+    for feature in config.statistics:
+        if feature in TRACK_FEATURES:
+            names.append(feature)
+            continue
+        for row in row_names(feature, config):
+            stem = f"{feature}_{row}" if row else feature
+            names += [f"{stem}_mean", f"{stem}_variance"]
+    return names
 
 
 def _numbers(count: int) -> list[str]:

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgc.audio.features.rows import row_names
 from mgc.audio.features.track import Track
 from mgc.audio.types import FloatArray
 from mgc.config import FeatureConfig
 from mgc.feature_sets import TRACK_FEATURES
 
 
-def statistics_names(config: FeatureConfig) -> list[str]:
-    """Return the names of the values of `statistics_of`: `mfcc_1_mean`, `mfcc_1_variance`, …, `tempo`."""
-    names: list[str] = []
-    for feature in config.statistics:
-        if feature in TRACK_FEATURES:
-            names.append(feature)
-            continue
-        for row in row_names(feature, config):
-            stem = f"{feature}_{row}" if row else feature
-            names += [f"{stem}_mean", f"{stem}_variance"]
-    return names
-
-
 def statistics_of(track: Track, config: FeatureConfig) -> FloatArray:
-    """Return mean and variance (of the population: over n) over the frames of all windows, shape (n_names,)."""
+    """Return mean and variance (of the population: over n) over the frames of all windows, shape (n,).
+
+    `statistics_names` names them.
+    """
     values: list[float] = []
     for feature in config.statistics:
         if feature in TRACK_FEATURES:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mgc.audio.features.frames import FrameGrid
+from mgc.audio.features.rows import autocorrelation_lags
 from mgc.audio.features.spectrum import Spectra
 from mgc.audio.types import FloatArray
 from mgc.config import FeatureConfig
@@ -22,11 +23,6 @@ class Energy:
     def measure(self, spectra: Spectra, out: FloatArray) -> None:
         """See `Measure.measure`."""
         np.einsum("ij,ij->i", spectra.samples, spectra.samples, out=out[:, 0])
-
-
-def autocorrelation_lags(n_fft: int) -> list[int]:
-    """Return the lags in samples: 1, 2, 4, … up to half a frame."""
-    return [2**power for power in range(int(np.log2(n_fft // 2)) + 1)]
 
 
 class Autocorrelation:
