@@ -9,12 +9,12 @@ import argparse
 import sys
 import types
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from mgc.config import Config, Section
+from mgc.config import Config, Section, model_sections
 
 PAGE = Path(__file__).with_name("configuration.md")
 BOUNDS = {
@@ -59,9 +59,28 @@ def page() -> str:
 
 def _section(name: str, field: FieldInfo) -> str:
     model = field.annotation
-    if not (isinstance(model, type) and issubclass(model, Section)):
+    if isinstance(model, type) and issubclass(model, Section):
+        return _table(f"## `[{name}]`", model)
+    networks = model_sections()
+    if not set(networks.values()) <= set(get_args(model)):
         raise TypeError(f"Config.{name} is no section")
-    lines = [f"## `[{name}]`", "", _prose(model), "", "| key | type | default | meaning |", "|---|---|---|---|"]
+    head = [
+        f"## `[{name}]`",
+        "",
+        f"`name` says which network, `{field.default.name}` where it is not given; each has its own settings:",
+        ", ".join(f"[`{network}`](#{name}-{network})" for network in networks) + ".",
+        "[models.md](models.md) says where each comes from and what it is worth.",
+        "",
+    ]
+    tables = [
+        f'<a id="{name}-{network}"></a>\n\n' + _table(f'### `{name}.name = "{network}"`', section)
+        for network, section in networks.items()
+    ]
+    return "\n".join([*head, *tables])
+
+
+def _table(title: str, model: type[Section]) -> str:
+    lines = [title, "", _prose(model), "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, setting in model.model_fields.items():
         if not setting.description:
             raise ValueError(f"{model.__name__}.{key} has no description in mgc/config.py")
@@ -95,7 +114,7 @@ def _words(annotation: Any) -> str:
     if origin is tuple and Ellipsis not in arguments:
         return f"list of {len(arguments)} {_words(arguments[0])}s"
     if origin is tuple:
-        return f"list of {_words(arguments[0])}"
+        return "list of networks" if get_origin(arguments[0]) is Annotated else f"list of {_words(arguments[0])}"
     names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "none"}
     return names[annotation]
 

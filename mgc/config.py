@@ -6,16 +6,14 @@ checked before Ray starts; an unknown key names the nearest valid one.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -24,9 +22,31 @@ from pydantic import (
 
 from mgc.errors import ConfigError, did_you_mean
 from mgc.feature_sets import FRAME_FEATURES, TRACK_FEATURES, expand
+from mgc.model_config import CrnnConfig, ModelConfig
+from mgc.settings import Fraction, Section, fingerprint_of
 from mgc.views import CLEAN, View, parse_view
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+__all__ = [
+    "AUGMENT_BOUNDS",
+    "AugmentConfig",
+    "CatalogueConfig",
+    "ClusterConfig",
+    "Config",
+    "DecodeConfig",
+    "EvaluationConfig",
+    "FeatureConfig",
+    "Fraction",
+    "ModelConfig",
+    "Range",
+    "Section",
+    "TaggingConfig",
+    "TrainingConfig",
+    "fingerprint_of",
+    "load_config",
+    "model_sections",
+    "read_model_config",
+]
+
 Range = tuple[float, float]
 """Lowest and highest of what is drawn."""
 
@@ -39,16 +59,6 @@ AUGMENT_BOUNDS = {
     "overlay_alpha": (0.0, 1.0),
 }
 """Within which the ranges of `AugmentConfig` may lie: beyond them a view is no music any more."""
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def fingerprint(self) -> str:
-        """Return 16 hex digits that change when, and only when, a setting of this section does."""
-        return fingerprint_of({"section": type(self).__name__, **self.model_dump(mode="json")})
 
 
 class CatalogueConfig(Section):
@@ -264,41 +274,53 @@ class DecodeConfig(Section):
     memory_limit_bytes: int = Field(4 * 1024**3, ge=256 * 1024**2, description="of the decoding process")
 
 
-class ModelConfig(Section):
-    """The CRNN of residual gated linear units with squeeze-excitation (He & Li 2024)."""
-
-    name: Literal["crnn"] = Field("crnn", description="the architecture")
-    channels: int = Field(128, ge=8, le=2_048, description="of every convolution")
-    blocks: int = Field(3, ge=1, le=12, description="gated residual blocks")
-    kernel_size: int = Field(3, ge=1, le=31, description="frames a convolution sees")
-    pool_size: int = Field(2, ge=1, le=8, description="frames merged after each block")
-    rnn: Literal["gru", "lstm"] = Field("gru", description="the recurrent layer")
-    rnn_units: int = Field(96, ge=4, le=1_024, description="per direction")
-    dropout: Fraction = Field(0.3, description="before and after the embedding; a third of it in the blocks")
-    se_reduction: int = Field(8, ge=1, le=64, description="channels over the squeeze-excitation's hidden units")
-    embedding_size: int = Field(128, ge=8, le=2_048, description="values of the embedding written for each track")
-
-
 class TrainingConfig(Section):
     """How the ensemble is fitted."""
 
-    members: int = Field(2, ge=1, le=64, description="networks in the ensemble")
+    members: int = Field(2, ge=1, le=64, description="networks in the ensemble, all of `[model]`")
+    ensemble: tuple[ModelConfig, ...] = Field(
+        (),
+        max_length=64,
+        description='networks by name or with settings, e.g. `["crnn", {name = "cp_resnet", rho = 3}]`; then '
+        "`members` is not read, and a name that `[model]` has means those settings",
+    )
     members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
     seed: int = Field(0, description="decides initial weights, batches and augmentation")
     epochs: int = Field(40, ge=1, description="at most")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
     batch_size: int = Field(32, ge=1, description="windows a step")
-    learning_rate: float = Field(2e-3, gt=0.0, description="AdamW's, at its highest")
-    weight_decay: float = Field(1e-2, ge=0.0, description="AdamW's, on weight matrices")
-    warmup_epochs: int = Field(2, ge=0, description="of linear rise, before the half cosine down")
+    optimizer: Literal["adamw", "adam", "sgd", "adagrad", "adadelta"] = Field(
+        "adamw", description="how steps are made"
+    )
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="SGD's, after Nesterov")
+    learning_rate: float = Field(2e-3, gt=0.0, description="at its highest; SGD wants some 20 times the default")
+    weight_decay: float = Field(1e-2, ge=0.0, description="on weight matrices: decoupled in AdamW, else an L2 term")
+    schedule: Literal["cosine", "linear", "step", "constant"] = Field(
+        "cosine",
+        description="of the learning rate after the warm-up; step: to a tenth at 1/2 and at 3/4 of the rest",
+    )
+    warmup_epochs: int = Field(2, ge=0, description="of linear rise, before the schedule")
+    averaging: Literal["none", "ema", "swa"] = Field(
+        "none", description="keep a moving average of the weights over steps, or over the epochs from swa_start on"
+    )
+    ema_decay: float = Field(0.99, gt=0.0, lt=1.0, description="part of the moving average that a step keeps")
+    swa_start: Fraction = Field(0.5, description="part of `epochs` after which the mean over epochs begins")
     label_smoothing: Fraction = Field(0.1, description="share of a genre label spread over all genres")
     tag_loss_weight: float = Field(5.0, ge=0.0, description="of the tags' loss against the genre's")
     mixup_alpha: float = Field(0.0, ge=0.0, description="both parameters of mixup's Beta draw; 0: no mixup")
     mask_frequency_bins: int = Field(16, ge=0, description="SpecAugment: widest masked band, mel bins")
     mask_frames: int = Field(40, ge=0, description="SpecAugment: widest masked time, frames")
+    overlay_probability: Fraction = Field(
+        0.0, description="chance that a window is laid over another of its genre (He & Li, eq. 6)"
+    )
+    equaliser_db: float = Field(0.0, ge=0.0, description="random equaliser, ± dB at six points of the spectrum")
+    shift_mel_bins: int = Field(0, ge=0, description="random shift of the spectrum up or down, mel bins")
     crop_seconds: float | None = Field(5.0, gt=0.0, description="random crop of a window; None: whole windows")
     gain_db: float = Field(6.0, ge=0.0, description="random level change, ± dB")
     class_weights: bool = Field(True, description="let every genre weigh alike in the loss, however rare")
+    sampling: Literal["all", "oversample", "undersample"] = Field(
+        "all", description="windows of an epoch: all; or as many of each genre as of the most, or the least, frequent"
+    )
     min_tag_positives: int = Field(5, ge=1, description="rarer tags in train are left out of the taxonomy")
     threads: int | None = Field(None, ge=1, description="torch threads a member; None: CPUs over members at once")
     workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
@@ -341,17 +363,57 @@ class Config(Section):
     features: FeatureConfig = FeatureConfig()
     augment: AugmentConfig = AugmentConfig()
     decode: DecodeConfig = DecodeConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = CrnnConfig()
     training: TrainingConfig = TrainingConfig()
     tagging: TaggingConfig = TaggingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_stand_for_networks(cls, values: Any) -> Any:
+        """Let `[model]` go without a name, and the ensemble name networks without their settings."""
+        if not isinstance(values, dict):
+            return values
+        model = values.get("model", {})
+        if isinstance(model, dict) and model:
+            model = values["model"] if "name" in model else {"name": CrnnConfig().name, **model}
+            values = {**values, "model": model}
+        training = values.get("training")
+        if isinstance(training, dict) and isinstance(training.get("ensemble"), list | tuple):
+            ensemble = tuple(_named(entry, model) for entry in training["ensemble"])
+            values = {**values, "training": {**training, "ensemble": ensemble}}
+        return values
 
-def fingerprint_of(value: Any) -> str:
-    """Return 16 hex digits of the SHA-256 of `value` as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def member_models(self) -> tuple[ModelConfig, ...]:
+        """Return the network of each member of the ensemble."""
+        return self.training.ensemble or (self.model,) * self.training.members
+
+
+def _named(entry: Any, model: Any) -> Any:
+    if not isinstance(entry, str):
+        return entry
+    name = model.get("name", CrnnConfig().name) if isinstance(model, dict) else getattr(model, "name", None)
+    return (model or {"name": entry}) if name == entry else {"name": entry}
+
+
+_MODEL_CONFIG: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
+
+
+def read_model_config(value: Any) -> ModelConfig:
+    """Return a network's settings from their JSON form.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        The name or a setting is not known.
+    """
+    return _MODEL_CONFIG.validate_python(value)
+
+
+def model_sections() -> dict[str, type[Section]]:
+    """Return the settings of every network by its name."""
+    return {section.model_fields["name"].default: section for section in _sections_in(ModelConfig)}
 
 
 def load_config(path: str | None = None, overrides: list[str] | None = None) -> Config:
@@ -404,28 +466,53 @@ def _parse_value(text: str) -> Any:
 
 
 def _as_config_error(error: ValidationError, path: str | None) -> ConfigError:
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            hint = did_you_mean(str(problem["loc"][-1]), _valid_keys(problem["loc"]))
-            lines.append(f"unknown setting '{key}': {hint}")
-        else:
-            reason = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{key or 'settings'} = {_shown(problem['input'])}: {reason}")
+    lines = [_problem(problem["type"], problem["loc"], problem) for problem in error.errors()]
     where = f" in {path}" if path else ""
     return ConfigError(f"bad settings{where}:\n  " + "\n  ".join(lines), "docs/configuration.md lists every setting")
+
+
+def _problem(kind: str, location: tuple[int | str, ...], problem: Any) -> str:
+    place = _walk(location)
+    if kind == "extra_forbidden":
+        return f"unknown setting '{place.key}': {did_you_mean(str(location[-1]), place.valid)}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        given = problem["input"].get("name") if isinstance(problem["input"], dict) else problem["input"]
+        hint = did_you_mean(str(given), list(model_sections()))
+        return f"{place.key}.name = {given!r}: no such network; {hint}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    return f"{place.key or 'settings'} = {_shown(problem['input'])}: {reason}"
 
 
 def _shown(value: Any) -> str:
     return "{…}" if isinstance(value, dict | BaseModel) else repr(value)
 
 
-def _valid_keys(location: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Config
-    for part in location[:-1]:
-        field = section.model_fields.get(str(part))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            break
-        section = field.annotation
-    return list(section.model_fields)
+class _Place(NamedTuple):
+    """Where in the settings something is wrong: the key as a reader writes it, and what is valid there."""
+
+    key: str
+    valid: list[str]
+
+
+def _walk(location: tuple[int | str, ...]) -> _Place:
+    """Follow pydantic's location, in which the name of a network stands between its section and its key."""
+    words: list[str] = []
+    sections: list[type[Section]] = [Config]
+    for part in location:
+        by_name = {section.model_fields["name"].default: section for section in sections if len(sections) > 1}
+        if part in by_name:
+            sections = [by_name[part]]
+            continue
+        words.append(str(part))
+        field = sections[0].model_fields.get(str(part)) if len(sections) == 1 else None
+        if field is not None:
+            below = _sections_in(field.annotation)
+            sections = below or sections
+    return _Place(".".join(words), [name for section in sections for name in section.model_fields])
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    """Return the sections that an annotation is made of: itself, or those of a union or a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections_in(part)]

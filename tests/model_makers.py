@@ -9,6 +9,7 @@ import torch
 
 from mgc.config import FeatureConfig, ModelConfig, TrainingConfig
 from mgc.data.shards import FeatureSet
+from mgc.model_config import CrnnConfig
 from mgc.models.bundle import BundleContents, Member
 from mgc.models.calibration import Calibration
 from mgc.models.registry import build_model
@@ -22,7 +23,7 @@ FEATURES = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=256, n_mels=N_
 """Windows of 24 frames of 16 mel bins."""
 
 TAXONOMY = Taxonomy(("high", "low"), ("buzz", "hum", "still"))
-MODEL = ModelConfig(channels=8, blocks=2, rnn_units=6, embedding_size=8, dropout=0.1)
+MODEL = CrnnConfig(channels=8, blocks=2, rnn_units=6, embedding_size=8, dropout=0.1)
 TRAINING = TrainingConfig(
     epochs=6, batch_size=8, crop_seconds=0.5, mask_frequency_bins=2, mask_frames=3, gain_db=2.0, learning_rate=5e-3
 )

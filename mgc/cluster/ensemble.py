@@ -39,11 +39,11 @@ class Room:
     threads: int
 
 
-def room_for(training: TrainingConfig, session: RaySession) -> Room:
-    """Return how many members a cluster fits at once, and with how many threads each."""
+def room_for(training: TrainingConfig, members: int, session: RaySession) -> Room:
+    """Return how many of the members a cluster fits at once, and with how many threads each."""
     use_gpu = training.use_gpu == "always" or (training.use_gpu == "auto" and session.n_gpus > 0)
     slots = session.n_gpus if use_gpu else session.n_cpus
-    at_once = min(training.members_at_once or max(1, slots // training.workers_per_member), training.members)
+    at_once = min(training.members_at_once or max(1, slots // training.workers_per_member), members)
     threads = training.threads or max(1, session.n_cpus // (at_once * training.workers_per_member))
     return Room(use_gpu, at_once, threads)
 

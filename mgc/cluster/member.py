@@ -19,7 +19,7 @@ import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
-from mgc.config import Config
+from mgc.config import Config, ModelConfig
 from mgc.data.catalogue import read_catalogue
 from mgc.data.shards import FeatureSet, read_feature_set
 from mgc.data.storage import Store
@@ -48,6 +48,7 @@ class MemberSetup:
     """All that a Ray Train worker needs to know; plain values, so that it can travel."""
 
     member: int
+    model: ModelConfig
     catalogue_uri: str
     features_uri: str
     config: Config
@@ -102,7 +103,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     seed = training.seed + 1_000 * setup.member
     torch.manual_seed(seed)
     taxonomy = setup.taxonomy
-    model = build_model(setup.config.model, train.features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
+    model = build_model(setup.model, train.features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
 
     def on_epoch(report: EpochReport, state: TrainingState) -> None:
         if rank:

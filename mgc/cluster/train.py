@@ -96,7 +96,7 @@ def train_ensemble(
     if ready is not None:
         return ready
     with ray_session(request.config.cluster) as session:
-        watcher = Watcher(_work_uri(request), key, request.config.training.members, on_epoch, on_taken_up)
+        watcher = Watcher(_work_uri(request), key, len(request.config.member_models()), on_epoch, on_taken_up)
         members = _members(request, taxonomy, key, session, watcher)
         contents = _contents(request, catalogue, taxonomy, key, members)
     fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
@@ -144,7 +144,7 @@ def _training_key(request: TrainingRequest, catalogue: pl.DataFrame, taxonomy: T
             "labels": fingerprint_of(labelled.sort("track_id").rows()),
             "features": facts.heard.fingerprint(),
             "taxonomy": taxonomy.fingerprint(),
-            "model": request.config.model.fingerprint(),
+            "models": [model.fingerprint() for model in request.config.member_models()],
             "training": request.config.training.fingerprint(),
         }
     )
@@ -172,10 +172,13 @@ def _members(
     request: TrainingRequest, taxonomy: Taxonomy, key: str, session: RaySession, watcher: Watcher
 ) -> list[Saved]:
     set_up_ray_train(session)
-    room = room_for(request.config.training, session)
+    models = request.config.member_models()
+    room = room_for(request.config.training, len(models), session)
     setups = [
-        MemberSetup(member, request.catalogue_uri, request.features_uri, request.config, taxonomy, room.threads)
-        for member in range(request.config.training.members)
+        MemberSetup(
+            member, model, request.catalogue_uri, request.features_uri, request.config, taxonomy, room.threads
+        )
+        for member, model in enumerate(models)
     ]
     return fit_members(setups, _work_uri(request), key, room, watcher)
 

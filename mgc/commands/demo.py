@@ -87,7 +87,7 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
     _step(screen, 3, "train")
     # A demo run again with other music or settings is meant to replace what the last one made.
     request = TrainingRequest(tracks, features, bundle, config, overwrite=False, replace_other=True)
-    lines = EpochLines(screen, config.training.members)
+    lines = EpochLines(screen, len(config.member_models()))
     show_training(screen, train_ensemble(request, lines.show, lines.taken_up), bundle)
     _step(screen, 4, "evaluate")
     page = run_evaluation(

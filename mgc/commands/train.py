@@ -28,11 +28,12 @@ def train(
     chosen = settings(config, set_, cluster__address=address, training__members=members, training__epochs=epochs)
     screen = console()
     request = TrainingRequest(catalogue, features, bundle, chosen, overwrite)
-    wanted = chosen.training
+    models = [model.name for model in chosen.member_models()]
     screen.print(
-        f"[bold]training[/] {counted(wanted.members, 'member')}, at most {counted(wanted.epochs, 'epoch')} each"
+        f"[bold]training[/] {counted(len(models), 'member')} ({', '.join(models)}), "
+        f"at most {counted(chosen.training.epochs, 'epoch')} each"
     )
-    lines = EpochLines(screen, wanted.members)
+    lines = EpochLines(screen, len(models))
     outcome = train_ensemble(request, lines.show, lines.taken_up)
     show_training(screen, outcome, bundle)
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mgc.evaluation.canvas import BLUE, HALF_WIDTH, LINE, SERIES, chart, percent_axis
 
-SCORE_WORDS = ("accuracy", "f1", "auc", "precision")
+SCORE_WORDS = ("accuracy", "f1", "auc", "precision", "rmse")
 
 
 def learning_chart(histories: Sequence[Sequence[Mapping[str, Any]]]) -> Markup | None:

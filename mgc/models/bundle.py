@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mgc.config import FeatureConfig, ModelConfig, TrainingConfig
+from mgc.config import FeatureConfig, TrainingConfig, read_model_config
 from mgc.data.storage import Store
 from mgc.errors import BundleError, LabelError
 from mgc.models.calibration import Calibration
@@ -147,7 +147,7 @@ def _member(number: int, entry: dict[str, Any], files: dict[str, bytes]) -> Memb
     if name not in files:
         raise BundleError(f"the bundle's manifest does not list '{name}'", "train it anew")
     return Member(
-        config=ModelConfig.model_validate(entry["model"]),
+        config=read_model_config(entry["model"]),
         weights=weights_from_bytes(files[name], name),
         calibration=Calibration(**entry["calibration"]),
     )

@@ -65,14 +65,17 @@ def _vocabulary(taxonomy: Mapping[str, list[str]]) -> str:
 
 
 def _networks(members: list[dict[str, Any]], training: Mapping[str, Any]) -> str:
-    model = members[0]["model"]
-    return (
-        f"{len(members)} convolutional recurrent network(s) (RGLU-SE, He & Li 2024): {model['blocks']} blocks of "
-        f"{model['channels']} channels,\n{model['rnn'].upper()} of {model['rnn_units']} units a direction, "
-        f"attention, embedding of {model['embedding_size']}. At most {training['epochs']} epochs,\n"
-        f"AdamW at {training['learning_rate']:g}, batches of {training['batch_size']} windows, "
-        f"seed {training['seed']}. Their calibrated probabilities are averaged."
+    lines = [f"- member {number}: {_network(member['model'])}" for number, member in enumerate(members)]
+    lines.append(
+        f"\nAt most {training['epochs']} epochs, learning rate {training['learning_rate']:g}, batches of "
+        f"{training['batch_size']} windows, seed {training['seed']}.\nTheir calibrated probabilities are averaged."
     )
+    return "\n".join(lines)
+
+
+def _network(model: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
+    return f"`{model['name']}`, {settings}"
 
 
 def _figures(metrics: Mapping[str, Any]) -> str:

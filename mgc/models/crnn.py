@@ -10,13 +10,10 @@ from __future__ import annotations
 
 from torch import Tensor, cat, nn
 
-from mgc.config import ModelConfig
+from mgc.model_config import CrnnConfig
 from mgc.models.blocks import AdditiveAttention, GatedResidual, Head
+from mgc.models.network import CENTRE_DB, SPREAD_DB, activation
 from mgc.models.types import ModelOutput
-
-CENTRE_DB = -40.0
-SPREAD_DB = 20.0
-"""Bring decibels in [-80, 0] to [-2, 2] before the batch norm of each mel bin finds the rest."""
 
 STEM_KERNEL = 4
 STEM_STRIDE = 2
@@ -36,14 +33,14 @@ class Crnn(nn.Module):
         Outputs of the heads; either may be 0.
     """
 
-    def __init__(self, config: ModelConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+    def __init__(self, config: CrnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
         super().__init__()
         channels = config.channels
         self.input_norm = nn.BatchNorm1d(n_mels)
         self.stem = nn.Sequential(
             nn.Conv1d(n_mels, channels, STEM_KERNEL, stride=STEM_STRIDE, padding=STEM_KERNEL // 2, bias=False),
             nn.BatchNorm1d(channels),
-            nn.ReLU(),
+            activation(config.activation),
         )
         self.blocks = nn.Sequential(
             *(

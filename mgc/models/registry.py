@@ -1,13 +1,36 @@
-"""From settings to a network."""
+"""From settings to a network. A new architecture is a section in `mgc.model_config`, a file here, a line below."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
 from mgc.config import ModelConfig
+from mgc.models.cao import CaoCnn
+from mgc.models.cp_resnet import CpResnet
 from mgc.models.crnn import Crnn
+from mgc.models.guo import GuoCnn, GuoHybrid, GuoRnn
+from mgc.models.jain import JainCnn, JainLstm, JainMlp
+from mgc.models.published import ChoiCrnn, ChoiFcn, Musicnn
+from mgc.models.zhang import ZhangCnn
 
-MODELS: dict[str, type[Crnn]] = {"crnn": Crnn}
+MODELS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
+    "crnn": Crnn,
+    "cp_resnet": CpResnet,
+    "cao_cnn": CaoCnn,
+    "guo_cnn": GuoCnn,
+    "guo_rnn": GuoRnn,
+    "guo_hybrid": GuoHybrid,
+    "jain_mlp": JainMlp,
+    "jain_lstm": JainLstm,
+    "jain_cnn": JainCnn,
+    "zhang_cnn": ZhangCnn,
+    "choi_fcn": ChoiFcn,
+    "choi_crnn": ChoiCrnn,
+    "musicnn": Musicnn,
+}
 """Every architecture by its name in `ModelConfig`."""
 
 
@@ -29,3 +52,8 @@ def build_model(config: ModelConfig, n_mels: int, n_genres: int, n_tags: int) ->
         Returns a `ModelOutput` of logits and embedding when called.
     """
     return MODELS[config.name](config, n_mels, n_genres, n_tags)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return how many numbers training may change."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

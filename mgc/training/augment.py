@@ -3,8 +3,9 @@
 Every draw of a batch is made at once from a generator seeded by (seed, epoch, batch), for the whole batch:
 neither the number of data-parallel workers nor a resume changes what a window meets.
 
-Random crops and level; bands of mel bins and of frames masked (SpecAugment, Park et al. 2019); mixup of two
-windows and their labels (Zhang et al. 2018), the kin of He & Li's (2024, eq. 6) overlay.
+Random crops and level; bands of mel bins and of frames masked (SpecAugment, Park et al. 2019); a random equaliser
+(the linear kind of FilterAugment, Nam, Kim & Park 2022) and a shift of the spectrum by some mel bins; mixup of two
+windows and their labels (Zhang et al. 2018), the kin of He & Li's (2024, eq. 6) overlay, which is in `overlay`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mgc.config import TrainingConfig
+
+EQUALISER_POINTS = 6
+"""Points of the spectrum, evenly spaced in mel, between which the equaliser's gain is a line."""
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -60,6 +65,10 @@ class Draws:
         Level change of each row.
     bins, frames
         Masked bands.
+    equaliser_db
+        Gain at each point of the equaliser, shape (batch, EQUALISER_POINTS).
+    shift
+        Mel bins that each row moves up.
     """
 
     crop_start: IntArray
@@ -68,6 +77,8 @@ class Draws:
     gain_db: FloatArray
     bins: Band
     frames: Band
+    equaliser_db: FloatArray
+    shift: IntArray
 
 
 def draw(rng: np.random.Generator, batch: int, shape: WindowShape, config: TrainingConfig) -> Draws:
@@ -83,6 +94,8 @@ def draw(rng: np.random.Generator, batch: int, shape: WindowShape, config: Train
         gain_db=rng.uniform(-config.gain_db, config.gain_db, batch).astype(np.float32),
         bins=_draw_band(rng, batch, shape.n_mels, config.mask_frequency_bins),
         frames=_draw_band(rng, batch, shape.crop_frames, config.mask_frames),
+        equaliser_db=rng.uniform(-1.0, 1.0, (batch, EQUALISER_POINTS)).astype(np.float32) * config.equaliser_db,
+        shift=rng.integers(-config.shift_mel_bins, config.shift_mel_bins + 1, batch),
     )
 
 
@@ -93,7 +106,7 @@ def _draw_band(rng: np.random.Generator, batch: int, length: int, widest: int) -
 
 
 def augment(log_mel: Tensor, draws: Draws, rows: IntArray) -> Tensor:
-    """Return windows with their level changed, and their bands masked by the window's own mean.
+    """Return windows shifted, with their level and colour changed, and their bands masked by the window's own mean.
 
     Parameters
     ----------
@@ -104,6 +117,19 @@ def augment(log_mel: Tensor, draws: Draws, rows: IntArray) -> Tensor:
     rows
         Which rows of the batch `log_mel` holds.
     """
-    louder = log_mel + torch.from_numpy(draws.gain_db[rows])[:, None, None]
+    moved = _shifted(log_mel, torch.from_numpy(draws.shift[rows]))
+    louder = moved + torch.from_numpy(draws.gain_db[rows])[:, None, None]
+    if draws.equaliser_db.any():
+        points = torch.from_numpy(draws.equaliser_db[rows])[:, None, :]
+        louder = louder + F.interpolate(points, log_mel.shape[2], mode="linear", align_corners=True)
     masked = draws.bins.mask(rows)[:, None, :] | draws.frames.mask(rows)[:, :, None]
     return torch.where(masked, louder.mean(dim=(1, 2), keepdim=True), louder)
+
+
+def _shifted(log_mel: Tensor, shift: Tensor) -> Tensor:
+    """Return each row moved up by so many mel bins; what comes in at an edge is the edge bin again."""
+    if not shift.any():
+        return log_mel
+    n_mels = log_mel.shape[2]
+    places = (torch.arange(n_mels) - shift[:, None]).clamp(0, n_mels - 1)
+    return log_mel.gather(2, places[:, None, :].expand_as(log_mel))

@@ -19,6 +19,8 @@ from mgc.errors import TrainingError
 from mgc.taxonomy import Taxonomy
 from mgc.training.augment import Draws, IntArray, WindowShape, augment, draw
 from mgc.training.labels import labels_of, masses_of
+from mgc.training.overlay import NOBODY, Overlay, draw_overlay, overlay
+from mgc.training.sampling import draw_order, epoch_size
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,15 @@ class Batch:
         )
 
 
+@dataclass(frozen=True)
+class _Whole:
+    """A batch before it is shared out: its windows, and what chance decided for each."""
+
+    windows: IntArray
+    draws: Draws
+    overlay: Overlay
+
+
 class TrainingWindows:
     """The windows of the tracks that have a label.
 
@@ -94,6 +105,7 @@ class TrainingWindows:
         counts = np.array([len(features.log_mels[track]) for track in useful])
         self._tracks = np.repeat(useful, counts)
         self._windows = np.concatenate([np.arange(count) for count in counts])
+        self._genres = labels.genres[self._tracks]
         self._shape = _window_shape(features, config)
 
     def __len__(self) -> int:
@@ -102,23 +114,30 @@ class TrainingWindows:
     @property
     def steps_per_epoch(self) -> int:
         """Batches an epoch."""
-        return math.ceil(len(self) / self._config.batch_size)
+        return math.ceil(epoch_size(self._genres, self._config.sampling) / self._config.batch_size)
 
     def epoch(self, seed: int, epoch: int, shard: Shard) -> Iterator[Batch]:
-        """Yield the batches of an epoch: every window once, in batches of about equal size."""
-        order = np.random.default_rng([seed, epoch]).permutation(len(self))
+        """Yield the batches of an epoch: every window once, or as `sampling` says, in batches of about equal size."""
+        order = draw_order(np.random.default_rng([seed, epoch]), self._genres, self._config.sampling)
         for step, chosen in enumerate(np.array_split(order, self.steps_per_epoch)):
             # Fewer rows than workers: some are heard twice rather than none by somebody.
             whole = np.resize(chosen, max(len(chosen), shard.world_size))
-            draws = draw(np.random.default_rng([seed, epoch, 1 + step]), len(whole), self._shape, self._config)
-            yield self._batch(whole, draws, shard)
+            rng = np.random.default_rng([seed, epoch, 1 + step])
+            draws = draw(rng, len(whole), self._shape, self._config)
+            layer = draw_overlay(rng, whole, self._genres, self._tracks, self._config.overlay_probability)
+            yield self._batch(_Whole(whole, draws, layer), shard)
 
-    def _batch(self, whole: IntArray, draws: Draws, shard: Shard) -> Batch:
-        rows = np.arange(shard.rank, len(whole), shard.world_size)
-        mixed = self._masses.rows(self._tracks[whole]).mixed(draws.partner, draws.own_part)
+    def _batch(self, whole: _Whole, shard: Shard) -> Batch:
+        rows = np.arange(shard.rank, len(whole.windows), shard.world_size)
+        draws, layer = whole.draws, whole.overlay
+        own_masses = self._masses.rows(self._tracks[whole.windows])
+        laid = np.flatnonzero(layer.partner != NOBODY)
+        partners = np.where(layer.partner == NOBODY, whole.windows, layer.partner)
+        masses = own_masses.overlaid(self._masses.rows(self._tracks[partners]), laid)
+        mixed = masses.mixed(draws.partner, draws.own_part)
         own = mixed.rows(rows)
         return Batch(
-            log_mel=self._log_mel(whole, draws, rows),
+            log_mel=self._log_mel(whole, rows),
             genre_mass=torch.from_numpy(own.genre),
             tag_positive=torch.from_numpy(own.tag_positive),
             tag_negative=torch.from_numpy(own.tag_negative),
@@ -126,20 +145,33 @@ class TrainingWindows:
             tag_total=mixed.tag_total / shard.world_size,
         )
 
-    def _log_mel(self, whole: IntArray, draws: Draws, rows: IntArray) -> Tensor:
-        log_mel = self._crops(whole, draws, rows)
+    def _log_mel(self, whole: _Whole, rows: IntArray) -> Tensor:
+        draws = whole.draws
+        log_mel = self._laid(whole, rows)
         if self._config.mixup_alpha:
-            others = self._crops(whole, draws, draws.partner[rows])
+            others = self._laid(whole, draws.partner[rows])
             part = torch.from_numpy(draws.own_part[rows])[:, None, None]
             log_mel = part * log_mel + (1.0 - part) * others
         return augment(log_mel, draws, rows)
 
-    def _crops(self, whole: IntArray, draws: Draws, rows: IntArray) -> Tensor:
+    def _laid(self, whole: _Whole, rows: IntArray) -> Tensor:
+        """Return the crops of rows, each with the window that is laid over it."""
+        log_mel = self._crops(whole.windows[rows], whole.draws.crop_start[rows])
+        layer = whole.overlay
+        laid = np.flatnonzero(layer.partner[rows] != NOBODY)
+        if laid.size:
+            chosen = rows[laid]
+            room = self._shape.n_frames - self._shape.crop_frames + 1
+            starts = (layer.start_part[chosen] * room).astype(np.int64)
+            others = self._crops(layer.partner[chosen], starts)
+            log_mel[laid] = overlay(log_mel[laid], others, torch.from_numpy(layer.own_part[chosen]))
+        return log_mel
+
+    def _crops(self, windows: IntArray, starts: IntArray) -> Tensor:
         crops = []
-        for row in rows:
-            log_mel = self._log_mels[self._tracks[whole[row]]]
-            start = draws.crop_start[row]
-            crops.append(log_mel[self._windows[whole[row]], start : start + self._shape.crop_frames])
+        for window, start in zip(windows, starts, strict=True):
+            log_mel = self._log_mels[self._tracks[window]]
+            crops.append(log_mel[self._windows[window], start : start + self._shape.crop_frames])
         return torch.from_numpy(np.stack(crops)).float()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ def assemble(
     facts
         What is known of the training data; JSON-ready.
     """
-    members = [Member(config.model, tensors, Calibration()) for tensors in weights]
+    models = config.member_models()
+    members = [Member(model, tensors, Calibration()) for model, tensors in zip(models, weights, strict=True)]
     metrics: dict[str, Any] = {}
     labels = labels_of(valid, taxonomy) if valid else None
     if valid and labels is not None and labels.useful().any():
@@ -55,8 +57,8 @@ def assemble(
         ]
         calibrations = [fit_calibration(output, labels) for output in outputs]
         members = [
-            Member(config.model, tensors, calibration)
-            for tensors, calibration in zip(weights, calibrations, strict=True)
+            replace(member, calibration=calibration)
+            for member, calibration in zip(members, calibrations, strict=True)
         ]
         metrics = _metrics(outputs, calibrations, labels)
     return BundleContents(tuple(members), features, taxonomy, config.training, metrics, facts)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mgc.config import TrainingConfig
 from mgc.errors import TrainingError
 from mgc.models.types import ModelOutput
+from mgc.training.average import WeightAverage
 from mgc.training.batches import Batch, Shard, TrainingWindows
 from mgc.training.losses import genre_loss, tag_loss
 from mgc.training.optim import learning_rate_at, set_learning_rate
@@ -32,6 +33,8 @@ class Trainer:
         The network, and the same as the caller wrapped it.
     shard
         This worker's part of each batch.
+    average
+        Of the network's weights along the way.
     """
 
     model: nn.Module
@@ -42,6 +45,7 @@ class Trainer:
     seed: int
     device: str
     shard: Shard
+    average: WeightAverage
 
     def run(self, finished: int) -> float:
         """Train the epoch after `finished` ones and return the mean loss over its batches.
@@ -59,6 +63,7 @@ class Trainer:
                 rate = learning_rate_at(finished * steps + step, steps, self.config)
                 set_learning_rate(self.optimizer, rate)
                 losses.append(self._step(batch, finished))
+        self.average.after_epoch(self.model, finished + 1)
         return float(np.mean(losses))
 
     def _step(self, batch: Batch, finished: int) -> float:
@@ -73,6 +78,7 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
+        self.average.after_step(self.model)
         return value
 
     def _loss(self, batch: Batch) -> Tensor:

@@ -91,6 +91,17 @@ class Masses:
             own * self.tag_negative + other * partners.tag_negative,
         )
 
+    def overlaid(self, partners: Masses, laid: npt.NDArray[np.int64]) -> Masses:
+        """Return the masses where `partners` sound at the same time in the rows `laid`.
+
+        A tag that either has is there, one that both lack is not, and of others nothing is known. The genre is
+        the same by choice.
+        """
+        positive, negative = self.tag_positive.copy(), self.tag_negative.copy()
+        positive[laid] = np.maximum(positive[laid], partners.tag_positive[laid])
+        negative[laid] = np.minimum(negative[laid], partners.tag_negative[laid])
+        return Masses(self.genre, positive, negative)
+
 
 def labels_of(features: FeatureSet, taxonomy: Taxonomy) -> Labels:
     """Return the labels of a feature set; a genre that the taxonomy lacks counts as unknown, with a warning."""

@@ -14,6 +14,7 @@ from mgc.config import TrainingConfig
 from mgc.data.shards import FeatureSet
 from mgc.errors import TrainingError
 from mgc.taxonomy import Taxonomy
+from mgc.training.average import Averaged, WeightAverage
 from mgc.training.batches import Shard, TrainingWindows
 from mgc.training.epoch import Trainer
 from mgc.training.optim import make_optimizer
@@ -33,8 +34,9 @@ class EpochReport:
         Counted from 1.
     train_loss
         Mean over the batches, with augmentation and smoothing: not comparable with `valid_loss`.
-    valid_loss, valid_accuracy, valid_tag_macro_average_precision
-        Over validation tracks; None where there are none with the label.
+    valid_loss, valid_accuracy, valid_tag_macro_average_precision, valid_rmse
+        Over validation tracks, of the averaged weights where `training.averaging` asks for them; None where
+        there are none with the label. The RMSE is that of genre probabilities against 0 and 1.
     learning_rate
         At the epoch's end.
     seconds
@@ -48,6 +50,7 @@ class EpochReport:
     valid_loss: float | None
     valid_accuracy: float | None
     valid_tag_macro_average_precision: float | None
+    valid_rmse: float | None
     learning_rate: float
     seconds: float
     windows_per_second: float
@@ -122,8 +125,9 @@ def fit(
         logger.warning("no labelled validation track: training all %d epochs, keeping the last", config.epochs)
     model.to(device)
     optimizer = make_optimizer(model, config)
-    state = _begin(model, optimizer, seed, start)
-    trainer = Trainer(model, wrap(model), optimizer, windows, config, seed, device, part)
+    state = _begin(model, optimizer, config, seed, start)
+    average = WeightAverage(config, state.average, state.averaged)
+    trainer = Trainer(model, wrap(model), optimizer, windows, config, seed, device, part, average)
     reports: list[EpochReport] = []
     while state.epoch < config.epochs and not _out_of_patience(state, config):
         report = _run_epoch(trainer, validator, state.epoch)
@@ -135,11 +139,15 @@ def fit(
 
 
 def _begin(
-    model: nn.Module, optimizer: torch.optim.Optimizer, seed: int, start: TrainingState | None
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
+    seed: int,
+    start: TrainingState | None,
 ) -> TrainingState:
     if start is None:
         weights = copy_weights(model)
-        return TrainingState(0, seed, weights, weights, None, 0, {})
+        return TrainingState(0, seed, weights, weights, None, 0, {}, weights if config.averaging != "none" else {})
     if start.seed != seed:
         raise TrainingError(
             f"the checkpoint is of a fit with seed {start.seed}, this one has {seed}", "resume with the same settings"
@@ -158,13 +166,15 @@ def _run_epoch(trainer: Trainer, validator: Validator | None, finished: int) -> 
     started = time.perf_counter()
     train_loss = trainer.run(finished)
     train_seconds = time.perf_counter() - started
-    scores = validator.score(trainer.model) if validator else None
+    with Averaged(trainer.model, trainer.average.weights):
+        scores = validator.score(trainer.model) if validator else None
     return EpochReport(
         epoch=finished + 1,
         train_loss=train_loss,
         valid_loss=scores.loss if scores else None,
         valid_accuracy=scores.accuracy if scores else None,
         valid_tag_macro_average_precision=scores.tag_macro_average_precision if scores else None,
+        valid_rmse=scores.rmse if scores else None,
         learning_rate=trainer.optimizer.param_groups[0]["lr"],
         seconds=time.perf_counter() - started,
         windows_per_second=len(trainer.windows) / train_seconds,
@@ -173,16 +183,19 @@ def _run_epoch(trainer: Trainer, validator: Validator | None, finished: int) -> 
 
 def _next_state(trainer: Trainer, before: TrainingState, report: EpochReport) -> TrainingState:
     weights = copy_weights(trainer.model)
+    average = {name: tensor.clone() for name, tensor in trainer.average.weights.items()}
     score = report.valid_loss
     better = score is None or before.best_score is None or score < before.best_score
     return TrainingState(
         epoch=report.epoch,
         seed=before.seed,
         weights=weights,
-        best_weights=weights if better else before.best_weights,
+        best_weights=(average or weights) if better else before.best_weights,
         best_score=score if better else before.best_score,
         best_epoch=report.epoch if better else before.best_epoch,
         optimizer=copy_optimizer(trainer.optimizer),
+        average=average,
+        averaged=trainer.average.count,
     )
 
 

@@ -56,3 +56,12 @@ def genre_log_loss(probabilities: FloatArray, labels: Labels) -> float | None:
         return None
     true = probabilities[known][np.arange(np.count_nonzero(known)), labels.genres[known]]
     return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
+
+
+def genre_rmse(probabilities: FloatArray, labels: Labels) -> float | None:
+    """Return the root of the mean squared error against 0 and 1 (Jain et al. 2021, Table 2); None as above."""
+    known = labels.genre_known
+    if not known.any() or not probabilities.shape[1]:
+        return None
+    truth = np.eye(probabilities.shape[1])[labels.genres[known]]
+    return float(np.sqrt(np.mean(np.square(probabilities[known] - truth))))

@@ -1,37 +1,71 @@
-"""AdamW (Loshchilov & Hutter 2019) with a linear warm-up and a cosine to zero."""
+"""Optimizers and the learning rate over time.
+
+SGD with Nesterov momentum (Sutskever et al. 2013), Adagrad (Duchi et al. 2011), Adadelta (Zeiler 2012), Adam
+(Kingma & Ba 2015): the four of Jain et al. (2021, §4.2); and AdamW (Loshchilov & Hutter 2019), the default. A
+linear warm-up, then a half cosine to zero (Loshchilov & Hutter 2017), a line to zero, two steps down (He et al.
+2016) or nothing.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from mgc.config import TrainingConfig
 
+STEP_FACTOR = 0.1
+STEPS_AT = (0.5, 0.75)
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Return AdamW; weight decay falls on matrices and filters, not on biases and norms."""
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the optimizer; weight decay falls on matrices and filters, not on biases and norms.
+
+    AdamW's decay is decoupled from the gradient, that of the others is an L2 term in the loss (Guo 2024, §4.2).
+    """
     decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    rate = config.learning_rate
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0)
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "adagrad": torch.optim.Adagrad,
+        "adadelta": torch.optim.Adadelta,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+    }
+    return kinds[config.optimizer](groups, lr=rate)
 
 
 def learning_rate_at(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:
     """Return the learning rate of a step, counted from 0 over all epochs.
 
-    It rises linearly over `warmup_epochs` and falls along a half cosine over the rest of `epochs`. Where the
-    warm-up would fill all epochs it is cut to half of them.
+    It rises linearly over `warmup_epochs`; over the rest of `epochs` it follows `schedule`. Where the warm-up
+    would fill all epochs it is cut to half of them.
     """
     warmup = min(config.warmup_epochs, config.epochs // 2) * steps_per_epoch
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     rest = max(1, config.epochs * steps_per_epoch - warmup)
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, (step - warmup) / rest)))
+    return config.learning_rate * _share(min(1.0, (step - warmup) / rest), config)
+
+
+def _share(done: float, config: TrainingConfig) -> float:
+    """Return what is left of the learning rate after a part of the epochs, 0 to 1."""
+    if config.schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+    if config.schedule == "linear":
+        return 1.0 - done
+    if config.schedule == "step":
+        return STEP_FACTOR ** sum(done >= place for place in STEPS_AT)
+    return 1.0
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

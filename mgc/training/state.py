@@ -7,7 +7,7 @@ Tensors as safetensors, the rest as JSON in its header. There is no generator st
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mgc.errors import TrainingError
 
-FORMAT = "mgc-training-state-1"
+FORMAT = "mgc-training-state-2"
 _HEADER_KEY = "mgc.training_state"
 _LENGTH_BYTES = 8
 """A safetensors file begins with the length of its JSON header, an unsigned 64-bit little-endian number."""
@@ -45,6 +45,8 @@ class TrainingState:
         Its number, counted from 1; patience counts from it.
     optimizer
         Moments and step counts, named `<parameter>.<moment>`.
+    average, averaged
+        Mean of so many weights; empty where `training.averaging` is none.
     """
 
     epoch: int
@@ -54,13 +56,20 @@ class TrainingState:
     best_score: float | None
     best_epoch: int
     optimizer: Tensors
+    average: Tensors = field(default_factory=dict)
+    averaged: int = 0
 
     def to_bytes(self) -> bytes:
         """Return a form that `from_bytes` reads."""
-        parts = {"model": self.weights, "best": self.best_weights, "optimizer": self.optimizer}
+        parts = {
+            "model": self.weights,
+            "best": self.best_weights,
+            "optimizer": self.optimizer,
+            "average": self.average,
+        }
         tensors = {
             # safetensors refuses names that share memory, as the best weights do with the present ones.
-            f"{part}/{name}": tensor.clone() if part == "best" else tensor
+            f"{part}/{name}": tensor.clone() if part in ("best", "average") else tensor
             for part, named in parts.items()
             for name, tensor in named.items()
         }
@@ -70,6 +79,7 @@ class TrainingState:
             "seed": self.seed,
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
+            "averaged": self.averaged,
         }
         data: bytes = safetensors.torch.save(tensors, {_HEADER_KEY: json.dumps(facts)})
         return data
@@ -97,6 +107,7 @@ class TrainingState:
             weights=_part(tensors, "model"),
             best_weights=_part(tensors, "best"),
             optimizer=_part(tensors, "optimizer"),
+            average=_part(tensors, "average"),
             **facts,
         )
 
@@ -125,6 +136,7 @@ def copy_optimizer(optimizer: torch.optim.Optimizer) -> Tensors:
         f"{number}.{name}": tensor.detach().cpu().clone().contiguous()
         for number, moments in state.items()
         for name, tensor in moments.items()
+        if tensor is not None  # SGD without momentum
     }
 
 

@@ -17,7 +17,7 @@ from mgc.taxonomy import Taxonomy
 from mgc.training.batches import Shard, require_sound
 from mgc.training.labels import Labels, Masses, labels_of, masses_of
 from mgc.training.losses import genre_loss, tag_loss
-from mgc.training.metrics import genre_accuracy, tag_macro_average_precision
+from mgc.training.metrics import genre_accuracy, genre_rmse, tag_macro_average_precision
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class ValidationScores:
     ----------
     loss
         Genre cross-entropy plus weighted tag cross-entropy, without smoothing or class weights.
-    accuracy, tag_macro_average_precision
+    accuracy, tag_macro_average_precision, rmse
         None where no label is known.
     """
 
     loss: float
     accuracy: float | None
     tag_macro_average_precision: float | None
+    rmse: float | None
 
 
 def make_validator(
@@ -89,6 +90,7 @@ class Validator:
             loss=float(loss + self.tag_loss_weight * tags),
             accuracy=genre_accuracy(genre_logits.numpy(), self.labels),
             tag_macro_average_precision=tag_macro_average_precision(tag_logits.numpy(), self.labels),
+            rmse=genre_rmse(torch.softmax(genre_logits, dim=1).numpy(), self.labels),
         )
 
     def _logits(self, model: nn.Module) -> tuple[Tensor, Tensor]:

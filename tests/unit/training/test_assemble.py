@@ -9,12 +9,14 @@ import pytest
 from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, feature_set, small_model, without_labels
 
 from mgc.config import Config
+from mgc.model_config import CaoCnnConfig
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.calibration import Calibration
 from mgc.training.ensemble import assemble
 from mgc.training.loop import fit
 
 CONFIG = Config(model=MODEL, training=TRAINING, features=FEATURES)
+ALONE = Config(model=MODEL, training=TRAINING.model_copy(update={"members": 1}), features=FEATURES)
 VALID = feature_set(12, seed=2)
 
 
@@ -38,6 +40,15 @@ def test_fitted_members_become_a_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize("valid", [None, without_labels(VALID)])
 def test_without_validation_temperatures_stay(valid: object) -> None:
     weights = [dict(small_model().state_dict())]
-    contents = assemble(weights, valid, TAXONOMY, CONFIG, FEATURES, {})  # type: ignore[arg-type]
+    contents = assemble(weights, valid, TAXONOMY, ALONE, FEATURES, {})  # type: ignore[arg-type]
     assert contents.metrics == {}
     assert contents.members[0].calibration == Calibration()
+
+
+def test_members_of_different_architectures(tmp_path: Path) -> None:
+    other = CaoCnnConfig(channels=8)
+    config = Config(features=FEATURES, training=TRAINING.model_copy(update={"ensemble": (MODEL, other)}))
+    weights = [dict(small_model(config=model).state_dict()) for model in (MODEL, other)]
+    contents = assemble(weights, VALID, TAXONOMY, config, FEATURES, {})
+    write_bundle(str(tmp_path), contents)
+    assert [member.config for member in load_bundle(str(tmp_path)).members] == [MODEL, other]

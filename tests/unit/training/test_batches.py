@@ -163,3 +163,22 @@ def test_draws_stay_inside_and_leave_half() -> None:
     assert draws.own_part.min() >= 0.5
     assert np.abs(draws.gain_db).max() <= config.gain_db
     assert sorted(draws.partner) == list(range(500))
+
+
+def test_the_spectrum_moves_by_whole_bins() -> None:
+    config = PLAIN.model_copy(update={"shift_mel_bins": 2})
+    draws = replace(draw(np.random.default_rng(0), 3, WindowShape(5, 6, 5), config), shift=np.array([2, 0, -1]))
+    log_mel = torch.arange(6.0).expand(3, 5, 6)
+    found = augment(log_mel, draws, np.array([0, 1, 2]))
+    assert found[0, 0].tolist() == [0, 0, 0, 1, 2, 3]
+    assert found[1, 4].tolist() == [0, 1, 2, 3, 4, 5]
+    assert found[2, 0].tolist() == [1, 2, 3, 4, 5, 5]
+
+
+def test_the_equaliser_bends_the_spectrum_and_not_time() -> None:
+    config = PLAIN.model_copy(update={"equaliser_db": 5.0})
+    draws = draw(np.random.default_rng(0), 4, WindowShape(7, 12, 7), config)
+    gain = augment(torch.full((4, 7, 12), -40.0), draws, np.arange(4)) + 40.0
+    assert 1.0 < float(gain.abs().max()) <= 5.0
+    assert torch.equal(gain[:, 0], gain[:, 6])
+    np.testing.assert_allclose(gain[:, 0, 0].numpy(), draws.equaliser_db[:, 0], atol=1e-5)

@@ -7,7 +7,13 @@ import pytest
 
 from mgc.taxonomy import UNKNOWN
 from mgc.training.labels import Labels
-from mgc.training.metrics import genre_accuracy, genre_log_loss, genre_macro_f1, tag_macro_average_precision
+from mgc.training.metrics import (
+    genre_accuracy,
+    genre_log_loss,
+    genre_macro_f1,
+    genre_rmse,
+    tag_macro_average_precision,
+)
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.0, 0.0, 1.0]], np.float32)
 LABELS = Labels(
@@ -31,12 +37,17 @@ def test_average_precision_over_tags_that_some_but_not_all_have() -> None:
 
 def test_nothing_known_gives_none() -> None:
     unknown = Labels(np.full(4, UNKNOWN), LABELS.tags, np.zeros(4, bool))
-    for figure in (genre_accuracy, genre_macro_f1, genre_log_loss, tag_macro_average_precision):
+    for figure in (genre_accuracy, genre_macro_f1, genre_log_loss, genre_rmse, tag_macro_average_precision):
         assert figure(PROBABILITIES, unknown) is None
 
 
 def test_no_vocabulary_gives_none() -> None:
     nothing = np.zeros((4, 0), np.float32)
     labels = Labels(LABELS.genres, nothing, LABELS.tags_known)
-    for figure in (genre_accuracy, genre_macro_f1, genre_log_loss, tag_macro_average_precision):
+    for figure in (genre_accuracy, genre_macro_f1, genre_log_loss, genre_rmse, tag_macro_average_precision):
         assert figure(nothing, labels) is None
+
+
+def test_rmse_is_over_all_genres_of_known_tracks() -> None:
+    squares = [0.09, 0.04, 0.01, 0.36, 0.49, 0.01, 0.01, 0.04, 0.01]
+    assert genre_rmse(PROBABILITIES, LABELS) == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-6)

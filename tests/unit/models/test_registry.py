@@ -1,0 +1,149 @@
+"""Every architecture of the registry keeps the common bargain: windows in, logits and an embedding out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from model_makers import FEATURES, N_MELS, TAXONOMY, TRAINING, bundle_contents, feature_set, small_model
+
+from mgc.config import ModelConfig, model_sections, read_model_config
+from mgc.errors import BundleError
+from mgc.models.bundle import load_bundle, write_bundle
+from mgc.models.calibration import Calibration
+from mgc.models.contents import Member
+from mgc.models.forward import member_outputs
+from mgc.models.registry import MODELS, build_model, count_parameters
+from mgc.models.types import ModelOutput
+from mgc.training.loop import fit
+
+SMALL: dict[str, dict[str, object]] = {
+    "crnn": {"channels": 8, "rnn_units": 4, "embedding_size": 8},
+    "cp_resnet": {"channels": 8, "embedding_size": 8},
+    "cao_cnn": {"channels": 8},
+    "guo_cnn": {"channels": 8, "embedding_size": 8},
+    "guo_rnn": {"units": 8},
+    "guo_hybrid": {"channels": 8, "units": 8},
+    "jain_mlp": {"segment_frames": 9},
+    "jain_lstm": {"segment_frames": 9},
+    "jain_cnn": {"segment_frames": 9},
+    "zhang_cnn": {"channels": 4, "embedding_size": 8},
+    "choi_fcn": {},
+    "choi_crnn": {},
+    "musicnn": {"backend_channels": 4, "dense_units": 8},
+}
+NAMES = sorted(SMALL)
+
+
+def small(name: str, **changes: object) -> ModelConfig:
+    return read_model_config({"name": name, **SMALL[name], **changes})
+
+
+def hear(model: torch.nn.Module, log_mel: torch.Tensor) -> ModelOutput:
+    output: ModelOutput = model(log_mel)
+    return output
+
+
+def test_every_network_has_settings_and_a_test() -> None:
+    assert sorted(MODELS) == sorted(model_sections()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n_frames", [1, 24, 130])
+def test_windows_of_any_length(name: str, n_frames: int) -> None:
+    model = small_model(config=small(name)).eval()
+    output = hear(model, torch.rand(3, n_frames, N_MELS) * -80)
+    assert (output.genre_logits.shape, output.tag_logits.shape) == ((3, 2), (3, 3))
+    assert output.embedding.shape[0] == 3
+    assert all(bool(torch.isfinite(part).all()) for part in output)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("n_genres", "n_tags"), [(0, 3), (2, 0)])
+def test_one_head_is_enough(name: str, n_genres: int, n_tags: int) -> None:
+    output = hear(build_model(small(name), N_MELS, n_genres, n_tags), torch.rand(2, 24, N_MELS) * -80)
+    assert (output.genre_logits.shape[1], output.tag_logits.shape[1]) == (n_genres, n_tags)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    # DistributedDataParallel waits for ever for a parameter that gets no gradient.
+    model = small_model(config=small(name))
+    output = hear(model, torch.rand(4, 40, N_MELS) * -80)
+    (output.genre_logits.square().sum() + output.tag_logits.square().sum()).backward()  # type: ignore[no-untyped-call]
+    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_answers_and_windows_do_not_hear_each_other(name: str) -> None:
+    log_mel = torch.rand(4, 40, N_MELS) * -80
+    one, two = (small_model(config=small(name), seed=3).eval() for _ in range(2))
+    together = hear(one, log_mel)
+    assert all(torch.equal(*pair) for pair in zip(together, hear(two, log_mel), strict=True))
+    torch.testing.assert_close(together.tag_logits[2:3], hear(one, log_mel[2:3]).tag_logits, atol=1e-5, rtol=1e-5)
+    other = hear(small_model(config=small(name), seed=4).eval(), log_mel)
+    assert not torch.equal(together.tag_logits, other.tag_logits)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bundle_brings_it_back(name: str, tmp_path: Path) -> None:
+    config = small(name)
+    model = small_model(config=config).eval()
+    member = Member(config, dict(model.state_dict()), Calibration())
+    write_bundle(str(tmp_path), bundle_contents(members=(member,)))
+    bundle = load_bundle(str(tmp_path))
+    assert bundle.members[0].config == config
+    tracks = feature_set(3).log_mels
+    found, given = member_outputs(bundle.build_members()[0], tracks), member_outputs(model, tracks)
+    np.testing.assert_array_equal(found.genre_logits, given.genre_logits)
+    np.testing.assert_array_equal(found.embeddings, given.embeddings)
+    assert name in (tmp_path / "README.md").read_text()
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    wrong = Member(small("guo_cnn"), dict(small_model(config=small("guo_rnn")).state_dict()), Calibration())
+    with pytest.raises(BundleError, match="does not fit its architecture"):
+        write_bundle(str(tmp_path), bundle_contents(members=(wrong,)))
+
+
+LEARNING_RATES = {"guo_rnn": 2e-2, "jain_lstm": 2e-2, "choi_crnn": 5e-3, "cao_cnn": 5e-3, "choi_fcn": 5e-3}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_learns_a_few_tracks_by_heart(name: str) -> None:
+    config = TRAINING.model_copy(
+        update={
+            "epochs": 25,
+            "batch_size": 8,
+            "crop_seconds": None,
+            "mask_frequency_bins": 0,
+            "mask_frames": 0,
+            "gain_db": 0.0,
+            "label_smoothing": 0.0,
+            "warmup_epochs": 0,
+            "learning_rate": LEARNING_RATES.get(name, 1e-2),
+        }
+    )
+    tracks = replace(feature_set(8, seed=1), tags_known=[False] * 8)
+    model = small_model(config=small(name, dropout=0.0))
+    result = fit(model, tracks, tracks, TAXONOMY, config, seed=0)
+    assert result.reports[-1].train_loss < 0.3 * result.reports[0].train_loss
+    assert max(report.valid_accuracy or 0.0 for report in result.reports) == 1.0
+
+
+def test_sizes_are_those_that_the_docstrings_state() -> None:
+    stated = {"jain_mlp": 1.03e6, "cao_cnn": 0.67e6, "guo_cnn": 0.17e6, "guo_rnn": 0.40e6, "guo_hybrid": 0.35e6}
+    stated |= {"jain_lstm": 57e3, "jain_cnn": 25e3, "zhang_cnn": 0.23e6}
+    for name, size in stated.items():
+        model = build_model(model_sections()[name](), 128, 4, 0)
+        assert count_parameters(model) == pytest.approx(size, rel=0.03), name
+
+
+def test_leaky_relu_lets_the_negative_through() -> None:
+    leaky = build_model(small("guo_cnn", activation="leaky_relu"), N_MELS, 2, 0)
+    assert any(isinstance(part, torch.nn.LeakyReLU) for part in leaky.modules())
+    assert not any(isinstance(part, torch.nn.ReLU) for part in leaky.modules())
+    assert FEATURES.n_mels == N_MELS
