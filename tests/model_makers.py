@@ -63,6 +63,7 @@ def feature_set(n_tracks: int, seed: int = 0, n_windows: int = 2) -> FeatureSet:
         groups=[f"g{track}" for track in range(n_tracks)],
         features=FEATURES,
         feature_fingerprint=FEATURES.fingerprint(),
+        views=["clean"] * n_tracks,
     )
 
 

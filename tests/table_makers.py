@@ -83,3 +83,15 @@ def commit_table(output: OutputDirectory, part: pa.Table, fingerprint: str) -> R
     write_index(output, f"{run.folder}/index.parquet", index)
     output.commit(Commit(run.run_id, run.sequence, f"{run.folder}/index.parquet", run_part_refs(run, index), {}))
     return run
+
+
+def commit_items(output: OutputDirectory, items: pl.DataFrame, config: FeatureConfig = TINY) -> Run:
+    """Run and commit one part of items (schema PLAN); row k's log-mel is filled with -k."""
+    part = feature_part({str(number): "1" for number in range(items.height)}, config)
+    for name in ("track_id", "view", "recipe", "uri", "content_id"):
+        part = part.set_column(part.schema.get_field_index(name), part.schema.field(name), [items[name].to_list()])
+    run = output.start_run(config.fingerprint(), {})
+    index = frame_of(write_part(output, run, 0, part))
+    write_index(output, f"{run.folder}/index.parquet", index)
+    output.commit(Commit(run.run_id, run.sequence, f"{run.folder}/index.parquet", run_part_refs(run, index), {}))
+    return run

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Sequence
 
+from mgc.audio.augment.recipe import Recipe, ViewRequest
 from mgc.audio.content import Content, HeldContent, RangedContent, RemoteBytes
-from mgc.audio.extract import extract
+from mgc.audio.extract import extract_views
 from mgc.audio.outline import outline
+from mgc.audio.types import TrackFeatures
 from mgc.audio.wire import ClosedError, Message, receive, send
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
@@ -35,19 +38,21 @@ def main() -> None:
             request = receive(source)
         except ClosedError:
             return
-        send(sink, _answer(request, _content(request, source, sink), features, decode))
+        contents = [_content(request, number, source, sink) for number in range(len(request.header["sizes"]))]
+        for answer in _answers(request, contents, features, decode):
+            send(sink, answer)
 
 
-def _content(request: Message, source: int, sink: int) -> Content:
-    """Return a track's bytes: those that came, or, for a long file, those that are asked for as they are read."""
-    if "size_bytes" not in request.header:
-        return HeldContent(bytes(request.body))
+def _content(request: Message, number: int, source: int, sink: int) -> Content:
+    """Return a file's bytes: those that came, or, for a long file, those that are asked for as they are read."""
+    if str(number) in request.arrays:
+        return HeldContent(request.arrays[str(number)].tobytes())
 
     def read(start: int, stop: int) -> bytes:
-        send(sink, Message({"read": [start, stop]}))
+        send(sink, Message({"read": [number, start, stop]}))
         return bytes(receive(source).body)
 
-    return RangedContent(RemoteBytes(request.header["size_bytes"], read))
+    return RangedContent(RemoteBytes(request.header["sizes"][number], read))
 
 
 def _address_space(decode: DecodeConfig) -> int:
@@ -57,22 +62,30 @@ def _address_space(decode: DecodeConfig) -> int:
     return mapped + decode.memory_limit_bytes
 
 
-def _answer(request: Message, content: Content, features: FeatureConfig, decode: DecodeConfig) -> Message:
+def _answers(
+    request: Message, contents: Sequence[Content], features: FeatureConfig, decode: DecodeConfig
+) -> list[Message]:
+    """Return one message a view, or one for an outline; the first content is the track, the others partners."""
+    views = request.header.get("views", [])
     try:
         if request.header["wanted"] == "outline":
-            return _outline(content, decode)
-        return _features(content, features, decode, request.header["every_seconds"])
+            return [_outline(contents[0], decode)]
+        asked = [ViewRequest(Recipe(**view["recipe"]), view["partner"]) for view in views]
+        every_seconds = request.header["every_seconds"]
+        heard = extract_views(contents[0], asked, contents[1:], features, decode, every_seconds)
+        return [_failure(one) if isinstance(one, TrackError) else _features(one) for one in heard]
     except TrackError as error:
-        return Message({"code": error.track_code, "stage": error.stage, "message": error.message})
+        return [_failure(error)] * max(1, len(views))
     except MemoryError:
-        limit = f"needs more than {decode.memory_limit_bytes >> 20} MiB to decode"
-        return Message({"code": TrackCode.DECODE_MEMORY, "stage": Stage.DECODE, "message": limit})
+        reason = f"needs more than {decode.memory_limit_bytes >> 20} MiB to decode"
+        return [_failure(TrackError(TrackCode.DECODE_MEMORY, Stage.DECODE, reason))] * max(1, len(views))
 
 
-def _features(
-    content: Content, features: FeatureConfig, decode: DecodeConfig, every_seconds: float | None
-) -> Message:
-    track = extract(content, features, decode, every_seconds)
+def _failure(error: TrackError) -> Message:
+    return Message({"code": error.track_code, "stage": error.stage, "message": error.message})
+
+
+def _features(track: TrackFeatures) -> Message:
     arrays = {name: array.astype(STORED.get(name, "<f4"), copy=False) for name, array in track.arrays.items()}
     header = {"duration_seconds": track.duration_seconds, "start_seconds": track.start_seconds}
     return Message(header, arrays=arrays)

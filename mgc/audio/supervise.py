@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any, Self
@@ -20,6 +21,7 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from mgc.audio.augment.recipe import ViewRequest
 from mgc.audio.content import RemoteBytes
 from mgc.audio.types import Outline
 from mgc.audio.wire import Arrays, ClosedError, LateError, Message, receive, send
@@ -96,13 +98,37 @@ class SupervisedExtractor:
             What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died, and
             what reading a `RemoteBytes` raises.
         """
-        answer = self._answer({"wanted": "features", "every_seconds": every_seconds}, data)
-        header = answer.header
-        return HeardTrack(answer.arrays, header["duration_seconds"], tuple(header["start_seconds"]))
+        (heard,) = self.extract_views(data, (ViewRequest(),), (), every_seconds)
+        if isinstance(heard, TrackError):
+            raise heard
+        return heard
+
+    def extract_views(
+        self,
+        data: bytes | RemoteBytes,
+        views: Sequence[ViewRequest],
+        partners: Sequence[bytes | RemoteBytes] = (),
+        every_seconds: float | None = None,
+    ) -> list[HeardTrack | TrackError]:
+        """Return each view of a track, or why that view alone failed; see `mgc.audio.extract.extract_views`.
+
+        The limits hold for the track, all its views together.
+
+        Raises
+        ------
+        TrackError
+            As `extract`: no view can be had.
+        """
+        asked = [{"recipe": view.recipe.to_values(), "partner": view.partner} for view in views]
+        wanted = {"wanted": "features", "views": asked, "every_seconds": every_seconds}
+        answers = self._answers(wanted, [data, *partners], len(views))
+        return [_heard(answer) for answer in answers]
 
     def outline(self, data: bytes | RemoteBytes) -> Outline:
         """Return the outline of a track's waveform, which decodes all of it; the same errors."""
-        answer = self._answer({"wanted": "outline"}, data)
+        (answer,) = self._answers({"wanted": "outline"}, [data], 1)
+        if "code" in answer.header:
+            raise _error_in(answer)
         low, high, rms = (answer.arrays[name] for name in ("low", "high", "rms"))
         return Outline(low, high, rms, answer.header["duration_seconds"], answer.header["stretch_seconds"])
 
@@ -118,10 +144,10 @@ class SupervisedExtractor:
     ) -> None:
         self.close()
 
-    def _answer(self, wanted: dict[str, Any], data: bytes | RemoteBytes) -> Message:
-        """Return the child's answer; what went wrong with the track, or with the child, as a `TrackError`."""
+    def _answers(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[Message]:
+        """Return the child's answers; what went wrong with the child as a `TrackError`."""
         try:
-            answer = self._ask_twice(wanted, data)
+            answers = self._ask_twice(wanted, contents, count)
         except LateError as error:
             self._kill()
             reason = f"no answer within {self._limit:g} s"
@@ -130,42 +156,56 @@ class SupervisedExtractor:
             reason = f"the decoder died ({self._death()})"
             raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, reason) from error
         self._answered += 1
-        if "code" in answer.header:
-            header = answer.header
-            raise TrackError(TrackCode(header["code"]), Stage(header["stage"]), header["message"])
-        return answer
+        return answers
 
-    def _ask_twice(self, wanted: dict[str, Any], data: bytes | RemoteBytes) -> Message:
+    def _ask_twice(
+        self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
+    ) -> list[Message]:
         """Ask a fresh child where one dies that had heard others before: a track is not blamed for its neighbour."""
         had_answered = self._answered
         try:
-            return self._ask(wanted, data)
+            return self._ask(wanted, contents, count)
         except ClosedError:
             if not had_answered:
                 raise
         self._kill()
-        return self._ask(wanted, data)
+        return self._ask(wanted, contents, count)
 
-    def _ask(self, wanted: dict[str, Any], data: bytes | RemoteBytes) -> Message:
+    def _ask(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[Message]:
         child = self._child or self._start()
         if not self._ready:
             receive(_pipe(child.stdout), time.monotonic() + START_SECONDS)
             self._ready = True
         deadline = time.monotonic() + self._limit
-        if isinstance(data, bytes):
-            send(_pipe(child.stdin), Message(wanted, data), deadline)
-            return receive(_pipe(child.stdout), deadline)
-        send(_pipe(child.stdin), Message({**wanted, "size_bytes": data.size_bytes}), deadline)
-        while "read" in (answer := receive(_pipe(child.stdout), deadline)).header:
+        held = {
+            str(number): np.frombuffer(data, np.uint8)
+            for number, data in enumerate(contents)
+            if isinstance(data, bytes)
+        }
+        sizes = [len(data) if isinstance(data, bytes) else data.size_bytes for data in contents]
+        send(_pipe(child.stdin), Message({**wanted, "sizes": sizes}, arrays=held), deadline)
+        answers: list[Message] = []
+        while len(answers) < count:
+            answer = receive(_pipe(child.stdout), deadline)
+            if "read" not in answer.header:
+                answers.append(answer)
+                continue
             started = time.monotonic()
-            try:
-                piece = data.read(*answer.header["read"])
-            except TrackError:
-                self._kill()  # it waits for bytes that will not come
-                raise
+            piece = self._read(contents, *answer.header["read"])
             deadline += time.monotonic() - started
             send(_pipe(child.stdin), Message({}, piece), deadline)
-        return answer
+        return answers
+
+    def _read(self, contents: Sequence[bytes | RemoteBytes], number: int, start: int, stop: int) -> bytes:
+        """Return a piece of a long file that the child asks for."""
+        data = contents[number]
+        if isinstance(data, bytes):
+            raise ClosedError  # it came whole: what the child says makes no sense
+        try:
+            return data.read(start, stop)
+        except TrackError:
+            self._kill()  # it waits for bytes that will not come
+            raise
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {
@@ -207,6 +247,18 @@ class SupervisedExtractor:
             if pipe:
                 pipe.close()
         self._child = None
+
+
+def _heard(answer: Message) -> HeardTrack | TrackError:
+    header = answer.header
+    if "code" in header:
+        return _error_in(answer)
+    return HeardTrack(answer.arrays, header["duration_seconds"], tuple(header["start_seconds"]))
+
+
+def _error_in(answer: Message) -> TrackError:
+    header = answer.header
+    return TrackError(TrackCode(header["code"]), Stage(header["stage"]), header["message"])
 
 
 def _pipe(file: IO[bytes] | None) -> int:

@@ -1,35 +1,67 @@
-"""From catalogue rows to heard tracks: fetch ahead, decode and extract in a supervised child."""
+"""From items to heard views: fetch ahead, decode and extract in a supervised child, each track once."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
+from mgc.audio.augment.recipe import Recipe, ViewRequest
+from mgc.audio.content import RemoteBytes
 from mgc.audio.supervise import HeardTrack, SupervisedExtractor
 from mgc.cluster.fetch import Fetched, Fetcher
 from mgc.config import Config
 from mgc.errors import TrackError, error_columns
 
+_COLUMNS = ["track_id", "uri", "content_id", "recipe", "partner_uri", "partner_content_id"]
+_Bytes = bytes | RemoteBytes
+
 
 @dataclass(frozen=True)
 class Heard:
-    """One catalogue row's track: its features, or why there are none."""
+    """One item's view of its track: its features, or why there are none."""
 
     track: HeardTrack | None
     error: TrackError | None
 
     def error_columns(self) -> dict[str, str | None]:
-        """Return the row's three error columns, null where the track went through."""
+        """Return the row's three error columns, null where the view went through."""
         return error_columns(self.error)
 
 
-class Listener:
-    """Hears the tracks of catalogue rows, one result a row, in order.
+@dataclass(frozen=True)
+class _Place:
+    """Where a file is, and which content it had when it was indexed."""
 
-    Called from two threads it fetches for both, and hears one's rows after the other's.
+    uri: str
+    content_id: str
+
+
+@dataclass
+class _Asked:
+    """The items of one track, and the files they need: the track's own and each partner's, once."""
+
+    track: _Place
+    views: list[ViewRequest] = field(default_factory=list)
+    partners: list[_Place] = field(default_factory=list)
+
+    def add(self, row: dict[str, Any]) -> None:
+        partner = None
+        if row["partner_uri"] is not None:
+            place = _Place(row["partner_uri"], row["partner_content_id"])
+            if place not in self.partners:
+                self.partners.append(place)
+            partner = self.partners.index(place)
+        self.views.append(ViewRequest(Recipe.from_text(row["recipe"]), partner))
+
+
+class Listener:
+    """Hears the views that items name, one result an item, in order.
+
+    Called from two threads it fetches for both, and hears one's items after the other's.
     """
 
     def __init__(self, config: Config) -> None:
@@ -38,19 +70,60 @@ class Listener:
         self._turn = threading.Lock()
 
     def hear(self, rows: pa.Table) -> Iterator[Heard]:
-        """Yield what became of each row's track."""
-        fetched = self._fetcher.fetch(rows["uri"].to_pylist(), rows["content_id"].to_pylist())
-        return self._in_turn(fetched)
+        """Yield what became of each item (schema PLAN); items of one track follow one another."""
+        asked = _by_track(rows)
+        places = [place for one in asked for place in (one.track, *one.partners)]
+        fetched = self._fetcher.fetch([place.uri for place in places], [place.content_id for place in places])
+        return self._in_turn(asked, fetched)
 
-    def _in_turn(self, fetched: Iterator[Fetched]) -> Iterator[Heard]:
+    def _in_turn(self, asked: list[_Asked], fetched: Iterator[Fetched]) -> Iterator[Heard]:
         with self._turn:
-            for item in fetched:
-                yield self._hear_one(item)
+            for one in asked:
+                own = next(fetched)
+                partners = [next(fetched) for _ in one.partners]
+                yield from self._hear_track(one.views, own, partners)
 
-    def _hear_one(self, fetched: Fetched) -> Heard:
-        if fetched.data is None:
-            return Heard(None, fetched.error)
+    def _hear_track(self, views: list[ViewRequest], own: Fetched, partners: list[Fetched]) -> list[Heard]:
+        if own.data is None:
+            return [Heard(None, own.error)] * len(views)
+        lost = [partners[view.partner].error if view.partner is not None else None for view in views]
+        able = [view for view, error in zip(views, lost, strict=True) if error is None]
+        heard = iter(self._extract(own.data, able, [partner.data or b"" for partner in partners]))
+        return [next(heard) if error is None else Heard(None, _of_partner(error)) for error in lost]
+
+    def _extract(self, data: _Bytes, views: list[ViewRequest], partners: Sequence[_Bytes]) -> list[Heard]:
         try:
-            return Heard(self._extractor.extract(fetched.data), None)
+            return [_outcome(one) for one in self._extractor.extract_views(data, views, partners)] if views else []
         except TrackError as error:
-            return Heard(None, error)
+            alone = [view for view in views if view.partner is None]
+            if len(views) == 1 or len(alone) == len(views):
+                return [Heard(None, error)] * len(views)
+        # A partner that breaks the decoder must not cost the track its other views: each overlay is asked for apart.
+        heard = iter(self._extract(data, alone, ()))
+        return [
+            next(heard) if view.partner is None else self._extract(data, [view], _only(partners, view.partner))[0]
+            for view in views
+        ]
+
+
+def _only(partners: Sequence[_Bytes], number: int) -> list[_Bytes]:
+    return [partner if place == number else b"" for place, partner in enumerate(partners)]
+
+
+def _outcome(heard: HeardTrack | TrackError) -> Heard:
+    return Heard(None, heard) if isinstance(heard, TrackError) else Heard(heard, None)
+
+
+def _of_partner(error: TrackError) -> TrackError:
+    return TrackError(error.track_code, error.stage, f"the overlay's partner: {error.message}")
+
+
+def _by_track(rows: pa.Table) -> list[_Asked]:
+    asked: list[_Asked] = []
+    before = None
+    for row in rows.select(_COLUMNS).to_pylist():
+        if row["track_id"] != before:
+            asked.append(_Asked(_Place(row["uri"], row["content_id"])))
+            before = row["track_id"]
+        asked[-1].add(row)
+    return asked

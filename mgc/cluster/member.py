@@ -92,7 +92,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(setup.threads)
     catalogue = read_catalogue(setup.catalogue_uri)
-    train = read_feature_set(setup.features_uri, catalogue, "train")
+    train = read_feature_set(setup.features_uri, catalogue, "train", setup.config.augment)
     valid = read_optional(setup.features_uri, catalogue, "valid")
     start: TrainingState | None = None
     history: Epochs = []

@@ -16,7 +16,7 @@ from mgc.cluster.member import Epochs, MemberSetup, Saved, read_optional
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import Config, fingerprint_of
 from mgc.data.catalogue import read_catalogue
-from mgc.data.shards import shard_facts
+from mgc.data.shards import require_views, shard_facts
 from mgc.data.storage import Store, split_uri
 from mgc.errors import TrainingError
 from mgc.models.bundle import BundleContents, load_bundle, write_bundle
@@ -90,6 +90,7 @@ def train_ensemble(
     request = _absolute(request)
     catalogue = read_catalogue(request.catalogue_uri)
     taxonomy = _taxonomy(catalogue, request.config)
+    require_views(request.features_uri, catalogue, request.config.augment)
     key = _training_key(request, catalogue, taxonomy)
     Store.open(request.bundle_uri).check_writable()
     ready = _finished_bundle(request, key)
@@ -134,7 +135,7 @@ def _taxonomy(catalogue: pl.DataFrame, config: Config) -> Taxonomy:
 
 
 def _training_key(request: TrainingRequest, catalogue: pl.DataFrame, taxonomy: Taxonomy) -> str:
-    """Return a name for all that decides the weights: data, labels, splits, features, model and training."""
+    """Return a name for all that decides the weights: data, labels, splits, features, views, model and training."""
     facts = shard_facts(request.features_uri)
     labelled = catalogue.filter(pl.col("split").is_in(["train", "valid"])).select(
         "track_id", "content_id", "genre", "tags", "tags_known", "split"
@@ -146,6 +147,7 @@ def _training_key(request: TrainingRequest, catalogue: pl.DataFrame, taxonomy: T
             "taxonomy": taxonomy.fingerprint(),
             "models": [model.fingerprint() for model in request.config.member_models()],
             "training": request.config.training.fingerprint(),
+            "augment": request.config.augment.fingerprint(),
         }
     )
 
@@ -200,6 +202,7 @@ def _contents(
         "tracks": dict(catalogue.group_by("split").len().sort("split").iter_rows()),
         "train_genres": dict(train.drop_nulls("genre").group_by("genre").len().sort("genre").iter_rows()),
         "train_groups": train["group"].n_unique(),
+        "train_views": list(request.config.augment.views),
         "histories": [member.history for member in members],
     }
     return assemble(

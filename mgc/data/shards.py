@@ -11,32 +11,40 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgc.config import FeatureConfig
+from mgc.config import AugmentConfig, FeatureConfig
+from mgc.data.changes import ITEM
+from mgc.data.items import clean_items, plan_items
 from mgc.data.outputs import OutputDirectory
 from mgc.data.schema import require_kind
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows
 from mgc.errors import FingerprintError, SchemaError, SplitError
+from mgc.views import CLEAN
 
-COLUMNS = ("track_id", "content_id", "n_windows", "n_frames", "n_mels", "log_mel", "error_code")
+COLUMNS = ("n_windows", "n_frames", "n_mels", "log_mel")
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The tracks of one split that have features, in memory, in track_id order.
+    """The views of one split's tracks that have features, in memory, in the order of (track_id, view).
+
+    Unless views are asked for there is one row a track, its clean view.
 
     Parameters
     ----------
     log_mels
-        One float16 array a track: dB in [-top_db, 0], shape (n_windows, n_frames, n_mels). n_windows differs.
+        One float16 array a row: dB in [-top_db, 0], shape (n_windows, n_frames, n_mels). n_windows differs.
     genres
         Genre name, or None where it is not known.
     tags, tags_known
-        Tag names; where `tags_known` is False an empty list says nothing.
+        Tag names; where `tags_known` is False an empty list says nothing. An overlay has the tags of both its
+        tracks, and they are known where both tracks' are.
     groups
         Group (artist, work) of each track.
     features, feature_fingerprint
         The settings that made the log-mels (`FeatureConfig.for_model`), and their fingerprint.
+    views
+        The view of each row.
     """
 
     track_ids: list[str]
@@ -47,6 +55,7 @@ class FeatureSet:
     groups: list[str]
     features: FeatureConfig
     feature_fingerprint: str
+    views: list[str]
 
     def __len__(self) -> int:
         return len(self.track_ids)
@@ -98,10 +107,17 @@ def shard_facts(features_uri: str) -> ShardFacts:
     return ShardFacts(features, features.fingerprint())
 
 
-def read_feature_set(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet:
+def read_feature_set(
+    features_uri: str, catalogue: pl.DataFrame, split: str, augment: AugmentConfig | None = None
+) -> FeatureSet:
     """Return the features of a split's tracks, with labels from the catalogue.
 
-    Failed tracks and rows of another content or fingerprint are left out.
+    Failed rows and rows of another content, recipe or fingerprint are left out.
+
+    Parameters
+    ----------
+    augment
+        Which views to read; None: the clean ones, which is all that may be judged by.
 
     Raises
     ------
@@ -111,11 +127,9 @@ def read_feature_set(features_uri: str, catalogue: pl.DataFrame, split: str) -> 
     facts = shard_facts(features_uri)
     output = OutputDirectory(Store.open(features_uri), "features")
     chosen = catalogue.filter(pl.col("split") == split)
-    where = current_index(output, chosen).filter(
-        pl.col("error_code").is_null() & (pl.col("fingerprint") == facts.fingerprint)
-    )
-    where = where.join(chosen.select("track_id", "content_id"), on=["track_id", "content_id"], how="semi")
-    arrays: dict[str, npt.NDArray[np.float16]] = {}
+    items = clean_items(chosen) if augment is None else plan_items(chosen, augment)
+    where = _rows_there(output, items, facts.fingerprint)
+    arrays: dict[tuple[str, str], npt.NDArray[np.float16]] = {}
     for table in current_rows(output, where, COLUMNS):
         arrays |= _arrays_of(table)
     if not arrays:
@@ -123,16 +137,62 @@ def read_feature_set(features_uri: str, catalogue: pl.DataFrame, split: str) -> 
             f"no track of split '{split}' has features in '{features_uri}'",
             "check the split names in the catalogue, and that `mgc extract` ran over this catalogue",
         )
-    rows = chosen.filter(pl.col("track_id").is_in(list(arrays))).sort("track_id")
+    rows = _labelled(items, chosen).join(where.select(ITEM), on=ITEM, how="semi").sort(ITEM)
     return FeatureSet(
         track_ids=rows["track_id"].to_list(),
-        log_mels=[arrays[track_id] for track_id in rows["track_id"]],
+        log_mels=[arrays[item] for item in rows.select(ITEM).iter_rows()],
         genres=rows["genre"].to_list(),
         tags=rows["tags"].to_list(),
         tags_known=rows["tags_known"].to_list(),
         groups=rows["group"].to_list(),
         features=facts.heard,
         feature_fingerprint=facts.heard.fingerprint(),
+        views=rows["view"].to_list(),
+    )
+
+
+def require_views(features_uri: str, catalogue: pl.DataFrame, augment: AugmentConfig) -> None:
+    """Check that the shards have every view that the settings want to train on.
+
+    Raises
+    ------
+    SchemaError
+        Of some view they have nothing made with these settings.
+    """
+    items = plan_items(catalogue.filter(pl.col("split") == "train"), augment)
+    output = OutputDirectory(Store.open(features_uri), "features")
+    made = _made(output, items, shard_facts(features_uri).fingerprint)
+    missing = sorted(set(items["view"]) - set(made["view"]) - {CLEAN})
+    if missing:
+        raise SchemaError(
+            f"augment.views wants {', '.join(missing)}, but '{features_uri}' has none made with these settings",
+            "run `mgc extract` with the same [augment] settings first",
+        )
+
+
+def _made(output: OutputDirectory, items: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
+    """Return the index rows of items that were made as they are wanted now, failed ones included."""
+    current = current_index(output, items).filter(pl.col("fingerprint") == fingerprint)
+    return current.join(items, on=[*ITEM, "content_id", "recipe"], how="semi")
+
+
+def _rows_there(output: OutputDirectory, items: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
+    return _made(output, items, fingerprint).filter(pl.col("error_code").is_null())
+
+
+def _labelled(items: pl.DataFrame, tracks: pl.DataFrame) -> pl.DataFrame:
+    """Return items with the labels that are true of them: of an overlay, those of both its tracks."""
+    other = tracks.select(
+        pl.col("track_id").alias("partner_id"),
+        pl.col("tags").alias("partner_tags"),
+        pl.col("tags_known").alias("partner_known"),
+    )
+    both = items.join(other, on="partner_id", how="left")
+    return both.with_columns(
+        tags=pl.when(pl.col("partner_id").is_null())
+        .then("tags")
+        .otherwise(pl.col("tags").list.set_union("partner_tags").list.sort()),
+        tags_known=pl.col("tags_known") & pl.col("partner_known").fill_null(True),
     )
 
 
@@ -144,9 +204,9 @@ def failed_tracks(features_uri: str, catalogue: pl.DataFrame, split: str) -> pl.
     return failed.select("track_id", "error_code").join(chosen.select("track_id", "genre", "group"), on="track_id")
 
 
-def _arrays_of(table: pa.Table) -> dict[str, npt.NDArray[np.float16]]:
+def _arrays_of(table: pa.Table) -> dict[tuple[str, str], npt.NDArray[np.float16]]:
     found = {}
     for row in table.to_pylist():
         shape = (row["n_windows"], row["n_frames"], row["n_mels"])
-        found[row["track_id"]] = np.frombuffer(row["log_mel"], dtype="<f2").reshape(shape)
+        found[row["track_id"], row["view"]] = np.frombuffer(row["log_mel"], dtype="<f2").reshape(shape)
     return found

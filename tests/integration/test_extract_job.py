@@ -14,7 +14,9 @@ from mgc.cluster.incremental import RunOptions
 from mgc.config import CatalogueConfig, load_config
 from mgc.data.catalogue import index_catalogue, read_catalogue
 from mgc.data.changes import newest, visible_index
+from mgc.data.items import plan_items
 from mgc.data.outputs import OutputDirectory
+from mgc.data.shards import read_feature_set
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows
 from mgc.errors import SchemaError
@@ -72,6 +74,30 @@ def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
     assert third.index.height == 4
     other = load_config(None, [*SETTINGS, "features.n_mels=24"])
     assert extract_features(read_catalogue(str(catalogue)), out, other, RunOptions()).plan.remade == 21
+
+
+def test_views_are_rows_and_only_those_that_lack_are_made(tmp_path: Path) -> None:
+    music, out = write_music(tmp_path / "music", 2), str(tmp_path / "out")
+    (music / "drone" / "bad.wav").write_bytes(b"no audio at all")
+    tracks = indexed(music, tmp_path / "catalogue.parquet").with_columns(split=pl.lit("train"))
+    first = extract_features(tracks, out, CONFIG, RunOptions())
+    assert first.index.height == 7
+    views = load_config(None, [*SETTINGS, 'augment.views=["tempo", "pitch+loudness", "overlay", "noise"]'])
+    second = extract_features(tracks, out, views, RunOptions())
+    assert (second.plan.new, second.plan.unchanged, second.plan.tracks) == (7 * 4, 7, 7)
+    items = plan_items(tracks, views.augment)
+    rows = rows_of(tmp_path / "out", items)
+    keys = sorted((str(row["track_id"]), str(row["view"])) for row in rows)
+    assert keys == sorted(items.select("track_id", "view").rows())
+    bad = {row["track_id"] for row in rows if row["view"] == "clean" and row["error_code"]}
+    partners = dict(items.filter(view="overlay").select("track_id", "partner_id").rows())
+    for row in rows:
+        with_bad = row["view"] == "overlay" and partners[str(row["track_id"])] in bad
+        assert (row["error_code"] is not None) == (row["track_id"] in bad or with_bad)
+    trained_on = read_feature_set(out, tracks, "train", views.augment)
+    assert len(trained_on) == sum(row["error_code"] is None for row in rows)
+    assert extract_features(tracks, out, views, RunOptions()).run_id is None
+    assert extract_features(tracks, out, CONFIG, RunOptions()).plan.unwanted == 28
 
 
 def test_a_failed_fetch_is_tried_again_and_a_bad_file_only_when_asked(tmp_path: Path) -> None:

@@ -56,3 +56,19 @@ class Recipe:
 
 CLEAN_RECIPE = Recipe()
 """The track as it is."""
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """A view asked of a track.
+
+    Parameters
+    ----------
+    recipe
+        What to do.
+    partner
+        Which of the partners that come with the track is the overlay's.
+    """
+
+    recipe: Recipe = CLEAN_RECIPE
+    partner: int | None = None

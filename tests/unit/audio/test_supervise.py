@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from mgc.audio.augment.recipe import Recipe, ViewRequest
 from mgc.audio.content import RemoteBytes
 from mgc.audio.encode import encode
-from mgc.audio.extract import extract
-from mgc.audio.supervise import SupervisedExtractor
+from mgc.audio.extract import extract, extract_views
+from mgc.audio.supervise import HeardTrack, SupervisedExtractor
+from mgc.audio.types import TrackFeatures
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
@@ -149,3 +151,28 @@ def test_closing_ends_the_child() -> None:
     extractor.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_views_come_back_one_by_one_and_partners_may_be_long_files(extractor: SupervisedExtractor) -> None:
+    own, partner = tone(), tone(3.0)
+    asked = [
+        ViewRequest(Recipe(tempo_ratio=0.8)),
+        ViewRequest(Recipe(overlay_alpha=0.5, partner="b@1"), 0),
+        ViewRequest(Recipe(overlay_alpha=0.5, partner="c@1"), 1),
+        ViewRequest(),
+    ]
+    remote = RemoteBytes(len(partner), lambda start, stop: partner[start:stop])
+    there = extractor.extract_views(own, asked, [remote, b""])
+    here = extract_views(own, asked, [partner, b""], FEATURES, DecodeConfig())
+    assert [type(one).__name__ for one in there] == ["HeardTrack", "HeardTrack", "TrackError", "HeardTrack"]
+    for one, other in zip(there, here, strict=True):
+        if isinstance(one, HeardTrack):
+            assert isinstance(other, TrackFeatures)
+            assert one.duration_seconds == other.duration_seconds
+            np.testing.assert_array_equal(one.log_mel, other.log_mel.astype(np.float16))
+    assert extractor.extract(own).duration_seconds == 2.0
+
+
+def test_all_views_of_a_bad_track_fail_alike(extractor: SupervisedExtractor) -> None:
+    found = extractor.extract_views(b"", [ViewRequest(), ViewRequest(Recipe(tempo_ratio=0.8))])
+    assert [one.track_code for one in found if isinstance(one, TrackError)] == [TrackCode.EMPTY_FILE] * 2

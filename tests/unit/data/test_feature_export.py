@@ -21,6 +21,7 @@ from mgc.cluster.extract import ExtractWorker
 from mgc.config import Config, DecodeConfig, FeatureConfig
 from mgc.data.feature_columns import ROWS_KEY, UNIT_KEY, frames_from
 from mgc.data.feature_export import export_segments, export_statistics
+from mgc.data.items import clean_items
 from mgc.data.outputs import OutputDirectory
 from mgc.data.shards import read_feature_set
 from mgc.data.storage import Store
@@ -42,8 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "2.wav").write_text("no audio")
     tracks = tracks_in(place)
     worker = ExtractWorker(Config(features=FEATURES))
-    items = tracks.with_columns(view=pl.lit("clean"), recipe=pl.lit(""))
-    made = worker.process(items.to_arrow())
+    made = worker.process(clean_items(tracks).to_arrow())
     commit_table(OutputDirectory(Store.open(str(place / "shards")), "features"), made, FEATURES.fingerprint())
     return place
 
@@ -122,9 +122,7 @@ def test_json_has_a_segment_for_each_window(folder: Path) -> None:
 
 def test_what_was_not_extracted_is_named_with_the_setting(folder: Path, tmp_path: Path) -> None:
     plain = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=128, n_mels=20, window_seconds=0.5)
-    made = ExtractWorker(Config(features=plain)).process(
-        tracks_in(folder).with_columns(view=pl.lit("clean"), recipe=pl.lit("")).to_arrow()
-    )
+    made = ExtractWorker(Config(features=plain)).process(clean_items(tracks_in(folder)).to_arrow())
     commit_table(OutputDirectory(Store.open(str(tmp_path)), "features"), made, plain.fingerprint())
     with pytest.raises(ConfigError, match=r"features\.statistics=cao2024"):
         export_statistics(str(tmp_path), tracks_in(folder), "table.csv")

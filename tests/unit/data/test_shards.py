@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from table_makers import TINY, catalogue, commit_part
+from table_makers import TINY, catalogue, commit_items, commit_part
 
+from mgc.config import AugmentConfig
+from mgc.data.items import plan_items
 from mgc.data.outputs import OutputDirectory
-from mgc.data.shards import read_feature_set, shard_facts
+from mgc.data.shards import read_feature_set, require_views, shard_facts
 from mgc.data.storage import Store
 from mgc.errors import SchemaError, SplitError
 
@@ -54,3 +56,48 @@ def test_an_empty_split_is_named(tmp_path: Path) -> None:
 def test_no_shards_is_an_error_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="no finished feature shards"):
         shard_facts(str(tmp_path / "nothing"))
+
+
+VIEWS = AugmentConfig(views=("tempo", "overlay"))
+
+
+def tagged() -> pl.DataFrame:
+    tracks = catalogue({"a": "1", "b": "1", "c": "1"})
+    return tracks.with_columns(
+        tags=pl.Series([["drums"], ["piano"], []], dtype=pl.List(pl.String)),
+        tags_known=pl.Series([True, True, False]),
+    )
+
+
+def test_training_reads_the_wanted_views_and_evaluation_the_clean_ones(tmp_path: Path) -> None:
+    tracks = tagged()
+    commit_items(features_at(tmp_path), plan_items(tracks, AugmentConfig(views=("tempo", "overlay", "gain"))))
+    clean = read_feature_set(str(tmp_path), tracks, "train")
+    assert (clean.track_ids, clean.views) == (["a", "b", "c"], ["clean"] * 3)
+    found = read_feature_set(str(tmp_path), tracks, "train", VIEWS)
+    assert found.track_ids == ["a"] * 3 + ["b"] * 3 + ["c"] * 3
+    assert found.views == ["clean", "overlay", "tempo"] * 3
+    assert len({float(log_mel[0, 0, 0]) for log_mel in found.log_mels}) == 9
+
+
+def test_an_overlay_has_the_tags_of_both_where_both_are_known(tmp_path: Path) -> None:
+    tracks = tagged()
+    items = plan_items(tracks, VIEWS)
+    commit_items(features_at(tmp_path), items)
+    found = read_feature_set(str(tmp_path), tracks, "train", VIEWS)
+    tags = dict(tracks.select("track_id", "tags").rows())
+    partners = {row[0]: row[1] for row in items.filter(view="overlay").select("track_id", "partner_id").rows()}
+    for row, (track_id, view) in enumerate(zip(found.track_ids, found.views, strict=True)):
+        both = (track_id, partners[track_id]) if view == "overlay" else (track_id,)
+        assert found.tags[row] == sorted({tag for one in both for tag in tags[one]})
+        assert found.tags_known[row] == ("c" not in both)
+
+
+def test_views_drawn_otherwise_are_not_trained_on(tmp_path: Path) -> None:
+    tracks = tagged()
+    commit_items(features_at(tmp_path), plan_items(tracks, VIEWS))
+    require_views(str(tmp_path), tracks, VIEWS)
+    other = VIEWS.model_copy(update={"tempo_ratio": (0.9, 1.0)})
+    with pytest.raises(SchemaError, match=r"wants tempo, but .* has none made with these settings"):
+        require_views(str(tmp_path), tracks, other)
+    assert read_feature_set(str(tmp_path), tracks, "train", other).views == ["clean", "overlay"] * 3

@@ -179,4 +179,5 @@ def feature_set(
         groups=ids,
         features=config,
         feature_fingerprint=config.fingerprint(),
+        views=["clean"] * len(genres),
     )

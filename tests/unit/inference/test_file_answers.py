@@ -19,6 +19,8 @@ from model_makers import FEATURES, TAXONOMY, bundle_contents
 from mgc.audio.encode import encode
 from mgc.cluster.predict import PredictSpec
 from mgc.config import Config, DecodeConfig, TaggingConfig
+from mgc.data.changes import frame_of
+from mgc.data.items import clean_items
 from mgc.data.outputs import Run
 from mgc.data.schema import CATALOGUE, require_kind
 from mgc.data.storage import Store, split_uri
@@ -77,7 +79,7 @@ def test_the_answer_is_the_catalogues_row_to_the_last_bit(
         | {"tags": [], "tags_known": False, "group": "g", "split": "unlisted"}
         for number, uri in enumerate([*songs, *reversed(songs)])
     ]
-    table = worker.process(pa.Table.from_pylist(rows, schema=CATALOGUE)).to_pylist()
+    table = worker.process(clean_items(frame_of(pa.Table.from_pylist(rows, schema=CATALOGUE))).to_arrow()).to_pylist()
     for answer, row in zip(answered(tagger, listener, songs), table, strict=False):
         said = json_answer(answer, tagger.bundle, embedding=True)
         assert row["error_code"] is None
