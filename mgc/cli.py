@@ -18,6 +18,7 @@ COMMANDS = {
     "index": "List audio, join labels, assign splits: a catalogue.",
     "extract": "Features of every track, as Parquet shards.",
     "features": "A table of feature statistics, or MFCC as JSON, for other programs.",
+    "import-mels": "Mel spectrograms that others computed (.npy), as Parquet shards.",
     "train": "Fit the ensemble: a model bundle.",
     "evaluate": "Honest figures with intervals: a report.",
     "tag": "Genre, tags, confidence and embedding, for a catalogue or for a few files.",

@@ -6,6 +6,7 @@ checked before Ray starts; an unknown key names the nearest valid one.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -60,6 +61,9 @@ AUGMENT_BOUNDS = {
 }
 """Within which the ranges of `AugmentConfig` may lie: beyond them a view is no music any more."""
 
+AUDIO_SOURCE = "audio"
+"""`FeatureConfig.source` of features that mgc computes itself."""
+
 
 class CatalogueConfig(Section):
     """How a folder or prefix becomes a catalogue."""
@@ -68,6 +72,7 @@ class CatalogueConfig(Section):
     labels_from: Literal["manifest", "folder", "none"] | None = Field(
         None, description="where labels come from; by default the manifest if given, else nothing"
     )
+    files: Literal["audio", "npy"] = Field("audio", description="what a track is: an audio file, or a mel `.npy`")
     genres: tuple[str, ...] = Field((), description="the genres allowed; empty: those found")
     unknown_genre: Literal["error", "unlabelled"] = Field(
         "error", description="a genre outside `genres`: stop, or take the track as unlabelled"
@@ -91,8 +96,8 @@ class FeatureConfig(Section):
 
     A track is heard in windows of `window_seconds`, at most `max_windows`, evenly placed. Each window becomes
     a log-mel spectrogram of shape (n_frames, n_mels) with n_frames = round(window_seconds * sample_rate) //
-    hop_length + 1 (centred frames). Further features, by the names and sets of docs/features.md, come from the
-    same pass; no model hears them, so they change no bundle.
+    hop_length + 1 (centred frames) where frame_stride is 1. Further features, by the names and sets of
+    docs/features.md, come from the same pass; no model hears them, so they change no bundle.
     """
 
     sample_rate: int = Field(22_050, ge=4_000, le=96_000, description="Hz, after resampling")
@@ -108,6 +113,15 @@ class FeatureConfig(Section):
     )
     max_windows: int = Field(
         6, ge=1, le=10_000, description="windows a track, evenly placed; short tracks have fewer"
+    )
+    frame_stride: float = Field(
+        1.0, ge=1.0, le=1_000.0, description="of the frames at hop_length, keep one in so many; may be fractional"
+    )
+    frame_phase: float = Field(
+        0.0, ge=0.0, le=1_000.0, description="frame k kept is number floor(frame_phase + k * frame_stride)"
+    )
+    source: str = Field(
+        "audio", min_length=1, description="what it is computed from; `mgc import-mels` writes what its arrays hold"
     )
 
     frames: tuple[str, ...] = Field(
@@ -164,6 +178,8 @@ class FeatureConfig(Section):
             raise ValueError("f_min must be below f_max")
         if self.window_samples < self.n_fft:
             raise ValueError("window_seconds must hold at least one frame of n_fft samples")
+        if self.frame_phase > self.window_samples // self.hop_length:
+            raise ValueError("frame_phase must lie within a window, or no frame would be kept")
         return self
 
     def fingerprint(self) -> str:
@@ -189,7 +205,49 @@ class FeatureConfig(Section):
     @property
     def n_frames(self) -> int:
         """Frames in a window's log-mel."""
+        return math.ceil((self.n_analysed_frames - self.frame_phase) / self.frame_stride)
+
+    @property
+    def n_analysed_frames(self) -> int:
+        """Frames in a window before they are thinned by `frame_stride`."""
         return self.window_samples // self.hop_length + 1
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames of a log-mel in a second of music."""
+        return self.sample_rate / self.hop_length / self.frame_stride
+
+    @property
+    def from_audio(self) -> bool:
+        """Whether mgc can compute these features from audio."""
+        return self.source == AUDIO_SOURCE
+
+
+class MelsConfig(Section):
+    """What the values of precomputed mel spectrograms (`.npy`) mean, for `mgc import-mels`.
+
+    Frames, bands and windows are those of `[features]`. Values become dB: `unit_db` times the value, taken
+    relative to the track's maximum where `reference` says so.
+    """
+
+    layout: Literal["mels_first", "frames_first"] = Field(
+        "mels_first", description="shape (n_mels, frames) or (frames, n_mels); the lowest band first"
+    )
+    unit_db: float = Field(1.0, gt=0.0, description="dB of power that a step of 1 in a value stands for")
+    reference: Literal["track_maximum", "as_is"] = Field(
+        "track_maximum",
+        description="subtract the track's maximum, or take values as relative to it already: 0 dB and below",
+    )
+    like_audio: bool = Field(
+        False,
+        description="`[features]` computes the same from audio, so that a model trained on these may hear audio",
+    )
+
+    def describe(self) -> str:
+        """Return the source that features imported so carry in their fingerprint."""
+        if self.like_audio:
+            return AUDIO_SOURCE
+        return f"npy, {self.layout}, {self.unit_db:g} dB a unit, reference {self.reference}"
 
 
 _NOT_HEARD_BY_MODELS = frozenset(
@@ -362,6 +420,7 @@ class Config(Section):
     catalogue: CatalogueConfig = CatalogueConfig()
     features: FeatureConfig = FeatureConfig()
     augment: AugmentConfig = AugmentConfig()
+    mels: MelsConfig = MelsConfig()
     decode: DecodeConfig = DecodeConfig()
     model: ModelConfig = CrnnConfig()
     training: TrainingConfig = TrainingConfig()

@@ -18,6 +18,7 @@ from mgc.audio.decode import AudioReader, open_audio
 from mgc.audio.listen import Measured, Partner, Sound, ViewListener, analysis_of
 from mgc.audio.resample import Tape
 from mgc.audio.segment import Window, plan_windows, plan_windows_every
+from mgc.audio.stride import thinned
 from mgc.audio.types import TrackFeatures
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
@@ -117,7 +118,10 @@ class _Heard:
 def _features(heard: _Heard, features: FeatureConfig) -> TrackFeatures | TrackError:
     if isinstance(heard.windows, TrackError):
         return heard.windows
-    return TrackFeatures(analysis_of(features).track(heard.windows), heard.duration_seconds, heard.start_seconds)
+    arrays = analysis_of(features).track(heard.windows)
+    # Thinned last: decibels are relative to the maximum of all frames analysed.
+    kept = {name: thinned(array, features) for name, array in arrays.items()}
+    return TrackFeatures(kept, heard.duration_seconds, heard.start_seconds)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class ViewListener:
                 raise _not_finite(heard.source)
             partner = self._partner(job, start, placing)
             samples = change_samples(samples, recipe, self._features.sample_rate, job.window, partner)
-        n_frames = None if placing.frame_step is None else self._features.n_frames
+        n_frames = None if placing.frame_step is None else self._features.n_analysed_frames
         measured = self._analysis.window(samples, placing.frame_step, n_frames)
         # One look at the result: whatever is not finite in the samples is not finite here either.
         if not np.isfinite(measured[MEL_POWER].max()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from mgc.cluster.hear import Heard, Listener
+from mgc.cluster.hear import Heard, Listener, TrackListener
 from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
 from mgc.cluster.work import Advance
 from mgc.config import Config
@@ -25,7 +25,18 @@ def extract_features(
     options: RunOptions,
     on_advance: Callable[[Advance], None] = lambda _: None,
 ) -> Outcome:
-    """Extract what `catalogue` has and the shards in `output_uri` do not; return what was done."""
+    """Extract what `catalogue` has and the shards in `output_uri` do not; return what was done.
+
+    Raises
+    ------
+    ConfigError
+        `features.source` is something other than audio.
+    """
+    if not config.features.from_audio:
+        raise ConfigError(
+            f"features.source is '{config.features.source}', and `mgc extract` computes features of audio",
+            "leave features.source at 'audio'; `mgc import-mels` reads mel spectrograms",
+        )
     output = OutputDirectory(Store.open(output_uri), "features")
     spec = ExtractSpec(config)
     items = plan_items(catalogue, config.augment)
@@ -49,10 +60,16 @@ class ExtractSpec:
 
 
 class ExtractWorker:
-    """Items in, feature rows out."""
+    """Items in, feature rows out.
 
-    def __init__(self, config: Config) -> None:
-        self._listener = Listener(config)
+    Parameters
+    ----------
+    listener
+        What turns rows into features; None: what hears audio.
+    """
+
+    def __init__(self, config: Config, listener: TrackListener | None = None) -> None:
+        self._listener = listener or Listener(config)
         self._schema = feature_schema(config.features)
 
     def process(self, rows: pa.Table) -> pa.Table:

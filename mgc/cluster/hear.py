@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -30,6 +30,13 @@ class Heard:
     def error_columns(self) -> dict[str, str | None]:
         """Return the row's three error columns, null where the view went through."""
         return error_columns(self.error)
+
+
+class TrackListener(Protocol):
+    """What turns items (schema PLAN) into features."""
+
+    def hear(self, rows: pa.Table) -> Iterator[Heard]:
+        """Yield what became of each item, in order."""
 
 
 @dataclass(frozen=True)

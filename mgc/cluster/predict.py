@@ -39,8 +39,14 @@ def tag_catalogue(
     """Tag what is new, changed or made by another bundle; bring `predictions.parquet` up to date.
 
     The features are those of the bundle, whatever the settings say: a bundle is only right on its own.
+
+    Raises
+    ------
+    FingerprintError
+        The bundle was trained on features that are not computed from audio.
     """
     bundle = load_bundle(bundle_uri)
+    bundle.require_audio()
     output = OutputDirectory(Store.open(output_uri), "predictions")
     # Absolute: an actor on a cluster that was joined has another working directory.
     spec = PredictSpec(

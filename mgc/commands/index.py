@@ -21,11 +21,16 @@ def index(
         Literal["manifest", "folder", "none"] | None,
         typer.Option(help="folder: the first folder is the genre"),
     ] = None,
+    files: Annotated[
+        Literal["audio", "npy"] | None, typer.Option(help="npy: tracks are mel spectrograms, not audio")
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
     """List the audio under ROOT, join labels, assign splits by group, and write a catalogue."""
-    chosen = settings(config, set_, catalogue__manifest=manifest, catalogue__labels_from=labels_from)
+    chosen = settings(
+        config, set_, catalogue__manifest=manifest, catalogue__labels_from=labels_from, catalogue__files=files
+    )
     summary = index_catalogue(root, output, chosen.catalogue)
     facts(console(), "Catalogue", summary_rows(summary))
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mgc.config import CatalogueConfig
 from mgc.data.index_summary import IndexSummary, summarise
 from mgc.data.joining import manifest_of, with_labels
-from mgc.data.listing import Skipped, list_audio, with_content_hashes
+from mgc.data.listing import Skipped, list_audio, list_mels, with_content_hashes
 from mgc.data.schema import CATALOGUE, SPLITS, marked, require_kind
 from mgc.data.splits import assign_splits
 from mgc.data.storage import Store, UriParts, split_uri
@@ -47,7 +47,7 @@ def index_catalogue(root: str, output: str, config: CatalogueConfig) -> IndexSum
     store = Store.open(root)
     store.check_readable()
     skipped = Skipped()
-    batches = list_audio(store, skipped)
+    batches = list_mels(store, skipped) if config.files == "npy" else list_audio(store, skipped)
     if config.content_id == "hash":
         batches = with_content_hashes(batches, store)
     return catalogue_from(batches, skipped, store.root, output, config)
@@ -66,7 +66,8 @@ def catalogue_from(
     manifest = manifest_of(config, root)
     listed = _listed_tracks(batches, skipped)
     if listed.is_empty():
-        raise StorageError(f"'{root}' holds no audio file{skipped}", "check the root")
+        wanted = "audio" if config.files == "audio" else f".{config.files}"
+        raise StorageError(f"'{root}' holds no {wanted} file{skipped}", "check the root, and --files")
     joined = with_labels(listed, manifest, config, root)
     splits = assign_splits(
         joined.frame.select("track_id", "genre", "tags_known", "group", "split"),

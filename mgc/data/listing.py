@@ -75,6 +75,27 @@ def track_id_of(key: str) -> str:
     return hashlib.blake2b(unicodedata.normalize("NFC", key).encode(), digest_size=16).hexdigest()
 
 
+def list_mels(store: Store, skipped: Skipped) -> Iterator[pa.RecordBatch]:
+    """Yield the `.npy` files of a store as batches of `LISTING`, in key order.
+
+    Raises
+    ------
+    StorageError
+        The store cannot be listed.
+    """
+    remaining = iter(store.list())
+    while chunk := list(islice(remaining, BATCH_ROWS)):
+        kept = []
+        for item in chunk:
+            reason = _unlistable(item) or ("" if item.key.lower().endswith(".npy") else "not .npy")
+            if reason:
+                skipped.add(reason, _printable(item.key))
+            else:
+                kept.append(item)
+        if kept:
+            yield _batch(kept)
+
+
 def list_audio(store: Store, skipped: Skipped | None = None) -> Iterator[pa.RecordBatch]:
     """Yield the audio files of a store as batches of `LISTING`, in key order.
 
@@ -141,18 +162,23 @@ def is_audio(glimpse: Glimpse) -> bool:
 
 def _guess(item: ObjectInfo) -> str | None:
     """Return why an item is no track, "" where it is one, None where only its bytes tell."""
-    path = PurePosixPath(item.key)
-    # Some artists' names begin with an ellipsis; those are not hidden.
-    if any(part.startswith(".") and not part.startswith("..") for part in path.parts):
-        return "hidden"
-    if _printable(item.key) != item.key:
-        return "name is not UTF-8"
-    extension = _extension(path.name)
+    reason = _unlistable(item)
+    if reason:
+        return reason
+    extension = _extension(PurePosixPath(item.key).name)
     if extension in AUDIO_EXTENSIONS:
         return ""
     if extension:
         return "not audio"
     return None if item.size_bytes else "not audio"
+
+
+def _unlistable(item: ObjectInfo) -> str:
+    """Return why an item is no track whatever it holds, "" where nothing in its name says so."""
+    # Some artists' names begin with an ellipsis; those are not hidden.
+    if any(part.startswith(".") and not part.startswith("..") for part in PurePosixPath(item.key).parts):
+        return "hidden"
+    return "" if _printable(item.key) == item.key else "name is not UTF-8"
 
 
 def _extension(name: str) -> str:

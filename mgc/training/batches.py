@@ -179,8 +179,7 @@ def _window_shape(features: FeatureSet, config: TrainingConfig) -> WindowShape:
     _, n_frames, n_mels = features.log_mels[0].shape
     crop_frames = n_frames
     if config.crop_seconds is not None:
-        frames_per_second = features.features.sample_rate / features.features.hop_length
-        crop_frames = min(n_frames, max(1, round(config.crop_seconds * frames_per_second)))
+        crop_frames = min(n_frames, max(1, round(config.crop_seconds * features.features.frames_per_second)))
     return WindowShape(n_frames, n_mels, crop_frames)
 
 

@@ -20,6 +20,7 @@ HELP = {
     "index_catalogue.py": "--manifest",
     "extract_features.py": "--limit",
     "export_features.py": "--n-mfcc",
+    "import_mels.py": "--format",
     "train_ensemble.py": "--members",
     "evaluate.py": "--split",
     "tag_catalogue.py": "--bundle",

@@ -1,0 +1,86 @@
+"""Precomputed mel spectrograms over a catalogue of `.npy` files: one row a track into Parquet shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from mgc.audio.mel_array import read_mels
+from mgc.audio.supervise import HeardTrack
+from mgc.cluster.extract import ExtractWorker
+from mgc.cluster.fetch import Fetched, Fetcher
+from mgc.cluster.hear import Heard
+from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
+from mgc.cluster.work import Advance
+from mgc.config import Config
+from mgc.data.items import clean_items
+from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.storage import Store
+from mgc.errors import TrackError
+
+
+def import_mel_arrays(
+    catalogue: pl.DataFrame,
+    output_uri: str,
+    config: Config,
+    options: RunOptions,
+    on_advance: Callable[[Advance], None] = lambda _: None,
+) -> Outcome:
+    """Import what `catalogue` has and the shards in `output_uri` do not; return what was done.
+
+    The shards' feature settings are `config.features` with the source that `config.mels` describes: a model
+    trained on them is told apart from one that heard audio, by fingerprint, unless `mels.like_audio` says that
+    audio gives the same.
+    """
+    settings = config.model_copy(
+        update={"features": config.features.for_model().model_copy(update={"source": config.mels.describe()})}
+    )
+    output = OutputDirectory(Store.open(output_uri), "features")
+    spec = ImportSpec(settings)
+    items = clean_items(catalogue)
+    return run_incrementally(output, items, spec, spec.fingerprint, settings, options, on_advance=on_advance)
+
+
+@dataclass(frozen=True)
+class ImportSpec:
+    """What an actor needs to import mel spectrograms."""
+
+    config: Config
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the feature settings, the arrays' description among them."""
+        return self.config.features.fingerprint()
+
+    def start(self, run: Run) -> ExtractWorker:
+        """Return the actor's worker."""
+        return ExtractWorker(self.config, MelReader(self.config))
+
+
+class MelReader:
+    """Reads the arrays of catalogue rows, one result a row, in order."""
+
+    def __init__(self, config: Config) -> None:
+        # An array is read whole or not at all: no ranges of it.
+        whole = config.decode.model_copy(update={"whole_file_bytes": config.decode.max_file_bytes})
+        self._fetcher = Fetcher(config.cluster, whole)
+        self._config = config
+
+    def hear(self, rows: pa.Table) -> Iterator[Heard]:
+        """Yield what became of each row's array."""
+        fetched = self._fetcher.fetch(rows["uri"].to_pylist(), rows["content_id"].to_pylist())
+        return (self._read(item) for item in fetched)
+
+    def _read(self, fetched: Fetched) -> Heard:
+        if not isinstance(fetched.data, bytes):
+            return Heard(None, fetched.error)
+        try:
+            track = read_mels(fetched.data, self._config.features, self._config.mels)
+        except TrackError as error:
+            return Heard(None, error)
+        arrays = {"log_mel": np.ascontiguousarray(track.log_mel, "<f2")}
+        return Heard(HeardTrack(arrays, track.duration_seconds, track.start_seconds), None)

@@ -1,0 +1,1 @@
+"""Public data sets in their own layouts, as labels, groups and splits of a catalogue."""
