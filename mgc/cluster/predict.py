@@ -26,6 +26,7 @@ from mgc.errors import Stage, TrackCode, TrackError
 from mgc.inference.columns import answer_columns
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle
+from mgc.models.hearing import require_audio
 
 
 def tag_catalogue(
@@ -46,7 +47,7 @@ def tag_catalogue(
         The bundle was trained on features that are not computed from audio.
     """
     bundle = load_bundle(bundle_uri)
-    bundle.require_audio()
+    require_audio(bundle.features, bundle.uri)
     output = OutputDirectory(Store.open(output_uri), "predictions")
     # Absolute: an actor on a cluster that was joined has another working directory.
     spec = PredictSpec(

@@ -12,6 +12,7 @@ from mgc.data.listing import list_audio
 from mgc.data.storage import Store
 from mgc.errors import ConfigError
 from mgc.inference.listening import FileListener, Look
+from mgc.models.hearing import require_audio
 from mgc.models.stored import read_bundle_files
 
 FEW_FILES = 200
@@ -33,6 +34,7 @@ def tag_files(
     """Answer for files, print it, and end with status 1 where one has no answer."""
     chosen = settings(config, set_)
     stored = read_bundle_files(bundle)
+    require_audio(stored.features, stored.uri)
     uris = audio_of(tracks)
     with FileListener(stored.features, chosen.decode) as listener:
         waiting = listener.begin(uris, Look(every_seconds=every))

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from mgc import __version__
-from mgc.config import AUDIO_SOURCE, FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of
-from mgc.errors import BundleError, FingerprintError
+from mgc.config import FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of
+from mgc.errors import BundleError
 from mgc.models.calibration import Calibration
 from mgc.models.manifest import FORMAT_VERSION
 from mgc.models.registry import build_model
@@ -76,23 +76,6 @@ class Bundle(BundleContents):
     fingerprint: str
     mgc_version: str
     created_at: str
-
-    def require_audio(self) -> None:
-        """Refuse audio where the members learnt from features that mgc does not compute from audio.
-
-        Raises
-        ------
-        FingerprintError
-            Naming both fingerprints.
-        """
-        if self.features.from_audio:
-            return
-        heard = self.features.model_copy(update={"source": AUDIO_SOURCE})
-        raise FingerprintError(
-            f"bundle '{self.uri}' was trained on features {self.features.fingerprint()} ({self.features.source}), "
-            f"which are not those that mgc computes from audio with these frames and bands, {heard.fingerprint()}",
-            "evaluate it on imported shards (`mgc evaluate --features`), or train one on features of `mgc extract`",
-        )
 
     def build_members(self, device: str = "cpu") -> list[nn.Module]:
         """Return the networks with their weights, in evaluation mode."""

@@ -1,0 +1,31 @@
+"""Whether a bundle may hear audio: its members must have learnt from what mgc computes from audio."""
+
+from __future__ import annotations
+
+from mgc.config import AUDIO_SOURCE, FeatureConfig
+from mgc.errors import FingerprintError
+
+
+def require_audio(features: FeatureConfig, bundle_uri: str) -> None:
+    """Refuse audio where a bundle was trained on features that others computed.
+
+    Parameters
+    ----------
+    features
+        The bundle's.
+    bundle_uri
+        Where it lies, for the message.
+
+    Raises
+    ------
+    FingerprintError
+        Naming both fingerprints.
+    """
+    if features.from_audio:
+        return
+    heard = features.model_copy(update={"source": AUDIO_SOURCE})
+    raise FingerprintError(
+        f"bundle '{bundle_uri}' was trained on features {features.fingerprint()} ({features.source}), which are "
+        f"not those that mgc computes from audio with these frames and bands, {heard.fingerprint()}",
+        "evaluate it on imported shards (`mgc evaluate --features`), or train one on features of `mgc extract`",
+    )
