@@ -16,6 +16,7 @@ from mgc.data.feature_columns import column_values, feature_schema
 from mgc.data.items import plan_items
 from mgc.data.outputs import OutputDirectory, Run
 from mgc.data.storage import Store
+from mgc.errors import ConfigError
 
 
 def extract_features(
