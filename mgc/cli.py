@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Fit the ensemble: a model bundle.",
     "evaluate": "Honest figures with intervals: a report.",
     "tag": "Genre, tags, confidence and embedding, for a catalogue or for a few files.",
+    "inspect": "A page or a picture of one track: waveform, log-mel, genres and tags in time, nearest tracks.",
     "compare": "Two bundles' answers for the same files, side by side.",
     "write-tags": "Genre and tags into files or sidecars; a dry run unless told otherwise.",
     "demo": "The whole way, on a small catalogue of its own or on your folder.",

@@ -43,6 +43,22 @@ VARIABLES = {
 }
 SERIES = (BLUE, ORANGE, GREEN, PURPLE)
 
+LIGHT = {
+    INK: "#1b1e22",
+    MUTED: "#5b636d",
+    LINE: "#dcdfe2",
+    BLUE: "#0b5fa5",
+    ORANGE: "#b34a00",
+    GREEN: "#00705a",
+    HEAT: "#0b5fa5",
+    ON_HEAT: "#ffffff",
+    PURPLE: "#8a3f78",
+}
+"""The variables' values on a light page, for pictures that stand alone."""
+
+ONLY_LIGHT, ONLY_DARK = "only-light", "only-dark"
+"""Ids (`Artist.set_gid`) of what a chart shows on a light or on a dark page alone; they become CSS classes."""
+
 HALF_WIDTH, FULL_WIDTH = 480, 960
 """Pixels that a chart has in a panel of half the page, and of the whole page."""
 
@@ -76,6 +92,8 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.labelcolor": INK,
     "hatch.linewidth": 1.1,
+    # Images that lie on each other are not merged: one is for light pages, the other for dark ones.
+    "image.composite_image": False,
 }
 
 
@@ -97,6 +115,18 @@ def chart(description: str, width_px: int, height_px: int, paint: Callable[[Figu
     return _inline(buffer.getvalue(), description, width_px)
 
 
+def picture(width_px: int, height_px: int, paint: Callable[[Figure], None]) -> bytes:
+    """Return what `paint` draws with the colours of a light page, as a PNG of twice as many pixels each way."""
+    buffer = io.BytesIO()
+    style = {key: LIGHT.get(value, value) if isinstance(value, str) else value for key, value in STYLE.items()}
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(width_px / POINTS_AN_INCH, height_px / POINTS_AN_INCH), layout="constrained")
+        paint(figure)
+        figure.savefig(buffer, format="png", dpi=2 * POINTS_AN_INCH, facecolor="#ffffff")
+    return buffer.getvalue()
+
+
 def percent_axis(axes: Axes, which: str) -> None:
     """Label an axis of shares from 0 to 1 in per cent."""
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -115,6 +145,7 @@ def _inline(svg: str, description: str, width_px: int) -> Markup:
     for marker, variable in VARIABLES.items():
         body = body.replace(marker, f"var({variable})")
     body = re.sub(r"font: (?:(bold) )?([\d.]+)px [^;\"]*", r"font: \1 \2px var(--sans)", body)
+    body = re.sub(rf' id="({ONLY_LIGHT}|{ONLY_DARK})"', r' class="\1"', body)
     body = _own_ids(body)
     box = re.search(r'viewBox="([^"]*)"', body)
     inside = body[body.index(">") + 1 :]

@@ -54,6 +54,7 @@ def _environment() -> Environment:
         "folder": folder_name,
         "place": place,
         "clock": clock,
+        "clock_tenths": clock_tenths,
     }
     return environment
 
@@ -97,6 +98,12 @@ def clock(seconds: float | None) -> str:
         return NOTHING
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
+
+
+def clock_tenths(seconds: float) -> str:
+    """Return a place in a track: minutes, seconds and tenths."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    return f"{minutes}:{tenths // 10:02d}.{tenths % 10}"
 
 
 def moment(value: datetime | None) -> str:

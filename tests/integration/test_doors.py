@@ -25,6 +25,7 @@ HELP = {
     "evaluate.py": "--split",
     "tag_catalogue.py": "--bundle",
     "compare_bundles.py": "--json",
+    "inspect_track.py": "--every",
 }
 
 

@@ -59,7 +59,9 @@ class Checker(HTMLParser):
         self.scripts += tag == "script"
         self.fetched += [f"{tag} {values[name]}" for name in ("src", "srcset", "data") if values.get(name)]
         self.fetched += [
-            f"{tag} {v}" for k, v in attrs if k in ("href", "xlink:href") and not (v or "").startswith("#")
+            f"{tag} {v}"
+            for k, v in attrs
+            if k in ("href", "xlink:href") and not (v or "").startswith(("#", "data:image/png;base64,"))
         ]
         self.handlers += [name for name in values if name.startswith("on")]
         self.ids += [str(values["id"])] if "id" in values else []

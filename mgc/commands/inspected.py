@@ -1,0 +1,94 @@
+"""One track as a page or a picture; torch and matplotlib come in here."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import numpy as np
+import typer
+from rich.markup import escape
+
+from mgc.commands.answer_table import answer_table
+from mgc.commands.door import console
+from mgc.commands.file_answers import FAILED
+from mgc.config import TaggingConfig
+from mgc.data.storage import Store, split_uri
+from mgc.data.view import read_predictions
+from mgc.evaluation.neighbours import nearest_tracks
+from mgc.evaluation.track_look import Neighbour, TrackLook
+from mgc.evaluation.track_page import track_page
+from mgc.evaluation.track_picture import track_png
+from mgc.inference.file_tagger import FileAnswer, FileTagger
+from mgc.inference.listening import STANDARD_INPUT, HeardFile
+from mgc.models.bundle import Bundle
+from mgc.models.forward import FloatArray
+from mgc.models.stored import StoredBundle
+
+
+def show_inspected(
+    stored: StoredBundle, config: TaggingConfig, waiting: Future[HeardFile], predictions: str | None, output: str
+) -> None:
+    """Write the page or the picture, and print the answer.
+
+    Raises
+    ------
+    typer.Exit
+        With status 1 where the file has no answer; nothing is written then.
+    """
+    tagger = FileTagger(stored, config)
+    heard = waiting.result()
+    answer = tagger.answer(heard)
+    screen = console()
+    screen.print(answer_table([answer], tagger.bundle.taxonomy))
+    if answer.error:
+        raise typer.Exit(FAILED)
+    look = track_look(heard, answer, tagger.bundle, config.tag_threshold, predictions)
+    data = track_png(look) if output.lower().endswith(".png") else track_page(look).encode()
+    root, key = split_uri(output)
+    Store(root).write_atomic(key, data)
+    screen.print(f"output  {escape(Store(root).uri(key))}", soft_wrap=True)
+
+
+def track_look(
+    heard: HeardFile, answer: FileAnswer, bundle: Bundle, tag_threshold: float, predictions: str | None
+) -> TrackLook:
+    """Return what a page of a file shows.
+
+    Raises
+    ------
+    ValueError
+        The file has no answer, or was not looked at in time.
+    """
+    prediction, in_time = answer.prediction, answer.in_time
+    if prediction is None or in_time is None or heard.dense is None or heard.outline is None:
+        raise ValueError(f"'{heard.uri}' was not heard in time")
+    taxonomy = bundle.taxonomy
+    return TrackLook(
+        uri=heard.uri,
+        genres=_ranked(taxonomy.genres, prediction.genre_probabilities),
+        tags=_ranked(taxonomy.tags, prediction.tag_probabilities),
+        tag_threshold=tag_threshold,
+        windows=prediction.windows,
+        outline=heard.outline,
+        features=bundle.features,
+        log_mel=heard.dense.log_mel,
+        start_seconds=in_time.start_seconds,
+        end_seconds=in_time.end_seconds,
+        genre_names=taxonomy.genres,
+        tag_names=taxonomy.tags,
+        genre_in_time=in_time.probabilities.genre_probabilities,
+        tag_in_time=in_time.probabilities.tag_probabilities,
+        nearest=None if predictions is None else _nearest(predictions, heard.uri, prediction.embedding, bundle),
+        bundle_uri=bundle.uri,
+        bundle_fingerprint=bundle.fingerprint,
+    )
+
+
+def _nearest(predictions: str, uri: str, embedding: FloatArray, bundle: Bundle) -> list[Neighbour]:
+    own_uri = uri if uri == STANDARD_INPUT else Store.open(uri).uri()
+    return nearest_tracks(read_predictions(predictions), embedding, bundle.fingerprint, own_uri=own_uri)
+
+
+def _ranked(names: tuple[str, ...], probabilities: FloatArray) -> list[tuple[str, float]]:
+    order = np.argsort(-probabilities, kind="stable")
+    return [(names[place], float(probabilities[place])) for place in order]
