@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,21 @@ class FeatureSet:
 
     def __len__(self) -> int:
         return len(self.track_ids)
+
+    def of_tracks(self, track_ids: list[str]) -> FeatureSet:
+        """Return some of the tracks, in the order asked for, a view of each."""
+        place = {track: number for number, track in enumerate(self.track_ids)}
+        rows = [place[track] for track in track_ids]
+        return replace(
+            self,
+            track_ids=list(track_ids),
+            log_mels=[self.log_mels[row] for row in rows],
+            genres=[self.genres[row] for row in rows],
+            tags=[self.tags[row] for row in rows],
+            tags_known=[self.tags_known[row] for row in rows],
+            groups=[self.groups[row] for row in rows],
+            views=[self.views[row] for row in rows],
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mgc.data.changes import ITEM, frame_of, newest, visible_index
 from mgc.data.outputs import OutputDirectory
 from mgc.data.schema import marked, require_kind
-from mgc.data.storage import Store
+from mgc.data.storage import Store, UriParts
 from mgc.errors import SchemaError
 from mgc.views import CLEAN
 
@@ -84,23 +84,41 @@ def view_is_current(output: OutputDirectory, catalogue: pl.DataFrame) -> bool:
     return metadata.get(VIEW_KEY) == _view_names(output, catalogue)
 
 
-def read_predictions(uri: str) -> pl.DataFrame:
-    """Return the predictions in an output directory, or in one `.parquet` file.
+def predictions_place(uri: str) -> UriParts:
+    """Return where the predictions of an output directory, or of one `.parquet` file, are.
 
     Raises
     ------
     SchemaError
-        There are none, or the file is no predictions table of this version.
+        There are none.
     """
     folder, key = (uri.rpartition("/")[0], uri.rpartition("/")[2]) if uri.endswith(".parquet") else (uri, "")
     store = Store.open(folder or ".")
     key = key or PREDICTIONS_FILE
     if not store.exists(key):
         raise SchemaError(f"no predictions at '{store.uri(key)}'", "run `mgc tag` first, or check the path")
-    with store.open_input(key) as source:
+    return UriParts(store.root, key)
+
+
+def read_predictions(uri: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Return the predictions in an output directory, or in one `.parquet` file.
+
+    Parameters
+    ----------
+    columns
+        Columns to read, those that are not there left out; None: all.
+
+    Raises
+    ------
+    SchemaError
+        There are none, or the file is no predictions table of this version.
+    """
+    root, key = predictions_place(uri)
+    with Store(root).open_input(key) as source:
         file = pq.ParquetFile(source)
-        require_kind(file.schema_arrow, "predictions", store.uri(key))
-        return frame_of(file.read())
+        require_kind(file.schema_arrow, "predictions", Store(root).uri(key))
+        there = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        return frame_of(file.read(columns=there))
 
 
 def _view_names(output: OutputDirectory, catalogue: pl.DataFrame) -> bytes:

@@ -26,6 +26,7 @@ HELP = {
     "tag_catalogue.py": "--bundle",
     "compare_bundles.py": "--json",
     "inspect_track.py": "--every",
+    "find_similar.py": "--duplicates",
 }
 
 

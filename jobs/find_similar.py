@@ -1,0 +1,15 @@
+"""The tracks most like one, like each, near-duplicates, and how good that is.
+
+The same command as `mgc similar`::
+
+    python jobs/find_similar.py --help
+    ray job submit --working-dir . -- python jobs/find_similar.py …
+"""
+
+from __future__ import annotations
+
+from mgc.commands.door import run
+from mgc.commands.similar import similar
+
+if __name__ == "__main__":
+    run(similar)
