@@ -1,6 +1,6 @@
 """Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
 
-python -m benchmarks [extract] [tag] [fixed] [one_file] [--clips 400] [--rounds 3]
+python -m benchmarks [extract] [tag] [fixed] [one_file] [augment] [--clips 400] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import extract_over_pool, job_fixed, one_file, tag_speed
+from benchmarks import augment_views, extract_over_pool, job_fixed, one_file, tag_speed
 from benchmarks.material import make_clips
 
 BENCHMARKS = {
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "fixed": job_fixed.run,
     "tag": tag_speed.run,
     "one_file": one_file.run,
+    "augment": augment_views.run,
 }
 
 
