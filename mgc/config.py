@@ -72,6 +72,20 @@ class CatalogueConfig(Section):
     labels_from: Literal["manifest", "folder", "none"] | None = Field(
         None, description="where labels come from; by default the manifest if given, else nothing"
     )
+    dataset: str | None = Field(
+        None, description="labels and splits of a public data set: gtzan, magnatagatune, fma or mtg-jamendo"
+    )
+    annotations: str | None = Field(
+        None, description="folder of the data set's annotations; None: looked for in the root and beside it"
+    )
+    subset: str | None = Field(
+        None,
+        description="fma: small, medium, large; mtg-jamendo: genre, instrument, moodtheme, top50tags",
+    )
+    split_number: int = Field(0, ge=0, le=4, description="which of mtg-jamendo's five splits")
+    dataset_split: Literal["own", "drawn"] = Field(
+        "own", description="the data set's own split, or one drawn with its artists kept apart"
+    )
     files: Literal["audio", "npy"] = Field("audio", description="what a track is: an audio file, or a mel `.npy`")
     genres: tuple[str, ...] = Field((), description="the genres allowed; empty: those found")
     unknown_genre: Literal["error", "unlabelled"] = Field(

@@ -21,6 +21,13 @@ def index(
         Literal["manifest", "folder", "none"] | None,
         typer.Option(help="folder: the first folder is the genre"),
     ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="labels and split of gtzan, magnatagatune, fma or mtg-jamendo")
+    ] = None,
+    annotations: Annotated[
+        str | None, typer.Option(help="folder of the data set's annotations", metavar="DIR")
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="of the data set: small, genre, …")] = None,
     files: Annotated[
         Literal["audio", "npy"] | None, typer.Option(help="npy: tracks are mel spectrograms, not audio")
     ] = None,
@@ -29,7 +36,14 @@ def index(
 ) -> None:
     """List the audio under ROOT, join labels, assign splits by group, and write a catalogue."""
     chosen = settings(
-        config, set_, catalogue__manifest=manifest, catalogue__labels_from=labels_from, catalogue__files=files
+        config,
+        set_,
+        catalogue__manifest=manifest,
+        catalogue__labels_from=labels_from,
+        catalogue__files=files,
+        catalogue__dataset=dataset,
+        catalogue__annotations=annotations,
+        catalogue__subset=subset,
     )
     summary = index_catalogue(root, output, chosen.catalogue)
     facts(console(), "Catalogue", summary_rows(summary))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from mgc.config import CatalogueConfig
+from mgc.data.datasets.registry import dataset_labels, keyed_by_clip
 from mgc.data.labels import folder_genre, keyed_by_track, read_manifest, with_known_genres
 from mgc.errors import ConfigError, LabelError
 
@@ -43,6 +44,8 @@ class Joined:
 def manifest_of(config: CatalogueConfig, root: str) -> pl.DataFrame | None:
     """Return the manifest that the settings name, with track ids; None where labels come from elsewhere.
 
+    The labels of a public data set are by clip: they have no track ids before the files are known.
+
     Raises
     ------
     ConfigError
@@ -50,6 +53,13 @@ def manifest_of(config: CatalogueConfig, root: str) -> pl.DataFrame | None:
     LabelError
         See `read_manifest`.
     """
+    if config.dataset is not None:
+        if config.manifest is not None or config.labels_from is not None:
+            raise ConfigError(
+                "catalogue.dataset brings labels of its own, but catalogue.manifest or labels_from is set too",
+                "set one of them",
+            )
+        return dataset_labels(config, root)
     if config.labels_from == "manifest" and config.manifest is None:
         raise ConfigError("catalogue.labels_from is 'manifest', but there is none", "set catalogue.manifest")
     if config.labels_from == "folder" and config.manifest is not None:
@@ -74,11 +84,15 @@ def with_labels(listed: pl.DataFrame, manifest: pl.DataFrame | None, config: Cat
         return Joined(with_known_genres(labelled, config, f"the folders of '{root}'"))
     if manifest is None:
         return Joined(listed.with_columns(**UNLABELLED))
+    source = f"manifest '{config.manifest}'"
+    if config.dataset is not None:
+        manifest, source = keyed_by_clip(manifest, listed, config), f"data set '{config.dataset}'"
+        manifest = with_known_genres(manifest, config, source)
     shown = manifest.columns[0]
     stray = manifest.join(listed.select("track_id"), on="track_id", how="anti", maintain_order="left")
     if len(stray) == len(manifest):
         raise LabelError(
-            f"no row of manifest '{config.manifest}' names a file under '{root}': "
+            f"no row of {source} names a file under '{root}': "
             f"its first {shown} is '{manifest[shown][0]}', the first file '{listed['key'][0]}'",
             f"give each {shown} relative to the root" if shown == "path" else "check the root and the manifest",
         )
