@@ -1,6 +1,6 @@
 """Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
 
-python -m benchmarks [extract] [tag] [fixed] [one_file] [augment] [--clips 400] [--rounds 3]
+python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [--clips 400] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import augment_views, extract_over_pool, job_fixed, one_file, tag_speed
+from benchmarks import augment_views, extract_over_pool, features_speed, job_fixed, one_file, tag_speed
 from benchmarks.material import make_clips
 
 BENCHMARKS = {
     "extract": extract_over_pool.run,
+    "features": features_speed.run,
     "fixed": job_fixed.run,
     "tag": tag_speed.run,
     "one_file": one_file.run,
