@@ -3,8 +3,11 @@
     python docs/compare_gtzan_features.py TABLE.csv AUDIO_FOLDER
 
 TABLE.csv has a row a clip (`filename`: blues.00000.wav) and librosa's statistics of it, computed by others;
-AUDIO_FOLDER holds some of the clips, anywhere below, by the same names and any suffix. Neither is part of mgc. The
-columns of HPSS, which mgc does not extract, are computed with librosa itself.
+AUDIO_FOLDER holds some of the clips, anywhere below, by the same names and any suffix. Neither is part of mgc.
+
+Each column is given as mgc computes it, and once more as librosa did until 0.9, which continued a clip beyond its
+ends by its mirror image (`pad_mode="reflect"`), where it now puts zeros. What mgc does not extract (HPSS, the tempo
+of the beat tracker) is computed with librosa itself.
 """
 
 from __future__ import annotations
@@ -33,29 +36,42 @@ OURS = {
 """Their name → ours."""
 
 
-def statistics_of(samples: np.ndarray, tuning: float = 0.0) -> dict[str, float]:
+def statistics_of(samples: np.ndarray, tuning: float = 0.0, mirrored: bool = False) -> dict[str, float]:
     """Return mgc's statistics of a clip heard as one window."""
     config = FeatureConfig(sample_rate=SAMPLE_RATE, statistics=("gtzan_csv",), chroma_tuning=tuning)
     analysis = Analysis(config)
-    values = analysis.track([analysis.window(samples)])[STATISTICS]
+    measured = analysis.window(samples)
+    if mirrored:
+        margin = config.n_fft // 2
+        beyond = margin // config.hop_length
+        longer = analysis.window(np.pad(samples, margin, mode="reflect"))
+        kept = {name: values[beyond : beyond + len(measured[name])] for name, values in longer.items()}
+        measured = kept | {"zero_crossing_rate": measured["zero_crossing_rate"]}  # whose padding never changed
+    values = analysis.track([measured])[STATISTICS]
     return dict(zip(statistics_names(config), values.tolist(), strict=True))
 
 
-def their_columns(samples: np.ndarray) -> dict[str, float]:
-    """Return the table's columns as mgc computes them, and as variants where a definition is in doubt."""
-    ours = statistics_of(samples)
+def columns_of(samples: np.ndarray, mirrored: bool) -> dict[str, float]:
+    """Return the table's columns as mgc computes them; chroma also with the clip's own tuning."""
+    ours = statistics_of(samples, mirrored=mirrored)
     columns = {}
     for theirs, name in OURS.items():
         columns[f"{theirs}_mean"] = ours[f"{name}_mean"]
         columns[f"{theirs}_var"] = ours[f"{name}_variance"]
     columns |= _chroma(ours)
-    tuning = float(librosa.estimate_tuning(y=samples, sr=SAMPLE_RATE))
-    columns |= _chroma(statistics_of(samples, tuning), " (tuning estimated)")
-    columns["tempo"] = ours["tempo"]
+    # As librosa.feature.chroma_stft does where no tuning is given.
+    power = np.abs(librosa.stft(samples, pad_mode="reflect" if mirrored else "constant")) ** 2
+    tuning = float(librosa.estimate_tuning(S=power, sr=SAMPLE_RATE, bins_per_octave=12))
+    columns |= _chroma(statistics_of(samples, tuning, mirrored), " (tuning estimated)")
+    return columns | {"tempo": ours["tempo"]}
+
+
+def columns_by_librosa(samples: np.ndarray) -> dict[str, float]:
+    """Return the columns that mgc does not extract."""
     tempo, _ = librosa.beat.beat_track(y=samples, sr=SAMPLE_RATE)  # takes the median over mel bands, not the mean
-    columns["tempo (librosa.beat.beat_track)"] = float(np.ravel(tempo)[0])
+    columns = {"tempo (librosa.beat.beat_track)": float(np.ravel(tempo)[0])}
     for name, part in zip(("harmony", "perceptr"), librosa.effects.hpss(samples), strict=True):
-        columns |= {f"{name}_mean": float(part.mean()), f"{name}_var": float(part.var())}
+        columns |= {f"{name}_mean (librosa)": float(part.mean()), f"{name}_var (librosa)": float(part.var())}
     return columns
 
 
@@ -67,24 +83,34 @@ def _chroma(ours: dict[str, float], variant: str = "") -> dict[str, float]:
 
 
 def agreement(table: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Return, for each column: clips, median and largest relative error, correlation."""
+    """Return for each column the median and the largest relative error and the correlation over clips."""
     by_name = {row["filename"].removesuffix(".wav"): row for row in table.iter_rows(named=True)}
     clips = sorted(path for path in folder.rglob("*") if path.stem in by_name)
     if not clips:
         raise SystemExit(f"no clip of the table in {folder}")
-    found = []
+    plain, mirrored = [], []
     for path in clips:
         samples, rate = soundfile.read(path, dtype="float32")
         if rate != SAMPLE_RATE or samples.ndim != 1:
             raise SystemExit(f"{path} is not {SAMPLE_RATE} Hz mono")
-        found.append(their_columns(samples))
+        plain.append(columns_of(samples, mirrored=False) | columns_by_librosa(samples))
+        mirrored.append(columns_of(samples, mirrored=True))
     rows = []
-    for name in found[0]:
-        ours = np.array([each[name] for each in found])
+    for name in plain[0]:
         theirs = np.array([by_name[path.stem][name.split(" (")[0]] for path in clips], dtype=float)
-        error = np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1e-12)
-        rows.append((name, len(clips), np.median(error), error.max(), np.corrcoef(ours, theirs)[0, 1]))
-    return pl.DataFrame(rows, schema=["column", "clips", "median", "largest", "correlation"], orient="row")
+        ours = np.array([each[name] for each in plain])
+        row = {"column": name, **_compared(ours, theirs, ""), "clips": len(clips)}
+        if name in mirrored[0]:
+            row |= _compared(np.array([each[name] for each in mirrored]), theirs, "_mirrored")
+        rows.append(row)
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _compared(ours: np.ndarray, theirs: np.ndarray, suffix: str) -> dict[str, float]:
+    error = np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1e-12)
+    correlation = np.corrcoef(ours, theirs)[0, 1]
+    found = {"median": np.median(error), "largest": error.max(), "correlation": correlation}
+    return {f"{name}{suffix}": float(value) for name, value in found.items()}
 
 
 def main() -> None:
@@ -92,9 +118,14 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("folder", type=Path)
     wanted = parser.parse_args()
-    print("| column | median relative error | largest | correlation |\n|---|---|---|---|")
-    for row in agreement(pl.read_csv(wanted.table), wanted.folder).iter_rows(named=True):
-        print(f"| {row['column']} | {row['median']:.1e} | {row['largest']:.1e} | {row['correlation']:.5f} |")
+    found = agreement(pl.read_csv(wanted.table), wanted.folder)
+    print(f"{found['clips'][0]} clips; relative errors\n")
+    print("| column | median | largest | correlation | ends mirrored: median | largest |\n|---|---|---|---|---|---|")
+    for row in found.iter_rows(named=True):
+        cells = [f"{row[name]:.1e}" for name in ("median", "largest")] + [f"{row['correlation']:.5f}"]
+        other = (row["median_mirrored"], row["largest_mirrored"])
+        cells += ["" if value is None else f"{value:.1e}" for value in other]
+        print(f"| {row['column']} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
