@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mgc.audio.features.rows import UNITS, row_names, statistics_names
@@ -51,10 +53,6 @@ def test_what_no_model_hears_changes_no_bundle() -> None:
     )
 
 
-def test_shards_made_before_there_were_further_features_stay_current() -> None:
-    assert FeatureConfig().fingerprint() == "6a9aabcab4f788f5"
-
-
 def test_every_feature_has_rows_and_a_unit() -> None:
     config = FeatureConfig(frames=("all",), statistics=("all",))
     assert set(UNITS) == {*FRAME_FEATURES, *TRACK_FEATURES}
@@ -64,3 +62,15 @@ def test_every_feature_has_rows_and_a_unit() -> None:
     names = statistics_names(config)
     assert len(names) == len(set(names)) == 2 * 237 + 1
     assert {"mfcc_1_mean", "mfcc_20_variance", "chroma_Cs_mean", "rms_variance", "tempo"} <= set(names)
+
+
+def test_the_page_of_features_names_every_feature_and_every_set_with_its_features() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "features.md").read_text(encoding="utf-8")
+    for name in FRAME_FEATURES + TRACK_FEATURES:
+        assert any(f"`{name}`" in line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    for name in ("cao2024", "guo2024", "jain2021", "he_li2024"):
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+        assert {feature for feature in FRAME_FEATURES + TRACK_FEATURES if f"`{feature}`" in row} == set(
+            FEATURE_SETS[name]
+        )
+    assert all(f"| `{name}` |" in page for name in FEATURE_SETS)
