@@ -393,6 +393,19 @@ class TrainingConfig(Section):
     sampling: Literal["all", "oversample", "undersample"] = Field(
         "all", description="windows of an epoch: all; or as many of each genre as of the most, or the least, frequent"
     )
+    fusion: Literal["mean", "weighted", "stacked"] = Field(
+        "mean", description="of the members: equal, or by weights fitted on the validation split"
+    )
+    temperature: Literal["member", "fused"] = Field(
+        "member", description="what is calibrated on the validation split: each member, or what they say together"
+    )
+    abstain_precision: float | None = Field(
+        0.95,
+        gt=0.0,
+        le=1.0,
+        description="share of the genres answered that is to be right on the validation split; a genre less probable "
+        "than that takes is marked `abstained`; None: never",
+    )
     min_tag_positives: int = Field(5, ge=1, description="rarer tags in train are left out of the taxonomy")
     threads: int | None = Field(None, ge=1, description="torch threads a member; None: CPUs over members at once")
     workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
@@ -403,7 +416,12 @@ class TrainingConfig(Section):
 class TaggingConfig(Section):
     """How predictions are made from the ensemble."""
 
-    tag_threshold: Fraction = Field(0.5, description="tags at or above it are listed")
+    tag_threshold: float | None = Field(
+        None,
+        ge=0.0,
+        le=1.0,
+        description="tags at or above it are listed; None: each at the bundle's own, fitted on valid",
+    )
     batch_windows: int = Field(64, ge=1, description="windows a forward pass")
     use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -46,6 +48,8 @@ def answers_from_shards(bundle: Bundle, features_uri: str, catalogue: pl.DataFra
         failed=[Failure(*row) for row in failed_tracks(features_uri, catalogue, split).iter_rows()],
         outside_genres=names_outside(tracks.genres, genres),
         split=split,
+        abstain_below=bundle.decision.abstain_below,
+        abstain_precision=bundle.decision.abstain_precision,
     )
 
 
@@ -65,7 +69,9 @@ def answers_from_predictions(bundle: Bundle, predictions_uri: str, catalogue: pl
             f"not of {bundle.fingerprint}",
             "give the bundle that made them, or tag again with this one",
         )
-    return answers_from_tables(predictions, catalogue, split, bundle.taxonomy.genres, bundle.taxonomy.tags)
+    answers = answers_from_tables(predictions, catalogue, split, bundle.taxonomy.genres, bundle.taxonomy.tags)
+    decision = bundle.decision
+    return replace(answers, abstain_below=decision.abstain_below, abstain_precision=decision.abstain_precision)
 
 
 def both_splits(features_uri: str, catalogue: pl.DataFrame, split: str) -> tuple[FeatureSet, FeatureSet]:

@@ -134,6 +134,9 @@ def _rows(evaluation: Evaluation, comparison: Comparison | None) -> dict[str, st
         if evaluation.genre.tracks_with_failures != evaluation.genre.tracks:
             rows["accuracy, failures wrong"] = _text(evaluation.genre.accuracy_with_failures)
         rows["macro F1"] = _text(evaluation.genre.macro_f1)
+    if evaluation.genre and evaluation.genre.selective.abstention:
+        silent = evaluation.genre.selective.abstention
+        rows["answered, not abstained"] = f"{_text(silent.coverage)}, accuracy of those {_text(silent.accuracy)}"
     if comparison and comparison.evaluation.genre:
         rows[f"accuracy, {comparison.rival}"] = _text(comparison.evaluation.genre.accuracy)
         rows["difference (paired)"] = _text(comparison.accuracy_difference, signed=True)

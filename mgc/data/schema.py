@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mgc.errors import SchemaError
 
-SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 2, "taggram": 1}
+SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 3, "taggram": 1}
 """By kind of table."""
 
 KIND_KEY = b"mgc.kind"
@@ -88,6 +88,7 @@ PREDICTIONS = pa.schema(
         pa.field("duration_seconds", pa.float64()),
         pa.field("genre", pa.string()),
         pa.field("genre_probability", pa.float32()),
+        pa.field("abstained", pa.bool_()),
         pa.field("genre_probabilities", pa.map_(pa.string(), pa.float32())),
         pa.field("tags", TAGS),
         pa.field("tag_probabilities", pa.map_(pa.string(), pa.float32())),
@@ -99,7 +100,9 @@ PREDICTIONS = pa.schema(
         pa.field("tagged_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-"""One row a track. `tags` lists the tags at or above the threshold; the probabilities name them all."""
+"""One row a track. `tags` lists the tags at or above the threshold; the probabilities name them all. Where
+`abstained` is true the genre is a guess: less probable than the bundle's stated precision takes.
+"""
 
 TAGGRAM = pa.schema(
     [

@@ -63,6 +63,8 @@ class Answers:
         Names of the genres behind `OUTSIDE`.
     split
         Name of the split, for messages and reports.
+    abstain_below, abstain_precision
+        The bundle's threshold below which a genre is a guess, 0 for none; and the precision that it was chosen for.
     """
 
     track_ids: Sequence[str]
@@ -77,6 +79,8 @@ class Answers:
     failed: Sequence[Failure] = ()
     outside_genres: Sequence[str] = ()
     split: str = ""
+    abstain_below: float = 0.0
+    abstain_precision: float | None = None
 
     def __post_init__(self) -> None:
         n, n_genres, n_tags = len(self.track_ids), len(self.genres), len(self.tags)

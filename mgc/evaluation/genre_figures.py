@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mgc.evaluation.answers import IntArray
 from mgc.evaluation.bootstrap import Figure, rounded
 from mgc.evaluation.calibration_metrics import Calibration
+from mgc.evaluation.selective import Selective
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class GenreEvaluation:
         Tracks by confidence in 20 equal bins over [0, 1].
     mistakes
         The ten most confident ones.
+    selective
+        Accuracy against the share answered.
     """
 
     genres: tuple[str, ...]
@@ -74,6 +77,7 @@ class GenreEvaluation:
     histogram_right: IntArray
     histogram_wrong: IntArray
     mistakes: tuple[Mistake, ...]
+    selective: Selective
 
     def to_json(self) -> dict[str, object]:
         """Return the figures under the names of the fields."""
@@ -96,6 +100,7 @@ class GenreEvaluation:
             "classes": classes,
             "confusion": self.confusion.tolist(),
             "calibration": self.calibration.to_json(),
+            "selective": self.selective.to_json(),
             "confidence_histogram": {
                 "right": self.histogram_right.tolist(),
                 "wrong": self.histogram_wrong.tolist(),

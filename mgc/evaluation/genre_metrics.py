@@ -19,6 +19,7 @@ from mgc.evaluation.answers import Answers, BoolArray, FloatArray, IntArray, gue
 from mgc.evaluation.bootstrap import Resampling, mean_of_defined, ratio, sums_by_cell
 from mgc.evaluation.calibration_metrics import calibration_of
 from mgc.evaluation.genre_figures import ClassFigures, GenreEvaluation, Mistake
+from mgc.evaluation.selective import selective_of
 
 MISTAKES_SHOWN = 10
 HISTOGRAM_BINS = 20
@@ -81,6 +82,13 @@ def evaluate_genres(answers: Answers, resampling: Resampling) -> GenreEvaluation
         histogram_right=np.histogram(guesses.confidence[guesses.right], edges)[0],
         histogram_wrong=np.histogram(guesses.confidence[~guesses.right], edges)[0],
         mistakes=_mistakes(answers, guesses),
+        selective=selective_of(
+            guesses.confidence,
+            guesses.right,
+            answers.abstain_below,
+            answers.abstain_precision,
+            resampling.confidence,
+        ),
     )
 
 

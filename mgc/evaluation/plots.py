@@ -192,3 +192,26 @@ def confidence_chart(right: Counts, wrong: Counts) -> Markup:
         percent_axis(axes, "x")
 
     return chart("Tracks by confidence, right and wrong", HALF_WIDTH, 440, paint)
+
+
+def coverage_chart(genre: GenreEvaluation) -> Markup:
+    """Return the share right of the surest answers against the share answered, and where the bundle abstains."""
+    selective = genre.selective
+
+    def paint(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        axes.plot(selective.coverage, selective.accuracy, color=BLUE, linewidth=2)
+        one = selective.abstention
+        if one and one.precision is not None:
+            axes.axhline(one.precision, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        if one and one.coverage.value is not None and one.accuracy.value is not None:
+            axes.plot([one.coverage.value], [one.accuracy.value], "o", color=ORANGE, markersize=9)
+        lowest = float(selective.accuracy.min()) if len(selective.accuracy) else 0.0
+        axes.set(xlim=(0, 1.02), ylim=(max(-0.02, lowest - 0.1), 1.02))
+        axes.set_xlabel("share answered, the surest first")
+        axes.set_ylabel("share right of those")
+        axes.grid()
+        percent_axis(axes, "x")
+        percent_axis(axes, "y")
+
+    return chart("Accuracy against coverage: what keeping silent buys", HALF_WIDTH, 440, paint)

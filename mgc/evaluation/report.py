@@ -22,6 +22,7 @@ from mgc.evaluation.plots import (
     class_f1_chart,
     confidence_chart,
     confusion_chart,
+    coverage_chart,
     reliability_chart,
 )
 from mgc.evaluation.tag_plots import tag_chart
@@ -118,6 +119,7 @@ def _charts(evaluation: Evaluation, context: ReportContext) -> dict[str, Markup 
         "confusion": confusion_chart(genre) if genre else None,
         "f1": class_f1_chart(genre) if genre else None,
         "reliability": reliability_chart(genre) if genre else None,
+        "coverage": coverage_chart(genre) if genre else None,
         "confidence": confidence_chart(genre.histogram_right, genre.histogram_wrong) if genre else None,
         "tags": tag_chart(tag) if tag and tag.tags_in_mean else None,
         "learning": learning_chart(context.histories),

@@ -7,7 +7,15 @@ from typing import Any
 from mgc.inference.predictor import TrackPrediction
 from mgc.taxonomy import Taxonomy
 
-ANSWER_COLUMNS = ("genre", "genre_probability", "genre_probabilities", "tags", "tag_probabilities", "embedding")
+ANSWER_COLUMNS = (
+    "genre",
+    "genre_probability",
+    "abstained",
+    "genre_probabilities",
+    "tags",
+    "tag_probabilities",
+    "embedding",
+)
 """What is null where there is no answer."""
 
 
@@ -18,6 +26,7 @@ def answer_columns(prediction: TrackPrediction | None, taxonomy: Taxonomy) -> di
     return {
         "genre": prediction.genre,
         "genre_probability": prediction.genre_probability,
+        "abstained": prediction.abstained,
         "genre_probabilities": list(zip(taxonomy.genres, prediction.genre_probabilities.tolist(), strict=True)),
         "tags": list(prediction.tags),
         "tag_probabilities": list(zip(taxonomy.tags, prediction.tag_probabilities.tolist(), strict=True)),

@@ -31,6 +31,7 @@ def json_answer(
         "audio_file": answer.uri,
         "predicted_genre": prediction and prediction.genre,
         "genre_probability": prediction and prediction.genre_probability,
+        "abstained": prediction and prediction.abstained,
         "genre_probabilities": prediction and _named(taxonomy.genres, prediction.genre_probabilities),
         "tags": prediction and list(prediction.tags),
         "tag_probabilities": prediction and _named(taxonomy.tags, prediction.tag_probabilities),

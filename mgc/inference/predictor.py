@@ -46,6 +46,9 @@ class TrackPrediction:
         In the taxonomy's order, shape (n_tags,), float32.
     tags
         Those at or above the threshold, likeliest first.
+    abstained
+        Whether the genre is less probable than the bundle's stated precision takes: then it is a guess. None where
+        the bundle knows no genres.
     embedding
         Of length 1, shape (members × embedding_size,), float32; cosine similarity is the dot product.
     windows
@@ -62,6 +65,7 @@ class TrackPrediction:
     embedding: FloatArray
     windows: int
     in_time: WindowProbabilities | None = None
+    abstained: bool | None = None
 
 
 class Predictor:
@@ -76,16 +80,18 @@ class Predictor:
     batch_windows
         Windows a forward pass, across tracks.
     tag_threshold
-        Probability at which a tag is listed.
+        Probability at which a tag is listed; None: at the bundle's own for each.
     """
 
     def __init__(
-        self, bundle: Bundle, device: str = "cpu", batch_windows: int = 64, tag_threshold: float = 0.5
+        self, bundle: Bundle, device: str = "cpu", batch_windows: int = 64, tag_threshold: float | None = None
     ) -> None:
         self._bundle = bundle
         self._device = device
         self._batch_windows = batch_windows
-        self._tag_threshold = tag_threshold
+        n_tags = len(bundle.taxonomy.tags)
+        own = bundle.decision.thresholds(n_tags)
+        self._tag_thresholds = own if tag_threshold is None else np.full(n_tags, tag_threshold)
         self._members = bundle.build_members(device)
 
     def check_features(self, fingerprint: str) -> None:
@@ -136,7 +142,8 @@ class Predictor:
         ]
 
     def _combined(self, outputs: list[TrackOutputs]) -> EnsembleOutputs:
-        return combine(outputs, [member.calibration for member in self._bundle.members])
+        calibrations = [member.calibration for member in self._bundle.members]
+        return combine(outputs, calibrations, self._bundle.decision.fusion)
 
     def _check(self, number: int, track: LogMel) -> None:
         n_mels = self._bundle.features.n_mels
@@ -151,21 +158,25 @@ class Predictor:
         genre_probabilities = whole.genre_probabilities[row]
         tag_probabilities = whole.tag_probabilities[row]
         best = int(genre_probabilities.argmax()) if genre_probabilities.size else None
+        sure = None if best is None else float(genre_probabilities[best])
         return TrackPrediction(
             genre=None if best is None else self._bundle.taxonomy.genres[best],
-            genre_probability=None if best is None else float(genre_probabilities[best]),
+            genre_probability=sure,
             genre_probabilities=genre_probabilities,
             tag_probabilities=tag_probabilities,
             tags=self._tags(tag_probabilities),
             embedding=whole.embeddings[row],
             windows=windows,
             in_time=in_time,
+            abstained=None if sure is None else sure < self._bundle.decision.abstain_below,
         )
 
     def _tags(self, probabilities: FloatArray) -> list[str]:
         likeliest_first = np.argsort(-probabilities, kind="stable")
         return [
-            self._bundle.taxonomy.tags[tag] for tag in likeliest_first if probabilities[tag] >= self._tag_threshold
+            self._bundle.taxonomy.tags[tag]
+            for tag in likeliest_first
+            if probabilities[tag] >= self._tag_thresholds[tag]
         ]
 
 

@@ -27,6 +27,7 @@ from mgc.models.contents import (
     describe,
     member_file,
 )
+from mgc.models.fusion import Decision
 from mgc.models.manifest import MANIFEST_FILE, FileMark, Manifest, read_files, read_manifest
 from mgc.models.stored import DESCRIPTION_FILE, StoredBundle, read_bundle_files
 from mgc.models.weights import check_weights, weights_from_bytes, weights_to_bytes
@@ -133,6 +134,7 @@ def _bundle(stored: StoredBundle) -> Bundle:
             training=TrainingConfig.model_validate(value["training"]),
             metrics=value["metrics"],
             facts=value["facts"],
+            decision=Decision.from_dict(value["decision"]) if "decision" in value else Decision(),
             uri=stored.uri,
             fingerprint=stored.manifest.fingerprint,
             mgc_version=value["mgc_version"],

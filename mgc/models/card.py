@@ -36,6 +36,8 @@ def model_card(description: Mapping[str, Any]) -> str:
         _vocabulary(description["taxonomy"]),
         "## Networks",
         _networks(description["members"], description["training"]),
+        "## How they decide",
+        _decision(description["decision"], description["metrics"].get("abstention", {})),
         "## Validation figures",
         _figures(description["metrics"]),
         "## Training data",
@@ -71,7 +73,7 @@ def _networks(members: list[dict[str, Any]], training: Mapping[str, Any]) -> str
     lines = [f"- member {number}: {_network(member['model'])}" for number, member in enumerate(members)]
     lines.append(
         f"\nAt most {training['epochs']} epochs, learning rate {training['learning_rate']:g}, batches of "
-        f"{training['batch_size']} windows, seed {training['seed']}.\nTheir calibrated probabilities are averaged."
+        f"{training['batch_size']} windows, seed {training['seed']}."
     )
     return "\n".join(lines)
 
@@ -79,6 +81,35 @@ def _networks(members: list[dict[str, Any]], training: Mapping[str, Any]) -> str
 def _network(model: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
     return f"`{model['name']}`, {settings}"
+
+
+FUSIONS = {
+    "mean": "The members' calibrated probabilities are averaged.",
+    "weighted": "A weighted mean of the members' calibrated probabilities, fitted on the validation split.",
+    "stacked": "A weighted sum of the members' logits with a bias a label, fitted on the validation split.",
+}
+
+
+def _decision(decision: Mapping[str, Any], abstention: Mapping[str, float | None]) -> str:
+    lines = [FUSIONS[decision["fusion"]["method"]]]
+    fitted = decision["tag_thresholds"]
+    lines.append(
+        "A tag is listed at its own probability, that of best F1 on the validation split."
+        if fitted
+        else "A tag is listed from a probability of 0.5 on."
+    )
+    below, precision = decision["abstain_below"], decision["abstain_precision"]
+    if below:
+        lines.append(
+            f"A genre less probable than {below:.3f} is marked `abstained`, for {precision:.0%} of the answers to be "
+            f"right.\nOn the validation split {_share(abstention.get('coverage'))} of the tracks are answered, "
+            f"{_share(abstention.get('accuracy_of_answered'))} of them rightly."
+        )
+    return "\n".join(lines)
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"
 
 
 def _figures(metrics: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -11,6 +11,7 @@ from mgc import __version__
 from mgc.config import FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of
 from mgc.errors import BundleError
 from mgc.models.calibration import Calibration
+from mgc.models.fusion import Decision
 from mgc.models.manifest import FORMAT_VERSION
 from mgc.models.registry import build_model
 from mgc.models.weights import Weights
@@ -44,6 +45,8 @@ class BundleContents:
         Validation figures: `members`, a list, and `ensemble`, each name → number or None.
     facts
         What is known of the training data; JSON-ready.
+    decision
+        How the members' words become answers.
     """
 
     members: tuple[Member, ...]
@@ -52,6 +55,7 @@ class BundleContents:
     training: TrainingConfig
     metrics: dict[str, Any]
     facts: dict[str, Any]
+    decision: Decision = field(default_factory=Decision, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -101,6 +105,7 @@ def describe(contents: BundleContents, fingerprint: str, created_at: str) -> dic
         "created_at": created_at,
         "fingerprint": fingerprint,
         "members": _describe_members(contents),
+        "decision": contents.decision.to_dict(),
         "features": contents.features.model_dump(mode="json"),
         "feature_fingerprint": contents.features.fingerprint(),
         "taxonomy": contents.taxonomy.to_dict(),
@@ -123,12 +128,13 @@ def _describe_members(contents: BundleContents) -> list[dict[str, Any]]:
 
 def answer_fingerprint(contents: BundleContents, weight_hashes: list[str]) -> str:
     """Return what changes when, and only when, the answers may: not with the date, the figures or the card."""
-    return fingerprint_of(
-        {
-            "format_version": FORMAT_VERSION,
-            "weights": weight_hashes,
-            "members": _describe_members(contents),
-            "features": contents.features.fingerprint(),
-            "taxonomy": contents.taxonomy.to_dict(),
-        }
-    )
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "weights": weight_hashes,
+        "members": _describe_members(contents),
+        "features": contents.features.fingerprint(),
+        "taxonomy": contents.taxonomy.to_dict(),
+    }
+    if contents.decision != Decision():  # bundles of before there were any keep their names
+        facts["decision"] = contents.decision.to_dict()
+    return fingerprint_of(facts)

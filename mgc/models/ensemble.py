@@ -1,7 +1,7 @@
 """Several members' word on the same tracks, as one.
 
-Probabilities: the mean of the members' calibrated ones (He & Li 2024: "combining their predictions"), which
-is never a worse log-loss than the members' mean, whatever they disagree on.
+Probabilities: by default the mean of the members' calibrated ones (He & Li 2024: "combining their predictions"),
+which is never a worse log-loss than the members' mean, whatever they disagree on; `fusion` has the other ways.
 
 Embeddings: side by side, each member's normalised to length 1, the whole again. Members begin from different
 weights, so their axes have nothing in common and a mean of them would blur; side by side, the cosine of two
@@ -17,6 +17,7 @@ import numpy as np
 
 from mgc.models.calibration import Calibration
 from mgc.models.forward import FloatArray, TrackOutputs
+from mgc.models.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class EnsembleOutputs:
     embeddings: FloatArray
 
 
-def combine(members: Sequence[TrackOutputs], calibrations: Sequence[Calibration]) -> EnsembleOutputs:
+def combine(
+    members: Sequence[TrackOutputs], calibrations: Sequence[Calibration], fusion: Fusion | None = None
+) -> EnsembleOutputs:
     """Return the ensemble's word from its members' on the same tracks, in the same order.
 
     Raises
@@ -49,10 +52,11 @@ def combine(members: Sequence[TrackOutputs], calibrations: Sequence[Calibration]
     if not members:
         raise ValueError("an ensemble needs at least one member")
     pairs = list(zip(members, calibrations, strict=True))
-    genre = np.mean([calibration.genre_probabilities(member.genre_logits) for member, calibration in pairs], axis=0)
-    tag = np.mean([calibration.tag_probabilities(member.tag_logits) for member, calibration in pairs], axis=0)
+    how = fusion or Fusion()
+    genre = how.genre_probabilities([one.genre_probabilities(member.genre_logits) for member, one in pairs])
+    tag = how.tag_probabilities([one.tag_probabilities(member.tag_logits) for member, one in pairs])
     embeddings = np.concatenate([unit_length(member.embeddings) for member in members], axis=1)
-    return EnsembleOutputs(genre.astype(np.float32), tag.astype(np.float32), unit_length(embeddings))
+    return EnsembleOutputs(genre, tag, unit_length(embeddings))
 
 
 def unit_length(vectors: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from mgc.models.calibration import Calibration
-from mgc.models.forward import TrackOutputs
+from mgc.models.forward import FloatArray, TrackOutputs
 from mgc.training.labels import Labels
 
 PRIOR_SPREAD = 0.5
@@ -29,12 +29,13 @@ def fit_calibration(outputs: TrackOutputs, labels: Labels) -> Calibration:
     labels
         Of the same tracks; where nothing is known the temperature is 1.
     """
-    return Calibration(_genre_temperature(outputs, labels), _tag_temperature(outputs, labels))
+    return Calibration(genre_temperature(outputs.genre_logits, labels), tag_temperature(outputs.tag_logits, labels))
 
 
-def _genre_temperature(outputs: TrackOutputs, labels: Labels) -> float:
+def genre_temperature(genre_logits: FloatArray, labels: Labels) -> float:
+    """Return the genre head's temperature for logits of shape (n_tracks, n_genres)."""
     known = labels.genre_known
-    logits, truth = outputs.genre_logits[known].astype(np.float64), labels.genres[known]
+    logits, truth = genre_logits[known].astype(np.float64), labels.genres[known]
     if not logits.size:
         return 1.0
 
@@ -45,9 +46,10 @@ def _genre_temperature(outputs: TrackOutputs, labels: Labels) -> float:
     return _best_temperature(loss)
 
 
-def _tag_temperature(outputs: TrackOutputs, labels: Labels) -> float:
+def tag_temperature(tag_logits: FloatArray, labels: Labels) -> float:
+    """Return the tag head's temperature for logits of shape (n_tracks, n_tags)."""
     known = labels.tags_known
-    logits, truth = outputs.tag_logits[known].astype(np.float64), labels.tags[known]
+    logits, truth = tag_logits[known].astype(np.float64), labels.tags[known]
     if not logits.size:
         return 1.0
     signed = np.where(truth > 0, logits, -logits)

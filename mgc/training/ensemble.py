@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,20 @@ from mgc.config import Config, FeatureConfig
 from mgc.data.shards import FeatureSet
 from mgc.models.bundle import BundleContents, Member, build_member
 from mgc.models.calibration import Calibration
-from mgc.models.ensemble import combine
+from mgc.models.ensemble import EnsembleOutputs, combine
 from mgc.models.forward import FloatArray, TrackOutputs, member_outputs
+from mgc.models.fusion import Decision, Method
 from mgc.taxonomy import Taxonomy
 from mgc.training.calibrate import fit_calibration
+from mgc.training.decide import fit_abstention, fit_tag_thresholds
+from mgc.training.fuse import fit_fusion
 from mgc.training.labels import Labels, labels_of
 from mgc.training.metrics import genre_accuracy, genre_log_loss, genre_macro_f1, tag_macro_average_precision
 from mgc.training.state import Tensors
 
 Figures = dict[str, float | None]
+
+FOLDS = 5
 
 
 def assemble(
@@ -33,14 +38,14 @@ def assemble(
     facts: dict[str, Any],
     device: str = "cpu",
 ) -> BundleContents:
-    """Return a bundle's contents: each member at its temperature, with validation figures.
+    """Return a bundle's contents: members at their temperatures, how they decide, and validation figures.
 
     Parameters
     ----------
     weights
         Of each member, as `FitResult.best_weights`.
     valid
-        Where it is None, empty or without labels, temperatures stay 1 and there are no figures.
+        Where it is None, empty or without labels, nothing is fitted and there are no figures.
     features
         What the members were trained on.
     facts
@@ -48,29 +53,87 @@ def assemble(
     """
     models = config.member_models()
     members = [Member(model, tensors, Calibration()) for model, tensors in zip(models, weights, strict=True)]
-    metrics: dict[str, Any] = {}
+    contents = BundleContents(tuple(members), features, taxonomy, config.training, {}, facts)
     labels = labels_of(valid, taxonomy) if valid else None
-    if valid and labels is not None and labels.useful().any():
-        outputs = [
-            member_outputs(build_member(member, features, taxonomy, device), valid.log_mels, device=device)
-            for member in members
-        ]
-        calibrations = [fit_calibration(output, labels) for output in outputs]
-        members = [
-            replace(member, calibration=calibration)
-            for member, calibration in zip(members, calibrations, strict=True)
-        ]
-        metrics = _metrics(outputs, calibrations, labels)
-    return BundleContents(tuple(members), features, taxonomy, config.training, metrics, facts)
+    if not valid or labels is None or not labels.useful().any():
+        return contents
+    outputs = [
+        member_outputs(build_member(member, features, taxonomy, device), valid.log_mels, device=device)
+        for member in members
+    ]
+    return _decided(contents, outputs, labels, valid.groups)
 
 
-def _metrics(outputs: list[TrackOutputs], calibrations: list[Calibration], labels: Labels) -> dict[str, Any]:
-    whole = combine(outputs, calibrations)
+def _decided(
+    contents: BundleContents, outputs: list[TrackOutputs], labels: Labels, groups: Sequence[str]
+) -> BundleContents:
+    """Return the contents with all that is fitted on validation tracks, and with the figures there."""
+    training = contents.training
+    fused = training.temperature == "fused"
+    calibrations = [Calibration() if fused else fit_calibration(output, labels) for output in outputs]
+    fusion = fit_fusion(outputs, calibrations, labels, training.fusion, fused)
+    whole = combine(outputs, calibrations, fusion)
+    precision = training.abstain_precision
+    decision = Decision(
+        fusion,
+        fit_tag_thresholds(whole, labels),
+        0.0 if precision is None else fit_abstention(whole, labels, precision),
+        precision,
+    )
     alone = [combine([output], [calibration]) for output, calibration in zip(outputs, calibrations, strict=True)]
-    return {
+    metrics = {
         "ensemble": figures(whole.genre_probabilities, whole.tag_probabilities, labels),
         "members": [figures(member.genre_probabilities, member.tag_probabilities, labels) for member in alone],
+        "fusion": compare_fusions(outputs, labels, groups) if len(outputs) > 1 else {},
+        "abstention": abstention_figures(whole, labels, decision.abstain_below),
     }
+    members = [
+        replace(member, calibration=calibration)
+        for member, calibration in zip(contents.members, calibrations, strict=True)
+    ]
+    return replace(contents, members=tuple(members), decision=decision, metrics=metrics)
+
+
+def compare_fusions(outputs: Sequence[TrackOutputs], labels: Labels, groups: Sequence[str]) -> dict[str, Figures]:
+    """Return the figures of each way to join members, fitted on four fifths of the groups and asked of the last.
+
+    Unlike the ensemble's own figures these do not come from tracks that temperatures and weights were fitted on.
+    """
+    fold = _folds(groups)
+    found: dict[str, Figures] = {}
+    for method in get_args(Method):
+        genre = np.zeros_like(outputs[0].genre_logits)
+        tag = np.zeros_like(outputs[0].tag_logits)
+        for rest in np.unique(fold):
+            fit, asked = np.flatnonzero(fold != rest), np.flatnonzero(fold == rest)
+            learned = [_rows(output, fit) for output in outputs]
+            calibrations = [fit_calibration(output, labels.rows(fit)) for output in learned]
+            fusion = fit_fusion(learned, calibrations, labels.rows(fit), method)
+            answers = combine([_rows(output, asked) for output in outputs], calibrations, fusion)
+            genre[asked], tag[asked] = answers.genre_probabilities, answers.tag_probabilities
+        found[method] = figures(genre, tag, labels)
+    return found
+
+
+def _folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    names, index = np.unique(np.array(groups), return_inverse=True)
+    shuffled = np.random.default_rng(0).permutation(len(names))
+    return np.asarray(shuffled[index] % min(FOLDS, len(names)), dtype=np.int64)
+
+
+def _rows(output: TrackOutputs, rows: npt.NDArray[np.intp]) -> TrackOutputs:
+    return TrackOutputs(output.genre_logits[rows], output.tag_logits[rows], output.embeddings[rows])
+
+
+def abstention_figures(outputs: EnsembleOutputs, labels: Labels, abstain_below: float) -> Figures:
+    """Return the share of tracks answered, and the share of those that is right; None where there are none."""
+    probabilities = outputs.genre_probabilities[labels.genre_known]
+    if not probabilities.size:
+        return {"coverage": None, "accuracy_of_answered": None}
+    answered = probabilities.max(axis=1) >= abstain_below
+    right = probabilities.argmax(axis=1) == labels.genres[labels.genre_known]
+    accuracy = float(right[answered].mean()) if answered.any() else None
+    return {"coverage": float(answered.mean()), "accuracy_of_answered": accuracy}
 
 
 def figures(genre_probabilities: FloatArray, tag_probabilities: npt.NDArray[np.float32], labels: Labels) -> Figures:

@@ -45,6 +45,10 @@ class Labels:
         known: npt.NDArray[np.bool_] = self.genres != UNKNOWN
         return known
 
+    def rows(self, rows: npt.NDArray[np.intp]) -> Labels:
+        """Return those of some tracks, in their order."""
+        return Labels(self.genres[rows], self.tags[rows], self.tags_known[rows])
+
     def useful(self) -> npt.NDArray[np.bool_]:
         """Return which tracks have anything to learn from, shape (n_tracks,)."""
         tagged: npt.NDArray[np.bool_] = self.tags_known & (self.tags.shape[1] > 0)

@@ -74,6 +74,7 @@ def test_every_track_has_one_prediction(trained: Trained, music: Path, tmp_path:
     assert rows["track_id"].sort().to_list() == tracks["track_id"].to_list()
     failed = rows.filter(pl.col("error_code").is_not_null())
     assert {Path(uri).name: code for uri, code in failed.select("uri", "error_code").iter_rows()} == codes
+    assert rows["abstained"].null_count() == failed.height
     assert failed["genre"].null_count() == failed.height == len(codes)
     good = rows.filter(pl.col("error_code").is_null())
     assert good.height == 36

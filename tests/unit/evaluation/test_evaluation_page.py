@@ -146,7 +146,7 @@ def test_page_shows_what_was_found() -> None:
         *("tag4", "genre3"),
     ):
         assert text in page, text
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 7
 
 
 def test_security_policy_allows_no_request_and_knows_the_script_by_its_hash() -> None:

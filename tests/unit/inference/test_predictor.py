@@ -13,6 +13,7 @@ from mgc.config import FeatureConfig
 from mgc.errors import FingerprintError
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, load_bundle, write_bundle
+from mgc.models.fusion import Decision
 from mgc.taxonomy import Taxonomy
 
 
@@ -126,3 +127,18 @@ def test_features_made_otherwise_are_refused_with_both_fingerprints(tmp_path: Pa
     other = FeatureConfig().fingerprint()
     with pytest.raises(FingerprintError, match=f"{other}.*{FEATURES.fingerprint()}"):
         predictor.check_features(other)
+
+
+def test_the_bundles_own_thresholds_and_silence(tmp_path: Path) -> None:
+    (before,) = Predictor(bundle(tmp_path / "plain")).predict(tracks(2))
+    assert before.abstained is False
+    sure, tag = before.genre_probability, before.tag_probabilities
+    assert sure is not None
+    decision = Decision(tag_thresholds=(float(tag[0]), 1.0, 0.0), abstain_below=sure + 1e-4, abstain_precision=0.9)
+    write_bundle(str(tmp_path / "own"), bundle_contents(2, decision=decision))
+    loaded = load_bundle(str(tmp_path / "own"))
+    (after,) = Predictor(loaded).predict(tracks(2))
+    assert (after.genre, after.genre_probability, after.abstained) == (before.genre, sure, True)
+    assert set(after.tags) == {TAXONOMY.tags[0], TAXONOMY.tags[2]}
+    (asked,) = Predictor(loaded, tag_threshold=1.0).predict(tracks(2))
+    assert asked.tags == []
