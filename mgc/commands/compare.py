@@ -12,7 +12,7 @@ from mgc.commands.door import ConfigOption, SetOption, settings
 from mgc.commands.tag_files import audio_of
 from mgc.errors import ConfigError
 from mgc.inference.listening import STANDARD_INPUT, FileListener
-from mgc.models.stored import read_bundle_files
+from mgc.models.hearing import read_bundle_for_audio
 
 
 def compare(
@@ -28,7 +28,7 @@ def compare(
     Each hears with its own features; their vocabularies may differ. The exit status is 1 where a file has no answer.
     """
     chosen = settings(config, set_)
-    stored = [read_bundle_files(bundle_a), read_bundle_files(bundle_b)]
+    stored = [read_bundle_for_audio(bundle_a), read_bundle_for_audio(bundle_b)]
     uris = audio_of(tracks)
     if STANDARD_INPUT in uris:
         raise ConfigError("standard input can be read once, and two bundles hear it", "give a file")

@@ -10,7 +10,7 @@ import typer
 from mgc.commands.door import ConfigOption, SetOption, settings
 from mgc.errors import ConfigError
 from mgc.inference.listening import FileListener, Look
-from mgc.models.stored import read_bundle_files
+from mgc.models.hearing import read_bundle_for_audio
 
 MOMENTS_A_WINDOW = 4
 """By default windows begin a quarter of their length apart."""
@@ -34,7 +34,7 @@ def inspect(
     if not output.lower().endswith((".html", ".png")):
         raise ConfigError(f"'{output}' is neither a page nor a picture", "end --output in .html or .png")
     chosen = settings(config, set_)
-    stored = read_bundle_files(bundle)
+    stored = read_bundle_for_audio(bundle)
     look = Look(every_seconds=every or stored.features.window_seconds / MOMENTS_A_WINDOW, outline=True)
     with FileListener(stored.features, chosen.decode) as listener:
         (waiting,) = listener.begin([track], look)

@@ -12,8 +12,7 @@ from mgc.data.listing import list_audio
 from mgc.data.storage import Store
 from mgc.errors import ConfigError
 from mgc.inference.listening import FileListener, Look
-from mgc.models.hearing import require_audio
-from mgc.models.stored import read_bundle_files
+from mgc.models.hearing import read_bundle_for_audio
 
 FEW_FILES = 200
 """A folder of more is work for the catalogue's job, which uses all cores and can be taken up again."""
@@ -33,8 +32,7 @@ def tag_files(
 ) -> None:
     """Answer for files, print it, and end with status 1 where one has no answer."""
     chosen = settings(config, set_)
-    stored = read_bundle_files(bundle)
-    require_audio(stored.features, stored.uri)
+    stored = read_bundle_for_audio(bundle)
     uris = audio_of(tracks)
     with FileListener(stored.features, chosen.decode) as listener:
         waiting = listener.begin(uris, Look(every_seconds=every))

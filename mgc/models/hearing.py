@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from mgc.config import AUDIO_SOURCE, FeatureConfig
 from mgc.errors import FingerprintError
+from mgc.models.stored import StoredBundle, read_bundle_files
+
+
+def read_bundle_for_audio(uri: str) -> StoredBundle:
+    """Return a bundle's files, checked, if it may hear audio.
+
+    Raises
+    ------
+    BundleError
+        See `read_bundle_files`.
+    FingerprintError
+        See `require_audio`.
+    """
+    stored = read_bundle_files(uri)
+    require_audio(stored.features, stored.uri)
+    return stored
 
 
 def require_audio(features: FeatureConfig, bundle_uri: str) -> None:

@@ -10,26 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from audio_samples import music
 from model_makers import FEATURES, TAXONOMY, bundle_contents
+from tagged_files import job_rows
 
 from mgc.audio.encode import encode
-from mgc.cluster.predict import PredictSpec
-from mgc.config import Config, DecodeConfig, TaggingConfig
-from mgc.data.changes import frame_of
-from mgc.data.items import clean_items
-from mgc.data.outputs import Run
-from mgc.data.schema import CATALOGUE, require_kind
-from mgc.data.storage import Store, split_uri
+from mgc.config import DecodeConfig, TaggingConfig
+from mgc.data.schema import require_kind
 from mgc.errors import TrackCode
 from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.inference.json_answer import json_answer
 from mgc.inference.listening import FileListener, Look
 from mgc.inference.taggram import write_taggram
-from mgc.models.bundle import load_bundle, write_bundle
+from mgc.models.bundle import write_bundle
 from mgc.models.stored import read_bundle_files
 
 
@@ -71,15 +66,7 @@ def answered(
 def test_the_answer_is_the_catalogues_row_to_the_last_bit(
     bundle: str, songs: list[str], tagger: FileTagger, listener: FileListener
 ) -> None:
-    loaded = load_bundle(bundle)
-    config = Config(features=loaded.features)
-    worker = PredictSpec(bundle, loaded.fingerprint, config).start(Run("r", 1, loaded.fingerprint, {}))
-    rows = [
-        {"track_id": str(number), "uri": uri, "content_id": _content_id(uri), "size_bytes": 1, "genre": None}
-        | {"tags": [], "tags_known": False, "group": "g", "split": "unlisted"}
-        for number, uri in enumerate([*songs, *reversed(songs)])
-    ]
-    table = worker.process(clean_items(frame_of(pa.Table.from_pylist(rows, schema=CATALOGUE))).to_arrow()).to_pylist()
+    table = job_rows(bundle, [*songs, *reversed(songs)]).to_pylist()
     for answer, row in zip(answered(tagger, listener, songs), table, strict=False):
         said = json_answer(answer, tagger.bundle, embedding=True)
         assert row["error_code"] is None
@@ -88,11 +75,6 @@ def test_the_answer_is_the_catalogues_row_to_the_last_bit(
             assert said[name] == row[name], name
         for name in ("genre_probabilities", "tag_probabilities"):
             assert said[name] == dict(row[name])
-
-
-def _content_id(uri: str) -> str:
-    root, key = split_uri(uri)
-    return Store(root).stat(key).content_id
 
 
 def test_failures_have_their_codes_and_cost_the_others_nothing(

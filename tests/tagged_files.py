@@ -1,0 +1,34 @@
+"""What the catalogue's job says of files, without Ray: its worker, called here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from mgc.cluster.predict import PredictSpec
+from mgc.config import Config
+from mgc.data.changes import frame_of
+from mgc.data.items import clean_items
+from mgc.data.outputs import Run
+from mgc.data.schema import CATALOGUE
+from mgc.data.storage import Store, split_uri
+from mgc.models.bundle import load_bundle
+
+
+def job_rows(bundle: str, uris: Sequence[str]) -> pa.Table:
+    """Return the predictions (schema PREDICTIONS) of files, tagged in each other's company."""
+    loaded = load_bundle(bundle)
+    spec = PredictSpec(bundle, loaded.fingerprint, Config(features=loaded.features))
+    rows = [
+        {"track_id": str(number), "uri": uri, "content_id": _content_id(uri), "size_bytes": 1, "genre": None}
+        | {"tags": [], "tags_known": False, "group": "g", "split": "unlisted"}
+        for number, uri in enumerate(uris)
+    ]
+    items = clean_items(frame_of(pa.Table.from_pylist(rows, schema=CATALOGUE)))
+    return spec.start(Run("r", 1, loaded.fingerprint, {})).process(items.to_arrow())
+
+
+def _content_id(uri: str) -> str:
+    root, key = split_uri(uri)
+    return Store(root).stat(key).content_id
