@@ -87,6 +87,9 @@ class CatalogueConfig(Section):
         "own", description="the data set's own split, or one drawn with its artists kept apart"
     )
     files: Literal["audio", "npy"] = Field("audio", description="what a track is: an audio file, or a mel `.npy`")
+    corrections: tuple[str, ...] = Field(
+        (), description="further files of labels on top, such as filled-in review queues; a later one wins"
+    )
     genres: tuple[str, ...] = Field((), description="the genres allowed; empty: those found")
     unknown_genre: Literal["error", "unlabelled"] = Field(
         "error", description="a genre outside `genres`: stop, or take the track as unlabelled"

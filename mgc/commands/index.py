@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal
 
 import typer
@@ -10,6 +11,7 @@ from rich.text import Text
 from mgc.commands.door import ConfigOption, SetOption, console, settings
 from mgc.commands.tables import facts, warned
 from mgc.data.catalogue import index_catalogue
+from mgc.data.corrections import Corrections
 from mgc.data.index_summary import IndexSummary
 
 
@@ -31,6 +33,9 @@ def index(
     files: Annotated[
         Literal["audio", "npy"] | None, typer.Option(help="npy: tracks are mel spectrograms, not audio")
     ] = None,
+    corrections: Annotated[
+        list[str] | None, typer.Option(help="labels on top, such as a filled-in review queue; may be given again")
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -44,6 +49,7 @@ def index(
         catalogue__dataset=dataset,
         catalogue__annotations=annotations,
         catalogue__subset=subset,
+        catalogue__corrections=json.dumps(corrections, ensure_ascii=False) if corrections else None,
     )
     summary = index_catalogue(root, output, chosen.catalogue)
     facts(console(), "Catalogue", summary_rows(summary))
@@ -67,9 +73,21 @@ def summary_rows(summary: IndexSummary) -> dict[str, str | Text]:
     ):
         if named.count:
             rows[name] = warned(named.count, f", such as {named.examples[0]}")
+    rows |= _correction_rows(summary.corrections)
     if summary.kept_splits:
         rows["splits kept from before"] = f"{summary.kept_splits:,}"
     rows["output"] = summary.output
+    return rows
+
+
+def _correction_rows(found: Corrections) -> dict[str, str | Text]:
+    rows: dict[str, str | Text] = {}
+    if found.tracks:
+        rows["labels corrected or added"] = f"{found.tracks:,}"
+    if found.relabelled:
+        rows["of these with another genre"] = warned(found.relabelled, f", such as {found.relabelled_examples[0]}")
+    if found.without_file:
+        rows["corrections without a file"] = warned(found.without_file, f", such as {found.without_file_examples[0]}")
     return rows
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.config import CatalogueConfig
+from mgc.data.corrections import read_corrections
 from mgc.data.index_summary import IndexSummary, summarise
 from mgc.data.joining import manifest_of, with_labels
 from mgc.data.listing import Skipped, list_audio, list_mels, with_content_hashes
@@ -64,11 +65,12 @@ def catalogue_from(
     Store(target.root).check_writable()
     previous = _previous_catalogue(target, config)
     manifest = manifest_of(config, root)
+    corrections = read_corrections(config, root)
     listed = _listed_tracks(batches, skipped)
     if listed.is_empty():
         wanted = "audio" if config.files == "audio" else f".{config.files}"
         raise StorageError(f"'{root}' holds no {wanted} file{skipped}", "check the root, and --files")
-    joined = with_labels(listed, manifest, config, root)
+    joined = with_labels(listed, manifest, corrections, config, root)
     splits = assign_splits(
         joined.frame.select("track_id", "genre", "tags_known", "group", "split"),
         config.valid_fraction,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from mgc.data.corrections import Corrections
 from mgc.data.joining import Joined, Named
 from mgc.data.listing import Skipped
 from mgc.data.schema import SPLITS
@@ -39,6 +40,8 @@ class IndexSummary:
         Of the manifest and of the tracks, what the other does not know.
     kept_splits
         Tracks whose split was that of the previous catalogue at this place.
+    corrections
+        What files of corrections changed.
     """
 
     root: str
@@ -56,6 +59,7 @@ class IndexSummary:
     rows_without_file: Named
     tracks_without_row: Named
     kept_splits: int
+    corrections: Corrections
 
 
 def summarise(
@@ -95,4 +99,5 @@ def summarise(
         rows_without_file=joined.rows_without_file,
         tracks_without_row=joined.tracks_without_row,
         kept_splits=kept,
+        corrections=joined.corrections,
     )

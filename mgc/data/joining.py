@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from mgc.config import CatalogueConfig
+from mgc.data.corrections import Corrections, with_corrections
 from mgc.data.datasets.registry import dataset_labels, keyed_by_clip
 from mgc.data.labels import folder_genre, keyed_by_track, read_manifest, with_known_genres
 from mgc.errors import ConfigError, LabelError
@@ -39,6 +40,7 @@ class Joined:
     manifest_rows: int = 0
     rows_without_file: Named = field(default_factory=Named)
     tracks_without_row: Named = field(default_factory=Named)
+    corrections: Corrections = field(default_factory=Corrections)
 
 
 def manifest_of(config: CatalogueConfig, root: str) -> pl.DataFrame | None:
@@ -71,14 +73,28 @@ def manifest_of(config: CatalogueConfig, root: str) -> pl.DataFrame | None:
     return keyed_by_track(read_manifest(config.manifest, config), root)
 
 
-def with_labels(listed: pl.DataFrame, manifest: pl.DataFrame | None, config: CatalogueConfig, root: str) -> Joined:
-    """Return the listed files (track_id, key, …) with genre, tags, tags_known, group and split.
+def with_labels(
+    listed: pl.DataFrame,
+    manifest: pl.DataFrame | None,
+    corrections: pl.DataFrame | None,
+    config: CatalogueConfig,
+    root: str,
+) -> Joined:
+    """Return the listed files (track_id, key, …) with genre, tags, tags_known, group and split, corrections on top.
 
     Raises
     ------
     LabelError
         A folder is no genre allowed, or no row of the manifest names a file.
     """
+    joined = _with_first_labels(listed, manifest, config, root)
+    corrected = with_corrections(joined.frame, corrections)
+    return replace(joined, frame=corrected.frame, corrections=corrected.found)
+
+
+def _with_first_labels(
+    listed: pl.DataFrame, manifest: pl.DataFrame | None, config: CatalogueConfig, root: str
+) -> Joined:
     if config.labels_from == "folder":
         labelled = listed.with_columns(**{**UNLABELLED, "genre": folder_genre()})
         return Joined(with_known_genres(labelled, config, f"the folders of '{root}'"))

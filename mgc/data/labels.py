@@ -14,7 +14,7 @@ split           train, valid, test or unlisted
 ==============  =====================================================================================
 
 Where there is no `tags_known`, tags are known where the cell is not empty. An empty cell of a CSV says nothing;
-an empty list of a Parquet column says that the track has none of the tags, and is known too.
+an empty list of a Parquet column, and ``-`` in a CSV, say that the track has none of the tags, which is known too.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from mgc.errors import LabelError, did_you_mean
 KEYS = ("path", "uri", "track_id")
 LABELS = ("genre", "tags", "group", "artist", "split")
 EXAMPLES = 5
+NO_TAGS = "-"
+"""In a cell of tags: the track has none of them, and that is known."""
+
 TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0")
 FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0")
 
@@ -194,7 +197,7 @@ def _tags(raw: pl.DataFrame, where: str) -> tuple[pl.Expr, pl.Expr]:
     else:
         names = _text("tags").str.replace_all(";", "|", literal=True).str.split("|")
     names = names.list.eval(pl.element().str.strip_chars()).list.eval(
-        pl.element().filter(pl.element().is_not_null() & (pl.element() != ""))
+        pl.element().filter(pl.element().is_not_null() & ~pl.element().is_in(["", NO_TAGS]))
     )
     known = _boolean(raw, where) if "tags_known" in raw.columns else names.is_not_null()
     tags = names.list.unique(maintain_order=True).fill_null(pl.lit([], pl.List(pl.String)))
