@@ -143,6 +143,10 @@ def _rows(evaluation: Evaluation, comparison: Comparison | None) -> dict[str, st
     if evaluation.tag:
         rows["tag PR-AUC (macro)"] = _text(evaluation.tag.pr_auc)
         rows["tag ROC-AUC (macro)"] = _text(evaluation.tag.roc_auc)
+        for one in evaluation.tag.categories:
+            rows[f"  {one.category}: {one.tags_in_mean} tags"] = (
+                f"ROC-AUC {_text(one.roc_auc)}  PR-AUC {_text(one.pr_auc)}"
+            )
     if comparison and comparison.evaluation.tag:
         rows["tag PR-AUC, logistic regression"] = _text(comparison.evaluation.tag.pr_auc)
     return rows

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from mgc.evaluation.answers import Answers, BoolArray, FloatArray
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, mean_of_defined, rounded
 from mgc.evaluation.ranking import RankedScores, RankingFigures, ranking_figures
+from mgc.evaluation.tag_categories import CategoryFigures, RankedTag, by_category
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class TagEvaluation:
         interval takes that into account.
     mean_base_rate
         What the mean PR-AUC would be by chance.
+    categories
+        The same means by category, where tags are named `category:tag`.
     """
 
     tracks: int
@@ -54,6 +57,7 @@ class TagEvaluation:
     pr_auc: Figure
     mean_base_rate: float | None
     tags: tuple[TagFigures, ...]
+    categories: tuple[CategoryFigures, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """Return the figures under the names of the fields; `macro_` before those of all tags."""
@@ -63,6 +67,16 @@ class TagEvaluation:
             "macro_roc_auc": self.roc_auc.to_json(),
             "macro_pr_auc": self.pr_auc.to_json(),
             "mean_base_rate": rounded(self.mean_base_rate),
+            "categories": [
+                {
+                    "category": one.category,
+                    "tags_in_mean": one.tags_in_mean,
+                    "macro_roc_auc": one.roc_auc.to_json(),
+                    "macro_pr_auc": one.pr_auc.to_json(),
+                    "mean_base_rate": rounded(one.mean_base_rate),
+                }
+                for one in self.categories
+            ],
             "tags": [
                 {
                     "tag": one.tag,
@@ -112,11 +126,15 @@ def evaluate_tags(answers: Answers, resampling: Resampling) -> TagEvaluation | N
 def _summarised(
     tags: list[TagFigures], tracks: int, replicates: RankingFigures, resampling: Resampling
 ) -> TagEvaluation:
-    ranked = [tag for tag in tags if tag.roc_auc.value is not None]
+    ranked = [
+        RankedTag(tag.tag, tag.roc_auc.value, tag.pr_auc.value, tag.base_rate)
+        for tag in tags
+        if tag.roc_auc.value is not None and tag.pr_auc.value is not None
+    ]
     if not ranked:
         return TagEvaluation(tracks, 0, UNDEFINED, UNDEFINED, None, tuple(tags))
-    roc = float(np.mean([tag.roc_auc.value for tag in ranked]))
-    pr = float(np.mean([tag.pr_auc.value for tag in ranked]))
+    roc = float(np.mean([tag.roc_auc for tag in ranked]))
+    pr = float(np.mean([tag.pr_auc for tag in ranked]))
     return TagEvaluation(
         tracks,
         len(ranked),
@@ -124,6 +142,7 @@ def _summarised(
         resampling.corrected_figure(pr, mean_of_defined(replicates.average_precision)),
         float(np.mean([tag.base_rate for tag in ranked])),
         tuple(tags),
+        by_category(ranked, replicates, resampling),
     )
 
 
