@@ -9,7 +9,8 @@ import pytest
 import torch
 from model_makers import TAXONOMY, TRAINING, feature_set
 
-XXfrom mgc.config import FeatureConfig
+from mgc.audio.features.analysis import MEL_POWER, Analysis
+from mgc.config import FeatureConfig
 from mgc.training.batches import Shard, TrainingWindows
 from mgc.training.overlay import NOBODY, draw_overlay, overlay
 
