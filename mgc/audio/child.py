@@ -15,6 +15,7 @@ from mgc.audio.augment.recipe import Recipe, ViewRequest
 from mgc.audio.content import Content, HeldContent, RangedContent, RemoteBytes
 from mgc.audio.extract import extract_views
 from mgc.audio.outline import outline
+from mgc.audio.source import one_line
 from mgc.audio.types import TrackFeatures
 from mgc.audio.wire import ClosedError, Message, receive, send
 from mgc.config import DecodeConfig, FeatureConfig
@@ -79,6 +80,12 @@ def _answers(
     except MemoryError:
         reason = f"needs more than {decode.memory_limit_bytes >> 20} MiB to decode"
         return [_failure(TrackError(TrackCode.DECODE_MEMORY, Stage.DECODE, reason))] * max(1, len(views))
+    except ClosedError:
+        raise
+    except Exception as error:
+        # A fault of ours, on bytes that nobody thought of: the row says so, and the child goes on.
+        reason = f"unexpected {type(error).__name__}: {one_line(error)}"
+        return [_failure(TrackError(TrackCode.FEATURES_FAILED, Stage.FEATURES, reason))] * max(1, len(views))
 
 
 def _failure(error: TrackError) -> Message:

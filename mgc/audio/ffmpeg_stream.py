@@ -198,6 +198,9 @@ def _open(content: Content) -> tuple[InputContainer, AudioStream]:
     if stream is None:
         container.close()
         raise UnrecognisedError("the file holds no audio stream")
+    if cast(object, stream.codec_context) is None:
+        container.close()
+        raise DecoderError("FFmpeg has no decoder for the file's codec")
     # One thread a decoder: workers are scaled by processes, and frame threads add delay.
     stream.codec_context.thread_count = 1
     return container, stream

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 from mgc.audio.content import Content, PatchedContent
@@ -106,13 +107,16 @@ def _flac_samples(content: Content, info: bytes) -> int | None:
     tail = content.read(max(0, content.size_bytes - tail_bytes), content.size_bytes)
     block_size = int.from_bytes(info[10:12], "big")
     frames = _flac_frames(tail)
-    for last, before in zip(reversed(frames), reversed([None, *frames[:-1]]), strict=True):
-        step = before and (before.samples if last.is_variable else 1)
-        follows = before is not None and last.number == before.number + (step or 0)
-        if follows or last.number == 0:
+    for before, last in reversed(list(pairwise([None, *frames]))):
+        # A header by chance has no neighbour whose number is one (block) less.
+        if last is not None and (last.number == 0 or (before is not None and _follows(before, last))):
             start = last.number if last.is_variable else last.number * block_size
-            return start + (last.samples if _is_whole(tail[last.at :]) else 0)
+            return start + (last.samples if _is_whole(tail[last.at :]) else 0) or None
     return None
+
+
+def _follows(before: _FlacFrame, frame: _FlacFrame) -> bool:
+    return frame.number == before.number + (before.samples if frame.is_variable else 1)
 
 
 def _flac_frames(data: bytes) -> list[_FlacFrame]:

@@ -132,6 +132,11 @@ class SupervisedExtractor:
         low, high, rms = (answer.arrays[name] for name in ("low", "high", "rms"))
         return Outline(low, high, rms, answer.header["duration_seconds"], answer.header["stretch_seconds"])
 
+    @property
+    def child_pid(self) -> int | None:
+        """Process id of the child, None while there is none."""
+        return self._child.pid if self._child else None
+
     def close(self) -> None:
         """End the child."""
         self._kill()

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hostile_files import HOSTILE_FILES
 
 from mgc.config import Config, Section, model_sections
 from mgc.errors import Stage, TrackCode
@@ -52,6 +53,13 @@ def test_every_row_has_a_meaning_a_time_and_a_remedy() -> None:
 def test_every_stage_is_named() -> None:
     for stage in Stage:
         assert f"`{stage.value}`" in ERRORS
+
+
+def test_the_answers_to_hostile_files_are_those_tested() -> None:
+    written = dict(re.findall(r"^\| `(\S+)` \| (\S+?)(?:, .*)? \|$", ERRORS, re.M))
+    expected = {name: hostile.code.value if hostile.code else "heard" for name, hostile in HOSTILE_FILES.items()}
+    assert {name: answer for name, answer in written.items() if name in HOSTILE_FILES} == expected
+    assert len(expected) > 30
 
 
 def test_the_settings_that_the_page_of_errors_names_exist() -> None:
