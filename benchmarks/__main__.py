@@ -1,6 +1,7 @@
 """Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
 
-python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [--clips 400] [--rounds 3]
+python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [memory] [supervise] [--clips 400]
+    [--rounds 3]
 """
 
 from __future__ import annotations
@@ -9,7 +10,16 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import augment_views, extract_over_pool, features_speed, job_fixed, one_file, tag_speed
+from benchmarks import (
+    augment_views,
+    extract_over_pool,
+    features_speed,
+    job_fixed,
+    memory,
+    one_file,
+    supervise_cost,
+    tag_speed,
+)
 from benchmarks.material import make_clips
 
 BENCHMARKS = {
@@ -19,6 +29,8 @@ BENCHMARKS = {
     "tag": tag_speed.run,
     "one_file": one_file.run,
     "augment": augment_views.run,
+    "memory": memory.run,
+    "supervise": supervise_cost.run,
 }
 
 

@@ -18,7 +18,7 @@ DISTINCT = 16
 def make_clips(folder: Path, count: int) -> Path:
     """Write MP3 clips of 30 s, 44.1 kHz stereo: chords, noise and beats, so that the codec has work to do."""
     folder.mkdir(parents=True)
-    encoded = [encode(_clip(seed), SAMPLE_RATE, "mp3") for seed in range(min(DISTINCT, count))]
+    encoded = [encode(make_clip(seed), SAMPLE_RATE, "mp3") for seed in range(min(DISTINCT, count))]
     for number in range(count):
         (folder / f"clip{number:05d}.mp3").write_bytes(encoded[number % len(encoded)])
     return folder
@@ -27,11 +27,12 @@ def make_clips(folder: Path, count: int) -> Path:
 def make_song(path: Path, seconds: float) -> Path:
     """Write one MP3 of clips one after another."""
     count = round(seconds / CLIP_SECONDS)
-    path.write_bytes(encode(np.concatenate([_clip(seed) for seed in range(count)]), SAMPLE_RATE, "mp3"))
+    path.write_bytes(encode(np.concatenate([make_clip(seed) for seed in range(count)]), SAMPLE_RATE, "mp3"))
     return path
 
 
-def _clip(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def make_clip(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Return a clip, shape (n, 2)."""
     random = np.random.default_rng(seed)
     time = np.arange(int(CLIP_SECONDS * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
     chords = sum(np.sin(2 * np.pi * 110 * 2 ** (random.integers(0, 36) / 12) * time + phase) for phase in range(8))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from audio_samples import BAD_FILES
+from hostile_files import HOSTILE_FILES
 
 from mgc.audio.encode import encode
 
@@ -80,3 +81,15 @@ def add_bad_files(folder: Path) -> dict[str, str]:
     for name, bad in BAD_FILES.items():
         (target / name).write_bytes(bad.make())
     return {name: bad.code.value for name, bad in BAD_FILES.items()}
+
+
+def add_hostile_files(folder: Path) -> dict[str, str]:
+    """Write those of the hostile files that get a code, one of each; return file name → code it must get."""
+    target = folder / "hostile"
+    target.mkdir(parents=True)
+    codes = {}
+    for name in ("hangs_sf_open.wav", "a_thousand_million_hz.wav", "archive.zip.wav", "255_bits.wav", "nan.wav"):
+        hostile = HOSTILE_FILES[name]
+        (target / f"hostile_{name}").write_bytes(hostile.make())
+        codes[f"hostile_{name}"] = str(hostile.code)
+    return codes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from small_music import SETTINGS, add_bad_files, write_music, write_track
+from small_music import SETTINGS, add_bad_files, add_hostile_files, write_music, write_track
 
 from mgc.cluster.extract import extract_features
 from mgc.cluster.incremental import RunOptions
@@ -38,12 +38,14 @@ def rows_of(output: Path, tracks: pl.DataFrame) -> list[dict[str, object]]:
 
 def test_rows_out_equal_rows_in_and_every_bad_file_has_its_code(tmp_path: Path) -> None:
     write_music(tmp_path / "music")
-    codes = add_bad_files(tmp_path / "music")
+    codes = add_bad_files(tmp_path / "music") | add_hostile_files(tmp_path / "music")
     tracks = indexed(tmp_path / "music", tmp_path / "catalogue.parquet")
     gone = write_track(tmp_path / "music", "drone", 90)
     tracks = indexed(tmp_path / "music", tmp_path / "catalogue.parquet")
     gone.unlink()
-    outcome = extract_features(tracks, str(tmp_path / "out"), CONFIG, RunOptions())
+    # The hang costs its limit; and of most files (all beyond 60 kB) only ranges are read.
+    bounds = ["decode.time_limit_seconds=6", "decode.whole_file_bytes=60000"]
+    outcome = extract_features(tracks, str(tmp_path / "out"), load_config(None, [*SETTINGS, *bounds]), RunOptions())
     rows = rows_of(tmp_path / "out", tracks)
     assert sorted(str(row["track_id"]) for row in rows) == tracks["track_id"].to_list()
     found = {Path(str(row["uri"])).name: row["error_code"] for row in rows if row["error_code"]}

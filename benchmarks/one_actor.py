@@ -1,0 +1,50 @@
+"""Hear one file as an actor of the pool does, and print its time and the actor's peak memory.
+
+    python -m benchmarks.one_actor PATH
+
+The peak is that of the worker and of its child, added (each process's own highest resident set, shared libraries
+counted twice): never less than what the two took together at any moment.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+# What an actor of extraction has in memory, Ray included.
+from mgc.cluster.extract import extract_features
+from mgc.cluster.hear import Listener
+from mgc.config import Config
+from mgc.data.storage import Store
+
+assert extract_features
+
+
+def main() -> None:
+    path = Path(sys.argv[1]).resolve()
+    config = Config()
+    listener = Listener(config)
+    content_id = Store.open(str(path.parent)).stat(path.name).content_id
+    rows = pa.table({"uri": [str(path)], "content_id": [content_id]})
+    list(listener.hear(pa.table({"uri": ["/nowhere"], "content_id": ["0-0"]})))
+    started = time.perf_counter()
+    (heard,) = listener.hear(rows)
+    seconds = time.perf_counter() - started
+    if heard.track is None:
+        raise SystemExit(f"{path.name}: {heard.error}")
+    child = listener._extractor.child_pid
+    print(f"seconds {seconds:.3f}")
+    print(f"duration {heard.track.duration_seconds:.3f}")
+    print(f"peak_mb {(_peak_bytes('self') + _peak_bytes(str(child))) / 1e6:.1f}")
+
+
+def _peak_bytes(process: str) -> int:
+    lines = Path("/proc", process, "status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    main()
