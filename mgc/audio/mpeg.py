@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mgc.audio.content import Content
 
@@ -202,20 +203,23 @@ def _resume(content: Content, start: int, kind: MpegKind | None) -> int | None:
 
 def _frame_lengths(header: bytes) -> list[int]:
     """Return a frame's length in bytes by the third byte of its header; 0 for another sample rate."""
-    kind = kind_of(header)
+    return _lengths_of(header[1] & 0xFE, header[2] & 0x0C)
+
+
+@lru_cache(maxsize=64)
+def _lengths_of(second: int, rate_bits: int) -> list[int]:
+    kind = kind_of(bytes([0xFF, second, 0x10 | rate_bits, 0]))
     if kind is None:
         return [0] * 256
-    table = (_KBPS_MPEG1 if header[1] & 0x08 else _KBPS_MPEG2)[kind.layer]
-    rates = (0, *table, 0)
+    rates = (0, *(_KBPS_MPEG1 if second & 0x08 else _KBPS_MPEG2)[kind.layer], 0)
     lengths = []
     for byte in range(256):
         kbps, padding = rates[byte >> 4], byte >> 1 & 1
-        same_rate = byte >> 2 & 3 == header[2] >> 2 & 3
         if kind.layer == 1:
             length = (12_000 * kbps // kind.sample_rate + padding) * 4
         else:
             length = kind.frame_samples // 8 * 1_000 * kbps // kind.sample_rate + padding
-        lengths.append(length if same_rate and kbps else 0)
+        lengths.append(length if byte & 0x0C == rate_bits and kbps else 0)
     return lengths
 
 
