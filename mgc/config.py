@@ -446,6 +446,9 @@ class ClusterConfig(Section):
         32, ge=1, description="tracks a part file holds (rows, where tracks have views); the unit of resume"
     )
     fetch_threads: int = Field(4, ge=1, description="an actor's concurrent reads")
+    lease_seconds: float = Field(
+        60.0, gt=0.0, description="a run without a sign of life for so long is dead: another may take its place"
+    )
     retry_failed: bool = Field(False, description="also redo tracks that failed for good last time")
 
 

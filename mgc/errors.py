@@ -95,6 +95,12 @@ class ClusterError(MgcError):
     code = "MGC501"
 
 
+class LeaseError(MgcError):
+    """Another run is at work in the output directory, or has taken it over."""
+
+    code = "MGC502"
+
+
 class Stage(StrEnum):
     """Where on a track's way it failed."""
 

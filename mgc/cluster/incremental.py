@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -18,13 +18,16 @@ from mgc.data.changes import (
     Adopted,
     WorkPlan,
     adopt_unfinished,
+    empty_index,
     newest,
     plan_work,
     run_part_refs,
     visible_index,
     write_index,
 )
+from mgc.data.lease import run_lease
 from mgc.data.outputs import Commit, OutputDirectory, Run
+from mgc.data.pace import Forecast, Pace, forecast
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,18 @@ class RunOptions:
         Share of a GPU for each actor, given the session; by default none.
     on_plan
         Told what will be done before Ray starts.
+    dry_run
+        Only plan and forecast: write nothing, start nothing.
+    takeover
+        Take the place of a run that seems to be alive.
     """
 
     force: bool = False
     limit: int | None = None
     gpus_per_worker: Callable[[RaySession, int], float] = lambda session, workers: 0.0
     on_plan: Callable[[WorkPlan, int], None] = lambda plan, adopted: None
+    dry_run: bool = False
+    takeover: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,8 @@ class Outcome:
         Of the rows made now; of the work without planning and start of Ray; of the whole run.
     cores
         CPUs that worked.
+    forecast
+        Of a dry run: how long the work is likely to take.
     """
 
     run_id: str | None
@@ -78,6 +89,7 @@ class Outcome:
     wall_seconds: float
     cores: int
     facts: dict[str, object] = field(default_factory=dict)
+    forecast: Forecast | None = None
 
     @property
     def failed_by_code(self) -> dict[str, int]:
@@ -101,29 +113,71 @@ def run_incrementally(
     Ray is not started where there is nothing to do.
     """
     started = time.perf_counter()
+    if options.dry_run:
+        survey = _survey(output, items, fingerprint, config, options)
+        guess = forecast(output.commits(), survey.todo.height, config.cluster.workers)
+        return replace(_nothing_done(survey, started), forecast=guess)
     output.store.check_writable()
+    output.mark()
+    with run_lease(output.store, config.cluster.lease_seconds, takeover=options.takeover) as lease:
+        # Only now: of a run that ended since, all counts, and none that lives is taken for a killed one.
+        survey = _survey(output, items, fingerprint, config, options)
+        if survey.todo.is_empty() and not survey.adopted.parts:
+            return _nothing_done(survey, started)
+
+        def advance(step: Advance) -> None:
+            if lease.lost:
+                lease.require()
+            on_advance(step)
+
+        run, done = _work(output, survey.todo, spec, fingerprint, config, options, advance)
+        lease.require()
+        _commit(output, run, survey.adopted, done, started)
+        return _outcome(run.run_id, survey, done, started)
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What there is, and what there is to do."""
+
+    adopted: Adopted
+    plan: WorkPlan
+    todo: pl.DataFrame
+    taken_up: int
+
+
+def _survey(
+    output: OutputDirectory, items: pl.DataFrame, fingerprint: str, config: Config, options: RunOptions
+) -> _Survey:
     adopted = adopt_unfinished(output, fingerprint)
     have = newest(pl.concat([visible_index(output), adopted.index]))
     plan = plan_work(items, have, fingerprint, retry_failed=config.cluster.retry_failed, force=options.force)
-    todo = plan.limited(options.limit)
-    taken_up = _taken_up(adopted, plan, items)
-    options.on_plan(plan, taken_up)
-    if todo.is_empty() and not adopted.parts:
-        return _outcome(None, plan, taken_up, Done(have.head(0), 0.0, 0), started)
+    survey = _Survey(adopted, plan, plan.limited(options.limit), _taken_up(adopted, plan, items))
+    options.on_plan(plan, survey.taken_up)
+    return survey
+
+
+def _work(
+    output: OutputDirectory,
+    todo: pl.DataFrame,
+    spec: WorkerSpec,
+    fingerprint: str,
+    config: Config,
+    options: RunOptions,
+    on_advance: Callable[[Advance], None],
+) -> tuple[Run, Done]:
     facts = {"mgc_version": __version__, "tracks": todo["track_id"].n_unique(), "items": todo.height}
     if todo.is_empty():
-        run, done = output.start_run(fingerprint, facts), Done(have.head(0), 0.0, 0)
-    else:
-        with ray_session(config.cluster) as session:
-            # Recorded only now: a cluster that cannot be joined leaves nothing in the output.
-            run = output.start_run(fingerprint, facts)
-            workers = min(config.cluster.workers or session.n_cpus, todo.height)
-            gpus = options.gpus_per_worker(session, workers)
-            done = run_chunks(
-                output, run, todo, spec, config.cluster, session, gpus_per_worker=gpus, on_advance=on_advance
-            )
-    _commit(output, run, adopted, done.index)
-    return _outcome(run.run_id, plan, taken_up, done, started)
+        return output.start_run(fingerprint, facts), Done(empty_index(), 0.0, 0)
+    with ray_session(config.cluster) as session:
+        # Recorded only now: a cluster that cannot be joined leaves no run in the output.
+        run = output.start_run(fingerprint, facts)
+        workers = min(config.cluster.workers or session.n_cpus, todo.height)
+        gpus = options.gpus_per_worker(session, workers)
+        done = run_chunks(
+            output, run, todo, spec, config.cluster, session, gpus_per_worker=gpus, on_advance=on_advance
+        )
+    return run, done
 
 
 def _taken_up(adopted: Adopted, plan: WorkPlan, items: pl.DataFrame) -> int:
@@ -132,20 +186,31 @@ def _taken_up(adopted: Adopted, plan: WorkPlan, items: pl.DataFrame) -> int:
     return wanted.join(adopted.index, on=ITEM, how="semi").height
 
 
-def _commit(output: OutputDirectory, run: Run, adopted: Adopted, index: pl.DataFrame) -> None:
-    whole = pl.concat([adopted.index, index])
+def _commit(output: OutputDirectory, run: Run, adopted: Adopted, done: Done, started: float) -> None:
+    index = done.index
     index_key = f"{run.folder}/index.parquet"
-    write_index(output, index_key, whole)
+    write_index(output, index_key, pl.concat([adopted.index, index]))
     parts = [*adopted.parts, *run_part_refs(run, index)]
     facts = {**run.facts, "failed": int(index["error_code"].is_not_null().sum()), "rows": index.height}
+    if done.workers:
+        facts |= _pace(done, time.perf_counter() - started).facts()
     output.commit(Commit(run.run_id, run.sequence, index_key, parts, facts))
 
 
-def _outcome(run_id: str | None, plan: WorkPlan, taken_up: int, done: Done, started: float) -> Outcome:
+def _pace(done: Done, wall_seconds: float) -> Pace:
+    rate = done.steady_rows / done.steady_seconds / done.workers if done.steady_rows else None
+    return Pace(done.workers, rate, wall_seconds - done.steady_seconds)
+
+
+def _nothing_done(survey: _Survey, started: float) -> Outcome:
+    return _outcome(None, survey, Done(empty_index(), 0.0, 0), started)
+
+
+def _outcome(run_id: str | None, survey: _Survey, done: Done, started: float) -> Outcome:
     return Outcome(
         run_id=run_id,
-        plan=plan,
-        adopted=taken_up,
+        plan=survey.plan,
+        adopted=survey.taken_up,
         index=done.index,
         audio_seconds=float(done.index["duration_seconds"].sum() or 0.0),
         work_seconds=done.work_seconds,

@@ -56,7 +56,7 @@ def tag_catalogue(
     options = replace(options, gpus_per_worker=lambda session, workers: _gpu_share(config.tagging, session, workers))
     items = clean_items(catalogue)
     outcome = run_incrementally(output, items, spec, bundle.fingerprint, config, options, on_advance=on_advance)
-    if not view_is_current(output, catalogue):
+    if not options.dry_run and not view_is_current(output, catalogue):
         write_predictions_view(output, catalogue)
     return outcome
 

@@ -54,11 +54,17 @@ class Done:
         Schema INDEX, the run's own rows.
     work_seconds
         Wall time from the first chunk handed out to the last one back, actors' start included.
+    workers
+        Actors at work.
+    steady_seconds, steady_rows
+        Wall time from the first chunk back to the last one, and the rows that came in it.
     """
 
     index: pl.DataFrame
     work_seconds: float
     workers: int
+    steady_seconds: float = 0.0
+    steady_rows: int = 0
 
 
 def chunk_size(n_items: int, n_workers: int, config: ClusterConfig) -> int:
@@ -110,10 +116,13 @@ def run_chunks(
     _write_plan(output, run, todo, starts)
     dataset = _dataset(output, run, n_chunks, workers, spec, config, gpus_per_worker)
     tables = [INDEX.empty_table()]
+    first = last = started
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             table = pa.table(batch).select(INDEX.names).cast(INDEX)
             tables.append(table)
+            last = time.perf_counter()
+            first = last if len(tables) == 2 else first
             on_advance(_advance(table))
     except ray.exceptions.RayError as error:
         raise ClusterError(
@@ -122,7 +131,8 @@ def run_chunks(
         ) from error
     index = frame_of(pa.concat_tables(tables))
     _require_each_once(todo, index)
-    return Done(index, time.perf_counter() - started, workers)
+    steady_rows = index.height - sum(table.num_rows for table in tables[:2])
+    return Done(index, time.perf_counter() - started, workers, last - first, steady_rows)
 
 
 def _write_plan(output: OutputDirectory, run: Run, todo: pl.DataFrame, starts: list[int]) -> None:

@@ -25,6 +25,8 @@ AddressOption = Annotated[
     str | None,
     typer.Option("--address", help="Ray cluster to join, host:port or auto; else RAY_ADDRESS, else Ray in here"),
 ]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long; do nothing")]
+TakeoverOption = Annotated[bool, typer.Option("--takeover", help="take the place of a run that is or seems alive")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", help="actors; default: one a CPU", min=1)]
 
 

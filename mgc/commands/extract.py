@@ -8,8 +8,17 @@ import typer
 
 from mgc.cluster.extract import extract_features
 from mgc.cluster.incremental import RunOptions
-from mgc.commands.door import AddressOption, ConfigOption, SetOption, WorkersOption, console, settings
-from mgc.commands.show import run_summary, watched
+from mgc.commands.door import (
+    AddressOption,
+    ConfigOption,
+    DryRunOption,
+    SetOption,
+    TakeoverOption,
+    WorkersOption,
+    console,
+    settings,
+)
+from mgc.commands.show import dry_summary, run_summary, watched
 from mgc.data.catalogue import read_catalogue
 
 
@@ -18,6 +27,8 @@ def extract(
     output: Annotated[str, typer.Option("--output", "-o", help="directory of the shards")],
     force: Annotated[bool, typer.Option("--force", help="extract everything anew")] = False,
     limit: Annotated[int | None, typer.Option(help="at most so many tracks", min=1)] = None,
+    dry_run: DryRunOption = False,
+    takeover: TakeoverOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     address: AddressOption = None,
@@ -27,6 +38,11 @@ def extract(
     chosen = settings(config, set_, cluster__address=address, cluster__workers=workers)
     tracks = read_catalogue(catalogue)
     screen = console()
-    with watched(screen, "extracting", RunOptions(force=force, limit=limit)) as watch:
+    with watched(
+        screen, "extracting", RunOptions(force=force, limit=limit, dry_run=dry_run, takeover=takeover)
+    ) as watch:
         outcome = extract_features(tracks, output, chosen, watch.options, watch.advance)
+    if dry_run:
+        dry_summary(screen, "extract", outcome, limit)
+        return
     run_summary(screen, "Extraction", outcome, output)

@@ -38,7 +38,7 @@ def watched(console: Console, label: str, options: RunOptions) -> Iterator[Watch
 
         def on_plan(plan: WorkPlan, adopted: int) -> None:
             total = plan.limited(options.limit).height
-            if not total and not adopted:  # the summary says so
+            if options.dry_run or (not total and not adopted):  # the summary says so
                 return
             console.print(
                 f"[bold]{label}[/] {_amount(plan, options.limit)}  ({_plan_text(plan, adopted)})", soft_wrap=True
@@ -74,6 +74,32 @@ def _plan_text(plan: WorkPlan, adopted: int) -> str:
         "no longer in the catalogue": plan.gone,
     }
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
+
+
+def dry_summary(console: Console, verb: str, outcome: Outcome, limit: int | None) -> None:
+    """Print what a run would do, some of the tracks, and how long it is likely to take."""
+    plan = outcome.plan
+    rows: dict[str, str | Text] = {f"would {verb}": _amount(plan, limit) if plan.tracks else "nothing"}
+    rows["because"] = _plan_text(plan, outcome.adopted)
+    rows |= {
+        f"{_WORDS[reason]}, e.g.": ", ".join(plan.examples[reason]) for reason in _WORDS if reason in plan.examples
+    }
+    rows["time"] = _forecast_text(outcome)
+    facts(console, "Dry run: nothing was written, Ray was not started", rows)
+
+
+_WORDS = {"new": "new", "changed": "changed", "remade": "to remake", "retried": "to retry"}
+
+
+def _forecast_text(outcome: Outcome) -> str:
+    guess = outcome.forecast
+    if not outcome.plan.tracks:
+        return "none"
+    if guess is None or guess.seconds is None:
+        return "not known: no earlier run in this output tells a pace"
+    return (
+        f"about {_duration(guess.seconds)} with {guess.workers} workers, as {counted(guess.runs, 'earlier run')} went"
+    )
 
 
 def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> None:

@@ -30,6 +30,10 @@ def tag(
     output: Annotated[str | None, typer.Option("--output", "-o", help="catalogue: where predictions go")] = None,
     force: Annotated[bool, typer.Option("--force", help="catalogue: tag everything anew")] = False,
     limit: Annotated[int | None, typer.Option(help="catalogue: at most so many tracks", min=1)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="catalogue: say what would be done; do nothing")] = False,
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="catalogue: take the place of a run that is or seems alive")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="files: one JSON object a line")] = False,
     embedding: Annotated[bool, typer.Option("--embedding", help="files: the embedding, too (JSON)")] = False,
     windows: Annotated[bool, typer.Option("--windows", help="files: each window's answer, too (JSON)")] = False,
@@ -50,7 +54,15 @@ def tag(
     status is 1 where a file has none.
     """
     shared = {"bundle": bundle, "config": config, "set_": set_}
-    of_catalogue = {"output": output, "force": force, "limit": limit, "address": address, "workers": workers}
+    of_catalogue = {
+        "output": output,
+        "force": force,
+        "limit": limit,
+        "dry_run": dry_run,
+        "takeover": takeover,
+        "address": address,
+        "workers": workers,
+    }
     of_files = {"json": json, "embedding": embedding, "windows": windows, "every": every, "taggram": taggram}
     if is_catalogue(tracks):
         _refuse(of_files, "audio files", "a catalogue's answers are in its predictions")
@@ -95,7 +107,7 @@ def _is_table(track: str) -> bool:
 def _refuse(options: dict[str, Any], what: str, remedy: str) -> None:
     for name, value in options.items():
         if value not in (None, False):
-            raise ConfigError(f"--{name} is for {what}", remedy)
+            raise ConfigError(f"--{name.replace('_', '-')} is for {what}", remedy)
 
 
 def _run(room: str, **arguments: Any) -> None:

@@ -8,7 +8,7 @@ from mgc.cluster.incremental import RunOptions
 from mgc.cluster.predict import tag_catalogue as run_job
 from mgc.commands.door import console, settings
 from mgc.commands.reports import tagging_page
-from mgc.commands.show import run_summary, watched
+from mgc.commands.show import dry_summary, run_summary, watched
 from mgc.data.catalogue import read_catalogue
 
 
@@ -19,6 +19,8 @@ def tag_catalogue(
     output: str,
     force: bool,
     limit: int | None,
+    dry_run: bool,
+    takeover: bool,
     config: str | None,
     set_: list[str] | None,
     address: str | None,
@@ -28,8 +30,13 @@ def tag_catalogue(
     chosen = settings(config, set_, cluster__address=address, cluster__workers=workers)
     tracks = read_catalogue(catalogue)
     screen = console()
-    with watched(screen, "tagging", RunOptions(force=force, limit=limit)) as watch:
+    with watched(
+        screen, "tagging", RunOptions(force=force, limit=limit, dry_run=dry_run, takeover=takeover)
+    ) as watch:
         outcome = run_job(tracks, bundle, output, chosen, watch.options, watch.advance)
+    if dry_run:
+        dry_summary(screen, "tag", outcome, limit)
+        return
     run_summary(screen, "Tagging", outcome, f"{output.rstrip('/')}/predictions.parquet")
     if outcome.run_id is not None:
         screen.print(f"report  {escape(tagging_page(outcome, catalogue, bundle, output))}", soft_wrap=True)

@@ -8,7 +8,7 @@ incremental nightly run and re-tag, all in one.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 import pyarrow as pa
@@ -41,6 +41,9 @@ _PART_COLUMNS = [name for name in INDEX.names if name not in ("part", "sequence"
 _CLEAN = {"view": CLEAN, "recipe": ""}
 """What the index says where the parts have no such column."""
 
+EXAMPLES = 3
+"""Tracks named for each reason to work."""
+
 RETRIED_STAGES = (Stage.FETCH.value,)
 """A fetch that failed says nothing about the track: it is tried again every run."""
 
@@ -62,6 +65,8 @@ class WorkPlan:
         Views that have a row, of tracks in the catalogue, but are no longer wanted: nobody reads them.
     wanted_tracks
         Tracks of which anything is wanted.
+    examples
+        Some URIs for each reason to work: new, changed, remade, retried.
     """
 
     todo: pl.DataFrame
@@ -73,6 +78,7 @@ class WorkPlan:
     gone: int
     unwanted: int = 0
     wanted_tracks: int = 0
+    examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def tracks(self) -> int:
@@ -156,8 +162,14 @@ def adopt_unfinished(output: OutputDirectory, fingerprint: str) -> Adopted:
 
 
 def newest(index: pl.DataFrame) -> pl.DataFrame:
-    """Return the newest row of each item: of the highest sequence, then of the last part by name."""
-    return index.sort("sequence", "part").unique(ITEM, keep="last", maintain_order=True)
+    """Return the newest row of each item: of the highest sequence, then of the last part by name.
+
+    Two runs that raced may have the same sequence, and may both have read one part at different times: the rest of
+    the row decides then (a row without error before one with), so that every reader sees the same one.
+    """
+    rest = [name for name in INDEX.names if name not in (*ITEM, "sequence", "part")]
+    ordered = index.sort(["sequence", "part", "error_code", *rest], nulls_last=True, maintain_order=True)
+    return ordered.unique(ITEM, keep="last", maintain_order=True)
 
 
 def plan_work(
@@ -219,7 +231,13 @@ def plan_work(
         gone=index["track_id"].n_unique() - kept["track_id"].n_unique(),
         unwanted=kept.join(items, on=ITEM, how="anti").height,
         wanted_tracks=items["track_id"].n_unique(),
+        examples=_examples(judged),
     )
+
+
+def _examples(judged: pl.DataFrame) -> dict[str, list[str]]:
+    work = judged.filter(pl.col("reason") != "unchanged").unique(["reason", "uri"]).sort("uri")
+    return dict(work.group_by("reason").agg(pl.col("uri").head(EXAMPLES)).iter_rows())
 
 
 def run_part_refs(run: Run, index: pl.DataFrame) -> list[PartRef]:

@@ -3,6 +3,7 @@
 Layout of an output directory (features or predictions), on any store::
 
     _mgc.json                            what kind of table this is, and of which schema version
+    leases/<name>.json                   who is at work now (`mgc.data.lease`)
     started/<sequence>-<run_id>.json     what the run was started with
     runs/<run_id>/plan.parquet           the rows it has to do, one row group a chunk
     runs/<run_id>/part-<chunk>.parquet   finished chunks; each file is written whole or not at all
@@ -117,10 +118,14 @@ class OutputDirectory:
                 "give a new directory as --output, or use the version of mgc that wrote it",
             )
 
-    def start_run(self, fingerprint: str, facts: dict[str, Any]) -> Run:
-        """Return a new run, recorded as started."""
+    def mark(self) -> None:
+        """Write down what kind of table this is, where that is not written yet."""
         if not self.store.exists(MARKER):
             self._write_json(MARKER, {"kind": self.kind, "schema_version": SCHEMA_VERSIONS[self.kind]})
+
+    def start_run(self, fingerprint: str, facts: dict[str, Any]) -> Run:
+        """Return a new run, recorded as started."""
+        self.mark()
         # The order of runs comes from the runs there are, not from the clock, which may go backwards.
         sequence = max((run.sequence for run in self.runs()), default=0) + 1
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,3 +73,25 @@ def test_force_redoes_everything(contents: dict[str, str], history: list[tuple[s
     plan = plan_work(clean_items(catalogue(contents)), newest(index_of(history)), "new", force=True)
     assert set(plan.todo["track_id"]) == set(contents)
     assert plan.unchanged == 0
+
+
+RACED = st.lists(
+    st.tuples(TRACKS, CONTENTS, FAILURES, st.integers(1, 3), st.sampled_from(["a", "b"])), min_size=1, max_size=30
+)
+
+
+@given(RACED, st.randoms(use_true_random=False))
+def test_every_reader_sees_the_same_row_however_runs_raced(
+    rows: list[tuple[str, str, str | None, int, str]], random: Random
+) -> None:
+    """Runs of one sequence, parts that two runs adopted at different times: the order of reading decides nothing."""
+    index = index_of([(track, content, stage, "new") for track, content, stage, _, _ in rows]).with_columns(
+        sequence=pl.Series([row[3] for row in rows], dtype=pl.Int64),
+        part=pl.Series([f"runs/{row[4]}/part-0" for row in rows]),
+    )
+    shuffled = index[random.sample(range(index.height), index.height)]
+    one, other = (newest(frame).sort("track_id") for frame in (index, shuffled))
+    assert one.equals(other)
+    assert one["track_id"].to_list() == sorted({row[0] for row in rows})
+    for track_id, sequence in one.select("track_id", "sequence").iter_rows():
+        assert sequence == max(row[3] for row in rows if row[0] == track_id)

@@ -1,0 +1,82 @@
+"""A whole incremental run without Ray: the real actor, plan, leases, parts and commit, one chunk after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from table_makers import TINY, feature_part
+
+from mgc.cluster.actor import ChunkActor, ChunkWorker, WorkerSpec
+from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
+from mgc.cluster.runtime import RaySession
+from mgc.config import ClusterConfig, Config, FeatureConfig
+from mgc.data.items import clean_items
+from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.storage import Store
+
+CHUNK = 3
+"""Tracks a part."""
+
+
+@dataclass(frozen=True)
+class TinySpec:
+    """Makes workers that write tiny features without looking at any audio."""
+
+    features: FeatureConfig = TINY
+
+    def start(self, run: Run) -> ChunkWorker:
+        return TinyWorker(self.features)
+
+
+@dataclass(frozen=True)
+class TinyWorker:
+    features: FeatureConfig
+
+    def process(self, rows: pa.Table) -> pa.Table:
+        contents = dict(zip(rows["track_id"].to_pylist(), rows["content_id"].to_pylist(), strict=True))
+        return feature_part(contents, self.features, failed=("bad",))
+
+
+class OneAfterAnother:
+    """Stands where a `ray.data.Dataset` does."""
+
+    def __init__(
+        self, output: OutputDirectory, run: Run, n_chunks: int, workers: int, spec: WorkerSpec, *rest: Any
+    ) -> None:
+        self._actor = ChunkActor(output.store.uri(), run, spec)
+        self._chunks = range(n_chunks)
+
+    def iter_batches(self, **_: object) -> Iterator[pa.Table]:
+        return (self._actor(pa.table({"chunk": [chunk]})) for chunk in self._chunks)
+
+
+@contextmanager
+def _no_ray(config: ClusterConfig) -> Iterator[RaySession]:
+    yield RaySession(n_cpus=1, n_gpus=0, joined=False)
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `run_incrementally` do its chunks here."""
+    monkeypatch.setattr("mgc.cluster.work._dataset", OneAfterAnother)
+    monkeypatch.setattr("mgc.cluster.incremental.ray_session", _no_ray)
+
+
+def config_of(features: FeatureConfig = TINY, lease_seconds: float = 60.0) -> Config:
+    return Config(features=features, cluster=ClusterConfig(tracks_per_chunk=CHUNK, lease_seconds=lease_seconds))
+
+
+def run_tiny(
+    uri: str, tracks: pl.DataFrame, options: RunOptions | None = None, config: Config | None = None
+) -> Outcome:
+    """Run over a catalogue of `table_makers.catalogue`."""
+    config = config or config_of()
+    output, spec = OutputDirectory(Store.open(uri), "features"), TinySpec(config.features)
+    return run_incrementally(
+        output, clean_items(tracks), spec, config.features.fingerprint(), config, options or RunOptions()
+    )
