@@ -97,9 +97,7 @@ def _forecast_text(outcome: Outcome) -> str:
         return "none"
     if guess is None or guess.seconds is None:
         return "not known: no earlier run in this output tells a pace"
-    return (
-        f"about {_duration(guess.seconds)} with {guess.workers} workers, as {counted(guess.runs, 'earlier run')} went"
-    )
+    return f"about {_duration(guess.seconds)} with {counted(guess.workers or 1, 'worker')}, as {counted(guess.runs, 'earlier run')} went"
 
 
 def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> None:
