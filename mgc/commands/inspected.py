@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 
 import numpy as np
+import numpy.typing as npt
 import typer
 from rich.markup import escape
 
@@ -42,7 +43,7 @@ def show_inspected(
     screen.print(answer_table([answer], tagger.bundle.taxonomy))
     if answer.error:
         raise typer.Exit(FAILED)
-    look = track_look(heard, answer, tagger.bundle, config.tag_threshold, predictions)
+    look = track_look(heard, answer, tagger.bundle, predictions, tagger.tag_thresholds)
     data = track_png(look) if output.lower().endswith(".png") else track_page(look).encode()
     root, key = split_uri(output)
     Store(root).write_atomic(key, data)
@@ -50,7 +51,11 @@ def show_inspected(
 
 
 def track_look(
-    heard: HeardFile, answer: FileAnswer, bundle: Bundle, tag_threshold: float, predictions: str | None
+    heard: HeardFile,
+    answer: FileAnswer,
+    bundle: Bundle,
+    predictions: str | None,
+    tag_thresholds: npt.NDArray[np.float64],
 ) -> TrackLook:
     """Return what a page of a file shows.
 
@@ -67,7 +72,7 @@ def track_look(
         uri=heard.uri,
         genres=_ranked(taxonomy.genres, prediction.genre_probabilities),
         tags=_ranked(taxonomy.tags, prediction.tag_probabilities),
-        tag_threshold=tag_threshold,
+        tag_thresholds=tag_thresholds,
         windows=prediction.windows,
         outline=heard.outline,
         features=bundle.features,

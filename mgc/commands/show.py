@@ -97,7 +97,8 @@ def _forecast_text(outcome: Outcome) -> str:
         return "none"
     if guess is None or guess.seconds is None:
         return "not known: no earlier run in this output tells a pace"
-    return f"about {_duration(guess.seconds)} with {counted(guess.workers or 1, 'worker')}, as {counted(guess.runs, 'earlier run')} went"
+    workers, runs = counted(guess.workers or 1, "worker"), counted(guess.runs, "earlier run")
+    return f"about {_duration(guess.seconds)} with {workers}, as {runs} went"
 
 
 def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> None:

@@ -1,7 +1,7 @@
-"""Tag figures by category: tags named `instrument:piano`, `mood:calm` are averaged within what stands before the colon.
+"""Tag figures by category: tags named `instrument:piano`, `mood:calm` are averaged by what stands first.
 
-A mean over all tags hides that instruments are heard and moods are guessed; He & Li (2024, figure 8) and the MTG-Jamendo
-data set (Bogdanov et al. 2019) report categories apart.
+A mean over all tags hides that instruments are heard and moods are guessed; He & Li (2024, figure 8) and the
+MTG-Jamendo data set (Bogdanov et al. 2019) report categories apart.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ class TrackLook:
         As it was given.
     genres, tags
         (name, probability) of the whole track, the likeliest first.
-    tag_threshold
-        Probability at which a tag is listed.
+    tag_thresholds
+        Probability at which each tag is listed, in the order of `tag_names`.
     windows
         How many the answer was made from.
     outline
@@ -75,7 +75,7 @@ class TrackLook:
     uri: str
     genres: list[tuple[str, float]]
     tags: list[tuple[str, float]]
-    tag_threshold: float
+    tag_thresholds: npt.NDArray[np.float64]
     windows: int
     outline: Outline
     features: FeatureConfig
@@ -97,8 +97,16 @@ class TrackLook:
 
     @property
     def listed_tags(self) -> list[tuple[str, float]]:
-        """Those at or above the threshold."""
-        return [(name, probability) for name, probability in self.tags if probability >= self.tag_threshold]
+        """Those at or above their thresholds."""
+        listed_at = dict(zip(self.tag_names, self.tag_thresholds.tolist(), strict=True))
+        return [(name, probability) for name, probability in self.tags if probability >= listed_at[name]]
+
+    @property
+    def threshold_words(self) -> str:
+        """At what probability tags are listed, in words: one for all, or each tag's own."""
+        if not self.tag_names or np.ptp(self.tag_thresholds):
+            return "their own thresholds"
+        return f"{100 * self.tag_thresholds[0]:.0f} %"
 
 
 def spectrogram(look: TrackLook) -> FloatArray:

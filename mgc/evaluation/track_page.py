@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from mgc.evaluation.page import render
 from mgc.evaluation.track_look import TrackLook
 from mgc.evaluation.track_picture import track_chart
@@ -48,8 +50,8 @@ def moments(look: TrackLook) -> list[Moment]:
 
 def _moment(look: TrackLook, row: int, start: float, end: float) -> Moment:
     genres, tags = look.genre_in_time[row], look.tag_in_time[row]
-    named = sorted(zip(look.tag_names, tags.tolist(), strict=True), key=lambda pair: -pair[1])
-    listed = [pair for pair in named if pair[1] >= look.tag_threshold]
+    above = np.flatnonzero(tags >= look.tag_thresholds)
+    listed = sorted(((look.tag_names[tag], float(tags[tag])) for tag in above), key=lambda pair: -pair[1])
     best = int(genres.argmax()) if genres.size else None
     return Moment(
         start,

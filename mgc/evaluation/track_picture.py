@@ -91,7 +91,7 @@ def _paint(canvas: Canvas, look: TrackLook, rows: _Rows, colour: Colours, *, bot
         (name, chosen, dict(whole), names, in_time, listed_at)
         for name, chosen, whole, names, in_time, listed_at in (
             ("genres", rows.genres, look.genres, look.genre_names, look.genre_in_time, None),
-            ("tags", rows.tags, look.tags, look.tag_names, look.tag_in_time, look.tag_threshold),
+            ("tags", rows.tags, look.tags, look.tag_names, look.tag_in_time, look.tag_thresholds),
         )
         if chosen
     ]
@@ -100,8 +100,8 @@ def _paint(canvas: Canvas, look: TrackLook, rows: _Rows, colour: Colours, *, bot
         _taggram(axes, look, in_columns(look, in_time[:, chosen]), labels, both=both)
         title = f"{name} in time, with the whole track's probability"
         if listed_at is not None:
-            _underline(axes, look, in_time[:, chosen] >= listed_at, colour)
-            title += f"; underlined where it is {percent(listed_at, 0)} or more"
+            _underline(axes, look, in_time[:, chosen] >= listed_at[chosen], colour)
+            title += f"; underlined at {look.threshold_words} or more"
         axes.set_title(title, loc="left", color=colour(MUTED))
     for axes in panels:
         axes.spines[:].set_visible(False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from mgc.audio.supervise import HeardTrack
@@ -64,6 +66,11 @@ class FileTagger:
         torch.set_num_threads(1)
         self.bundle: Bundle = bundle_of(stored)
         self._predictor = Predictor(self.bundle, "cpu", config.batch_windows, config.tag_threshold)
+
+    @property
+    def tag_thresholds(self) -> npt.NDArray[np.float64]:
+        """Probability at which each tag is listed, shape (n_tags,)."""
+        return self._predictor.tag_thresholds
 
     def answer(self, heard: HeardFile) -> FileAnswer:
         """Return the ensemble's word on a file; a failure is in it, never raised."""

@@ -91,7 +91,7 @@ class Predictor:
         self._batch_windows = batch_windows
         n_tags = len(bundle.taxonomy.tags)
         own = bundle.decision.thresholds(n_tags)
-        self._tag_thresholds = own if tag_threshold is None else np.full(n_tags, tag_threshold)
+        self.tag_thresholds = own if tag_threshold is None else np.full(n_tags, tag_threshold)
         self._members = bundle.build_members(device)
 
     def check_features(self, fingerprint: str) -> None:
@@ -176,7 +176,7 @@ class Predictor:
         return [
             self._bundle.taxonomy.tags[tag]
             for tag in likeliest_first
-            if probabilities[tag] >= self._tag_thresholds[tag]
+            if probabilities[tag] >= self.tag_thresholds[tag]
         ]
 
 

@@ -47,7 +47,7 @@ def look(**more: Any) -> TrackLook:
         "uri": "/music/songs/a song.mp3",
         "genres": [("jazz", 0.6), ("rock", 0.4)],
         "tags": [("piano", 0.9), ("slow", 0.5), ("loud", 0.01)],
-        "tag_threshold": 0.5,
+        "tag_thresholds": np.full(len(TAGS), 0.5),
         "windows": 3,
         "outline": Outline(*(rng.uniform(-1, 1, (3, 300)).astype(np.float32)), 3.0, 0.01),
         "features": FEATURES,
@@ -116,7 +116,9 @@ def test_a_bundle_without_genres_or_tags_and_no_predictions() -> None:
     checked(page)
     assert "Has <strong><bdi>piano" in page
     assert 'id="nearest"' not in page
-    no_tags = look(tags=[], tag_names=(), tag_in_time=np.zeros((5, 0), np.float32), nearest=[])
+    no_tags = look(
+        tags=[], tag_names=(), tag_thresholds=np.zeros(0), tag_in_time=np.zeros((5, 0), np.float32), nearest=[]
+    )
     page = track_page(no_tags)
     checked(page)
     assert "Sounds like" in page
@@ -124,9 +126,16 @@ def test_a_bundle_without_genres_or_tags_and_no_predictions() -> None:
 
 
 def test_no_tag_at_the_threshold_shows_the_likeliest() -> None:
-    page = track_page(look(tag_threshold=0.95))
+    page = track_page(look(tag_thresholds=np.full(len(TAGS), 0.95)))
     assert "Tags: none at 95 %; the likeliest" in page
-    assert moments(look(tag_threshold=0.95))[0].tags == []
+    assert moments(look(tag_thresholds=np.full(len(TAGS), 0.95)))[0].tags == []
+
+
+def test_each_tag_has_a_threshold_of_its_own() -> None:
+    page = look(tag_thresholds=np.array([0.95, 0.005, 0.5]))
+    assert page.listed_tags == [("slow", 0.5), ("loud", 0.01)]
+    assert [name for name, _ in moments(page)[0].tags] == ["slow", "loud"]
+    assert "Tags at their own thresholds or more" in track_page(page)
 
 
 def test_the_picture_alone_is_a_png_that_names_its_track() -> None:
