@@ -27,7 +27,7 @@ BOUNDS = {
 HEAD = """\
 # Configuration
 
-<!-- Written by docs/generate_configuration.py from mgc/config.py: do not edit by hand. -->
+<!-- Written by docs/generate_configuration.py from mgc/config: do not edit by hand. -->
 
 Every job reads the same settings, each later source on top of the earlier:
 
@@ -83,7 +83,7 @@ def _table(title: str, model: type[Section]) -> str:
     lines = [title, "", _prose(model), "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, setting in model.model_fields.items():
         if not setting.description:
-            raise ValueError(f"{model.__name__}.{key} has no description in mgc/config.py")
+            raise ValueError(f"{model.__name__}.{key} has no description in mgc/config")
         cells = (f"`{key}`", _type(setting), f"`{_toml(setting.default)}`", setting.description)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
@@ -137,7 +137,7 @@ def _number(value: float) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write docs/configuration.md from mgc/config.py.")
+    parser = argparse.ArgumentParser(description="Write docs/configuration.md from mgc/config.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is out of date")
     if parser.parse_args().check:
         current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""

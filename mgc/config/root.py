@@ -1,0 +1,58 @@
+"""All settings in one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import (
+    model_validator,
+)
+
+from mgc.config.augment import AugmentConfig
+from mgc.config.catalogue import CatalogueConfig
+from mgc.config.features import FeatureConfig, MelsConfig
+from mgc.config.work import ClusterConfig, DecodeConfig, EvaluationConfig, TaggingConfig, TrainingConfig
+from mgc.model_config import CrnnConfig, ModelConfig
+from mgc.settings import Section
+
+
+class Config(Section):
+    """All settings."""
+
+    catalogue: CatalogueConfig = CatalogueConfig()
+    features: FeatureConfig = FeatureConfig()
+    augment: AugmentConfig = AugmentConfig()
+    mels: MelsConfig = MelsConfig()
+    decode: DecodeConfig = DecodeConfig()
+    model: ModelConfig = CrnnConfig()
+    training: TrainingConfig = TrainingConfig()
+    tagging: TaggingConfig = TaggingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_stand_for_networks(cls, values: Any) -> Any:
+        """Let `[model]` go without a name, and the ensemble name networks without their settings."""
+        if not isinstance(values, dict):
+            return values
+        model = values.get("model", {})
+        if isinstance(model, dict) and model:
+            model = values["model"] if "name" in model else {"name": CrnnConfig().name, **model}
+            values = {**values, "model": model}
+        training = values.get("training")
+        if isinstance(training, dict) and isinstance(training.get("ensemble"), list | tuple):
+            ensemble = tuple(_named(entry, model) for entry in training["ensemble"])
+            values = {**values, "training": {**training, "ensemble": ensemble}}
+        return values
+
+    def member_models(self) -> tuple[ModelConfig, ...]:
+        """Return the network of each member of the ensemble."""
+        return self.training.ensemble or (self.model,) * self.training.members
+
+
+def _named(entry: Any, model: Any) -> Any:
+    if not isinstance(entry, str):
+        return entry
+    name = model.get("name", CrnnConfig().name) if isinstance(model, dict) else getattr(model, "name", None)
+    return (model or {"name": entry}) if name == entry else {"name": entry}
