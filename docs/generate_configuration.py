@@ -110,6 +110,8 @@ def _words(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(f"`{_toml(value)}`" for value in arguments)
     if origin in (Union, types.UnionType):
+        if all(isinstance(argument, type) and issubclass(argument, Section) for argument in arguments):
+            return "a network, as `[model]`"
         return " or ".join(_words(argument) for argument in arguments)
     if origin is tuple and Ellipsis not in arguments:
         return f"list of {len(arguments)} {_words(arguments[0])}s"
@@ -127,6 +129,9 @@ def _toml(value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, Section):
+        told = value.model_dump(exclude_defaults=True)
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in {"name": value.name, **told}.items()) + "}"
     if isinstance(value, str):
         return f'"{value}"'
     return _number(value) if isinstance(value, int | float) else str(value)

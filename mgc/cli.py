@@ -20,6 +20,7 @@ COMMANDS = {
     "features": "A table of feature statistics, or MFCC as JSON, for other programs.",
     "import-mels": "Mel spectrograms that others computed (.npy), as Parquet shards.",
     "train": "Fit the ensemble: a model bundle.",
+    "distill": "One small, fast network that answers as an ensemble does: a model bundle.",
     "evaluate": "Honest figures with intervals: a report.",
     "tag": "Genre, tags, confidence and embedding, for a catalogue or for a few files.",
     "inspect": "A page or a picture of one track: waveform, log-mel, genres and tags in time, nearest tracks.",

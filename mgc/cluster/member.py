@@ -22,12 +22,16 @@ from ray.train.torch import TorchTrainer, get_device, prepare_model
 from mgc.config import Config, ModelConfig
 from mgc.data.catalogue import read_catalogue
 from mgc.data.shards import FeatureSet, read_feature_set
+from mgc.data.splits import UNLISTED
 from mgc.data.storage import Store
 from mgc.errors import SplitError
+from mgc.models.bundle import load_bundle
 from mgc.models.registry import build_model
 from mgc.taxonomy import Taxonomy
+from mgc.training.labels import Masses
 from mgc.training.loop import EpochReport, fit
 from mgc.training.state import TrainingState
+from mgc.training.teach import teach
 
 STATE_FILE = "state.bin"
 HISTORY_FILE = "history.json"
@@ -54,6 +58,7 @@ class MemberSetup:
     config: Config
     taxonomy: Taxonomy
     threads: int
+    teacher_uri: str | None = None
 
 
 def progress_key(key: str, member: int) -> str:
@@ -91,7 +96,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(setup.threads)
-    catalogue = read_catalogue(setup.catalogue_uri)
+    catalogue = read_lessons(setup.catalogue_uri, setup.config, taught=setup.teacher_uri is not None)
     train = read_feature_set(setup.features_uri, catalogue, "train", setup.config.augment)
     valid = read_optional(setup.features_uri, catalogue, "valid")
     start: TrainingState | None = None
@@ -126,7 +131,24 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         on_epoch=on_epoch,
         wrap=prepare_model if world > 1 else lambda module: module,
         shard=(rank, world),
+        taught=_taught(setup, train),
     )
+
+
+def _taught(setup: MemberSetup, train: FeatureSet) -> Masses | None:
+    """Return what the teacher says of the tracks; asked again after a restart, it says the same."""
+    if setup.teacher_uri is None:
+        return None
+    teacher, share = load_bundle(setup.teacher_uri), setup.config.distill.teacher_share
+    return teach(teacher, train, setup.config.training, share, str(get_device()))
+
+
+def read_lessons(catalogue_uri: str, config: Config, *, taught: bool) -> pl.DataFrame:
+    """Return the catalogue, where a teacher may say so with the tracks of split 'unlisted' in split 'train'."""
+    catalogue = read_catalogue(catalogue_uri)
+    if not (taught and config.distill.unlisted):
+        return catalogue
+    return catalogue.with_columns(split=pl.col("split").replace(UNLISTED, "train"))
 
 
 def read_optional(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet | None:

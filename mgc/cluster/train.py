@@ -12,16 +12,17 @@ import polars as pl
 import torch
 
 from mgc.cluster.ensemble import Watcher, fit_members, room_for, set_up_ray_train
-from mgc.cluster.member import Epochs, MemberSetup, Saved, read_optional
+from mgc.cluster.member import Epochs, MemberSetup, Saved, read_lessons, read_optional
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import Config, fingerprint_of
-from mgc.data.catalogue import read_catalogue
 from mgc.data.shards import require_views, shard_facts
 from mgc.data.storage import Store, split_uri
-from mgc.errors import TrainingError
-from mgc.models.bundle import BundleContents, load_bundle, write_bundle
+from mgc.errors import ConfigError, TrainingError
+from mgc.inference.predictor import Predictor
+from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
 from mgc.taxonomy import Taxonomy
 from mgc.training.ensemble import assemble
+from mgc.training.teach import beside_teacher
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class TrainingRequest:
         Train anew whatever is there.
     replace_other
         Replace a bundle of other data or settings; keep one of these.
+    teacher_uri
+        A bundle whose word is learnt instead of the labels, by one network (`Config.student`).
     """
 
     catalogue_uri: str
@@ -42,6 +45,7 @@ class TrainingRequest:
     config: Config
     overwrite: bool = False
     replace_other: bool = False
+    teacher_uri: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,16 @@ def train_ensemble(
     ------
     TrainingError, SplitError, SchemaError, BundleError
         Before Ray starts where the data or the bundle's place are wrong.
+    FingerprintError
+        A teacher that hears other features than there are.
     """
     started = time.perf_counter()
     request = _absolute(request)
-    catalogue = read_catalogue(request.catalogue_uri)
-    taxonomy = _taxonomy(catalogue, request.config)
+    teacher = _teacher(request)
+    catalogue = read_lessons(request.catalogue_uri, request.config, taught=teacher is not None)
+    taxonomy = teacher.taxonomy if teacher else _taxonomy(catalogue, request.config)
     require_views(request.features_uri, catalogue, request.config.augment)
-    key = _training_key(request, catalogue, taxonomy)
+    key = _training_key(request, catalogue, taxonomy, teacher)
     Store.open(request.bundle_uri).check_writable()
     ready = _finished_bundle(request, key)
     if ready is not None:
@@ -100,6 +107,8 @@ def train_ensemble(
         watcher = Watcher(_work_uri(request), key, len(request.config.member_models()), on_epoch, on_taken_up)
         members = _members(request, taxonomy, key, session, watcher)
         contents = _contents(request, catalogue, taxonomy, key, members)
+        if teacher:
+            contents = _with_teacher(request, contents, teacher, catalogue)
     fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
     work = split_uri(_work_uri(request))
     Store.open(work.root).delete_tree(work.key)
@@ -114,7 +123,19 @@ def _absolute(request: TrainingRequest) -> TrainingRequest:
         catalogue_uri=Store.open(request.catalogue_uri).uri(),
         features_uri=Store.open(request.features_uri).uri(),
         bundle_uri=Store.open(request.bundle_uri).uri(),
+        teacher_uri=Store.open(request.teacher_uri).uri() if request.teacher_uri else None,
+        config=request.config.student() if request.teacher_uri else request.config,
     )
+
+
+def _teacher(request: TrainingRequest) -> Bundle | None:
+    if request.teacher_uri is None:
+        return None
+    if request.teacher_uri == request.bundle_uri:
+        raise ConfigError("the student would replace its teacher", "give another directory as --bundle")
+    teacher = load_bundle(request.teacher_uri)
+    Predictor(teacher).check_features(shard_facts(request.features_uri).heard.fingerprint())
+    return teacher
 
 
 def _taxonomy(catalogue: pl.DataFrame, config: Config) -> Taxonomy:
@@ -134,14 +155,18 @@ def _taxonomy(catalogue: pl.DataFrame, config: Config) -> Taxonomy:
     return taxonomy
 
 
-def _training_key(request: TrainingRequest, catalogue: pl.DataFrame, taxonomy: Taxonomy) -> str:
+def _training_key(
+    request: TrainingRequest, catalogue: pl.DataFrame, taxonomy: Taxonomy, teacher: Bundle | None
+) -> str:
     """Return a name for all that decides the weights: data, labels, splits, features, views, model and training."""
     facts = shard_facts(request.features_uri)
     labelled = catalogue.filter(pl.col("split").is_in(["train", "valid"])).select(
         "track_id", "content_id", "genre", "tags", "tags_known", "split"
     )
+    taught = {"teacher": teacher.fingerprint, "distill": request.config.distill.fingerprint()} if teacher else {}
     return fingerprint_of(
         {
+            **taught,
             "labels": fingerprint_of(labelled.sort("track_id").rows()),
             "features": facts.heard.fingerprint(),
             "taxonomy": taxonomy.fingerprint(),
@@ -178,7 +203,14 @@ def _members(
     room = room_for(request.config.training, len(models), session)
     setups = [
         MemberSetup(
-            member, model, request.catalogue_uri, request.features_uri, request.config, taxonomy, room.threads
+            member=member,
+            model=model,
+            catalogue_uri=request.catalogue_uri,
+            features_uri=request.features_uri,
+            config=request.config,
+            taxonomy=taxonomy,
+            threads=room.threads,
+            teacher_uri=request.teacher_uri,
         )
         for member, model in enumerate(models)
     ]
@@ -208,3 +240,12 @@ def _contents(
     return assemble(
         [member.state.best_weights for member in members], valid, taxonomy, request.config, features, facts
     )
+
+
+def _with_teacher(
+    request: TrainingRequest, contents: BundleContents, teacher: Bundle, catalogue: pl.DataFrame
+) -> BundleContents:
+    valid = read_optional(request.features_uri, catalogue, "valid")
+    distilled = {"teacher": teacher.fingerprint, "teacher_share": request.config.distill.teacher_share}
+    metrics = contents.metrics | beside_teacher(contents, teacher, valid) if valid else contents.metrics
+    return replace(contents, metrics=metrics, facts=contents.facts | distilled)

@@ -10,7 +10,14 @@ from mgc.config.features import AUDIO_SOURCE, FeatureConfig, MelsConfig
 from mgc.config.loading import load_config
 from mgc.config.networks import model_sections, read_model_config
 from mgc.config.root import Config
-from mgc.config.work import ClusterConfig, DecodeConfig, EvaluationConfig, TaggingConfig, TrainingConfig
+from mgc.config.work import (
+    ClusterConfig,
+    DecodeConfig,
+    DistillConfig,
+    EvaluationConfig,
+    TaggingConfig,
+    TrainingConfig,
+)
 from mgc.model_config import ModelConfig
 from mgc.settings import Fraction, Section, fingerprint_of
 
@@ -22,6 +29,7 @@ __all__ = [
     "ClusterConfig",
     "Config",
     "DecodeConfig",
+    "DistillConfig",
     "EvaluationConfig",
     "FeatureConfig",
     "Fraction",

@@ -11,7 +11,15 @@ from pydantic import (
 from mgc.config.augment import AugmentConfig
 from mgc.config.catalogue import CatalogueConfig
 from mgc.config.features import FeatureConfig, MelsConfig
-from mgc.config.work import ClusterConfig, DecodeConfig, EvaluationConfig, TaggingConfig, TrainingConfig
+from mgc.config.work import (
+    STUDENT,
+    ClusterConfig,
+    DecodeConfig,
+    DistillConfig,
+    EvaluationConfig,
+    TaggingConfig,
+    TrainingConfig,
+)
 from mgc.model_config import CrnnConfig, ModelConfig
 from mgc.settings import Section
 
@@ -26,6 +34,7 @@ class Config(Section):
     decode: DecodeConfig = DecodeConfig()
     model: ModelConfig = CrnnConfig()
     training: TrainingConfig = TrainingConfig()
+    distill: DistillConfig = DistillConfig()
     tagging: TaggingConfig = TaggingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -44,11 +53,28 @@ class Config(Section):
         if isinstance(training, dict) and isinstance(training.get("ensemble"), list | tuple):
             ensemble = tuple(_named(entry, model) for entry in training["ensemble"])
             values = {**values, "training": {**training, "ensemble": ensemble}}
+        distill = values.get("distill")
+        if isinstance(distill, dict) and isinstance(distill.get("model"), dict | str):
+            values = {**values, "distill": {**distill, "model": _student(distill["model"])}}
         return values
 
     def member_models(self) -> tuple[ModelConfig, ...]:
         """Return the network of each member of the ensemble."""
         return self.training.ensemble or (self.model,) * self.training.members
+
+    def student(self) -> Config:
+        """Return the settings by which a student is fitted: one network, taught by soft words."""
+        alone = {"members": 1, "ensemble": (), "label_smoothing": 0.0, "class_weights": False}
+        training = self.training.model_copy(update=alone)
+        return self.model_copy(update={"model": self.distill.model, "training": training})
+
+
+def _student(model: dict[str, Any] | str) -> dict[str, Any]:
+    """Return a student's settings with a name, and with the default student's where it is of that kind."""
+    given = {"name": model} if isinstance(model, str) else model
+    if given.get("name", STUDENT.name) != STUDENT.name:
+        return given
+    return STUDENT.model_dump() | given
 
 
 def _named(entry: Any, model: Any) -> Any:

@@ -8,7 +8,7 @@ from pydantic import (
     Field,
 )
 
-from mgc.model_config import ModelConfig
+from mgc.model_config import CrnnConfig, ModelConfig
 from mgc.settings import Fraction, Section
 
 
@@ -91,6 +91,25 @@ class TrainingConfig(Section):
     workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
     use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
     max_failures: int = Field(3, ge=0, description="worker deaths survived per member")
+
+
+STUDENT = CrnnConfig(channels=64, blocks=2, pool_size=4, rnn_units=48, embedding_size=64)
+
+
+class DistillConfig(Section):
+    """How one small network learns from an ensemble (`mgc distill`); all else is as `[training]` says.
+
+    `training.members`, `ensemble`, `label_smoothing` and `class_weights` are not read: there is one student, and the
+    ensemble's word is soft and balanced already.
+    """
+
+    model: ModelConfig = Field(STUDENT, description="the student; settings not named are those of the default")
+    teacher_share: Fraction = Field(
+        1.0, description="weight of the ensemble's word against the label, where a track has one"
+    )
+    unlisted: bool = Field(
+        False, description="also learn from tracks of split 'unlisted', such as those without a label"
+    )
 
 
 class TaggingConfig(Section):

@@ -35,7 +35,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         "## What it answers",
         _vocabulary(description["taxonomy"]),
         "## Networks",
-        _networks(description["members"], description["training"]),
+        _networks(description["members"], description["training"]) + _taught(description["facts"]),
         "## How they decide",
         _decision(description["decision"], description["metrics"].get("abstention", {})),
         "## Validation figures",
@@ -78,6 +78,14 @@ def _networks(members: list[dict[str, Any]], training: Mapping[str, Any]) -> str
     return "\n".join(lines)
 
 
+def _taught(facts: Mapping[str, Any]) -> str:
+    if "teacher" not in facts:
+        return ""
+    share = facts["teacher_share"]
+    labels = "no label" if share == 1.0 else f"labels weigh {1.0 - share:.0%}"
+    return f"\n\nIt learnt what the bundle `{facts['teacher']}` says of the training tracks; {labels}."
+
+
 def _network(model: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
     return f"`{model['name']}`, {settings}"
@@ -117,15 +125,15 @@ def _figures(metrics: Mapping[str, Any]) -> str:
     if not ensemble:
         return "None: there was no labelled validation split."
     members: list[dict[str, float | None]] = metrics.get("members", [])
-    heads = ["figure", "ensemble", *(f"member {number}" for number in range(len(members)))]
+    columns = {f"member {number}": member for number, member in enumerate(members)}
+    if "teacher" in metrics:
+        columns = {"its teacher": metrics["teacher"]}
+    heads = ["figure", "ensemble", *columns]
     lines = [_row(heads), _row(["---"] * len(heads))]
     for name, value in ensemble.items():
-        lines.append(_row([name.replace("_", " "), *(_number(cell) for cell in (value, *_column(members, name)))]))
+        cells = (value, *(column.get(name) for column in columns.values()))
+        lines.append(_row([name.replace("_", " "), *(_number(cell) for cell in cells)]))
     return "\n".join(lines) + "\n\n" + FIGURES_NOTE.strip()
-
-
-def _column(members: list[dict[str, float | None]], name: str) -> list[float | None]:
-    return [member.get(name) for member in members]
 
 
 def _number(value: float | None) -> str:

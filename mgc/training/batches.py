@@ -18,7 +18,7 @@ from mgc.data.shards import FeatureSet
 from mgc.errors import TrainingError
 from mgc.taxonomy import Taxonomy
 from mgc.training.augment import Draws, IntArray, WindowShape, augment, draw
-from mgc.training.labels import labels_of, masses_of
+from mgc.training.labels import Masses, labels_of, masses_of
 from mgc.training.overlay import NOBODY, Overlay, draw_overlay, overlay
 from mgc.training.sampling import draw_order, epoch_size
 
@@ -83,6 +83,8 @@ class TrainingWindows:
         Label ↔ index.
     config
         Batch size, crop and augmentation.
+    taught
+        What a teacher says of every window of every track, in order (`training.teach`); None: the labels alone.
 
     Raises
     ------
@@ -90,9 +92,11 @@ class TrainingWindows:
         No track has a label, or a track's features are of another shape or not finite.
     """
 
-    def __init__(self, features: FeatureSet, taxonomy: Taxonomy, config: TrainingConfig) -> None:
+    def __init__(
+        self, features: FeatureSet, taxonomy: Taxonomy, config: TrainingConfig, taught: Masses | None = None
+    ) -> None:
         labels = labels_of(features, taxonomy)
-        useful = np.flatnonzero(labels.useful())
+        useful = np.arange(len(features)) if taught else np.flatnonzero(labels.useful())
         if not useful.size:
             raise TrainingError(
                 f"none of the {len(features)} tracks to train on has a genre or a tag of the taxonomy",
@@ -100,12 +104,13 @@ class TrainingWindows:
             )
         require_sound(features)
         self._config = config
-        self._masses = masses_of(labels, len(taxonomy.genres), config.class_weights)
         self._log_mels = features.log_mels
         counts = np.array([len(features.log_mels[track]) for track in useful])
         self._tracks = np.repeat(useful, counts)
         self._windows = np.concatenate([np.arange(count) for count in counts])
         self._genres = labels.genres[self._tracks]
+        by_track = masses_of(labels, len(taxonomy.genres), config.class_weights)
+        self._masses = taught or by_track.rows(self._tracks)
         self._shape = _window_shape(features, config)
 
     def __len__(self) -> int:
@@ -130,10 +135,10 @@ class TrainingWindows:
     def _batch(self, whole: _Whole, shard: Shard) -> Batch:
         rows = np.arange(shard.rank, len(whole.windows), shard.world_size)
         draws, layer = whole.draws, whole.overlay
-        own_masses = self._masses.rows(self._tracks[whole.windows])
+        own_masses = self._masses.rows(whole.windows)
         laid = np.flatnonzero(layer.partner != NOBODY)
         partners = np.where(layer.partner == NOBODY, whole.windows, layer.partner)
-        masses = own_masses.overlaid(self._masses.rows(self._tracks[partners]), laid)
+        masses = own_masses.overlaid(self._masses.rows(partners), laid)
         mixed = masses.mixed(draws.partner, draws.own_part)
         own = mixed.rows(rows)
         return Batch(

@@ -17,6 +17,7 @@ from mgc.taxonomy import Taxonomy
 from mgc.training.average import Averaged, WeightAverage
 from mgc.training.batches import Shard, TrainingWindows
 from mgc.training.epoch import Trainer
+from mgc.training.labels import Masses
 from mgc.training.optim import make_optimizer
 from mgc.training.state import Tensors, TrainingState, copy_optimizer, copy_weights, restore_optimizer
 from mgc.training.validate import Validator, make_validator
@@ -93,6 +94,7 @@ def fit(
     on_epoch: Callable[[EpochReport, TrainingState], None] | None = None,
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     shard: tuple[int, int] = (0, 1),
+    taught: Masses | None = None,
 ) -> FitResult:
     """Fit a network's weights in place, and return the best ones seen.
 
@@ -112,6 +114,8 @@ def fit(
         Makes the network data-parallel (DistributedDataParallel); given the network on its device.
     shard
         (rank, world size) of this worker; each gets its part of every batch.
+    taught
+        What a teacher says of every window of `train`, to learn from in place of the labels.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def fit(
         No track has a label, features are not finite, the loss ceases to be, or `start` is of another fit.
     """
     part = Shard(*shard)
-    windows = TrainingWindows(train, taxonomy, config)
+    windows = TrainingWindows(train, taxonomy, config, taught)
     validator = make_validator(valid, taxonomy, config, device, part)
     if validator is None:
         logger.warning("no labelled validation track: training all %d epochs, keeping the last", config.epochs)

@@ -22,6 +22,7 @@ HELP = {
     "export_features.py": "--n-mfcc",
     "import_mels.py": "--format",
     "train_ensemble.py": "--members",
+    "distill.py": "--bundle",
     "evaluate.py": "--split",
     "tag_catalogue.py": "--bundle",
     "compare_bundles.py": "--json",

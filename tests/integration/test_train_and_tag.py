@@ -65,6 +65,26 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained: Tra
         train_ensemble(TrainingRequest(*places, other))
 
 
+def test_a_student_is_a_bundle_like_any_other(trained: Trained, tmp_path: Path) -> None:
+    config = load_config(
+        None,
+        [*SETTINGS, "training.epochs=10", "distill.model={channels=16, blocks=1, rnn_units=8, embedding_size=16}"],
+    )
+    places = (str(trained.catalogue), str(trained.features), str(tmp_path / "student"))
+    outcome = train_ensemble(TrainingRequest(*places, config, teacher_uri=str(trained.bundle)))
+    student = load_bundle(str(tmp_path / "student"))
+    assert outcome.fingerprint == student.fingerprint
+    assert student.taxonomy == load_bundle(str(trained.bundle)).taxonomy
+    assert [member.config for member in student.members] == [config.distill.model]
+    assert student.facts["teacher"] == trained.outcome.fingerprint
+    assert student.metrics["fidelity"]["same_genre"] >= 0.8
+    assert student.decision.abstain_precision == config.training.abstain_precision
+    again = train_ensemble(TrainingRequest(*places, config, teacher_uri=str(trained.bundle)))
+    assert not again.trained
+    with pytest.raises(TrainingError, match="a bundle of other data or settings"):
+        train_ensemble(TrainingRequest(*places, config))
+
+
 def test_every_track_has_one_prediction(trained: Trained, music: Path, tmp_path: Path) -> None:
     codes = add_bad_files(music)
     tracks = indexed(music)

@@ -1,0 +1,15 @@
+"""Distil an ensemble into one small network: a model bundle.
+
+The same command as `mgc distill`::
+
+    python jobs/distill.py --help
+    ray job submit --working-dir . -- python jobs/distill.py …
+"""
+
+from __future__ import annotations
+
+from mgc.commands.distill import distill
+from mgc.commands.door import run
+
+if __name__ == "__main__":
+    run(distill)
