@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mgc.audio.augment.recipe import Recipe, ViewRequest
 from mgc.audio.content import Content, HeldContent, RangedContent, RemoteBytes
@@ -20,6 +22,9 @@ from mgc.audio.types import TrackFeatures
 from mgc.audio.wire import ClosedError, Message, receive, send
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
+
+ORPHAN_LIMITS = 2.0
+"""Time limits after which the child ends itself: its parent has killed it long before, unless that is dead."""
 
 STORED = {"log_mel": "<f2"}
 """How a feature passes on and is stored where that is not float32: dB in [-80, 0] need no more than a half."""
@@ -39,21 +44,44 @@ def main() -> None:
             request = receive(source)
         except ClosedError:
             return
-        contents = [_content(request, number, source, sink) for number in range(len(request.header["sizes"]))]
-        for answer in _answers(request, contents, features, decode):
+        ask = _asker(source, sink, decode)
+        contents = [_content(request, number, ask) for number in range(len(request.header["sizes"]))]
+        _set_alarm(ORPHAN_LIMITS * decode.time_limit_seconds)
+        answers = _answers(request, contents, features, decode)
+        _set_alarm(0.0)
+        for answer in answers:
             send(sink, answer)
 
 
-def _content(request: Message, number: int, source: int, sink: int) -> Content:
+def _set_alarm(seconds: float) -> None:
+    """Let the kernel end this process unless it comes back in time (0: never mind).
+
+    Where the parent was killed nobody watches: a decoder that hangs would take a core for ever. A thread would not
+    do, as a library may hang with the interpreter's lock held.
+    """
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _asker(source: int, sink: int, decode: DecodeConfig) -> Callable[[dict[str, Any]], bytes]:
+    """Return what asks the parent for bytes; that time is the store's, and the alarm waits."""
+
+    def ask(question: dict[str, Any]) -> bytes:
+        _set_alarm(0.0)
+        send(sink, Message(question))
+        body = bytes(receive(source).body)
+        _set_alarm(ORPHAN_LIMITS * decode.time_limit_seconds)
+        return body
+
+    return ask
+
+
+def _content(request: Message, number: int, ask: Callable[[dict[str, Any]], bytes]) -> Content:
     """Return a file's bytes: those that came, or, for a long file, those that are asked for as they are read."""
     if str(number) in request.arrays:
         return HeldContent(request.arrays[str(number)].tobytes())
-
-    def read(start: int, stop: int) -> bytes:
-        send(sink, Message({"read": [number, start, stop]}))
-        return bytes(receive(source).body)
-
-    return RangedContent(RemoteBytes(request.header["sizes"][number], read))
+    return RangedContent(
+        RemoteBytes(request.header["sizes"][number], lambda start, stop: ask({"read": [number, start, stop]}))
+    )
 
 
 def _address_space(decode: DecodeConfig) -> int:

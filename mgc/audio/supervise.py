@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -171,12 +172,15 @@ class SupervisedExtractor:
     def _ask_twice(
         self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
     ) -> list[Message]:
-        """Ask a fresh child where one dies that had heard others before: a track is not blamed for its neighbour."""
+        """Ask a fresh child where one dies that had heard others before: a track is not blamed for its neighbour.
+
+        Nor for a SIGKILL, which no decoder raises: somebody outside, or the kernel short of memory, sent it.
+        """
         had_answered = self._answered
         try:
             return self._ask(wanted, contents, count)
         except ClosedError:
-            if not had_answered:
+            if not had_answered and self._exit_code() != -signal.SIGKILL:
                 raise
         self._kill()
         return self._ask(wanted, contents, count)
@@ -242,12 +246,15 @@ class SupervisedExtractor:
         return child
 
     def _death(self) -> str:
-        code = 0
-        if self._child:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # alive, but what it says makes no sense
-                code = self._child.wait(timeout=1.0)
+        code = self._exit_code()
         self._kill()
         return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+    def _exit_code(self) -> int:
+        if self._child:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # alive, but what it says makes no sense
+                return self._child.wait(timeout=1.0)
+        return 0
 
     def _kill(self) -> None:
         if self._child is None:

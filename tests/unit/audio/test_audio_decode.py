@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 
 import numpy as np
 import pytest
+import soundfile
 from audio_samples import (
     BAD_FILES,
     damaged,
@@ -113,11 +115,45 @@ def test_both_libraries_scale_samples_alike(subtype):
     np.testing.assert_allclose(FfmpegSource(HeldContent(data)).read(0, 10_000), read_all(data)[:10_000], atol=1e-7)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 6])
-def test_mono_is_the_mean_over_channels(channels):
+@pytest.mark.parametrize("container", ["WAV", "WAVEX", "FLAC", "AIFF", "AU", "CAF", "RF64"])
+@pytest.mark.parametrize("channels", [1, 2, 6, 8])
+def test_mono_is_the_mean_over_channels(container, channels):
     samples = music(0.5, 22_050, channels=channels).reshape(-1, channels)
-    heard = read_all(encode(samples, 22_050, "wav", subtype="FLOAT"))
-    np.testing.assert_allclose(heard, samples.mean(axis=1), atol=1e-7)
+    heard = read_all(through_libsndfile(samples, container, "PCM_24" if container == "FLAC" else "FLOAT"))
+    np.testing.assert_allclose(heard, samples.mean(axis=1), rtol=0, atol=2**-23)
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype", "tolerance"),
+    [
+        ("WAVEX", "PCM_U8", 2**-7),
+        ("WAVEX", "PCM_16", 2**-15),
+        ("WAVEX", "PCM_24", 2**-23),
+        ("WAVEX", "PCM_32", 1e-7),
+        ("WAVEX", "DOUBLE", 1e-7),
+        ("AU", "PCM_S8", 2**-7),
+        ("AU", "ULAW", 2**-5),
+        ("AIFF", "PCM_24", 2**-23),
+        ("AIFF", "PCM_S8", 2**-7),
+        ("CAF", "ALAC_16", 2**-15),
+        ("CAF", "ALAC_24", 2**-23),
+        ("WAV", "ALAW", 2**-5),
+    ],
+)
+def test_other_sample_formats_read_to_what_was_written(container, subtype, tolerance):
+    samples = music(1.0, 44_100, channels=2)
+    data = through_libsndfile(samples, container, subtype, 44_100)
+    if container == "WAVEX":
+        assert data[20:22] == b"\xfe\xff", "the format of the header is not 'extensible'"
+    heard = read_all(data)[: len(samples)]
+    assert heard.size == len(samples)
+    np.testing.assert_allclose(heard, samples.mean(axis=1), rtol=0, atol=tolerance)
+
+
+def through_libsndfile(samples, container, subtype, sample_rate=22_050):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, sample_rate, subtype, format=container)
+    return buffer.getvalue()
 
 
 def test_unusual_layouts_are_read():

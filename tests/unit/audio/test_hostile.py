@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -114,6 +116,35 @@ def test_a_fault_in_a_library_costs_one_track(
                 extractor.extract(mark + bytes(1_000))
             assert caught.value.track_code is code
         assert extractor.extract(good).duration_seconds == 2.0
+
+
+DIES_WHILE_IT_HANGS = """
+import os, sys
+from mgc.audio.supervise import SupervisedExtractor
+from mgc.config import DecodeConfig, FeatureConfig
+
+extractor = SupervisedExtractor(FeatureConfig(), DecodeConfig(time_limit_seconds=1.0))
+extractor._limit, extractor._kill = 0.3, lambda: os._exit(0)
+print(extractor.child_pid, flush=True)
+extractor.extract(bytes.fromhex(sys.argv[1]))
+"""
+
+
+def test_a_decoder_that_hangs_ends_itself_where_its_worker_is_dead() -> None:
+    command = [sys.executable, "-c", DIES_WHILE_IT_HANGS, hanging_wav().hex()]
+    child = int(subprocess.run(command, capture_output=True, check=True).stdout)
+    deadline = time.monotonic() + SLACK_SECONDS
+    while runs(child):
+        assert time.monotonic() < deadline, "an orphan takes a core for ever"
+        time.sleep(0.05)
+
+
+def runs(pid: int) -> bool:
+    """Return whether there is such a process, and not only what is left of it."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_nothing_else_is_opened(extractor: SupervisedExtractor, good: bytes, tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def test_a_crash_costs_one_track(extractor: SupervisedExtractor) -> None:
     assert extractor.extract(tone()).duration_seconds == 2.0
 
 
+def test_a_child_killed_from_outside_is_not_the_tracks_fault(extractor: SupervisedExtractor) -> None:
+    for _ in range(2):
+        killed = child_of(extractor)
+        os.kill(killed, signal.SIGKILL)
+        assert extractor.extract(tone()).duration_seconds == 2.0
+        assert child_of(extractor) != killed
+
+
 def test_a_long_file_is_read_by_ranges(extractor: SupervisedExtractor) -> None:
     data, asked = tone(), []
 
