@@ -1,7 +1,7 @@
 """Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
 
-python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [memory] [supervise] [--clips 400]
-    [--rounds 3]
+python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [memory] [supervise] [s3]
+    [--clips 400] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks import (
     job_fixed,
     memory,
     one_file,
+    s3_over_local,
     supervise_cost,
     tag_speed,
 )
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "augment": augment_views.run,
     "memory": memory.run,
     "supervise": supervise_cost.run,
+    "s3": s3_over_local.run,
 }
 
 

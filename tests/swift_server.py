@@ -152,6 +152,11 @@ class SwiftServer:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the servers."""
+        return [process.pid for process in self._processes.values()]
+
     def make_bucket(self, name: str) -> str:
         """Create the bucket and return its name."""
         client = Session().create_client(

@@ -19,6 +19,7 @@ from mgc.audio.ffmpeg_source import FfmpegSource
 from mgc.audio.lengths import with_true_length
 from mgc.audio.mpeg import looks_like_mpeg, scan_frames, suits_libsndfile
 from mgc.audio.mpeg_source import MpegSource
+from mgc.audio.other_files import HEAD_BYTES, kind_of
 from mgc.audio.sndfile_source import SndfileSource
 from mgc.audio.source import DecoderError, Source, StreamInfo, UnrecognisedError
 from mgc.audio.types import FloatArray
@@ -31,8 +32,6 @@ BLOCK_FRAMES = 1 << 16
 """Samples a channel decoded at a time."""
 
 _NO_END = 1 << 62
-
-_TEXT_BYTES = 1024
 
 _HELD_BYTES = 1 << 25
 """MP3s from this size on are not read by libsndfile: mpg123 walks through the file for each jump."""
@@ -156,7 +155,7 @@ def _open_source(content: Content) -> Source:
             return open_source()
         except DecoderError as error:
             errors.append(error)
-    raise _not_opened(content.read(0, _TEXT_BYTES), errors)
+    raise _not_opened(content.read(0, HEAD_BYTES), errors)
 
 
 def _openers(content: Content) -> list[Callable[[], Source]]:
@@ -180,17 +179,12 @@ def _openers(content: Content) -> list[Callable[[], Source]]:
 
 def _not_opened(head: bytes, errors: list[DecoderError]) -> TrackError:
     """Return why: no audio at all, or audio with a broken header."""
-    if _is_text(head):
-        return TrackError(TrackCode.NOT_AUDIO, Stage.DECODE, "the file is text")
+    if kind := kind_of(head):
+        return TrackError(TrackCode.NOT_AUDIO, Stage.DECODE, f"the file is {kind}")
     if all(isinstance(error, UnrecognisedError) for error in errors):
         reason = "neither libsndfile nor FFmpeg finds audio in the file"
         return TrackError(TrackCode.NOT_AUDIO, Stage.DECODE, reason)
     return TrackError(TrackCode.DECODE_FAILED, Stage.DECODE, "; ".join(map(str, errors)))
-
-
-def _is_text(head: bytes) -> bool:
-    """Return whether the file starts without a control character that text would not hold."""
-    return all(byte >= ord(" ") or byte in b"\t\n\f\r" for byte in head)
 
 
 def _check(info: StreamInfo, limits: DecodeConfig) -> None:

@@ -97,6 +97,13 @@ class Outcome:
         failed = self.index.filter(pl.col("error_code").is_not_null())
         return dict(failed.group_by("error_code").len().sort("error_code").iter_rows())
 
+    @property
+    def failed_examples(self) -> dict[str, str]:
+        """URI of one track for each error code, of this run."""
+        failed = self.index.filter(pl.col("error_code").is_not_null()).select(*ITEM, "error_code")
+        named = failed.join(self.plan.todo.select(*ITEM, "uri"), on=ITEM)
+        return dict(named.group_by("error_code").agg(pl.col("uri").min()).iter_rows())
+
 
 def run_incrementally(
     output: OutputDirectory,

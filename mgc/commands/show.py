@@ -119,7 +119,10 @@ def _summary_rows(outcome: Outcome) -> dict[str, str | Text]:
     if done != tracks:
         rows["tracks"] = f"{tracks:,}"
     rows["tracks ok" if done == tracks else "views ok"] = f"{done - sum(failed.values()):,}"
-    rows |= {f"failed: {code}": warned(count) for code, count in failed.items()}
+    examples = outcome.failed_examples
+    rows |= {f"failed: {code}": warned(count, f", e.g. {examples[code]}") for code, count in failed.items()}
+    if failed:
+        rows["why"] = "column error_message of their rows; docs/errors.md explains the codes"
     counts = {
         "unchanged, not touched": outcome.plan.unchanged - outcome.adopted,
         "left for the next run": outcome.plan.todo.height - done,

@@ -11,6 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import polars as pl
+
+from mgc.data.changes import frame_of
+from mgc.data.outputs import OutputDirectory
+from mgc.data.storage import Store
+from mgc.data.view import current_index, current_rows
+
 JOBS = Path(__file__).parents[2] / "jobs"
 LOOK_EVERY_SECONDS = 0.02
 
@@ -65,6 +72,13 @@ def descendants(pid: int, title: str) -> list[int]:
         found += [child for child in children if title in _read(Path(f"/proc/{child}/cmdline"))]
         waiting += children
     return found
+
+
+def features_of(output: Path, tracks: pl.DataFrame) -> pl.DataFrame:
+    """Return what readers see of a catalogue's tracks, features included, by track."""
+    directory = OutputDirectory(Store.open(str(output)), "features")
+    rows = [frame_of(table) for table in current_rows(directory, current_index(directory, tracks))]
+    return pl.concat(rows).sort("track_id")
 
 
 def _tasks(pid: int) -> list[Path]:

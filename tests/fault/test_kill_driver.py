@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
 import pytest
 from bundle_fixtures import Trained
-from killing import job, kill_driver_when, run
+from killing import features_of, job, kill_driver_when, run
 from small_music import SETTINGS, add_bad_files, write_music
 
 from mgc.cluster.extract import extract_features
@@ -15,10 +14,7 @@ from mgc.cluster.incremental import RunOptions
 from mgc.cluster.predict import tag_catalogue
 from mgc.config import CatalogueConfig, load_config
 from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.changes import frame_of
-from mgc.data.outputs import OutputDirectory
-from mgc.data.storage import Store
-from mgc.data.view import current_index, current_rows, read_predictions
+from mgc.data.view import read_predictions
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
 SMALL_CHUNKS = [*SETTINGS, "cluster.tracks_per_chunk=2"]
@@ -41,12 +37,6 @@ def n_parts(output: Path) -> int:
 
 def n_commits(output: Path) -> int:
     return len(list(output.glob("commits/*")))
-
-
-def features_of(output: Path, tracks: pl.DataFrame) -> pl.DataFrame:
-    directory = OutputDirectory(Store.open(str(output)), "features")
-    rows = [frame_of(table) for table in current_rows(directory, current_index(directory, tracks))]
-    return pl.concat(rows).sort("track_id")
 
 
 def test_extraction(catalogue: Path, tmp_path: Path) -> None:
