@@ -27,6 +27,7 @@ SLACK_SECONDS = 20.0
 
 MISCHIEF = """
 import os, signal
+import numpy as np
 import mgc.audio.extract as extraction
 real = extraction.open_audio
 
@@ -42,7 +43,7 @@ def open_audio(data, limits):
     if mark == b"EATS":
         eaten = []
         while True:
-            eaten.append(bytearray(1 << 26))  # address space is what is limited: no page need be touched
+            eaten.append(np.empty(1 << 26, np.uint8))  # not touched: what is limited is address space
     if mark == b"OOPS":
         raise KeyError("nobody thought of that")
     return real(data, limits)
