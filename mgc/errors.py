@@ -77,6 +77,12 @@ class FingerprintError(MgcError):
     code = "MGC304"
 
 
+class DeletionsError(MgcError):
+    """So many tracks are gone from the catalogue that they were not marked deleted."""
+
+    code = "MGC305"
+
+
 class BundleError(MgcError):
     """A model bundle is missing a file, was changed, or is of another architecture."""
 

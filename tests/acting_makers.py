@@ -17,9 +17,9 @@ from mgc.config import CatalogueConfig
 from mgc.data.catalogue import index_catalogue, read_catalogue
 from mgc.data.changes import frame_of, run_part_refs, write_index
 from mgc.data.outputs import Commit, OutputDirectory, Run
+from mgc.data.published import publish
 from mgc.data.schema import PREDICTIONS, marked
 from mgc.data.storage import Store
-from mgc.data.view import write_predictions_view
 
 BUNDLE = "b" * 16
 GENRES = ("jazz", "rock")
@@ -47,7 +47,9 @@ def prediction(track_id: str, uri: str, content_id: str, **changes: Any) -> dict
         "error_message": None,
         "bundle_fingerprint": BUNDLE,
         "run_id": "run",
+        "sequence": 1,
         "tagged_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "deleted_at": None,
     }
     answers = ("genre", "genre_probability", "genre_probabilities", "tags", "tag_probabilities", "embedding")
     return row | (dict.fromkeys(answers) | {"windows": 0} if failed else {}) | changes
@@ -66,7 +68,7 @@ def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
 def commit_predictions(output: OutputDirectory, rows: Sequence[dict[str, Any]], bundle: str = BUNDLE) -> Run:
     """Commit rows as one run of a bundle."""
     run = output.start_run(bundle, {})
-    made = [{**row, "run_id": run.run_id, "bundle_fingerprint": bundle} for row in rows]
+    made = [{**row, "run_id": run.run_id, "sequence": run.sequence, "bundle_fingerprint": bundle} for row in rows]
     index = frame_of(write_part(output, run, 0, table_of(made)))
     write_index(output, f"{run.folder}/index.parquet", index)
     output.commit(Commit(run.run_id, run.sequence, f"{run.folder}/index.parquet", run_part_refs(run, index), {}))
@@ -100,7 +102,7 @@ def tagged_folder(folder: Path, files: dict[str, bytes], **changes: dict[str, An
     ]
     output = OutputDirectory(Store.open(str(made.predictions)), "predictions")
     commit_predictions(output, rows)
-    write_predictions_view(output, made.tracks())
+    publish(output)
     return made
 
 

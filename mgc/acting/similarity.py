@@ -21,7 +21,7 @@ import polars as pl
 
 from mgc.acting.neighbours import NeighbourIndex, Vectors, recall_at
 from mgc.data.storage import ObjectNotFoundError, Store
-from mgc.data.view import predictions_place, read_predictions
+from mgc.data.view import prediction_files, read_predictions
 from mgc.errors import ConfigError, FingerprintError, SchemaError
 
 FOLDER = "similar"
@@ -53,7 +53,7 @@ class SimilarityManifest:
     Parameters
     ----------
     source
-        Identity of the predictions file: its ETag, or size and time.
+        Identity of the predictions files: their ETags, or sizes and times.
     bundle_fingerprint, run_id
         Of its newest row; vectors of other bundles do not compare and are left out.
     count, dimensions
@@ -163,16 +163,15 @@ def open_index(predictions_uri: str, *, rebuild: bool | None = None) -> Similari
     SchemaError
         There are no predictions, or none of them has an embedding.
     """
-    root, key = predictions_place(predictions_uri)
-    store = Store(root)
-    source = f"{key}:{store.stat(key).content_id}"
+    files = prediction_files(predictions_uri)
+    store, source = files.store, files.mark
     manifest = _manifest(store)
     if manifest is not None and manifest.source == source and not rebuild:
         return _loaded(store, manifest)
     if rebuild is False:
         what = "there is none" if manifest is None else f"it is of bundle {manifest.bundle_fingerprint}, older"
         raise FingerprintError(
-            f"the index beside '{store.uri(key)}' is not of these predictions: {what}", "let it be built anew"
+            f"the index in '{store.uri(FOLDER)}' is not of these predictions: {what}", "let it be built anew"
         )
     built = build_index(read_predictions(predictions_uri, COLUMNS), source)
     _save(store, built, manifest)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from mgc import __version__
+from mgc.audio.decoder_mark import decoder_mark
 from mgc.cluster.actor import WorkerSpec
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.cluster.work import Advance, Done, run_chunks
@@ -28,6 +29,8 @@ from mgc.data.changes import (
 from mgc.data.lease import run_lease
 from mgc.data.outputs import Commit, OutputDirectory, Run
 from mgc.data.pace import Forecast, Pace, forecast
+from mgc.data.retry import RetryRule, stamped
+from mgc.data.vanished import DeletionRule, Marks, marks_of, write_marks
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class RunOptions:
         Only plan and forecast: write nothing, start nothing.
     takeover
         Take the place of a run that seems to be alive.
+    deletions
+        When tracks that left the catalogue are marked so; None: never, as for features.
+    publish
+        Called under the lease once everything is committed: makes what readers open.
     """
 
     force: bool = False
@@ -56,6 +63,8 @@ class RunOptions:
     on_plan: Callable[[WorkPlan, int], None] = lambda plan, adopted: None
     dry_run: bool = False
     takeover: bool = False
+    deletions: DeletionRule | None = None
+    publish: Callable[[OutputDirectory], object] = lambda output: None
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,8 @@ class Outcome:
         CPUs that worked.
     forecast
         Of a dry run: how long the work is likely to take.
+    deleted, returned, refused
+        Tracks marked deleted; live again; gone, and not marked because they are too many.
     """
 
     run_id: str | None
@@ -90,6 +101,9 @@ class Outcome:
     cores: int
     facts: dict[str, object] = field(default_factory=dict)
     forecast: Forecast | None = None
+    deleted: int = 0
+    returned: int = 0
+    refused: int = 0
 
     @property
     def failed_by_code(self) -> dict[str, int]:
@@ -120,17 +134,21 @@ def run_incrementally(
     Ray is not started where there is nothing to do.
     """
     started = time.perf_counter()
+    rule = RetryRule.of(config.retry, decoder_mark(config.decode), everything=config.cluster.retry_failed)
+    task = _Task(output, items, fingerprint, rule, options)
     if options.dry_run:
-        survey = _survey(output, items, fingerprint, config, options)
+        survey = _survey(task)
         guess = forecast(output.commits(), survey.todo.height, config.cluster.workers)
         return replace(_nothing_done(survey, started), forecast=guess)
     output.store.check_writable()
     output.mark()
     with run_lease(output.store, config.cluster.lease_seconds, takeover=options.takeover) as lease:
         # Only now: of a run that ended since, all counts, and none that lives is taken for a killed one.
-        survey = _survey(output, items, fingerprint, config, options)
-        if survey.todo.is_empty() and not survey.adopted.parts:
-            return _nothing_done(survey, started)
+        survey = _survey(task)
+        marks = survey.marks
+        if survey.todo.is_empty() and not survey.adopted.parts and not marks.count:
+            options.publish(output)
+            return replace(_nothing_done(survey, started), refused=marks.refused)
 
         def advance(step: Advance) -> None:
             if lease.lost:
@@ -138,29 +156,48 @@ def run_incrementally(
             on_advance(step)
 
         run, done = _work(output, survey.todo, spec, fingerprint, config, options, advance)
+        marked = write_marks(output, run, marks)
         lease.require()
-        _commit(output, run, survey.adopted, done, started)
-        return _outcome(run.run_id, survey, done, started)
+        _commit(task, run, survey, done, marked, started)
+        options.publish(output)
+        outcome = _outcome(run.run_id, survey, done, started)
+        return replace(outcome, deleted=marks.gone.height, returned=marks.returned.height, refused=marks.refused)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is wanted, and by which rules."""
+
+    output: OutputDirectory
+    items: pl.DataFrame
+    fingerprint: str
+    rule: RetryRule
+    options: RunOptions
 
 
 @dataclass(frozen=True)
 class _Survey:
-    """What there is, and what there is to do."""
+    """What there is (the newest rows, and those of killed runs), what there is to do, and what to mark."""
 
+    have: pl.DataFrame
     adopted: Adopted
     plan: WorkPlan
     todo: pl.DataFrame
     taken_up: int
+    marks: Marks
 
 
-def _survey(
-    output: OutputDirectory, items: pl.DataFrame, fingerprint: str, config: Config, options: RunOptions
-) -> _Survey:
-    adopted = adopt_unfinished(output, fingerprint)
-    have = newest(pl.concat([visible_index(output), adopted.index]))
-    plan = plan_work(items, have, fingerprint, retry_failed=config.cluster.retry_failed, force=options.force)
-    survey = _Survey(adopted, plan, plan.limited(options.limit), _taken_up(adopted, plan, items))
-    options.on_plan(plan, survey.taken_up)
+def _survey(task: _Task) -> _Survey:
+    adopted = adopt_unfinished(task.output, task.fingerprint)
+    committed = newest(visible_index(task.output))
+    adopted = replace(adopted, index=stamped(adopted.index, committed, task.rule))
+    have = newest(pl.concat([committed, adopted.index])) if adopted.parts else committed
+    plan = plan_work(task.items, have, task.fingerprint, retry=task.rule, force=task.options.force)
+    taken_up = _taken_up(adopted, plan, task.items) if adopted.parts else 0
+    # Asked before progress is shown, and before any work; not by a dry run.
+    marks = marks_of(plan, None if task.options.dry_run else task.options.deletions)
+    survey = _Survey(have, adopted, plan, plan.limited(task.options.limit), taken_up, marks)
+    task.options.on_plan(plan, survey.taken_up)
     return survey
 
 
@@ -193,12 +230,16 @@ def _taken_up(adopted: Adopted, plan: WorkPlan, items: pl.DataFrame) -> int:
     return wanted.join(adopted.index, on=ITEM, how="semi").height
 
 
-def _commit(output: OutputDirectory, run: Run, adopted: Adopted, done: Done, started: float) -> None:
-    index = done.index
+def _commit(task: _Task, run: Run, survey: _Survey, done: Done, marked: pl.DataFrame, started: float) -> None:
+    output = task.output
+    index = stamped(done.index, survey.have, task.rule)
     index_key = f"{run.folder}/index.parquet"
-    write_index(output, index_key, pl.concat([adopted.index, index]))
-    parts = [*adopted.parts, *run_part_refs(run, index)]
+    write_index(output, index_key, pl.concat([survey.adopted.index, index, marked]))
+    parts = [*survey.adopted.parts, *run_part_refs(run, pl.concat([index, marked]))]
     facts = {**run.facts, "failed": int(index["error_code"].is_not_null().sum()), "rows": index.height}
+    if marked.height:
+        deleted = int(marked["deleted"].sum())
+        facts |= {"deleted": deleted, "returned": marked.height - deleted}
     if done.workers:
         facts |= _pace(done, time.perf_counter() - started).facts()
     output.commit(Commit(run.run_id, run.sequence, index_key, parts, facts))

@@ -19,9 +19,10 @@ from mgc.cluster.work import Advance
 from mgc.config import Config, TaggingConfig
 from mgc.data.items import clean_items
 from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.published import publish
 from mgc.data.schema import marked
 from mgc.data.storage import Store
-from mgc.data.view import view_is_current, write_predictions_view
+from mgc.data.vanished import DeletionRule
 from mgc.errors import Stage, TrackCode, TrackError
 from mgc.inference.columns import answer_columns
 from mgc.inference.predictor import Predictor, TrackPrediction
@@ -37,7 +38,7 @@ def tag_catalogue(
     options: RunOptions,
     on_advance: Callable[[Advance], None] = lambda _: None,
 ) -> Outcome:
-    """Tag what is new, changed or made by another bundle; bring `predictions.parquet` up to date.
+    """Tag what is new, changed or made by another bundle; mark what is gone; publish `current` and `history`.
 
     The features are those of the bundle, whatever the settings say: a bundle is only right on its own.
 
@@ -53,12 +54,14 @@ def tag_catalogue(
     spec = PredictSpec(
         Store.open(bundle_uri).uri(), bundle.fingerprint, config.model_copy(update={"features": bundle.features})
     )
-    options = replace(options, gpus_per_worker=lambda session, workers: _gpu_share(config.tagging, session, workers))
+    options = replace(
+        options,
+        gpus_per_worker=lambda session, workers: _gpu_share(config.tagging, session, workers),
+        deletions=options.deletions or DeletionRule(config.tagging.ask_deleted_fraction),
+        publish=publish,
+    )
     items = clean_items(catalogue)
-    outcome = run_incrementally(output, items, spec, bundle.fingerprint, config, options, on_advance=on_advance)
-    if not options.dry_run and not view_is_current(output, catalogue):
-        write_predictions_view(output, catalogue)
-    return outcome
+    return run_incrementally(output, items, spec, bundle.fingerprint, config, options, on_advance=on_advance)
 
 
 def _gpu_share(config: TaggingConfig, session: RaySession, workers: int) -> float:
@@ -79,20 +82,20 @@ class PredictSpec:
         """Return the actor's worker, the ensemble loaded."""
         # One thread an actor: the pool has one actor a CPU, and more threads would fight for it.
         torch.set_num_threads(1)
-        return PredictWorker(self, load_bundle(self.bundle_uri), run.run_id)
+        return PredictWorker(self, load_bundle(self.bundle_uri), run)
 
 
 class PredictWorker:
     """Items (clean views) in, prediction rows out."""
 
-    def __init__(self, spec: PredictSpec, bundle: Bundle, run_id: str) -> None:
+    def __init__(self, spec: PredictSpec, bundle: Bundle, run: Run) -> None:
         self._listener = Listener(spec.config)
         device = "cuda" if torch.cuda.is_available() and spec.config.tagging.use_gpu != "never" else "cpu"
         tagging = spec.config.tagging
         self._predictor = Predictor(bundle, device, tagging.batch_windows, tagging.tag_threshold)
         # One chunk at a time on the device, while the next one is heard.
         self._forward = threading.Lock()
-        self._run_id = run_id
+        self._run = run
         self._taxonomy = bundle.taxonomy
         self._fingerprint = bundle.fingerprint
         self._schema = marked("predictions", fingerprint=bundle.fingerprint)
@@ -132,6 +135,8 @@ class PredictWorker:
             **answer_columns(prediction, self._taxonomy),
             **heard.error_columns(),
             "bundle_fingerprint": self._fingerprint,
-            "run_id": self._run_id,
+            "run_id": self._run.run_id,
+            "sequence": self._run.sequence,
             "tagged_at": now,
+            "deleted_at": None,
         }

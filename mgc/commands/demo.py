@@ -55,7 +55,7 @@ def demo(
         {
             "evaluation report": evaluation,
             "tagging report": predictions,
-            "predictions": str(place / "predictions" / "predictions.parquet"),
+            "predictions": str(place / "predictions" / "current" / "*.parquet"),
             "model bundle": str(place / "bundle"),
         },
     )
@@ -96,7 +96,7 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
     _step(screen, 5, "tag")
     with watched(screen, "tagging", RunOptions()) as watch:
         tagged = tag_catalogue(frame, bundle, predictions, config, watch.options, watch.advance)
-    run_summary(screen, "Tagging", tagged, f"{predictions}/predictions.parquet")
+    run_summary(screen, "Tagging", tagged, f"{predictions}/current/*.parquet")
     return page, tagging_page(tagged, tracks, bundle, predictions)
 
 

@@ -72,6 +72,7 @@ def _plan_text(plan: WorkPlan, adopted: int) -> str:
         "unchanged": plan.unchanged - adopted,
         "views no longer wanted": plan.unwanted,
         "no longer in the catalogue": plan.gone,
+        "back, as they were": plan.returned,
     }
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
 
@@ -128,7 +129,9 @@ def _summary_rows(outcome: Outcome) -> dict[str, str | Text]:
         "left for the next run": outcome.plan.todo.height - done,
         "taken up from a killed run": outcome.adopted,
         "views no longer wanted": outcome.plan.unwanted,
-        "no longer in the catalogue": outcome.plan.gone,
+        "marked deleted": outcome.deleted,
+        "back, as they were": outcome.returned,
+        "no longer in the catalogue": outcome.plan.gone - outcome.deleted,
     }
     rows |= {name: f"{count:,}" for name, count in counts.items() if count > 0}
     if done:

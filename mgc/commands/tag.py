@@ -34,6 +34,10 @@ def tag(
     takeover: Annotated[
         bool, typer.Option("--takeover", help="catalogue: take the place of a run that is or seems alive")
     ] = False,
+    accept_deletions: Annotated[
+        bool,
+        typer.Option("--accept-deletions", help="catalogue: mark what is gone as deleted, however much it is"),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="files: one JSON object a line")] = False,
     embedding: Annotated[bool, typer.Option("--embedding", help="files: the embedding, too (JSON)")] = False,
     windows: Annotated[bool, typer.Option("--windows", help="files: each window's answer, too (JSON)")] = False,
@@ -50,7 +54,7 @@ def tag(
 ) -> None:
     """Tag a catalogue (what is new, changed or was tagged by another bundle), or a few audio files at once.
 
-    A catalogue's answers go to predictions.parquet, a row for each track. Files' answers are printed; the exit
+    A catalogue's answers go to OUTPUT/current/*.parquet, a row for each track. Files' answers are printed; the exit
     status is 1 where a file has none.
     """
     shared = {"bundle": bundle, "config": config, "set_": set_}
@@ -60,6 +64,7 @@ def tag(
         "limit": limit,
         "dry_run": dry_run,
         "takeover": takeover,
+        "accept_deletions": accept_deletions,
         "address": address,
         "workers": workers,
     }

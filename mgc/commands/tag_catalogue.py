@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import typer
 from rich.markup import escape
 
 from mgc.cluster.incremental import RunOptions
@@ -10,6 +13,8 @@ from mgc.commands.door import console, settings
 from mgc.commands.reports import tagging_page
 from mgc.commands.show import dry_summary, run_summary, watched
 from mgc.data.catalogue import read_catalogue
+from mgc.data.vanished import DeletionRule
+from mgc.errors import DeletionsError
 
 
 def tag_catalogue(
@@ -21,22 +26,41 @@ def tag_catalogue(
     limit: int | None,
     dry_run: bool,
     takeover: bool,
+    accept_deletions: bool,
     config: str | None,
     set_: list[str] | None,
     address: str | None,
     workers: int | None,
 ) -> None:
-    """Tag what is new, changed or was tagged by another bundle; predictions.parquet has a row for each track."""
+    """Tag what is new, changed or was tagged by another bundle; `current` has a row for each track.
+
+    Raises
+    ------
+    DeletionsError
+        All is done, but so many tracks are gone that they were not marked deleted.
+    """
     chosen = settings(config, set_, cluster__address=address, cluster__workers=workers)
     tracks = read_catalogue(catalogue)
     screen = console()
-    with watched(
-        screen, "tagging", RunOptions(force=force, limit=limit, dry_run=dry_run, takeover=takeover)
-    ) as watch:
+    deletions = DeletionRule(chosen.tagging.ask_deleted_fraction, accept_deletions, _confirmed)
+    options = RunOptions(force=force, limit=limit, dry_run=dry_run, takeover=takeover, deletions=deletions)
+    with watched(screen, "tagging", options) as watch:
         outcome = run_job(tracks, bundle, output, chosen, watch.options, watch.advance)
     if dry_run:
         dry_summary(screen, "tag", outcome, limit)
         return
-    run_summary(screen, "Tagging", outcome, f"{output.rstrip('/')}/predictions.parquet")
+    run_summary(screen, "Tagging", outcome, f"{output.rstrip('/')}/current/*.parquet")
     if outcome.run_id is not None:
         screen.print(f"report  {escape(tagging_page(outcome, catalogue, bundle, output))}", soft_wrap=True)
+    if outcome.refused:
+        raise DeletionsError(
+            f"{outcome.refused:,} of {outcome.plan.live:,} tracks are gone from '{catalogue}': not marked deleted",
+            "see that the whole catalogue was listed; if they are meant to be gone, add --accept-deletions",
+        )
+
+
+def _confirmed(gone: int, live: int) -> bool:
+    """Ask whether so many tracks are gone for good; no where nobody can answer."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    return typer.confirm(f"{gone:,} of {live:,} tracks are gone from the catalogue. Mark them deleted?")

@@ -126,10 +126,10 @@ def _restate(screen: Console, head: Head, written: Written) -> None:
     if not written.content_ids:
         return
     try:
-        tracks = restate_catalogue(head.catalogue, written.content_ids, written.sizes)
+        restate_catalogue(head.catalogue, written.content_ids, written.sizes)
         if head.predictions.endswith(".parquet"):
             raise ConfigError("the predictions are one file, not the directory of `mgc tag`")
-        count = restate_predictions(head.predictions, written.content_ids, tracks)
+        count = restate_predictions(head.predictions, written.content_ids)
     except MgcError as error:
         screen.print(Text(f"the next run will tag these files anew: {error.message}", "yellow"), soft_wrap=True)
         return

@@ -15,6 +15,7 @@ from mgc.config.work import (
     DecodeConfig,
     DistillConfig,
     EvaluationConfig,
+    RetryConfig,
     TaggingConfig,
     TrainingConfig,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "MelsConfig",
     "ModelConfig",
     "Range",
+    "RetryConfig",
     "Section",
     "TaggingConfig",
     "TrainingConfig",

@@ -17,6 +17,7 @@ from mgc.config.work import (
     DecodeConfig,
     DistillConfig,
     EvaluationConfig,
+    RetryConfig,
     TaggingConfig,
     TrainingConfig,
 )
@@ -36,6 +37,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     distill: DistillConfig = DistillConfig()
     tagging: TaggingConfig = TaggingConfig()
+    retry: RetryConfig = RetryConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
 

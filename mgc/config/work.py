@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import (
     Field,
+    field_validator,
 )
 
+from mgc.errors import TrackCode, did_you_mean
 from mgc.model_config import CrnnConfig, ModelConfig
 from mgc.settings import Fraction, Section
 
@@ -122,7 +124,40 @@ class TaggingConfig(Section):
         description="tags at or above it are listed; None: each at the bundle's own, fitted on valid",
     )
     batch_windows: int = Field(64, ge=1, description="windows a forward pass")
+    ask_deleted_fraction: Fraction = Field(
+        0.5,
+        description="where this share of the tracks, or more, is gone from the catalogue, they are only marked "
+        "deleted with --accept-deletions, or where a terminal is asked and says yes",
+    )
     use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
+
+
+class RetryConfig(Section):
+    """Which failed tracks a later run tries again. Content, settings or a bundle that changed are always tried."""
+
+    codes: tuple[str, ...] = Field(
+        ("T101", "T102", "T103", "T104", "T207"),
+        description="error codes that say little about the track itself; the others wait for another content, or "
+        "for another decoder or other bounds of `[decode]`",
+    )
+    attempts: int | None = Field(
+        10, ge=1, description="failures in a row after which such a track waits, too; None: never gives up"
+    )
+    wait_hours: float = Field(
+        10.0,
+        ge=0.0,
+        description="the next run after the first failure tries again; after the k-th, (2^(k-1) - 1) × this",
+    )
+    longest_wait_hours: float = Field(168.0, ge=0.0, description="no wait is longer")
+
+    @field_validator("codes")
+    @classmethod
+    def _are_codes(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        known = [code.value for code in TrackCode]
+        for code in codes:
+            if not any(code in (name, name.partition("_")[0]) for name in known):
+                raise ValueError(f"'{code}' is no error code of a track, {did_you_mean(code, known)}")
+        return codes
 
 
 class EvaluationConfig(Section):

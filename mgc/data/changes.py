@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.data.outputs import OutputDirectory, PartRef, Run
-from mgc.errors import Stage
+from mgc.data.retry import RETRY_COLUMNS, RetryRule
 from mgc.views import CLEAN
 
 INDEX = pa.schema(
@@ -30,22 +30,28 @@ INDEX = pa.schema(
         pa.field("part", pa.string(), nullable=False),
         pa.field("sequence", pa.int64(), nullable=False),
         pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("deleted", pa.bool_()),
+        pa.field("attempts", pa.int32()),
+        pa.field("tried_at", pa.timestamp("us", tz="UTC")),
+        pa.field("decoder", pa.string()),
     ]
 )
-"""Which row of an item is where, and whether it went through; one small file a run."""
+"""Which row of an item is where, and whether it went through; one small file a run.
+
+`deleted` marks a track that left the catalogue. Of a failed row, `attempts` counts the failures in a row of one
+content by one fingerprint, `tried_at` is the last one's time and `decoder` what decoded (`mgc.data.retry`).
+"""
 
 ITEM = ["track_id", "view"]
 """What names a row. Parts of predictions have no views: all their rows are of the clean one."""
 
-_PART_COLUMNS = [name for name in INDEX.names if name not in ("part", "sequence", "fingerprint")]
+_STAMPED = ("part", "sequence", "fingerprint", "deleted", "attempts", "tried_at", "decoder")
+_PART_COLUMNS = [name for name in INDEX.names if name not in _STAMPED]
 _CLEAN = {"view": CLEAN, "recipe": ""}
 """What the index says where the parts have no such column."""
 
 EXAMPLES = 3
 """Tracks named for each reason to work."""
-
-RETRIED_STAGES = (Stage.FETCH.value,)
-"""A fetch that failed says nothing about the track: it is tried again every run."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,12 @@ class WorkPlan:
     unchanged, new, changed, remade, retried
         Items whose row is current; never seen; of other content; made with another recipe or fingerprint; failed
         and tried again.
-    gone
-        Tracks that have a row but are no longer in the catalogue.
+    gone_rows
+        Index rows of tracks that are no longer in the catalogue and not marked deleted yet.
+    returned_rows
+        Index rows of tracks that were marked deleted and are back as they were; they count as unchanged.
+    live
+        Tracks that have a row and are not marked deleted.
     unwanted
         Views that have a row, of tracks in the catalogue, but are no longer wanted: nobody reads them.
     wanted_tracks
@@ -75,7 +85,9 @@ class WorkPlan:
     changed: int
     remade: int
     retried: int
-    gone: int
+    gone_rows: pl.DataFrame
+    returned_rows: pl.DataFrame
+    live: int = 0
     unwanted: int = 0
     wanted_tracks: int = 0
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -84,6 +96,16 @@ class WorkPlan:
     def tracks(self) -> int:
         """Tracks to work on."""
         return self.todo["track_id"].n_unique()
+
+    @property
+    def gone(self) -> int:
+        """Tracks that are no longer in the catalogue and not marked deleted yet."""
+        return self.gone_rows["track_id"].n_unique()
+
+    @property
+    def returned(self) -> int:
+        """Tracks that were marked deleted and are back as they were."""
+        return self.returned_rows["track_id"].n_unique()
 
     def limited(self, limit: int | None) -> pl.DataFrame:
         """Return the items of the first `limit` tracks; all where it is None."""
@@ -107,11 +129,16 @@ def index_rows(part: pa.Table, key: str, sequence: int, fingerprint: str) -> pa.
     for name, value in _CLEAN.items():
         if name not in part.column_names:
             part = part.append_column(name, pa.array([value] * n_rows, pa.string()))
+    deleted = part["deleted_at"].is_valid() if "deleted_at" in part.column_names else pa.repeat(False, n_rows)
     return (
         part.select(_PART_COLUMNS)
-        .append_column("part", pa.array([key] * n_rows, pa.string()))
-        .append_column("sequence", pa.array([sequence] * n_rows, pa.int64()))
-        .append_column("fingerprint", pa.array([fingerprint] * n_rows, pa.string()))
+        .append_column("part", pa.repeat(key, n_rows))
+        .append_column("sequence", pa.repeat(sequence, n_rows))
+        .append_column("fingerprint", pa.repeat(fingerprint, n_rows))
+        .append_column("deleted", deleted)
+        .append_column("attempts", pa.nulls(n_rows, pa.int32()))
+        .append_column("tried_at", pa.nulls(n_rows, pa.timestamp("us", tz="UTC")))
+        .append_column("decoder", pa.nulls(n_rows, pa.string()))
         .select(INDEX.names)
         .cast(INDEX)
     )
@@ -139,9 +166,20 @@ def write_index(output: OutputDirectory, key: str, index: pl.DataFrame) -> None:
 
 def visible_index(output: OutputDirectory) -> pl.DataFrame:
     """Return the index of everything that commits show, history included."""
-    keys = [commit.index_key for commit in output.commits()]
-    frames = [frame_of(pq.read_table(io.BytesIO(output.store.read_bytes(key)))) for key in keys]
-    return pl.concat([empty_index(), *frames]).unique(maintain_order=True)
+    commits = output.commits()
+    index = pl.concat([empty_index(), *(read_index(output, commit.index_key) for commit in commits)])
+    parts = [part.key for commit in commits for part in commit.parts]
+    # A part stands in two commits only where two runs raced to adopt it.
+    return index if len(parts) == len(set(parts)) else index.unique(maintain_order=True)
+
+
+def read_index(output: OutputDirectory, key: str) -> pl.DataFrame:
+    """Return an index file; columns that older ones lack are null."""
+    table = pq.read_table(io.BytesIO(output.store.read_bytes(key)))
+    for field_ in INDEX:
+        if field_.name not in table.column_names:
+            table = table.append_column(field_.name, pa.nulls(table.num_rows, field_.type))
+    return frame_of(table.select(INDEX.names))
 
 
 def adopt_unfinished(output: OutputDirectory, fingerprint: str) -> Adopted:
@@ -167,9 +205,12 @@ def newest(index: pl.DataFrame) -> pl.DataFrame:
     Two runs that raced may have the same sequence, and may both have read one part at different times: the rest of
     the row decides then (a row without error before one with), so that every reader sees the same one.
     """
-    rest = [name for name in INDEX.names if name not in (*ITEM, "sequence", "part")]
-    ordered = index.sort(["sequence", "part", "error_code", *rest], nulls_last=True, maintain_order=True)
-    return ordered.unique(ITEM, keep="last", maintain_order=True)
+    rest = [name for name in INDEX.names if name not in (*ITEM, "sequence", "part", *RETRY_COLUMNS)]
+    several = pl.struct(ITEM).is_duplicated()
+    # Most items have but one row: only the others are put in order.
+    ordered = index.filter(several).sort(["sequence", "part", "error_code", *rest], nulls_last=True)
+    last = ordered.unique(ITEM, keep="last", maintain_order=True)
+    return pl.concat([index.filter(~several), last])
 
 
 def plan_work(
@@ -177,7 +218,7 @@ def plan_work(
     index: pl.DataFrame,
     fingerprint: str,
     *,
-    retry_failed: bool = False,
+    retry: RetryRule | None = None,
     force: bool = False,
 ) -> WorkPlan:
     """Return what has to be done for `items` given the `newest` rows there are.
@@ -190,37 +231,28 @@ def plan_work(
         At most one row an item, schema INDEX.
     fingerprint
         What rows are to be made with.
-    retry_failed
-        Also redo items that failed for a reason of their own (a failed fetch is always redone).
+    retry
+        Which failed items are tried again; None: none.
     force
         Redo everything.
     """
-    have = index.select(
+    had = index.select(
         *ITEM,
         pl.col("content_id").alias("had_content"),
+        ((pl.col("fingerprint") != fingerprint) | pl.lit(force)).alias("remake"),
         pl.col("recipe").alias("had_recipe"),
-        pl.col("fingerprint").alias("had_fingerprint"),
-        (
-            pl.col("error_code").is_not_null()
-            & (pl.lit(retry_failed) | pl.col("error_stage").is_in(list(RETRIED_STAGES)))
-        ).alias("retry"),
+        (retry.due() if retry else pl.lit(False)).alias("retry"),
     )
-    joined = items.join(have, on=ITEM, how="left")
-    reason = (
-        pl.when(pl.col("had_content").is_null())
-        .then(pl.lit("new"))
-        .when(pl.col("had_content") != pl.col("content_id"))
-        .then(pl.lit("changed"))
-        .when((pl.col("had_fingerprint") != fingerprint) | (pl.col("had_recipe") != pl.col("recipe")) | pl.lit(force))
-        .then(pl.lit("remade"))
-        .when(pl.col("retry"))
-        .then(pl.lit("retried"))
-        .otherwise(pl.lit("unchanged"))
-    )
-    judged = joined.with_columns(reason.alias("reason"))
-    counts = dict(judged.group_by("reason").len().iter_rows())
-    todo = judged.filter(pl.col("reason") != "unchanged").select(items.columns).sort(ITEM)
-    kept = index.join(items, on="track_id", how="semi")
+    # Only what is compared is joined: items carry URIs and tags, a million of them.
+    joined = items.select(*ITEM, "content_id", "recipe").join(had, on=ITEM, how="left", maintain_order="left")
+    reason = joined.select(_reason()).to_series()
+    counts = dict(reason.value_counts().iter_rows())
+    work = reason != "unchanged"
+    todo = items.filter(work).select(items.columns).sort(ITEM)
+    deleted = index["deleted"].fill_null(False)
+    live, dead = index.filter(~deleted), index.filter(deleted)
+    kept = live.join(items.select("track_id"), on="track_id", how="semi")
+    unchanged = dead.join(items.filter(~work).select(ITEM), on=ITEM, how="semi")
     return WorkPlan(
         todo=todo,
         unchanged=counts.get("unchanged", 0),
@@ -228,19 +260,37 @@ def plan_work(
         changed=counts.get("changed", 0),
         remade=counts.get("remade", 0),
         retried=counts.get("retried", 0),
-        gone=index["track_id"].n_unique() - kept["track_id"].n_unique(),
-        unwanted=kept.join(items, on=ITEM, how="anti").height,
+        gone_rows=live.join(items.select("track_id"), on="track_id", how="anti"),
+        returned_rows=unchanged,
+        live=live["track_id"].n_unique(),
+        unwanted=kept.join(items.select(ITEM), on=ITEM, how="anti").height,
         wanted_tracks=items["track_id"].n_unique(),
-        examples=_examples(judged),
+        examples=_examples(items.filter(work).select("uri").with_columns(reason.filter(work).alias("reason"))),
     )
 
 
-def _examples(judged: pl.DataFrame) -> dict[str, list[str]]:
-    work = judged.filter(pl.col("reason") != "unchanged").unique(["reason", "uri"]).sort("uri")
-    return dict(work.group_by("reason").agg(pl.col("uri").head(EXAMPLES)).iter_rows())
+def _reason() -> pl.Expr:
+    return (
+        pl.when(pl.col("had_content").is_null())
+        .then(pl.lit("new"))
+        .when(pl.col("had_content") != pl.col("content_id"))
+        .then(pl.lit("changed"))
+        .when(pl.col("remake") | (pl.col("had_recipe") != pl.col("recipe")))
+        .then(pl.lit("remade"))
+        .when(pl.col("retry"))
+        .then(pl.lit("retried"))
+        .otherwise(pl.lit("unchanged"))
+        .alias("reason")
+    )
+
+
+def _examples(work: pl.DataFrame) -> dict[str, list[str]]:
+    first = work.unique(["reason", "uri"]).sort("uri")
+    return dict(first.group_by("reason").agg(pl.col("uri").head(EXAMPLES)).iter_rows())
 
 
 def run_part_refs(run: Run, index: pl.DataFrame) -> list[PartRef]:
     """Return the parts that a run's own index names."""
-    counts = index.filter(pl.col("sequence") == run.sequence).group_by("part").len().sort("part")
-    return [PartRef(part, rows, run.fingerprint, run.sequence) for part, rows in counts.iter_rows()]
+    own = index.filter(pl.col("sequence") == run.sequence)
+    counts = own.group_by("part", "fingerprint").len().sort("part")
+    return [PartRef(part, rows, fingerprint, run.sequence) for part, fingerprint, rows in counts.iter_rows()]

@@ -9,6 +9,7 @@ Layout of an output directory (features or predictions), on any store::
     runs/<run_id>/part-<chunk>.parquet   finished chunks; each file is written whole or not at all
     runs/<run_id>/index.parquet          which track is in which part
     commits/<sequence>-<run_id>.json     makes the run's parts visible; the one atomic write that counts
+    current/, history/                   predictions: what readers open, made from the above (`mgc.data.published`)
 
 A commit is one object of its own name, so two runs that finish at the same time both succeed, and no store
 needs a conditional PUT or a rename. What a killed run finished is not visible; the next run adopts it.
@@ -81,6 +82,11 @@ class Commit:
     parts: list[PartRef]
     facts: dict[str, Any]
 
+    @property
+    def replaces(self) -> list[str]:
+        """Runs whose commits this one stands for (`mgc.data.prune`)."""
+        return list(self.facts.get("replaces", ()))
+
 
 class OutputDirectory:
     """An output directory of one kind of table.
@@ -139,7 +145,13 @@ class OutputDirectory:
             yield Run(**json.loads(self.store.read_bytes(item.key)))
 
     def commits(self) -> list[Commit]:
-        """Return the visible runs, oldest first."""
+        """Return the visible runs, oldest first; those that a compaction stands for are left out."""
+        found = self.all_commits()
+        replaced = {run_id for commit in found for run_id in commit.replaces}
+        return [commit for commit in found if commit.run_id not in replaced]
+
+    def all_commits(self) -> list[Commit]:
+        """Return every commit there is, oldest first."""
         found = []
         for item in self.store.list("commits/"):
             value = json.loads(self.store.read_bytes(item.key))
@@ -157,7 +169,7 @@ class OutputDirectory:
 
     def unfinished_runs(self, fingerprint: str) -> list[Run]:
         """Return the runs of `fingerprint` whose finished parts no commit shows yet, oldest first."""
-        commits = self.commits()
+        commits = self.all_commits()
         done = {commit.run_id for commit in commits}
         done |= {part.key.split("/")[1] for commit in commits for part in commit.parts}
         runs = (run for run in self.runs() if run.fingerprint == fingerprint and run.run_id not in done)

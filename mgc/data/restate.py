@@ -15,15 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mgc.data.changes import frame_of, index_rows, newest, run_part_refs, visible_index, write_index
-from mgc.data.outputs import Commit, OutputDirectory, Run
-from mgc.data.schema import CATALOGUE, marked, require_kind
+from mgc.data.changes import frame_of, newest, run_part_refs, visible_index, write_index
+from mgc.data.copies import copy_rows
+from mgc.data.outputs import Commit, OutputDirectory
+from mgc.data.published import publish
+from mgc.data.schema import CATALOGUE, require_kind
 from mgc.data.storage import Store, split_uri
-from mgc.data.view import current_rows, write_predictions_view
+
+RESTATED = "restated"
+"""In place of a fingerprint: rows of any bundle are put down again."""
 
 
-def restate_predictions(output_uri: str, content_ids: Mapping[str, str], catalogue: pl.DataFrame) -> int:
-    """Put the newest row of each track down under a new content id, and renew the view; return how many.
+def restate_predictions(output_uri: str, content_ids: Mapping[str, str]) -> int:
+    """Put the newest row of each track down under a new content id, and publish them; return how many.
 
     Parameters
     ----------
@@ -31,15 +35,17 @@ def restate_predictions(output_uri: str, content_ids: Mapping[str, str], catalog
         Output directory of `mgc tag`.
     content_ids
         Track id → the content id that its row now holds for.
-    catalogue
-        Schema CATALOGUE: the tracks that the view shows.
     """
     output = OutputDirectory(Store.open(output_uri), "predictions")
     wanted = newest(visible_index(output)).filter(pl.col("track_id").is_in(list(content_ids)))
-    for (fingerprint,), rows in wanted.sort("part").group_by(["fingerprint"], maintain_order=True):
-        run = output.start_run(str(fingerprint), {"restated": rows.height})
-        _commit_rows(output, run, rows, content_ids)
-    write_predictions_view(output, catalogue)
+    if not wanted.is_empty():
+        run = output.start_run(RESTATED, {"restated": wanted.height})
+        index = copy_rows(output, run, wanted, lambda table: _with_content_ids(table, content_ids), "restated")
+        index_key = f"{run.folder}/index.parquet"
+        write_index(output, index_key, index)
+        facts = {**run.facts, "rows": index.height, "failed": int(index["error_code"].is_not_null().sum())}
+        output.commit(Commit(run.run_id, run.sequence, index_key, run_part_refs(run, index), facts))
+    publish(output)
     return wanted.height
 
 
@@ -61,22 +67,6 @@ def restate_catalogue(path: str, content_ids: Mapping[str, str], sizes: Mapping[
     pq.write_table(frame.to_arrow().cast(CATALOGUE.with_metadata(schema.metadata)), buffer, compression="zstd")
     Store(root).write_atomic(key, buffer.getvalue())
     return frame
-
-
-def _commit_rows(output: OutputDirectory, run: Run, rows: pl.DataFrame, content_ids: Mapping[str, str]) -> None:
-    indices = []
-    for chunk, table in enumerate(current_rows(output, rows)):
-        restated = _with_content_ids(table, content_ids).cast(marked("predictions", fingerprint=run.fingerprint))
-        buffer = io.BytesIO()
-        pq.write_table(restated, buffer, compression="zstd")
-        output.store.write_atomic(run.part_key(chunk), buffer.getvalue())
-        indices.append(frame_of(index_rows(restated, run.part_key(chunk), run.sequence, run.fingerprint)))
-    index = pl.concat(indices)
-    index_key = f"{run.folder}/index.parquet"
-    write_index(output, index_key, index)
-    failed = int(index["error_code"].is_not_null().sum())
-    facts = {**run.facts, "rows": index.height, "failed": failed}
-    output.commit(Commit(run.run_id, run.sequence, index_key, run_part_refs(run, index), facts))
 
 
 def _with_content_ids(table: pa.Table, content_ids: Mapping[str, str]) -> pa.Table:

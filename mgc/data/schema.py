@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mgc.errors import SchemaError
 
-SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 3, "taggram": 1}
+SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 4, "taggram": 1}
 """By kind of table."""
 
 KIND_KEY = b"mgc.kind"
@@ -97,11 +97,16 @@ PREDICTIONS = pa.schema(
         *ERROR_FIELDS,
         pa.field("bundle_fingerprint", pa.string(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
+        pa.field("sequence", pa.int64(), nullable=False),
         pa.field("tagged_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("deleted_at", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""One row a track. `tags` lists the tags at or above the threshold; the probabilities name them all. Where
+"""One row a track and run. `tags` lists the tags at or above the threshold; the probabilities name them all. Where
 `abstained` is true the genre is a guess: less probable than the bundle's stated precision takes.
+
+Of two rows of a track the one of the higher `sequence`, the number of the run that put it down, counts: clocks may go
+backwards. A row with `deleted_at` repeats the last answer and says that the track left the catalogue.
 """
 
 TAGGRAM = pa.schema(

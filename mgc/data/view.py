@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
@@ -12,13 +13,13 @@ import pyarrow.parquet as pq
 
 from mgc.data.changes import ITEM, frame_of, newest, visible_index
 from mgc.data.outputs import OutputDirectory
-from mgc.data.schema import marked, require_kind
-from mgc.data.storage import Store, UriParts
+from mgc.data.schema import require_kind
+from mgc.data.storage import Store
 from mgc.errors import SchemaError
 from mgc.views import CLEAN
 
-PREDICTIONS_FILE = "predictions.parquet"
-VIEW_KEY = b"mgc.view_of"
+CURRENT = "current"
+"""Folder of the predictions that count (`mgc.data.published` writes it)."""
 
 
 def current_rows(
@@ -56,52 +57,48 @@ def current_index(output: OutputDirectory, items: pl.DataFrame) -> pl.DataFrame:
     return newest(visible_index(output)).join(wanted.select(ITEM), on=ITEM, how="semi")
 
 
-def write_predictions_view(output: OutputDirectory, catalogue: pl.DataFrame) -> int:
-    """Write `predictions.parquet`, one row a catalogue track, and return its number of rows.
+@dataclass(frozen=True)
+class PredictionFiles:
+    """The Parquet files in which predictions are to be read.
 
-    The view is derived: the commits are the truth, and a view that a killed run left behind them is rebuilt
-    by the next run (`view_is_current`).
+    Parameters
+    ----------
+    store
+        What holds them.
+    keys
+        In the order of the track ids.
+    mark
+        Changes when any of them does.
     """
-    names = _view_names(output, catalogue)
-    buffer = io.BytesIO()
-    schema = marked("predictions")
-    schema = schema.with_metadata({**schema.metadata, VIEW_KEY: names})
-    rows = 0
-    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
-        for table in current_rows(output, current_index(output, catalogue)):
-            writer.write_table(table.cast(schema))
-            rows += table.num_rows
-    output.store.write_atomic(PREDICTIONS_FILE, buffer.getvalue())
-    return rows
+
+    store: Store
+    keys: list[str]
+    mark: str
 
 
-def view_is_current(output: OutputDirectory, catalogue: pl.DataFrame) -> bool:
-    """Return whether `predictions.parquet` shows the newest commit and this catalogue."""
-    if not output.store.exists(PREDICTIONS_FILE):
-        return False
-    with output.store.open_input(PREDICTIONS_FILE) as source:
-        metadata = pq.ParquetFile(source).schema_arrow.metadata or {}
-    return metadata.get(VIEW_KEY) == _view_names(output, catalogue)
-
-
-def predictions_place(uri: str) -> UriParts:
-    """Return where the predictions of an output directory, or of one `.parquet` file, are.
+def prediction_files(uri: str) -> PredictionFiles:
+    """Return where the current predictions of an output directory are, or those of one `.parquet` file.
 
     Raises
     ------
     SchemaError
         There are none.
     """
-    folder, key = (uri.rpartition("/")[0], uri.rpartition("/")[2]) if uri.endswith(".parquet") else (uri, "")
-    store = Store.open(folder or ".")
-    key = key or PREDICTIONS_FILE
-    if not store.exists(key):
+    if uri.endswith(".parquet"):
+        store, key = Store.open(uri.rpartition("/")[0] or "."), uri.rpartition("/")[2]
+        found = [store.stat(key)] if store.exists(key) else []
+    else:
+        store, key = Store.open(uri), CURRENT
+        found = [item for item in store.list(f"{CURRENT}/") if item.key.endswith(".parquet")]
+    if not found:
         raise SchemaError(f"no predictions at '{store.uri(key)}'", "run `mgc tag` first, or check the path")
-    return UriParts(store.root, key)
+    marks = json.dumps([(item.key, item.content_id) for item in found])
+    digest = hashlib.blake2b(marks.encode(), digest_size=16).hexdigest()
+    return PredictionFiles(store, [item.key for item in found], digest)
 
 
 def read_predictions(uri: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Return the predictions in an output directory, or in one `.parquet` file.
+    """Return the current predictions of an output directory, or those in one `.parquet` file.
 
     Parameters
     ----------
@@ -111,17 +108,15 @@ def read_predictions(uri: str, columns: Sequence[str] | None = None) -> pl.DataF
     Raises
     ------
     SchemaError
-        There are none, or the file is no predictions table of this version.
+        There are none, or a file is no predictions table of this version.
     """
-    root, key = predictions_place(uri)
-    with Store(root).open_input(key) as source:
+    files = prediction_files(uri)
+    return pl.concat([_read_file(files.store, key, columns) for key in files.keys])
+
+
+def _read_file(store: Store, key: str, columns: Sequence[str] | None) -> pl.DataFrame:
+    with store.open_input(key) as source:
         file = pq.ParquetFile(source)
-        require_kind(file.schema_arrow, "predictions", Store(root).uri(key))
+        require_kind(file.schema_arrow, "predictions", store.uri(key))
         there = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
         return frame_of(file.read(columns=there))
-
-
-def _view_names(output: OutputDirectory, catalogue: pl.DataFrame) -> bytes:
-    commits = [f"{commit.sequence}-{commit.run_id}" for commit in output.commits()]
-    tracks = int(catalogue.select(pl.col("track_id").hash().sum()).item() or 0)
-    return json.dumps({"commits": commits[-1:], "n": len(commits), "tracks": tracks}).encode()

@@ -91,7 +91,7 @@ def _joined(asked: pl.DataFrame, predictions: pl.DataFrame, split: str) -> pl.Da
     if len(repeated):
         raise SchemaError(
             f"{_tracks(len(repeated), split)} more than one prediction: {_named(repeated)}",
-            "read the predictions through the view that `mgc tag` writes, predictions.parquet",
+            "give the output directory of `mgc tag`, or one of its files in current/, not its history",
         )
     joined = asked.join(made, on="track_id", how="left", maintain_order="left")
     missing = joined.filter(pl.col("predicted_content").is_null())["track_id"]

@@ -44,7 +44,7 @@ def tag(root: str, catalogue: str, bundle: str, output: str) -> Outcome:
 
 def answers(uri: str) -> pl.DataFrame:
     """What must not depend on where the music lies."""
-    return read_predictions(uri).drop("uri", "content_id", "run_id", "tagged_at").sort("track_id")
+    return read_predictions(uri).drop("uri", "content_id", "run_id", "sequence", "tagged_at").sort("track_id")
 
 
 def change(folder: Path) -> None:

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from table_makers import catalogue
 
+from mgc.config import RetryConfig
 from mgc.data.changes import INDEX, WorkPlan, frame_of, newest, plan_work
 from mgc.data.items import clean_items
+from mgc.data.retry import RetryRule
 
 TRACKS = st.sampled_from([f"t{number}" for number in range(8)])
 CONTENTS = st.sampled_from(["1", "2"])
@@ -26,11 +28,15 @@ def index_of(history: list[tuple[str, str, str | None, str]]) -> pl.DataFrame:
             "content_id": content_id,
             "recipe": "",
             "duration_seconds": None,
-            "error_code": f"{stage}-code" if stage else None,
+            "error_code": {"fetch": "T103_FETCH_FAILED", "decode": "T203_DECODE_FAILED", None: None}[stage],
             "error_stage": stage,
             "part": f"runs/{sequence}/part-0",
             "sequence": sequence,
             "fingerprint": fingerprint,
+            "deleted": False,
+            "attempts": None,
+            "tried_at": None,
+            "decoder": None,
         }
         for sequence, (track_id, content_id, stage, fingerprint) in enumerate(history)
     ]
@@ -56,7 +62,12 @@ def expected(contents: dict[str, str], history: list[tuple[str, str, str | None,
 def test_the_join_agrees_with_a_loop(
     contents: dict[str, str], history: list[tuple[str, str, str | None, str]], retry: bool
 ) -> None:
-    plan = plan_work(clean_items(catalogue(contents)), newest(index_of(history)), "new", retry_failed=retry)
+    plan = plan_work(
+        clean_items(catalogue(contents)),
+        newest(index_of(history)),
+        "new",
+        retry=RetryRule.of(RetryConfig(), everything=retry),
+    )
     assert set(plan.todo["track_id"]) == expected(contents, history, retry)
     assert plan.todo["track_id"].is_sorted()
     assert _sum(plan) == len(contents)

@@ -39,8 +39,8 @@ def rows_of(vectors: np.ndarray[Any, Any], **changes: Any) -> list[dict[str, Any
 
 
 def write(folder: Path, rows: list[dict[str, Any]]) -> str:
-    folder.mkdir(exist_ok=True)
-    pq.write_table(table_of(rows), folder / "predictions.parquet")
+    (folder / "current").mkdir(parents=True, exist_ok=True)
+    pq.write_table(table_of(rows), folder / "current" / "part-0.parquet")
     return str(folder)
 
 

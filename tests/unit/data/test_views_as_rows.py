@@ -10,7 +10,16 @@ from table_makers import TINY, catalogue, feature_part, write_part
 
 from mgc.cluster.work import chunk_starts
 from mgc.config import AugmentConfig
-from mgc.data.changes import WorkPlan, frame_of, newest, plan_work, run_part_refs, visible_index, write_index
+from mgc.data.changes import (
+    WorkPlan,
+    empty_index,
+    frame_of,
+    newest,
+    plan_work,
+    run_part_refs,
+    visible_index,
+    write_index,
+)
 from mgc.data.items import clean_items, plan_items
 from mgc.data.outputs import Commit, OutputDirectory
 from mgc.data.storage import Store
@@ -33,7 +42,8 @@ def done(items: pl.DataFrame, **changed: str) -> pl.DataFrame:
         sequence=pl.lit(1, dtype=pl.Int64),
         fingerprint=pl.lit("f"),
     )
-    return rows.with_columns(**{name: pl.lit(value) for name, value in changed.items()})
+    changed_rows = rows.with_columns(**{name: pl.lit(value) for name, value in changed.items()})
+    return pl.concat([empty_index(), changed_rows], how="diagonal")
 
 
 def planned(tracks: pl.DataFrame, config: AugmentConfig, index: pl.DataFrame) -> WorkPlan:

@@ -143,7 +143,9 @@ def _prediction(
         "error_message": message if error else None,
         "bundle_fingerprint": "b" * 16,
         "run_id": "run",
+        "sequence": 1,
         "tagged_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "deleted_at": None,
     }
 
 
