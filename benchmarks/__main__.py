@@ -2,6 +2,8 @@
 
 python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [memory] [supervise] [s3]
     [--clips 400] [--rounds 3]
+python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [memory] [supervise] [diff] [--clips 400]
+    [--rounds 3]
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from benchmarks import (
     augment_views,
+    diff_million,
     extract_over_pool,
     features_speed,
     job_fixed,
@@ -33,6 +36,7 @@ BENCHMARKS = {
     "memory": memory.run,
     "supervise": supervise_cost.run,
     "s3": s3_over_local.run,
+    "diff": diff_million.run,
 }
 
 

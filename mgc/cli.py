@@ -27,6 +27,7 @@ COMMANDS = {
     "compare": "Two bundles' answers for the same files, side by side.",
     "similar": "The tracks most like one, like each, near-duplicates, and how good that is.",
     "review": "The tracks whose label would help most, as a CSV to fill in.",
+    "prune": "Old runs of an output put together into one; a dry run unless told otherwise.",
     "write-tags": "Genre and tags into files or sidecars; a dry run unless told otherwise.",
     "demo": "The whole way, on a small catalogue of its own or on your folder.",
 }

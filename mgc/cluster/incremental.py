@@ -21,9 +21,9 @@ from mgc.data.changes import (
     adopt_unfinished,
     empty_index,
     newest,
+    newest_index,
     plan_work,
     run_part_refs,
-    visible_index,
     write_index,
 )
 from mgc.data.lease import run_lease
@@ -189,7 +189,7 @@ class _Survey:
 
 def _survey(task: _Task) -> _Survey:
     adopted = adopt_unfinished(task.output, task.fingerprint)
-    committed = newest(visible_index(task.output))
+    committed = newest_index(task.output)
     adopted = replace(adopted, index=stamped(adopted.index, committed, task.rule))
     have = newest(pl.concat([committed, adopted.index])) if adopted.parts else committed
     plan = plan_work(task.items, have, task.fingerprint, retry=task.rule, force=task.options.force)

@@ -156,7 +156,8 @@ class OutputDirectory:
         for item in self.store.list("commits/"):
             value = json.loads(self.store.read_bytes(item.key))
             found.append(Commit(**{**value, "parts": [PartRef(**part) for part in value["parts"]]}))
-        return sorted(found, key=lambda commit: (commit.sequence, commit.run_id))
+        # A compaction holds the oldest rows, however new it is itself.
+        return sorted(found, key=lambda commit: (not commit.replaces, commit.sequence, commit.run_id))
 
     def commit(self, commit: Commit) -> None:
         """Make a run's parts visible: the one write that counts."""
@@ -171,6 +172,7 @@ class OutputDirectory:
         """Return the runs of `fingerprint` whose finished parts no commit shows yet, oldest first."""
         commits = self.all_commits()
         done = {commit.run_id for commit in commits}
+        done |= {run_id for commit in commits for run_id in commit.replaces}
         done |= {part.key.split("/")[1] for commit in commits for part in commit.parts}
         runs = (run for run in self.runs() if run.fingerprint == fingerprint and run.run_id not in done)
         return sorted(runs, key=lambda run: (run.sequence, run.run_id))

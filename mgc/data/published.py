@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mgc.data.changes import frame_of, newest, visible_index
+from mgc.data.changes import frame_of, newest_index
 from mgc.data.outputs import Commit, OutputDirectory
 from mgc.data.rolled import ROWS_A_GROUP, parquet_bytes, read_whole, rolled
 from mgc.data.schema import marked
@@ -58,7 +58,7 @@ def publish(output: OutputDirectory) -> int | None:
     for commit in commits:
         if commit.run_id not in state.commits:
             publish_history(output, commit)
-    live = newest(visible_index(output)).filter(~pl.col("deleted").fill_null(False))
+    live = newest_index(output).filter(~pl.col("deleted").fill_null(False))
     # Where two runs raced, a number may stand for two runs: then nothing of the old files is taken over.
     raced = len({commit.sequence for commit in commits}) < len(commits)
     buckets = _publish_current(output, live, {} if raced else state.buckets)
@@ -80,7 +80,7 @@ def write_state(output: OutputDirectory, state: Published) -> None:
 
 def publish_history(output: OutputDirectory, commit: Commit) -> None:
     """Write a commit's rows to `history/`; the same files under the same names however often."""
-    day = commit.run_id[:8]
+    day = str(commit.facts.get("run_date", commit.run_id[:8]))  # of a compaction, its newest run's
     folder = f"{HISTORY}/run_date={day[:4]}-{day[4:6]}-{day[6:]}"
     tables = read_whole(output.store, [part.key for part in commit.parts], marked(output.kind))
     for number, table in enumerate(rolled(tables)):
@@ -145,12 +145,8 @@ class _OldFile:
         return table.take(pc.cast(here.to_arrow(), pa.int64()))
 
 
-def unpublish(output: OutputDirectory, runs: set[str]) -> None:
-    """Delete the history of runs that a compaction stands for."""
-    doomed = [
-        item.key
-        for item in output.store.list(f"{HISTORY}/")
-        if item.key.rpartition("/")[2].partition("-")[2].rpartition("-")[0] in runs
-    ]
-    for key in doomed:
-        output.store.delete(key)
+def history_run(key: str) -> str | None:
+    """Return the run whose rows a file of `history/` holds; None for any other object."""
+    if not key.startswith(f"{HISTORY}/"):
+        return None
+    return key.rpartition("/")[2].partition("-")[2].rpartition("-")[0]

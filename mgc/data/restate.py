@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mgc.data.changes import frame_of, newest, run_part_refs, visible_index, write_index
+from mgc.data.changes import frame_of, newest_index, run_part_refs, write_index
 from mgc.data.copies import copy_rows
 from mgc.data.outputs import Commit, OutputDirectory
 from mgc.data.published import publish
@@ -37,7 +37,7 @@ def restate_predictions(output_uri: str, content_ids: Mapping[str, str]) -> int:
         Track id → the content id that its row now holds for.
     """
     output = OutputDirectory(Store.open(output_uri), "predictions")
-    wanted = newest(visible_index(output)).filter(pl.col("track_id").is_in(list(content_ids)))
+    wanted = newest_index(output).filter(pl.col("track_id").is_in(list(content_ids)))
     if not wanted.is_empty():
         run = output.start_run(RESTATED, {"restated": wanted.height})
         index = copy_rows(output, run, wanted, lambda table: _with_content_ids(table, content_ids), "restated")

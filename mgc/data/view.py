@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgc.data.changes import ITEM, frame_of, newest, visible_index
+from mgc.data.changes import ITEM, frame_of, newest_index
 from mgc.data.outputs import OutputDirectory
 from mgc.data.schema import require_kind
 from mgc.data.storage import Store
@@ -30,7 +30,7 @@ def current_rows(
     Parameters
     ----------
     wanted
-        Rows of `newest(visible_index(output))`: which items, and in which part.
+        Rows of `newest_index(output)`: which items, and in which part.
     columns
         Columns to read, besides those that name the item; None: all.
     """
@@ -54,7 +54,7 @@ def current_index(output: OutputDirectory, items: pl.DataFrame) -> pl.DataFrame:
         With columns `track_id` and `view`; where there is no `view`, as in a catalogue, the clean one is meant.
     """
     wanted = items if "view" in items.columns else items.with_columns(view=pl.lit(CLEAN))
-    return newest(visible_index(output)).join(wanted.select(ITEM), on=ITEM, how="semi")
+    return newest_index(output).join(wanted.select(ITEM), on=ITEM, how="semi")
 
 
 @dataclass(frozen=True)

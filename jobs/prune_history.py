@@ -1,0 +1,15 @@
+"""The old runs of an output directory put together into one.
+
+The same command as `mgc prune`::
+
+    python jobs/prune_history.py --help
+    ray job submit --working-dir . -- python jobs/prune_history.py …
+"""
+
+from __future__ import annotations
+
+from mgc.commands.door import run
+from mgc.commands.prune import prune
+
+if __name__ == "__main__":
+    run(prune)
