@@ -1,9 +1,7 @@
 """Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
 
 python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [memory] [supervise] [s3]
-    [--clips 400] [--rounds 3]
-python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [memory] [supervise] [diff] [--clips 400]
-    [--rounds 3]
+    [diff] [--clips 400] [--rounds 3]
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from mgc.config import ClusterConfig
 from mgc.data.changes import INDEX, ITEM, frame_of
 from mgc.data.outputs import OutputDirectory, Run
 from mgc.data.schema import PLAN
-from mgc.errors import ClusterError
+from mgc.errors import ClusterError, MgcError
 
 BLOCKS_AT_MOST = 10_000
 """Chunks are grouped into at most so many Ray blocks, whatever the catalogue's size."""
@@ -125,6 +125,8 @@ def run_chunks(
             first = last if len(tables) == 2 else first
             on_advance(_advance(table))
     except ray.exceptions.RayError as error:
+        if (own := _own_error(error)) is not None:
+            raise own from error
         raise ClusterError(
             f"the run lost its workers: {str(error).strip().splitlines()[-1]}",
             "start the command again: what was finished is taken up",
@@ -133,6 +135,16 @@ def run_chunks(
     _require_each_once(todo, index)
     steady_rows = index.height - sum(table.num_rows for table in tables[:2])
     return Done(index, time.perf_counter() - started, workers, last - first, steady_rows)
+
+
+def _own_error(error: BaseException) -> MgcError | None:
+    """Return the error of mgc that ended an actor's work, out of Ray's wrappings; None where there is none."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MgcError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
 
 
 def _write_plan(output: OutputDirectory, run: Run, todo: pl.DataFrame, starts: list[int]) -> None:

@@ -21,6 +21,7 @@ from mgc.data.objects import (
     TEMPORARY_PREFIX,
     AccessDeniedError,
     ArrowLocation,
+    DiskFullError,
     FetchBounds,
     Glimpse,
     LongObject,
@@ -32,6 +33,9 @@ from mgc.data.objects import (
 from mgc.errors import StorageError
 
 NAMES_AT_ONCE = 4_096
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk is full, or the user's quota of it, or the limit on a file's size is reached."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +225,11 @@ def _storage_error(error: OSError, path: str, action: str) -> StorageError:
         return ObjectNotFoundError(f"'{path}' does not exist", "check the path")
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return AccessDeniedError(f"no permission to {action} '{path}' ({error.strerror})", "check its owner and mode")
+    if error.errno in NO_ROOM:
+        return DiskFullError(
+            f"no room to write '{path}': {error.strerror}",
+            "free some space, or raise the quota, and start again: what was finished is taken up",
+        )
     if isinstance(error, NotADirectoryError | FileExistsError):
         return StorageError(f"'{path}' needs a folder where a file is in the way", "give a folder")
     return StorageError(f"cannot {action} '{path}': {error.strerror or error}", "check the disk and the path")

@@ -30,6 +30,12 @@ class AccessDeniedError(StorageError):
     code = "MGC203"
 
 
+class DiskFullError(StorageError):
+    """There is no room for what was to be written; nothing of it is there."""
+
+    code = "MGC204"
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """One object of a store.

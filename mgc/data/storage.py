@@ -72,6 +72,10 @@ AWS_VARIABLES = (
 )
 """What decides which S3 is spoken to, as whom, and how patiently."""
 
+PATIENT_ATTEMPTS = 8
+"""Of a request that S3 answers with 503 or not at all: waits double from a second to twenty, by chance shorter, in
+all some half a minute, a minute at most."""
+
 HASH_BYTES_AT_ONCE = 8 * 1024**2
 
 
@@ -312,7 +316,7 @@ def _filesystem_of(process: int, settings: tuple[tuple[str, str], ...], patient:
     if not patient:
         config["retries"] = {"mode": "standard", "total_max_attempts": 2}
     elif not (given["AWS_MAX_ATTEMPTS"] or given["AWS_RETRY_MODE"]):
-        config["retries"] = {"mode": "standard", "total_max_attempts": 5}
+        config["retries"] = {"mode": "standard", "total_max_attempts": PATIENT_ATTEMPTS}
     # botocore itself does not read AWS_REGION.
     region = given["AWS_REGION"] or given["AWS_DEFAULT_REGION"]
     client = {"region_name": region} if region else {}
