@@ -1,13 +1,14 @@
 """Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
 
-python -m benchmarks [extract] [features] [tag] [fixed] [one_file] [augment] [memory] [supervise] [s3]
-    [diff] [--clips 400] [--rounds 3]
+python -m benchmarks [extract] [features] [tag] [stages] [gpu] [fixed] [one_file] [augment] [memory] [supervise] [s3]
+    [diff] [--clips 400] [--rounds 3] [--peers FOLDER] [--student BUNDLE]
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from benchmarks import (
@@ -15,10 +16,12 @@ from benchmarks import (
     diff_million,
     extract_over_pool,
     features_speed,
+    gpu,
     job_fixed,
     memory,
     one_file,
     s3_over_local,
+    stages,
     supervise_cost,
     tag_speed,
 )
@@ -29,6 +32,8 @@ BENCHMARKS = {
     "features": features_speed.run,
     "fixed": job_fixed.run,
     "tag": tag_speed.run,
+    "gpu": gpu.run,
+    "stages": stages.run,
     "one_file": one_file.run,
     "augment": augment_views.run,
     "memory": memory.run,
@@ -43,7 +48,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--clips", type=int, default=400, help="MP3 clips of 30 s (default 400)")
     parser.add_argument("--rounds", type=int, default=3, help="repeats; medians are printed (default 3)")
+    parser.add_argument("--peers", metavar="FOLDER", help="tag: published weights (fcn.pth, crnn.pth, musicnn.pth)")
+    parser.add_argument("--student", metavar="BUNDLE", help="tag: a student's bundle, for one made on the spot")
     wanted = parser.parse_args()
+    BENCHMARKS["tag"] = partial(tag_speed.run, given=tag_speed.Given(wanted.peers, wanted.student))
     unknown = set(wanted.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"no benchmark named {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")

@@ -10,9 +10,12 @@ import numpy as np
 from mgc.audio.encode import encode
 
 CLIP_SECONDS = 30.0
+SONG_SECONDS = 240.0
 SAMPLE_RATE = 44_100
 DISTINCT = 16
 """Clips that are really different; the rest are copies under other names, so other tracks to mgc."""
+
+DISTINCT_SONGS = 4
 
 
 def make_clips(folder: Path, count: int) -> Path:
@@ -24,11 +27,23 @@ def make_clips(folder: Path, count: int) -> Path:
     return folder
 
 
-def make_song(path: Path, seconds: float) -> Path:
+def make_song(path: Path, seconds: float, first_seed: int = 0) -> Path:
     """Write one MP3 of clips one after another."""
-    count = round(seconds / CLIP_SECONDS)
-    path.write_bytes(encode(np.concatenate([make_clip(seed) for seed in range(count)]), SAMPLE_RATE, "mp3"))
+    seeds = range(first_seed, first_seed + round(seconds / CLIP_SECONDS))
+    path.write_bytes(encode(np.concatenate([make_clip(seed) for seed in seeds]), SAMPLE_RATE, "mp3"))
     return path
+
+
+def make_songs(folder: Path, count: int) -> Path:
+    """Write whole tracks: MP3s of 4 minutes, of which `DISTINCT_SONGS` are really different."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        path = folder / f"song{number:05d}.mp3"
+        if number < DISTINCT_SONGS:
+            make_song(path, SONG_SECONDS, first_seed=number * 100)
+        else:
+            path.hardlink_to(folder / f"song{number % DISTINCT_SONGS:05d}.mp3")
+    return folder
 
 
 def make_clip(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

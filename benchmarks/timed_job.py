@@ -13,12 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 
+from benchmarks.steady import Arrivals
 from mgc.cluster.extract import extract_features
 from mgc.cluster.incremental import Outcome, RunOptions
 from mgc.cluster.runtime import ray_session
 from mgc.cluster.work import Advance
 from mgc.config import ClusterConfig, Config
 from mgc.data.catalogue import read_catalogue
+
+TAG_CONFIG = Config(cluster=ClusterConfig(tracks_per_chunk=8))
+"""Chunks small enough that a few hundred tracks make a steady state."""
 
 Job = Callable[[Callable[[Advance], None]], Outcome]
 
@@ -30,9 +34,12 @@ def main() -> None:
             print(f"cpus {session.n_cpus}")
         return
     arrivals: list[tuple[float, int]] = []
+    pace = Arrivals()
 
     def on_advance(step: Advance) -> None:
         arrivals.append((time.perf_counter(), step.items))
+        if what == "tag":
+            pace.note(step.items)
 
     outcome = _job(what, rest)(on_advance)
     first, last = arrivals[0], arrivals[-1]
@@ -40,6 +47,8 @@ def main() -> None:
     print(f"work {outcome.work_seconds:.3f}")
     print(f"audio {outcome.audio_seconds:.3f}")
     print(f"cores {outcome.cores}")
+    if what == "tag":
+        pace.report(outcome.cores)
     print(f"steady {(tracks - first[1]) / max(last[0] - first[0], 1e-9):.3f}")
 
 
@@ -50,7 +59,7 @@ def _job(what: str, rest: list[str]) -> Job:
     # Imported where it is wanted: the extraction's fixed cost must not hold the import of torch.
     from mgc.cluster.predict import tag_catalogue
 
-    return lambda tell: tag_catalogue(catalogue, rest[2], rest[1], Config(), RunOptions(force=True), tell)
+    return lambda tell: tag_catalogue(catalogue, rest[2], rest[1], TAG_CONFIG, RunOptions(force=True), tell)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mgc.config import Config
+from mgc.config import Config, ModelConfig
 from mgc.models.bundle import BundleContents, Member, write_bundle
 from mgc.models.calibration import Calibration
 from mgc.models.registry import build_model
@@ -14,13 +14,13 @@ GENRES = tuple(f"genre {number}" for number in range(10))
 TAGS = tuple(f"tag {number}" for number in range(50))
 
 
-def write_untrained_bundle(uri: str, members: int = 2) -> None:
+def write_untrained_bundle(uri: str, members: int = 2, model: ModelConfig | None = None) -> None:
     """Write an ensemble for ten genres and fifty tags."""
-    config = Config()
+    config = Config() if model is None else Config(model=model)
     made = []
     for seed in range(members):
         torch.manual_seed(seed)
-        model = build_model(config.model, config.features.n_mels, len(GENRES), len(TAGS))
-        made.append(Member(config.model, dict(model.state_dict()), Calibration()))
+        network = build_model(config.model, config.features.n_mels, len(GENRES), len(TAGS))
+        made.append(Member(config.model, dict(network.state_dict()), Calibration()))
     contents = BundleContents(tuple(made), config.features, Taxonomy(GENRES, TAGS), config.training, {}, {})
     write_bundle(uri, contents)

@@ -123,7 +123,9 @@ class TaggingConfig(Section):
         le=1.0,
         description="tags at or above it are listed; None: each at the bundle's own, fitted on valid",
     )
-    batch_windows: int = Field(64, ge=1, description="windows a forward pass")
+    batch_windows: int | None = Field(
+        None, ge=1, description="windows a forward pass; None: 32 on a CPU, whose cache holds no more, 512 on a GPU"
+    )
     ask_deleted_fraction: Fraction = Field(
         0.5,
         description="where this share of the tracks, or more, is gone from the catalogue, they are only marked "

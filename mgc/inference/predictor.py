@@ -10,7 +10,13 @@ import numpy as np
 from mgc.errors import FingerprintError
 from mgc.models.bundle import Bundle
 from mgc.models.ensemble import EnsembleOutputs, combine
-from mgc.models.forward import FloatArray, LogMel, TrackOutputs, of_tracks, window_outputs
+from mgc.models.forward import FloatArray, LogMel, TrackOutputs, ensemble_window_outputs, of_tracks
+
+CPU_WINDOWS = 32
+"""Windows a pass where nothing else is asked for: more, and a layer's output leaves the second-level cache."""
+
+GPU_WINDOWS = 512
+"""On a GPU, which wants all the work it can get at once."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +84,21 @@ class Predictor:
     device
         Of torch, `cpu` or `cuda`.
     batch_windows
-        Windows a forward pass, across tracks.
+        Windows a forward pass, across tracks; None: as many as are fastest on the device.
     tag_threshold
         Probability at which a tag is listed; None: at the bundle's own for each.
     """
 
     def __init__(
-        self, bundle: Bundle, device: str = "cpu", batch_windows: int = 64, tag_threshold: float | None = None
+        self,
+        bundle: Bundle,
+        device: str = "cpu",
+        batch_windows: int | None = None,
+        tag_threshold: float | None = None,
     ) -> None:
         self._bundle = bundle
         self._device = device
-        self._batch_windows = batch_windows
+        self._batch_windows = batch_windows or (GPU_WINDOWS if device.startswith("cuda") else CPU_WINDOWS)
         n_tags = len(bundle.taxonomy.tags)
         own = bundle.decision.thresholds(n_tags)
         self.tag_thresholds = own if tag_threshold is None else np.full(n_tags, tag_threshold)
@@ -129,10 +139,7 @@ class Predictor:
             return []
         for number, track in enumerate(tracks):
             self._check(number, track)
-        heard = [
-            window_outputs(member, tracks, batch_windows=self._batch_windows, device=self._device)
-            for member in self._members
-        ]
+        heard = ensemble_window_outputs(self._members, tracks, batch_windows=self._batch_windows, device=self._device)
         whole = self._combined([of_tracks(windows, tracks) for windows in heard])
         moments = self._combined(heard) if in_time else None
         ends = np.cumsum([len(track) for track in tracks])

@@ -31,8 +31,11 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Map (batch, channels, n_frames) to the same shape."""
-        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(frames.mean(dim=2)))))
-        return frames * gate.unsqueeze(2)
+        return frames * self.gate(frames.mean(dim=2)).unsqueeze(2)
+
+    def gate(self, means: Tensor) -> Tensor:
+        """Map the channels' means over time, shape (batch, channels), to a factor for each."""
+        return torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
 
 
 class GatedResidual(nn.Module):

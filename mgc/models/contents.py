@@ -14,6 +14,7 @@ from mgc.models.calibration import Calibration
 from mgc.models.fusion import Decision
 from mgc.models.manifest import FORMAT_VERSION
 from mgc.models.registry import build_model
+from mgc.models.served import served
 from mgc.models.weights import Weights
 from mgc.taxonomy import Taxonomy
 
@@ -82,8 +83,8 @@ class Bundle(BundleContents):
     created_at: str
 
     def build_members(self, device: str = "cpu") -> list[nn.Module]:
-        """Return the networks with their weights, in evaluation mode."""
-        return [build_member(member, self.features, self.taxonomy, device) for member in self.members]
+        """Return the networks with their weights, ready to answer."""
+        return [served(build_member(member, self.features, self.taxonomy, device)) for member in self.members]
 
 
 def build_member(member: Member, features: FeatureConfig, taxonomy: Taxonomy, device: str = "cpu") -> nn.Module:

@@ -57,14 +57,22 @@ def member_outputs(
 def window_outputs(
     model: nn.Module, log_mels: Sequence[LogMel], *, batch_windows: int = 64, device: str = "cpu"
 ) -> TrackOutputs:
-    """Return a network's logits and embedding for each window, those of a track next to each other.
+    """Return a network's logits and embedding for each window, those of a track next to each other."""
+    return ensemble_window_outputs([model], log_mels, batch_windows=batch_windows, device=device)[0]
 
-    Leaves the network in evaluation mode. For no tracks the arrays have shape (0, 0).
+
+def ensemble_window_outputs(
+    models: Sequence[nn.Module], log_mels: Sequence[LogMel], *, batch_windows: int = 64, device: str = "cpu"
+) -> list[TrackOutputs]:
+    """Return each network's logits and embedding for each window, those of a track next to each other.
+
+    Leaves the networks in evaluation mode. For no tracks the arrays have shape (0, 0). A batch is made once for all
+    networks.
 
     Parameters
     ----------
-    model
-        As `build_model` makes it, on `device`.
+    models
+        As `build_model` makes them, on `device`.
     log_mels
         One array a track. Windows of different tracks share a forward pass where they are equally long.
     batch_windows
@@ -78,9 +86,18 @@ def window_outputs(
     for number, log_mel in enumerate(log_mels):
         if log_mel.ndim != 3 or 0 in log_mel.shape:
             raise ValueError(f"track {number}: log-mel of shape {log_mel.shape}, not (windows, frames, mels)")
-    model.eval()
+    for model in models:
+        model.eval()
+    heard: list[list[ModelOutput]] = [[] for _ in models]
     with torch.inference_mode():
-        outputs = [_heard(model, batch.to(device).float()) for batch in _batches(log_mels, batch_windows)]
+        for batch in _batches(log_mels, batch_windows):
+            windows = batch.to(device).float()
+            for model, outputs in zip(models, heard, strict=True):
+                outputs.append(_heard(model, windows))
+    return [_joined(outputs) for outputs in heard]
+
+
+def _joined(outputs: list[ModelOutput]) -> TrackOutputs:
     genre, tag, embedding = (
         torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
         for parts in ([output[part] for output in outputs] for part in range(3))

@@ -17,6 +17,7 @@ from mgc.models.calibration import Calibration
 from mgc.models.contents import Member
 from mgc.models.forward import member_outputs
 from mgc.models.registry import MODELS, build_model, count_parameters
+from mgc.models.served import served
 from mgc.models.types import ModelOutput
 from mgc.training.loop import fit
 
@@ -97,7 +98,7 @@ def test_a_bundle_brings_it_back(name: str, tmp_path: Path) -> None:
     bundle = load_bundle(str(tmp_path))
     assert bundle.members[0].config == config
     tracks = feature_set(3).log_mels
-    found, given = member_outputs(bundle.build_members()[0], tracks), member_outputs(model, tracks)
+    found, given = member_outputs(bundle.build_members()[0], tracks), member_outputs(served(model), tracks)
     np.testing.assert_array_equal(found.genre_logits, given.genre_logits)
     np.testing.assert_array_equal(found.embeddings, given.embeddings)
     assert name in (tmp_path / "README.md").read_text()
