@@ -9,11 +9,12 @@ import polars as pl
 
 from mgc.data.shards import FeatureSet, failed_tracks, read_feature_set
 from mgc.data.view import read_predictions
-from mgc.errors import FingerprintError
+from mgc.errors import FingerprintError, SchemaError, TrainingError
 from mgc.evaluation.answers import Answers, Failure, genre_indices, names_outside, tag_vectors
 from mgc.evaluation.join import answers_from_tables
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle
+from mgc.training.batches import require_sound
 
 TRACKS_AT_ONCE = 256
 
@@ -25,8 +26,10 @@ def answers_from_shards(bundle: Bundle, features_uri: str, catalogue: pl.DataFra
     ------
     FingerprintError
         The shards were not made as the bundle's training features were.
+    SchemaError
+        Features are not finite.
     """
-    tracks = read_feature_set(features_uri, catalogue, split)
+    tracks = _sound_features(features_uri, catalogue, split)
     predictor = Predictor(bundle)
     predictor.check_features(tracks.feature_fingerprint)
     predictions = [
@@ -76,4 +79,13 @@ def answers_from_predictions(bundle: Bundle, predictions_uri: str, catalogue: pl
 
 def both_splits(features_uri: str, catalogue: pl.DataFrame, split: str) -> tuple[FeatureSet, FeatureSet]:
     """Return the training tracks and those of `split`, for a rival to learn and to answer."""
-    return read_feature_set(features_uri, catalogue, "train"), read_feature_set(features_uri, catalogue, split)
+    return _sound_features(features_uri, catalogue, "train"), _sound_features(features_uri, catalogue, split)
+
+
+def _sound_features(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet:
+    tracks = read_feature_set(features_uri, catalogue, split)
+    try:
+        require_sound(tracks)
+    except TrainingError as error:
+        raise SchemaError(f"'{features_uri}': {error.message}", error.remedy) from error
+    return tracks

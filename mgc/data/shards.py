@@ -17,7 +17,7 @@ from mgc.data.items import clean_items, plan_items
 from mgc.data.outputs import OutputDirectory
 from mgc.data.schema import require_kind
 from mgc.data.storage import Store
-from mgc.data.view import current_index, current_rows
+from mgc.data.view import current_index, current_rows, named_if_damaged
 from mgc.errors import FingerprintError, SchemaError, SplitError
 from mgc.views import CLEAN
 
@@ -101,7 +101,7 @@ def shard_facts(features_uri: str) -> ShardFacts:
     Raises
     ------
     SchemaError
-        There are no shards, or they are of another kind or version.
+        There are no shards, or they are damaged, or of another kind or version.
     FingerprintError
         The settings written in the shards do not give the fingerprint written beside them.
     """
@@ -110,8 +110,9 @@ def shard_facts(features_uri: str) -> ShardFacts:
     if not parts:
         raise SchemaError(f"no finished feature shards in '{features_uri}'", "run `mgc extract` to its end first")
     newest_part = max(parts, key=lambda part: part.sequence)
-    with output.store.open_input(newest_part.key) as source:
-        metadata = require_kind(pq.read_schema(source), "features", output.store.uri(newest_part.key))
+    place = output.store.uri(newest_part.key)
+    with named_if_damaged(place), output.store.open_input(newest_part.key) as source:
+        metadata = require_kind(pq.read_schema(source), "features", place)
     features = FeatureConfig.model_validate(json.loads(metadata["mgc.feature_config"]))
     if features.fingerprint() != metadata["mgc.fingerprint"]:
         raise FingerprintError(
@@ -138,6 +139,8 @@ def read_feature_set(
     ------
     SplitError
         The split has no track with features.
+    SchemaError
+        A part is damaged.
     """
     facts = shard_facts(features_uri)
     output = OutputDirectory(Store.open(features_uri), "features")
@@ -223,5 +226,11 @@ def _arrays_of(table: pa.Table) -> dict[tuple[str, str], npt.NDArray[np.float16]
     found = {}
     for row in table.to_pylist():
         shape = (row["n_windows"], row["n_frames"], row["n_mels"])
-        found[row["track_id"], row["view"]] = np.frombuffer(row["log_mel"], dtype="<f2").reshape(shape)
+        held = np.frombuffer(row["log_mel"], dtype="<f2")
+        if held.size != np.prod(shape):
+            raise SchemaError(
+                f"the features of track '{row['track_id']}' hold {held.size} values, which are no {shape}",
+                "extract it anew: the shards were changed after they were written",
+            )
+        found[row["track_id"], row["view"]] = held.reshape(shape)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
@@ -33,16 +34,44 @@ def current_rows(
         Rows of `newest_index(output)`: which items, and in which part.
     columns
         Columns to read, besides those that name the item; None: all.
+
+    Raises
+    ------
+    SchemaError
+        A part is damaged, or of another kind or version.
     """
     for (part,), rows in wanted.sort("part").group_by(["part"], maintain_order=True):
-        with output.store.open_input(str(part)) as source:
-            file = pq.ParquetFile(source)
-            require_kind(file.schema_arrow, output.kind, output.store.uri(str(part)))
-            by = [name for name in ITEM if name in file.schema_arrow.names]
-            table = file.read(columns=sorted({*columns, *by}) if columns else None)
+        table = _read_part(output, str(part), columns)
+        by = [name for name in ITEM if name in table.column_names]
         keep = rows.select(by).with_columns(pl.lit(True).alias("keep"))
         found = frame_of(table.select(by)).join(keep, on=by, how="left", maintain_order="left")
         yield table.filter(pa.array(found["keep"].fill_null(False).to_list(), pa.bool_()))
+
+
+def _read_part(output: OutputDirectory, part: str, columns: Sequence[str] | None) -> pa.Table:
+    with named_if_damaged(output.store.uri(part)), output.store.open_input(part) as source:
+        file = pq.ParquetFile(source)
+        require_kind(file.schema_arrow, output.kind, output.store.uri(part))
+        by = [name for name in ITEM if name in file.schema_arrow.names]
+        return file.read(columns=sorted({*columns, *by}) if columns else None)
+
+
+@contextmanager
+def named_if_damaged(uri: str) -> Iterator[None]:
+    """Turn what Arrow says of a file that it cannot read into an error that names the file.
+
+    Raises
+    ------
+    SchemaError
+        The block raised one of Arrow's errors, or an `OSError`.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(
+            f"'{uri}' cannot be read: {str(error).splitlines()[0]}",
+            "run again; if it stays so the file is damaged: restore it, or make the directory anew",
+        ) from error
 
 
 def current_index(output: OutputDirectory, items: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import f1_score
 
 from mgc.training.labels import Labels
 
@@ -46,7 +46,35 @@ def tag_macro_average_precision(scores: FloatArray, labels: Labels) -> float | N
     usable = np.flatnonzero((counts > 0) & (counts < len(truth)))
     if not usable.size:
         return None
-    return float(np.mean([average_precision_score(truth[:, tag], known_scores[:, tag]) for tag in usable]))
+    return float(average_precisions(known_scores[:, usable], truth[:, usable]).mean())
+
+
+def average_precisions(scores: FloatArray, truth: FloatArray) -> npt.NDArray[np.float64]:
+    """Return the average precision of each column: scikit-learn's, of all columns at once.
+
+    After every epoch, of two thousand tags, a call for each would take longer than the epoch.
+
+    Parameters
+    ----------
+    scores, truth
+        Shape (n_tracks, n_tags); `truth` is 0 or 1, with a 1 in every column.
+
+    Returns
+    -------
+    ndarray
+        Sum over thresholds of (R_n - R_{n-1}) P_n; equal scores are one threshold. Shape (n_tags,).
+    """
+    order = np.argsort(-scores, axis=0, kind="stable")
+    ranked = np.take_along_axis(scores, order, axis=0)
+    found = np.take_along_axis(truth, order, axis=0).cumsum(axis=0, dtype=np.float64)
+    precision = found / np.arange(1, len(scores) + 1)[:, np.newaxis]
+    is_threshold = np.ones(scores.shape, dtype=bool)
+    is_threshold[:-1] = ranked[1:] != ranked[:-1]
+    reached = np.where(is_threshold, found, 0.0)
+    before = np.zeros_like(reached)
+    before[1:] = np.maximum.accumulate(reached, axis=0)[:-1]
+    gained = np.where(is_threshold, (found - before) * precision, 0.0)
+    return np.asarray(gained.sum(axis=0) / found[-1])
 
 
 def genre_log_loss(probabilities: FloatArray, labels: Labels) -> float | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from mgc.taxonomy import UNKNOWN
 from mgc.training.labels import Labels
 from mgc.training.metrics import (
+    average_precisions,
     genre_accuracy,
     genre_log_loss,
     genre_macro_f1,
@@ -51,3 +53,13 @@ def test_no_vocabulary_gives_none() -> None:
 def test_rmse_is_over_all_genres_of_known_tracks() -> None:
     squares = [0.09, 0.04, 0.01, 0.36, 0.49, 0.01, 0.01, 0.04, 0.01]
     assert genre_rmse(PROBABILITIES, LABELS) == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-6)
+
+
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_average_precision_of_all_columns_is_scikit_learns(decimals: int) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((60, 40)).round(decimals).astype(np.float32)  # one decimal: many ties
+    truth = (rng.random((60, 40)) < 0.2).astype(np.float32)
+    truth[0] = 1.0
+    expected = [average_precision_score(truth[:, tag], scores[:, tag]) for tag in range(40)]
+    np.testing.assert_allclose(average_precisions(scores, truth), expected, atol=1e-12)
