@@ -18,6 +18,7 @@ import pyarrow as pa
 from mgc.cluster.extract import extract_features
 from mgc.cluster.hear import Listener
 from mgc.config import Config
+from mgc.data.schema import PLAN
 from mgc.data.storage import Store
 
 assert extract_features
@@ -28,10 +29,9 @@ def main() -> None:
     config = Config()
     listener = Listener(config)
     content_id = Store.open(str(path.parent)).stat(path.name).content_id
-    rows = pa.table({"uri": [str(path)], "content_id": [content_id]})
-    list(listener.hear(pa.table({"uri": ["/nowhere"], "content_id": ["0-0"]})))
+    list(listener.hear(_plan("/nowhere", "0-0")))
     started = time.perf_counter()
-    (heard,) = listener.hear(rows)
+    (heard,) = listener.hear(_plan(str(path), content_id))
     seconds = time.perf_counter() - started
     if heard.track is None:
         raise SystemExit(f"{path.name}: {heard.error}")
@@ -39,6 +39,12 @@ def main() -> None:
     print(f"seconds {seconds:.3f}")
     print(f"duration {heard.track.duration_seconds:.3f}")
     print(f"peak_mb {(_peak_bytes('self') + _peak_bytes(str(child))) / 1e6:.1f}")
+
+
+def _plan(uri: str, content_id: str) -> pa.Table:
+    """Return the plan of one clean track."""
+    item = dict.fromkeys(PLAN.names) | {"track_id": "one", "uri": uri, "content_id": content_id, "recipe": ""}
+    return pa.table({name: [value] for name, value in item.items()})
 
 
 def _peak_bytes(process: str) -> int:
