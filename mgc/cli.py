@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": "A page or a picture of one track: waveform, log-mel, genres and tags in time, nearest tracks.",
     "compare": "Two bundles' answers for the same files, side by side.",
     "similar": "The tracks most like one, like each, near-duplicates, and how good that is.",
+    "report": "The page of the last tagging run, made anew.",
     "review": "The tracks whose label would help most, as a CSV to fill in.",
     "prune": "Old runs of an output put together into one; a dry run unless told otherwise.",
     "write-tags": "Genre and tags into files or sidecars; a dry run unless told otherwise.",

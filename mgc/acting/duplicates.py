@@ -7,7 +7,7 @@ the lengths agree, and the embeddings do not object. Groups are what such pairs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,21 +108,23 @@ def duplicate_groups(predictions: pl.DataFrame, heard: Heard, limits: DuplicateL
     row_of = pl.DataFrame({"track_id": heard.track_ids, "row": np.arange(len(heard.track_ids))})
     tracks = answered.join(row_of, on="track_id").sort("track_id")
     if tracks.is_empty():
-        return _groups(tracks, [])
+        return grouped(tracks, [])
     rows = tracks["row"].to_numpy()
     found = list(_pairs(tracks, heard.fingerprints.middle[rows], heard.fingerprints.last[rows], limits))
-    return _groups(tracks, found)
+    return grouped(tracks, found)
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
+    """Two tracks by their row numbers, and how alike they are."""
+
     a: int
     b: int
     correlation: float
     cosine: float
 
 
-def _pairs(tracks: pl.DataFrame, middle: Vectors, last: Vectors, limits: DuplicateLimits | None) -> Iterator[_Pair]:
+def _pairs(tracks: pl.DataFrame, middle: Vectors, last: Vectors, limits: DuplicateLimits | None) -> Iterator[Pair]:
     limits = limits or DuplicateLimits()
     # Silence is like all silence: zero vectors are no fingerprints.
     moving = np.flatnonzero(middle.any(axis=1) & last.any(axis=1)).astype(np.int64)
@@ -139,12 +141,13 @@ def _pairs(tracks: pl.DataFrame, middle: Vectors, last: Vectors, limits: Duplica
         correlation = min(float(found.cosines[place, rank]), float(last[a] @ last[b]))
         cosine = float(embeddings[a] @ embeddings[b])
         if correlation >= limits.correlation and cosine >= limits.cosine and abs(seconds[a] - seconds[b]) <= allowed:
-            yield _Pair(a, b, correlation, cosine)
+            yield Pair(a, b, correlation, cosine)
 
 
-def _groups(tracks: pl.DataFrame, pairs: list[_Pair]) -> pl.DataFrame:
+def grouped(tracks: pl.DataFrame, pairs: Iterable[Pair]) -> pl.DataFrame:
+    """Return the groups that pairs of rows of `tracks` connect, as `duplicate_groups` does."""
     first = np.arange(tracks.height)
-    best: dict[int, _Pair] = {}
+    best: dict[int, Pair] = {}
     for pair in pairs:
         _join(first, pair.a, pair.b)
         for one in (pair.a, pair.b):

@@ -97,7 +97,7 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
     with watched(screen, "tagging", RunOptions()) as watch:
         tagged = tag_catalogue(frame, bundle, predictions, config, watch.options, watch.advance)
     run_summary(screen, "Tagging", tagged, f"{predictions}/current/*.parquet")
-    return page, tagging_page(tagged, tracks, bundle, predictions)
+    return page, tagging_page(tagged, tracks, bundle, predictions).uri
 
 
 def _step(screen: Console, number: int, name: str) -> None:

@@ -1,26 +1,55 @@
-"""The page of a tagging run."""
+"""The page of a tagging run, and the run's record that later ones are compared with."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from rich.console import Console
+from rich.text import Text
+
 from mgc.cluster.incremental import Outcome
+from mgc.commands.page_parts import found_copies, found_queue, made_map, rows_of
+from mgc.commands.tables import facts
+from mgc.data.outputs import OutputDirectory
+from mgc.data.records import COUNTED as HEARD
+from mgc.data.records import RunRecord, heard_of, read_records, rows_of_commit, write_record
+from mgc.data.storage import Store
 from mgc.data.view import read_predictions
-from mgc.evaluation.tagging_report import TaggingSummary, write_tagging_report
+from mgc.errors import SchemaError
+from mgc.evaluation.drift import Drift, drift_of
+from mgc.evaluation.drift_view import drift_view, shift_words, verdict_of
+from mgc.evaluation.tagging_report import PageParts, write_tagging_report
+from mgc.evaluation.tagging_rows import held_tracks
+from mgc.evaluation.tagging_view import COUNTED
+from mgc.evaluation.track_pack import PACKED
 from mgc.models.bundle import load_bundle
 
+RECORDS_READ = 40
 
-def tagging_page(outcome: Outcome, catalogue: str, bundle: str, output: str) -> str:
-    """Write report.html beside the predictions and return its URI."""
-    predictions = read_predictions(output)
-    finished = datetime.now(UTC)
-    summary = TaggingSummary(
-        run_id=outcome.run_id or "",
+
+@dataclass(frozen=True)
+class PageMade:
+    """Where the page is, and how the run differs from those before."""
+
+    uri: str
+    drift: Drift
+
+
+def tagging_page(outcome: Outcome, catalogue: str, bundle: str, output: str) -> PageMade:
+    """Keep a run's record, compare it with earlier ones, and write the page beside the predictions."""
+    place = OutputDirectory(Store.open(output), "predictions")
+    commit = next(one for one in reversed(place.commits()) if one.run_id == outcome.run_id)
+    heard = heard_of(rows_of_commit(read_predictions(output, HEARD), commit))
+    finished, plan = datetime.now(UTC), outcome.plan
+    record = RunRecord(
+        run_id=commit.run_id,
+        sequence=commit.sequence,
         bundle_fingerprint=load_bundle(bundle).fingerprint,
         catalogue=catalogue,
-        tracks_total=predictions.height,
+        tracks_total=plan.wanted_tracks,
         tagged_now=outcome.index.height,
-        unchanged=outcome.plan.unchanged,
+        unchanged=plan.unchanged,
         failed=outcome.failed_by_code,
         audio_seconds=outcome.audio_seconds,
         wall_seconds=outcome.wall_seconds,
@@ -29,5 +58,76 @@ def tagging_page(outcome: Outcome, catalogue: str, bundle: str, output: str) -> 
         finished_at=finished,
         output=output,
         work_seconds=outcome.work_seconds,
+        why={"new": plan.new, "changed": plan.changed, "remade": plan.remade, "retried": plan.retried},
+        heard=heard,
     )
-    return write_tagging_report(predictions, summary, output)
+    write_record(place, record)
+    return page_of(record, catalogue)
+
+
+def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> PageMade:
+    """Write the page of a run of which a record was kept.
+
+    Parameters
+    ----------
+    features
+        Shards of `mgc extract`, to tell near-duplicates by what is heard; None: by length and embedding.
+    """
+    output = record.output
+    runs = read_records(OutputDirectory(Store.open(output), "predictions"), RECORDS_READ)
+    earlier = [run for run in runs if run.sequence < record.sequence]
+    drift = drift_of(record, earlier)
+    predictions = read_predictions(output, COUNTED)
+    held = held_tracks(predictions)
+    layout, map_words = made_map(output, record, held.track_ids)
+    parts = PageParts(
+        held=rows_of(output, PACKED, held.track_ids),
+        sampled=held.sampled,
+        run_ids=_run_ids(record),
+        layout=layout,
+        map_words=map_words,
+        drift=drift_view(drift, [*earlier, record]),
+        copies=found_copies(output, record, catalogue, features),
+        queue=found_queue(output, record, catalogue),
+    )
+    return PageMade(write_tagging_report(predictions, record, output, parts), drift)
+
+
+def last_record(output: str) -> RunRecord:
+    """Return the record of the last run over an output directory.
+
+    Raises
+    ------
+    SchemaError
+        There is none.
+    """
+    records = read_records(OutputDirectory(Store.open(output), "predictions"), RECORDS_READ)
+    if not records:
+        raise SchemaError(
+            f"'{output}' holds no record of a run", "run `mgc tag` first: it keeps one, and makes the page"
+        )
+    return records[-1]
+
+
+def show_page(console: Console, made: PageMade) -> None:
+    """Print what drifted, and where the page is."""
+    rows: dict[str, str | Text] = {"compared": verdict_of(made.drift)}
+    for number, shift in enumerate(made.drift.moved):
+        rows[f"moved {number + 1}"] = Text(shift_words(shift), "yellow")
+    if made.drift.cause:
+        rows["cause"] = made.drift.cause
+    facts(console, "Drift", rows | {"report": made.uri})
+
+
+def _run_ids(record: RunRecord) -> tuple[str, ...]:
+    place = OutputDirectory(Store.open(record.output), "predictions")
+    return tuple(
+        sorted(
+            {
+                part.key.split("/")[1]
+                for commit in place.commits()
+                if commit.run_id == record.run_id
+                for part in commit.parts
+            }
+        )
+    )

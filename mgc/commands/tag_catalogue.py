@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.markup import escape
 
 from mgc.cluster.incremental import RunOptions
 from mgc.cluster.predict import tag_catalogue as run_job
 from mgc.commands.door import console, settings
-from mgc.commands.reports import tagging_page
+from mgc.commands.reports import show_page, tagging_page
 from mgc.commands.show import dry_summary, run_summary, watched
 from mgc.data.catalogue import read_catalogue
 from mgc.data.vanished import DeletionRule
@@ -51,7 +50,7 @@ def tag_catalogue(
         return
     run_summary(screen, "Tagging", outcome, f"{output.rstrip('/')}/current/*.parquet")
     if outcome.run_id is not None:
-        screen.print(f"report  {escape(tagging_page(outcome, catalogue, bundle, output))}", soft_wrap=True)
+        show_page(screen, tagging_page(outcome, catalogue, bundle, output))
     if outcome.refused:
         raise DeletionsError(
             f"{outcome.refused:,} of {outcome.plan.live:,} tracks are gone from '{catalogue}': not marked deleted",

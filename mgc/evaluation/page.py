@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -21,10 +22,10 @@ from mgc.evaluation.bootstrap import Figure
 NOTHING = "–"
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, *, scripts: Sequence[str] = ("table.js",), **values: Any) -> str:
     """Return the page that a template of `mgc/evaluation/templates` makes of the values."""
     environment = _environment()
-    script = _source("table.js")
+    script = "\n".join(_source(name) for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(
         style=Markup(_source("page.css")),

@@ -2,69 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
+from mgc.data.records import RunRecord
 from mgc.data.storage import Store
-from mgc.evaluation.page import count, decimal, render, span
+from mgc.evaluation.drift_view import DriftView
+from mgc.evaluation.page import count, decimal, percent, render, span
 from mgc.evaluation.tagging_view import TaggingView, view_of
+from mgc.evaluation.track_map import TrackMap
+from mgc.evaluation.track_pack import pack_tracks
 
-PAGE_FILE = "report.html"
+PAGE_FILE = "report/index.html"
+SCRIPTS = ("table.js", "tracks.js", "map.js")
 
 
 @dataclass(frozen=True)
-class TaggingSummary:
-    """What a tagging run did.
+class Copies:
+    """What a page says of near-duplicates: words, and rows with group, uri, duration_seconds and likeness."""
+
+    words: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What a page says of the review queue: words, the rows of the queue's CSV, and the command that writes it."""
+
+    words: str
+    rows: list[dict[str, Any]]
+    command: str
+
+
+@dataclass(frozen=True)
+class PageParts:
+    """What a page shows beside the counts; a part that is None is left out.
 
     Parameters
     ----------
-    catalogue, output
-        URIs.
-    tracks_total
-        Tracks in the catalogue.
-    tagged_now, unchanged
-        Rows this run made, failed ones included; rows it did not have to touch.
-    failed
-        Failed tracks of this run by error code.
-    audio_seconds, wall_seconds
-        Audio that was heard, and how long the run took.
-    work_seconds
-        Of the wall seconds, those at work: without planning and the start of Ray. None: not measured.
-    cores
-        CPUs that worked.
+    held
+        Rows of the table, columns `PACKED`; None: all rows of the predictions, which then have those columns.
+    sampled
+        What part of all they are, in words.
+    run_ids
+        Whose rows count as made in this run, beside its own.
+    layout, map_words
+        The map, and what it says of itself.
+    drift
+        This run beside those before.
+    copies, queue
+        Near-duplicates, and what to label next.
     """
 
-    run_id: str
-    bundle_fingerprint: str
-    catalogue: str
-    tracks_total: int
-    tagged_now: int
-    unchanged: int
-    failed: Mapping[str, int]
-    audio_seconds: float
-    wall_seconds: float
-    cores: int
-    started_at: datetime
-    finished_at: datetime
-    output: str
-    work_seconds: float | None = None
-
-    @property
-    def busy_seconds(self) -> float:
-        """Seconds that speeds are measured over."""
-        return max(self.work_seconds or self.wall_seconds, 1e-9)
+    held: pl.DataFrame | None = None
+    sampled: str = ""
+    run_ids: tuple[str, ...] = ()
+    layout: TrackMap | None = None
+    map_words: str = ""
+    drift: DriftView | None = None
+    copies: Copies | None = None
+    queue: Queue | None = None
 
 
-def write_tagging_report(predictions: pl.DataFrame, summary: TaggingSummary, uri: str) -> str:
-    """Write report.html into a folder or prefix, and return its URI.
+def write_tagging_report(
+    predictions: pl.DataFrame, record: RunRecord, uri: str, parts: PageParts | None = None
+) -> str:
+    """Write report/index.html below a folder or prefix, and return its URI.
 
     Parameters
     ----------
     predictions
-        Schema PREDICTIONS: all tracks of the catalogue, those of earlier runs included.
+        Columns `mgc.evaluation.tagging_view.COUNTED`: all tracks of the catalogue, those of earlier runs included.
 
     Raises
     ------
@@ -72,17 +82,30 @@ def write_tagging_report(predictions: pl.DataFrame, summary: TaggingSummary, uri
         The place cannot be written to.
     """
     store = Store.open(uri)
-    store.write_atomic(PAGE_FILE, tagging_page(predictions, summary).encode())
+    store.write_atomic(PAGE_FILE, tagging_page(predictions, record, parts).encode())
     return store.uri(PAGE_FILE)
 
 
-def tagging_page(predictions: pl.DataFrame, summary: TaggingSummary) -> str:
+def tagging_page(predictions: pl.DataFrame, record: RunRecord, parts: PageParts | None = None) -> str:
     """Return the page."""
-    view = view_of(predictions)
-    return render("tagging.html", summary=summary, view=view, cards=_cards(summary, view))
+    parts = parts or PageParts()
+    held = (predictions if parts.held is None else parts.held).sort("uri")
+    view = view_of(predictions, held, parts.sampled)
+    return render(
+        "tagging.html",
+        scripts=SCRIPTS,
+        summary=record,
+        view=view,
+        cards=_cards(record, view),
+        packed=pack_tracks(held, [record.run_id, *parts.run_ids], parts.layout),
+        map_words=parts.map_words if parts.layout is not None else "",
+        drift=parts.drift,
+        copies=parts.copies,
+        queue=parts.queue,
+    )
 
 
-def _cards(summary: TaggingSummary, view: TaggingView) -> list[dict[str, str]]:
+def _cards(summary: RunRecord, view: TaggingView) -> list[dict[str, str]]:
     seconds, cores = summary.busy_seconds, max(summary.cores, 1)
     realtime = summary.audio_seconds / seconds
     failed = sum(summary.failed.values())
@@ -116,6 +139,8 @@ def _cards(summary: TaggingSummary, view: TaggingView) -> list[dict[str, str]]:
     if view.mean_confidence is not None:
         explained = f"mean stated probability of the genre, {count(view.answered)} tracks"
         cards.append(_card("Mean confidence", f"{100 * view.mean_confidence:.0f} %", explained))
+        guesses = f"{percent(view.abstained / view.answered)} of the answers are less sure than the bundle demands"
+        cards.append(_card("Guesses", count(view.abstained), guesses))
     return cards
 
 

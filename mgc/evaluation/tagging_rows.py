@@ -1,27 +1,30 @@
-"""Which tracks the table of a tagging page shows, and what of each."""
+"""Which tracks the table of a tagging page holds, and what its first rows say without a script."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from mgc.evaluation.page import count
+from mgc.evaluation.track_pack import answers_of
 
-ROWS_SHOWN = 2_000
-FAILED_SHOWN = 500
-"""Of the rows shown, failed ones come first, up to so many where there are more rows than fit."""
+ROWS_HELD = 100_000
+FAILED_HELD = 20_000
+"""Of the rows held, failed ones come first, up to so many where there are more rows than fit."""
+
+ROWS_WRITTEN = 25
+"""Rows that are there without a script."""
 
 GENRES_A_ROW = 3
 TAGS_A_ROW = 8
 
 
 @dataclass(frozen=True)
-class ShownTracks:
-    """The rows of the table, and what part of all they are, in words; empty: all."""
+class HeldTracks:
+    """The ids of the tracks that the table holds, and what part of all they are, in words; empty: all."""
 
-    rows: pl.DataFrame
+    track_ids: pl.Series
     sampled: str
 
 
@@ -42,63 +45,47 @@ class TrackLine:
     uri: str
     duration_seconds: float | None
     genres: list[tuple[str, float]]
-    tags: list[tuple[str, float | None]]
+    tags: list[tuple[str, float]]
     tags_left_out: int
     error_code: str | None
     error_message: str
 
 
-def shown_tracks(predictions: pl.DataFrame) -> ShownTracks:
-    """Return at most 2,000 rows, in the order of their URIs.
+def held_tracks(predictions: pl.DataFrame, at_most: int = ROWS_HELD, failed_at_most: int = FAILED_HELD) -> HeldTracks:
+    """Return at most 100,000 tracks.
 
     Track ids are hashes, so that the first ones in their order are a random sample, the same each time.
+
+    Parameters
+    ----------
+    predictions
+        Columns track_id and error_code.
     """
-    if predictions.height <= ROWS_SHOWN:
-        return ShownTracks(predictions.sort("uri"), "")
-    failed = predictions.filter(pl.col("error_code").is_not_null()).sort("track_id")
-    tagged = predictions.filter(pl.col("error_code").is_null()).sort("track_id")
-    n_failed = min(failed.height, max(FAILED_SHOWN, ROWS_SHOWN - tagged.height))
-    n_tagged = min(tagged.height, ROWS_SHOWN - n_failed)
-    parts = [f"{count(n_tagged)} of {count(tagged.height)} tagged tracks, drawn at random"]
-    if failed.height:
-        parts.append(f"{count(n_failed)} of {count(failed.height)} failed ones")
-    rows = pl.concat([failed.head(n_failed), tagged.head(n_tagged)])
-    return ShownTracks(rows.sort("uri"), " and ".join(parts))
+    if predictions.height <= at_most:
+        return HeldTracks(predictions["track_id"], "")
+    failed = predictions.filter(pl.col("error_code").is_not_null())["track_id"].sort()
+    tagged = predictions.filter(pl.col("error_code").is_null())["track_id"].sort()
+    n_failed = min(len(failed), max(failed_at_most, at_most - len(tagged)))
+    n_tagged = min(len(tagged), at_most - n_failed)
+    parts = [f"{count(n_tagged)} of {count(len(tagged))} tagged tracks, drawn at random"]
+    if len(failed):
+        parts.append(f"{count(n_failed)} of {count(len(failed))} failed ones")
+    return HeldTracks(pl.concat([failed.head(n_failed), tagged.head(n_tagged)]), " and ".join(parts))
 
 
 def track_lines(rows: pl.DataFrame) -> list[TrackLine]:
-    """Return the rows of the table."""
-    names = ["uri", "duration_seconds", "genre_probabilities", "tags", "tag_probabilities"]
-    return [_track_line(*row) for row in rows.select(*names, "error_code", "error_message").iter_rows(named=False)]
-
-
-def _track_line(
-    uri: str,
-    duration_seconds: float | None,
-    genre_probabilities: object,
-    tags: list[str] | None,
-    tag_probabilities: object,
-    error_code: str | None,
-    error_message: str | None,
-) -> TrackLine:
-    genres = sorted(_pairs(genre_probabilities), key=lambda pair: -pair[1])[:GENRES_A_ROW]
-    sure = dict(_pairs(tag_probabilities))
-    listed = sorted(((tag, sure.get(tag)) for tag in tags or []), key=lambda pair: -(pair[1] or 0.0))
-    return TrackLine(
-        uri=uri,
-        duration_seconds=duration_seconds,
-        genres=genres,
-        tags=listed[:TAGS_A_ROW],
-        tags_left_out=max(0, len(listed) - TAGS_A_ROW),
-        error_code=error_code,
-        error_message=error_message or "",
-    )
-
-
-def _pairs(probabilities: object) -> list[tuple[str, float]]:
-    """Return the entries of a map column's value: a dict in polars 2, a list of {key, value} in polars 1."""
-    if isinstance(probabilities, Mapping):
-        return list(probabilities.items())
-    if isinstance(probabilities, Iterable):
-        return [(entry["key"], entry["value"]) for entry in probabilities]
-    return []
+    """Return the first rows of the table, of rows in the order of their URIs."""
+    first = rows.head(ROWS_WRITTEN)
+    named = first.select("uri", "duration_seconds", "error_code", "error_message").iter_rows()
+    return [
+        TrackLine(
+            uri=uri,
+            duration_seconds=seconds,
+            genres=answer.genres[:GENRES_A_ROW],
+            tags=answer.tags[:TAGS_A_ROW],
+            tags_left_out=answer.tags_left_out + max(0, len(answer.tags) - TAGS_A_ROW),
+            error_code=code,
+            error_message=message or "",
+        )
+        for (uri, seconds, code, message), answer in zip(named, answers_of(first), strict=True)
+    ]

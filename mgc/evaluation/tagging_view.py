@@ -11,15 +11,32 @@ import numpy.typing as npt
 import polars as pl
 from markupsafe import Markup
 
+from mgc.evaluation.code_meanings import Meaning, meaning_of
 from mgc.evaluation.curve_plots import histogram_chart
 from mgc.evaluation.page import count
-from mgc.evaluation.tagging_rows import TrackLine, shown_tracks, track_lines
+from mgc.evaluation.tagging_rows import TrackLine, track_lines
 
 LABELS_SHOWN = 20
 EXAMPLES_A_CODE = 3
 HISTOGRAM_BINS = 20
 SPAN_CENTILE = 0.99
 """Durations above this quantile fall into the last bin: one ten-hour file would flatten all others."""
+
+
+COUNTED = [
+    "track_id",
+    "uri",
+    "duration_seconds",
+    "genre",
+    "genre_probability",
+    "abstained",
+    "tags",
+    "error_code",
+    "error_stage",
+    "error_message",
+    "run_id",
+]
+"""Columns of the predictions that are counted: no maps, and no embedding."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,7 @@ class FailureLine:
     stage: str
     tracks: int
     examples: list[tuple[str, str]]
+    meaning: Meaning | None = None
 
 
 @dataclass(frozen=True)
@@ -52,18 +70,28 @@ class TaggingView:
     tags_in_all: int
     untagged: int
     failures: list[FailureLine]
+    abstained: int
     lines: list[TrackLine]
     sampled: str
     mean_confidence: float | None
     charts: Mapping[str, Markup | None] = field(default_factory=dict)
 
 
-def view_of(predictions: pl.DataFrame) -> TaggingView:
-    """Return what the page shows, counted over all rows."""
+def view_of(predictions: pl.DataFrame, held: pl.DataFrame, sampled: str = "") -> TaggingView:
+    """Return what the page shows, counted over all rows.
+
+    Parameters
+    ----------
+    predictions
+        All rows, columns `COUNTED`.
+    held
+        Those that the table holds, by URI, columns `mgc.evaluation.track_pack.PACKED`.
+    sampled
+        What part of all they are, in words.
+    """
     answered = predictions.filter(pl.col("error_code").is_null())
     genres = _counted(answered["genre"].drop_nulls())
     tags = _counted(answered.select(pl.col("tags").explode())["tags"].drop_nulls())
-    chosen = shown_tracks(predictions)
     mean = answered["genre_probability"].mean()
     return TaggingView(
         rows=predictions.height,
@@ -74,8 +102,9 @@ def view_of(predictions: pl.DataFrame) -> TaggingView:
         tags_in_all=len(tags),
         untagged=answered.filter(pl.col("tags").list.len().fill_null(0) == 0).height,
         failures=_failures(predictions),
-        lines=track_lines(chosen.rows),
-        sampled=chosen.sampled,
+        abstained=int(answered["abstained"].fill_null(False).sum()),
+        lines=track_lines(held),
+        sampled=sampled,
         mean_confidence=float(mean) if isinstance(mean, float) else None,
         charts={"confidence": _confidence_chart(answered), "duration": _duration_chart(answered)},
     )
@@ -92,7 +121,8 @@ def _failures(predictions: pl.DataFrame) -> list[FailureLine]:
     for (code,), rows in failed.group_by(["error_code"], maintain_order=True):
         few = rows.head(EXAMPLES_A_CODE)
         examples = [(uri, message or "") for uri, message in few.select("uri", "error_message").iter_rows()]
-        lines.append(FailureLine(str(code), rows["error_stage"][0] or "", rows.height, examples))
+        stage = rows["error_stage"][0] or ""
+        lines.append(FailureLine(str(code), stage, rows.height, examples, meaning_of(str(code))))
     return sorted(lines, key=lambda line: (-line.tracks, line.code))
 
 

@@ -12,6 +12,7 @@ from hostile_files import HOSTILE_FILES
 
 from mgc.config import Config, Section, model_sections
 from mgc.errors import Stage, TrackCode
+from mgc.evaluation.code_meanings import MEANINGS
 
 ROOT = Path(__file__).parents[2]
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
@@ -42,6 +43,13 @@ def test_every_code_of_a_run_is_documented_under_its_kind_and_none_is_invented()
 
 def test_every_code_of_a_track_is_documented_and_none_is_invented() -> None:
     assert [row[0] for row in ROWS if row[0].startswith("T")] == [code.value for code in TrackCode]
+
+
+def test_pages_say_the_same_of_a_code() -> None:
+    written = {
+        row[0]: tuple(re.sub("[`*]", "", cell) for cell in (row[1], row[3])) for row in ROWS if row[0][0] == "T"
+    }
+    assert {code.value: (said.text, said.remedy) for code, said in MEANINGS.items()} == written
 
 
 def test_every_row_has_a_meaning_a_time_and_a_remedy() -> None:

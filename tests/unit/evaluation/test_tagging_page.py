@@ -1,23 +1,33 @@
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from answer_makers import predictions_of
+from drift_makers import made_heard, made_history, made_run
 from test_evaluation_page import HOSTILE, checked
 
+from mgc.data.records import RunRecord
+from mgc.evaluation.drift import drift_of
+from mgc.evaluation.drift_view import drift_view
 from mgc.evaluation.page import base_name, clock, count, decimal, folder_name, percent, place, span
-from mgc.evaluation.tagging_report import TaggingSummary, tagging_page, write_tagging_report
-from mgc.evaluation.tagging_rows import shown_tracks, track_lines
+from mgc.evaluation.tagging_report import Copies, PageParts, Queue, tagging_page, write_tagging_report
+from mgc.evaluation.tagging_rows import held_tracks, track_lines
 from mgc.evaluation.tagging_view import view_of
+from mgc.evaluation.track_map import TrackMap
 
 STARTED = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 
 
-def summary(**more: Any) -> TaggingSummary:
+def summary(**more: Any) -> RunRecord:
     values: dict[str, Any] = {
         "run_id": "run-7",
         "bundle_fingerprint": "bundlefingerprnt",
@@ -34,7 +44,13 @@ def summary(**more: Any) -> TaggingSummary:
         "finished_at": STARTED + timedelta(seconds=12),
         "output": "/data/out",
     }
-    return TaggingSummary(**(values | more))
+    return RunRecord(**(values | more))
+
+
+def unpacked(page: str) -> dict[str, Any]:
+    """Return the columns that the page's script unpacks."""
+    [text] = re.findall(r'id="packed">([^<]*)<', page)
+    return dict(json.loads(gzip.decompress(base64.b64decode(text))))
 
 
 ROWS: list[dict[str, Any]] = [
@@ -53,7 +69,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def test_view_counts_all_rows() -> None:
-    view = view_of(predictions_of(ROWS))
+    view = view_of(predictions_of(ROWS), predictions_of(ROWS))
     assert (view.rows, view.answered, view.untagged) == (6, 3, 1)
     assert view.genres == [("jazz", 2), ("rock", 1)]
     assert view.tags == [("loud", 2), ("slow", 1)]
@@ -124,26 +140,87 @@ def test_many_rows_are_sampled_and_the_page_says_so() -> None:
     rows = [{"track_id": f"{index * 7919 % 4001:05}", "genres": {"jazz": 1.0}} for index in range(3_000)]
     rows += [{"track_id": f"f{index:04}", "error": "T201_EMPTY_FILE"} for index in range(700)]
     predictions = predictions_of(rows)
-    shown = shown_tracks(predictions)
-    assert shown.rows.height == 2_000
-    assert shown.rows.filter(pl.col("error_code").is_not_null()).height == 500
-    assert shown.sampled == "1\u202f500 of 3\u202f000 tagged tracks, drawn at random and 500 of 700 failed ones"
-    assert shown.rows["uri"].is_sorted()
-    page = tagging_page(predictions, summary())
+    held = held_tracks(predictions, 2_000, 500)
+    assert held.sampled == "1\u202f500 of 3\u202f000 tagged tracks, drawn at random and 500 of 700 failed ones"
+    kept = predictions.filter(pl.col("track_id").is_in(held.track_ids.implode()))
+    assert (kept.height, kept["error_code"].null_count()) == (2_000, 1_500)
+    page = tagging_page(predictions, summary(), PageParts(held=kept, sampled=held.sampled))
     assert "1\u202f500 of 3\u202f000 tagged tracks" in page
-    assert page.count("<tr data-kind=") == 2_000
+    assert "3\u202f700 tracks of" in page, "counts are over all"
+    assert len(unpacked(page)["name"]) == 2_000
+    assert page.count('class="name-cell"') == 25, "the rest is for the script to show"
+    assert held_tracks(predictions).sampled == ""
 
 
 def test_few_tagged_leave_room_for_failures() -> None:
     rows = [{"track_id": f"t{index}", "genres": {"jazz": 1.0}} for index in range(100)]
     rows += [{"track_id": f"f{index:04}", "error": "T201_EMPTY_FILE"} for index in range(2_500)]
-    shown = shown_tracks(predictions_of(rows)).rows
-    assert (shown.height, shown["error_code"].null_count()) == (2_000, 100)
+    ids = held_tracks(predictions_of(rows), 2_000, 500).track_ids
+    assert (len(ids), ids.str.starts_with("t").sum()) == (2_000, 100)
+
+
+def test_packed_columns_say_what_the_rows_say() -> None:
+    layout = TrackMap("b" * 16, ["c", "gone", "b"], np.array([0.25, 0.5, 1.0]), np.array([0.0, 0.5, 0.75]))
+    packed = unpacked(tagging_page(predictions_of(ROWS), summary(run_id="run"), PageParts(layout=layout)))
+    uris = [packed["folders"][folder] + name for folder, name in zip(packed["folder"], packed["name"], strict=True)]
+    assert uris == ["/music/b.wav", "/music/c.wav", "/music/d.wav", "/music/e.wav", "/music/f.wav", "s3://b/x/a.mp3"]
+    assert packed["seconds"] == [90.0, 400.0, None, None, None, 90.0]
+    assert packed["state"] == [0, 0, 2, 2, 2, 0]
+    assert packed["now"] == [1] * 6
+    jazz, rock = (packed["genreNames"].index(name) for name in ("jazz", "rock"))
+    assert packed["genres"][:10] == [jazz, 550, rock, 450, -1, 0, -1, 0, -1, 0]
+    assert packed["genres"][10:14] == [rock, 900, jazz, 100]
+    assert packed["tagCounts"] == [1, 0, 0, 0, 0, 2]
+    assert [packed["tagNames"][number] for number in packed["tags"][::2]] == ["loud", "loud", "slow"]
+    assert packed["tags"][1::2] == [800, 900, 600]
+    assert packed["failures"][0] == [2, "T201_EMPTY_FILE", "the file has 0 bytes"]
+    assert packed["map"] == {"row": [0, 1], "x": [4_000, 1_000], "y": [3_000, 0]}
+
+
+def test_page_tells_what_drifted_what_is_double_and_what_to_label() -> None:
+    rng = np.random.default_rng(0)
+    history = made_history(rng, 3, 600)
+    run = made_run(made_heard(rng, 600, genres=(0.02, *[0.1] * 9)), 9, run_id="run-7")
+    parts = PageParts(
+        drift=drift_view(drift_of(run, history), [*history, run]),
+        copies=Copies(
+            "2 tracks in 1 group", [{"group": 1, "uri": "/m/a", "duration_seconds": 9.0, "likeness": 0.99}]
+        ),
+        queue=Queue(
+            "ask these",
+            [
+                {
+                    "path": HOSTILE,
+                    "predicted_genre": "a",
+                    "probability": 0.5,
+                    "runner_up": "b",
+                    "runner_up_probability": 0.4,
+                    "why": HOSTILE,
+                }
+            ],
+            f"mgc review {HOSTILE}",
+        ),
+    )
+    page = tagging_page(predictions_of(ROWS), summary(), parts)
+    checked(page)
+    for text in ("Drift: genre", "blues", "beside 1\u202f800 of the last 3 runs", "2 tracks in 1 group", "ask these"):
+        assert text in page, text
+    assert "<script>alert" not in page
+    quiet = drift_view(drift_of(history[0], []), [history[0]])
+    alone = tagging_page(predictions_of(ROWS), summary(), PageParts(drift=quiet))
+    checked(alone)
+    assert "Nothing was compared: there is no earlier run" in alone
+
+
+def test_codes_are_explained_on_the_page() -> None:
+    page = tagging_page(predictions_of(ROWS), summary())
+    assert 'href="#code-T201_EMPTY_FILE"' in page
+    assert 'id="code-T201_EMPTY_FILE" tabindex="-1">The file has 0 bytes. Upload it again.' in page
 
 
 def test_report_is_written_beside_the_predictions(tmp_path: Path) -> None:
     where = write_tagging_report(predictions_of(ROWS), summary(), str(tmp_path))
-    assert where == str(tmp_path / "report.html")
+    assert where == str(tmp_path / "report" / "index.html")
     assert "jazz" in Path(where).read_text(encoding="utf-8")
 
 

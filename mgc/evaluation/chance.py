@@ -1,0 +1,168 @@
+"""Did a count or a mean move more than chance? Tests for runs that are themselves not quite alike.
+
+Tracks come by albums and artists, so that shares vary between nights by more than a draw of single tracks would.
+That is measured twice, and the statistics are divided by it. Within a run: how alike the tracks of a folder are, the
+design effect (Kish 1965; Rao & Scott 1987). Between runs, where there are several: quasi-likelihood with a dispersion
+(McCullagh & Nelder 1989, ch. 4), each one's own drawn towards the mean of its family as Smyth (2004) does for genes,
+because few runs tell little of one tag. The larger of the two p-values counts. With counts below five Fisher's exact
+test has a say, and the p-values of all questions of a run are corrected together (Holm 1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+FloatArray = npt.NDArray[np.float64]
+
+PRIOR_DEGREES = 20
+"""Of freedom, at most, that the family's dispersion counts as beside a single question's own."""
+
+SMALL_COUNT = 5.0
+
+
+@dataclass(frozen=True)
+class Dispersion:
+    """How much more runs differ than single tracks would make them.
+
+    Parameters
+    ----------
+    value, degrees
+        Seen between runs, and on how many degrees of freedom.
+    within
+        Seen within runs: the design effect of folders.
+    """
+
+    value: float = 1.0
+    degrees: float = np.inf
+    within: float = 1.0
+
+    def p_value(self, statistic: float, degrees: int) -> float:
+        """Return the chance of a likelihood-ratio statistic as large, had nothing moved."""
+        statistic = max(statistic, 0.0)
+        if degrees < 1:
+            return 1.0
+        within = float(stats.chi2.sf(statistic / self.within, degrees))
+        if np.isinf(self.degrees):
+            return within
+        return max(within, float(stats.f.sf(statistic / self.value / degrees, degrees, self.degrees)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One question's answer: p-value before correction, and the size of the effect (Cohen 1988)."""
+
+    p_value: float
+    effect: float
+
+
+def dispersions(counts: FloatArray, totals: FloatArray, within: float = 1.0) -> list[Dispersion]:
+    """Return the dispersion of each share over runs, drawn towards that of all.
+
+    Parameters
+    ----------
+    counts
+        Tracks that have something, shape (n_runs, n_questions).
+    totals
+        Tracks of each run, shape (n_runs,).
+    within
+        Design effect of folders.
+    """
+    used = totals > 0
+    counts, totals = counts[used], totals[used]
+    share = counts.sum(axis=0) / max(totals.sum(), 1.0)
+    spread = np.outer(totals, share * (1 - share))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squares = np.where(spread > 0, (counts - np.outer(totals, share)) ** 2 / spread, 0.0)
+    return _moderated(squares.sum(axis=0), len(totals) - 1, spread.sum(axis=0) > 0, within)
+
+
+def mean_dispersion(means: FloatArray, variances: FloatArray, totals: FloatArray, within: float = 1.0) -> Dispersion:
+    """Return how much more the means of runs differ than their tracks' variance would make them."""
+    used = totals > 1
+    means, variances, totals = means[used], variances[used], totals[used]
+    variance = float(np.average(variances, weights=totals)) if len(totals) else 0.0
+    if variance <= 0:
+        return Dispersion(within=within)
+    middle = np.average(means, weights=totals)
+    squares = np.array([np.sum(totals * (means - middle) ** 2) / variance])
+    return _moderated(squares, len(totals) - 1, np.array([True]), within)[0]
+
+
+def _moderated(squares: FloatArray, degrees: int, asked: npt.NDArray[np.bool_], within: float) -> list[Dispersion]:
+    if degrees < 1 or not asked.any():
+        return [Dispersion(within=within)] * len(squares)
+    family = max(1.0, float(squares[asked].mean()) / degrees)
+    # The others of the family are the evidence for it; one alone has none but its own.
+    prior = min(PRIOR_DEGREES, degrees * (int(asked.sum()) - 1))
+    values = (prior * family + squares) / (prior + degrees)
+    return [Dispersion(max(1.0, float(value)), float(prior + degrees), within) for value in values]
+
+
+def compare_shares(
+    before: float, before_total: float, now: float, now_total: float, spread: Dispersion | None = None
+) -> Comparison:
+    """Compare two shares: G-test of a 2 x 2 table; the effect is Cohen's h, the difference of arcsines."""
+    table = np.array([[before, before_total - before], [now, now_total - now]])
+    effect = 2 * np.arcsin(np.sqrt(now / now_total)) - 2 * np.arcsin(np.sqrt(before / before_total))
+    p_value = (spread or Dispersion()).p_value(g_statistic(table), 1)
+    if _expected(table).min() < SMALL_COUNT:
+        p_value = max(p_value, float(stats.fisher_exact(table.astype(np.int64)).pvalue))
+    return Comparison(p_value, float(effect))
+
+
+def compare_distributions(before: FloatArray, now: FloatArray, spreads: Sequence[Dispersion]) -> Comparison:
+    """Compare two sets of counts over the same names: G-test; the effect is Cohen's w.
+
+    Names too rare to be expected five times are counted as one.
+    """
+    table = np.stack([before, now])
+    rare = _expected(table).min(axis=0) < SMALL_COUNT
+    table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2:
+        return Comparison(1.0, 0.0)
+    first = spreads[0]
+    spread = Dispersion(float(np.mean([one.value for one in spreads])), first.degrees, first.within)
+    shares = table / table.sum(axis=1, keepdims=True)
+    usual = np.maximum(shares[0], 0.5 / table[0].sum())
+    effect = float(np.sqrt(np.sum((shares[1] - shares[0]) ** 2 / usual)))
+    return Comparison(spread.p_value(g_statistic(table), table.shape[1] - 1), effect)
+
+
+def compare_means(
+    before: tuple[float, float, float], now: tuple[float, float, float], spread: Dispersion | None = None
+) -> Comparison:
+    """Compare two means, each given as (mean, variance, n): Welch's test; the effect is Cohen's d."""
+    variance = before[1] / before[2] + now[1] / now[2]
+    pooled = (before[1] * before[2] + now[1] * now[2]) / (before[2] + now[2])
+    if variance <= 0 or pooled <= 0:
+        return Comparison(1.0, 0.0)
+    difference = now[0] - before[0]
+    return Comparison(
+        (spread or Dispersion()).p_value(difference**2 / variance, 1), float(difference / np.sqrt(pooled))
+    )
+
+
+def g_statistic(table: FloatArray) -> float:
+    """Return twice the log-likelihood ratio of a contingency table against independence."""
+    expected = _expected(table)
+    used = table > 0
+    return float(2 * np.sum(table[used] * np.log(table[used] / expected[used])))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for how many there are, so that one false alarm in all is as rare as stated."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
+    return [float(value) for value in corrected]
+
+
+def _expected(table: FloatArray) -> FloatArray:
+    return np.asarray(np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum(), dtype=np.float64)

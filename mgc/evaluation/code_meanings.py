@@ -1,0 +1,96 @@
+"""What the codes of failed tracks mean, and what to do: the words of `docs/errors.md`, for pages that stand alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mgc.errors import TrackCode
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a code says, and what helps."""
+
+    text: str
+    remedy: str
+
+
+MEANINGS = {
+    TrackCode.NOT_FOUND: Meaning(
+        "The file is gone.",
+        "Index again.",
+    ),
+    TrackCode.ACCESS_DENIED: Meaning(
+        "The store refuses this file.",
+        "Grant reading, renew the credentials, run again.",
+    ),
+    TrackCode.FETCH_FAILED: Meaning(
+        "Reading failed for another reason.",
+        "Run again: only these are redone.",
+    ),
+    TrackCode.CHANGED_SINCE_INDEX: Meaning(
+        "The file is no longer the one that was indexed.",
+        "Index again; the next run takes the new content.",
+    ),
+    TrackCode.TOO_LARGE: Meaning(
+        "The file is longer than decode.max_file_bytes; nothing of it was read.",
+        "Raise the limit if the file is wanted.",
+    ),
+    TrackCode.EMPTY_FILE: Meaning(
+        "The file has 0 bytes.",
+        "Upload it again.",
+    ),
+    TrackCode.NOT_AUDIO: Meaning(
+        "The bytes are no audio, whatever the name says.",
+        "Replace or remove the file.",
+    ),
+    TrackCode.DECODE_FAILED: Meaning(
+        "It looks like audio, and no decoder can read it.",
+        "Encode it anew from the source.",
+    ),
+    TrackCode.NO_SAMPLES: Meaning(
+        "It is valid audio of 0 samples.",
+        "Replace the file.",
+    ),
+    TrackCode.NOT_FINITE: Meaning(
+        "Samples or features are NaN or infinite.",
+        "Export it again.",
+    ),
+    TrackCode.UNSUPPORTED_LAYOUT: Meaning(
+        "Sample rate or channels are outside decode.min_sample_rate, decode.max_sample_rate, decode.max_channels.",
+        "Convert it, or widen the limits.",
+    ),
+    TrackCode.DECODE_TIMEOUT: Meaning(
+        "Decoding took longer than decode.time_limit_seconds and was killed.",
+        "Raise the limit, or run again with cluster.retry_failed = true.",
+    ),
+    TrackCode.DECODE_CRASHED: Meaning(
+        "The decoding process died on this file; its neighbours did not.",
+        "Encode it anew; report it to the library.",
+    ),
+    TrackCode.DECODE_MEMORY: Meaning(
+        "Decoding needs more than decode.memory_limit_bytes.",
+        "Raise the limit, or split the file.",
+    ),
+    TrackCode.NOT_MELS: Meaning(
+        "The file is no NumPy array of floats.",
+        'Save it anew as floats: numpy.save(path, mels.astype("float32"), allow_pickle=False).',
+    ),
+    TrackCode.MELS_MISFIT: Meaning(
+        "The array has another shape, or other values, than [features] and [mels] say.",
+        "Correct features.n_mels, mels.layout, mels.unit_db or mels.reference.",
+    ),
+    TrackCode.FEATURES_FAILED: Meaning(
+        "mgc itself failed on this file, in decoding or after it.",
+        "Run again; send the file's properties with the report.",
+    ),
+    TrackCode.PREDICT_FAILED: Meaning(
+        "It has features, and the ensemble could not judge them.",
+        "Lower tagging.batch_windows, run again with cluster.retry_failed = true.",
+    ),
+}
+
+
+def meaning_of(code: str) -> Meaning | None:
+    """Return what a code of a row means; None for a code of another version of mgc."""
+    return MEANINGS.get(TrackCode(code)) if code in {one.value for one in TrackCode} else None

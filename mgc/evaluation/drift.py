@@ -1,0 +1,235 @@
+"""Drift: what a run's answers have more or less of than those of the runs before, beyond chance and beyond trifles.
+
+Asked of each run: the share of each genre and of each tag, all genres at once, how sure the ensemble was, how often
+it abstained, and how often tracks failed, in all and by each code. A shift counts where both hold: its p-value,
+corrected for all questions of the run, is below `FALSE_ALARMS`, so that of a hundred nights without change one has a
+false alarm; and its effect is at least `SMALLEST_EFFECT` on Cohen's scales (h, w, d; 0.2 is what he calls small),
+because among a million tracks everything moves beyond chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mgc.data.records import Heard, RunRecord
+from mgc.evaluation.chance import (
+    Comparison,
+    FloatArray,
+    compare_distributions,
+    compare_means,
+    compare_shares,
+    dispersions,
+    holm,
+    mean_dispersion,
+)
+
+RUNS_COMPARED = 10
+FALSE_ALARMS = 0.01
+SMALLEST_EFFECT = 0.1
+FEWEST_TRACKS = 20
+"""Fewer tracks of a run, or of all runs before, are not compared."""
+
+SAME_TRACKS = 0.9
+"""From this share of re-tagged tracks on, another bundle is the only thing that changed."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One thing that was asked of a run.
+
+    Parameters
+    ----------
+    kind
+        genre, genres, tag, confidence, abstained, failed or code.
+    name
+        Of the genre, tag or code.
+    before, now
+        Shares, or means; None for all genres at once.
+    effect
+        Cohen's h, w or d.
+    p_value
+        Corrected for all questions of the run.
+    """
+
+    kind: str
+    name: str
+    before: float | None
+    now: float | None
+    effect: float
+    p_value: float
+
+    @property
+    def moved(self) -> bool:
+        """Whether it is beyond chance and no trifle."""
+        return self.p_value < FALSE_ALARMS and abs(self.effect) >= SMALLEST_EFFECT
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A run beside those before it.
+
+    Parameters
+    ----------
+    shifts
+        All that was asked, the largest effect among those that moved first.
+    against
+        Run ids it is compared with, oldest first; empty: nothing was compared, and `why_not` says why.
+    tracks, tracks_before
+        Compared.
+    cause
+        What changed beside the tracks, in words; empty where nothing moved.
+    """
+
+    shifts: list[Shift] = field(default_factory=list)
+    against: list[str] = field(default_factory=list)
+    tracks: int = 0
+    tracks_before: int = 0
+    cause: str = ""
+    why_not: str = ""
+
+    @property
+    def moved(self) -> list[Shift]:
+        """What moved more than chance, and is no trifle."""
+        return [shift for shift in self.shifts if shift.moved]
+
+
+def drift_of(run: RunRecord, earlier: Sequence[RunRecord]) -> Drift:
+    """Return how a run differs from earlier ones (oldest first): of the same bundle, where there are any."""
+    earlier = [one for one in earlier if one.heard.tracks]
+    if not earlier:
+        return Drift(tracks=run.heard.tracks, why_not="there is no earlier run to compare with")
+    same = [one for one in earlier if one.bundle_fingerprint == run.bundle_fingerprint]
+    last = [one for one in earlier if one.bundle_fingerprint == earlier[-1].bundle_fingerprint]
+    chosen = (same or last)[-RUNS_COMPARED:]
+    before = sum(one.heard.tracks for one in chosen)
+    if min(run.heard.tracks, before) < FEWEST_TRACKS:
+        why = f"{run.heard.tracks} tracks beside {before} of earlier runs are too few to compare"
+        return Drift(tracks=run.heard.tracks, tracks_before=before, why_not=why)
+    shifts = _shifts(run.heard, [one.heard for one in chosen])
+    return Drift(
+        shifts=shifts,
+        against=[one.run_id for one in chosen],
+        tracks=run.heard.tracks,
+        tracks_before=before,
+        cause=_cause(run, chosen[-1], shifts),
+    )
+
+
+@dataclass(frozen=True)
+class _Question:
+    kind: str
+    name: str
+    before: float | None
+    now: float | None
+    found: Comparison
+
+
+def _shifts(now: Heard, earlier: list[Heard]) -> list[Shift]:
+    asked = [
+        *_genre_questions(now, earlier),
+        *_share_questions("tag", now, earlier, lambda heard: heard.tags, lambda heard: heard.answered),
+        *_share_questions("failed", now, earlier, _failed_at_all, lambda heard: heard.tracks),
+        *_share_questions("code", now, earlier, lambda heard: heard.failed, lambda heard: heard.tracks),
+        *_share_questions("abstained", now, earlier, _abstained, lambda heard: heard.answered),
+        *_confidence_question(now, earlier),
+    ]
+    corrected = holm([one.found.p_value for one in asked])
+    shifts = [
+        Shift(one.kind, one.name, one.before, one.now, one.found.effect, p_value)
+        for one, p_value in zip(asked, corrected, strict=True)
+    ]
+    return sorted(shifts, key=lambda shift: (not shift.moved, -abs(shift.effect), shift.kind, shift.name))
+
+
+def _failed_at_all(heard: Heard) -> Mapping[str, int]:
+    return {"": sum(heard.failed.values())}
+
+
+def _abstained(heard: Heard) -> Mapping[str, int]:
+    return {"": heard.abstained}
+
+
+def _share_questions(
+    kind: str,
+    now: Heard,
+    earlier: list[Heard],
+    counts_of: Callable[[Heard], Mapping[str, int]],
+    total_of: Callable[[Heard], int],
+) -> list[_Question]:
+    total, totals = total_of(now), np.array([total_of(heard) for heard in earlier], dtype=np.float64)
+    if not total or not totals.sum():
+        return []
+    names = sorted({name for heard in [now, *earlier] for name in counts_of(heard)})
+    table = _table(names, [counts_of(heard) for heard in earlier])
+    questions = []
+    spreads = dispersions(table, totals, _likeness(kind, now, earlier))
+    for name, before, spread in zip(names, table.sum(axis=0), spreads, strict=True):
+        count = counts_of(now).get(name, 0)
+        found = compare_shares(float(before), float(totals.sum()), count, total, spread)
+        questions.append(_Question(kind, name, float(before / totals.sum()), count / total, found))
+    return questions
+
+
+def _likeness(kind: str, now: Heard, earlier: list[Heard]) -> float:
+    """Return the larger design effect of folders: of the run, or of those before it, by their tracks."""
+    kind = "failed" if kind == "code" else kind
+    tracks = sum(heard.tracks for heard in earlier)
+    before = sum(heard.likeness.get(kind, 1.0) * heard.tracks for heard in earlier) / tracks
+    return max(1.0, now.likeness.get(kind, 1.0), before)
+
+
+def _table(names: Sequence[str], counts: Sequence[Mapping[str, int]]) -> FloatArray:
+    table = np.zeros((len(counts), len(names)))
+    for row, values in enumerate(counts):
+        table[row] = [values.get(name, 0) for name in names]
+    return table
+
+
+def _genre_questions(now: Heard, earlier: list[Heard]) -> list[_Question]:
+    questions = _share_questions(
+        "genre", now, earlier, lambda heard: heard.genres, lambda heard: sum(heard.genres.values())
+    )
+    if len(questions) < 2:
+        return questions
+    names = [one.name for one in questions]
+    table = _table(names, [heard.genres for heard in earlier])
+    spreads = dispersions(table, table.sum(axis=1), _likeness("genre", now, earlier))
+    found = compare_distributions(table.sum(axis=0), _table(names, [now.genres])[0], spreads)
+    return [_Question("genres", "", None, None, found), *questions]
+
+
+def _confidence_question(now: Heard, earlier: list[Heard]) -> list[_Question]:
+    totals = np.array([heard.confident for heard in earlier], dtype=np.float64)
+    if now.confident < 2 or totals.sum() < 2:
+        return []
+    means = np.array([heard.confidence_mean for heard in earlier])
+    variances = np.array([heard.confidence_variance for heard in earlier])
+    middle = float(np.average(means, weights=totals))
+    within = float(np.average(variances, weights=totals))
+    spread = mean_dispersion(means, variances, totals, _likeness("confidence", now, earlier))
+    found = compare_means(
+        (middle, within, float(totals.sum())),
+        (now.confidence_mean, now.confidence_variance, float(now.confident)),
+        spread,
+    )
+    return [_Question("confidence", "", middle, now.confidence_mean, found)]
+
+
+def _cause(run: RunRecord, before: RunRecord, shifts: list[Shift]) -> str:
+    moved = [shift for shift in shifts if shift.moved]
+    if not moved:
+        return ""
+    if all(shift.kind in ("failed", "code") for shift in moved):
+        return "What failed says something of the files or the store, and nothing of the bundle."
+    again = run.why.get("remade", 0) >= SAME_TRACKS * run.heard.tracks
+    if run.bundle_fingerprint == before.bundle_fingerprint:
+        if again:
+            return "The bundle is the same, and so are most tracks: settings or the version of mgc are not."
+        return "The bundle is the same: it is the tracks of this run that differ."
+    change = f"the bundle changed from {before.bundle_fingerprint} to {run.bundle_fingerprint}"
+    if again:
+        return f"The bundle is the cause: {change}, and the tracks are the ones that it had answered for."
+    return f"It may be the bundle or the tracks: {change}, and most tracks of this run are new or changed."

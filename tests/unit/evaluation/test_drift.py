@@ -1,0 +1,176 @@
+"""Drift: silent where nothing changed, and loud about what did, whoever made the catalogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from drift_makers import GENRES, SHARES, TAGS, made_heard, made_history, made_run
+from scipy import stats
+
+from mgc.data.records import Heard
+from mgc.evaluation.chance import (
+    Dispersion,
+    compare_distributions,
+    compare_means,
+    compare_shares,
+    dispersions,
+    g_statistic,
+    holm,
+)
+from mgc.evaluation.drift import SMALLEST_EFFECT, drift_of
+
+
+def generator(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def moved_names(run: Any, history: Any) -> list[tuple[str, str]]:
+    return [(shift.kind, shift.name) for shift in drift_of(run, history).moved]
+
+
+@pytest.mark.parametrize(
+    ("runs", "tracks", "tonight", "album"),
+    [(8, 300, 300, 1), (1, 3_000, 300, 1), (1, 4_800, 480, 12), (4, 480, 480, 12)],
+)
+def test_false_alarms_are_rare_where_nothing_changed(
+    runs: int, tracks: int, tonight: int, album: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One night in a hundred, whether tracks come one by one or by albums, even if trifles count."""
+    monkeypatch.setattr("mgc.evaluation.drift.SMALLEST_EFFECT", 0.0)
+    rng, nights = generator(), 40
+    alarms = sum(
+        bool(
+            drift_of(
+                made_run(made_heard(rng, tonight, album=album), 99), made_history(rng, runs, tracks, album=album)
+            ).moved
+        )
+        for _ in range(nights)
+    )
+    assert alarms <= 2, "at one in a hundred, three of forty happen once in 140 times"
+
+
+def test_albums_taken_for_single_tracks_would_alarm_every_night() -> None:
+    """What the design effect is for."""
+    rng = generator()
+    history = made_history(rng, 1, 4_800, album=12, folders=False)
+    alarms = [drift_of(made_run(made_heard(rng, 480, album=12, folders=False), 99), history).moved for _ in range(5)]
+    assert all(alarms)
+
+
+def test_what_moved_is_named_with_its_shares() -> None:
+    rng = generator(1)
+    shifted = (0.05, *SHARES[1:9], 0.17)
+    tags = {**TAGS, "tag03": 0.7}
+    drift = drift_of(made_run(made_heard(rng, 800, genres=shifted, tags=tags), 99), made_history(rng, 6, 800))
+    moved = {(shift.kind, shift.name): shift for shift in drift.moved}
+    assert set(moved) == {("genres", ""), ("genre", "blues"), ("genre", "rock"), ("tag", "tag03")}
+    rock = moved["genre", "rock"]
+    assert rock.before == pytest.approx(0.02, abs=0.01)
+    assert rock.now == pytest.approx(0.17, abs=0.03)
+    assert rock.p_value < 0.01
+    assert drift.against == [f"run-{number}" for number in range(1, 7)]
+    assert (drift.tracks, drift.tracks_before) == (800, 4_800)
+    assert drift.cause == "The bundle is the same: it is the tracks of this run that differ."
+
+
+def test_sureness_and_failures_are_watched() -> None:
+    rng = generator(2)
+    history = made_history(rng, 6, 600)
+    unsure = made_run(made_heard(rng, 600, confidence=0.5, abstained=0.5), 99)
+    assert moved_names(unsure, history) == [("confidence", ""), ("abstained", "")]
+    broken = made_run(made_heard(rng, 600, failed={"T103_FETCH_FAILED": 0.2}), 99)
+    names = moved_names(broken, history)
+    assert {("failed", ""), ("code", "T103_FETCH_FAILED")} <= set(names)
+    assert {kind for kind, _ in names} == {"failed", "code"}
+    assert "nothing of the bundle" in drift_of(broken, history).cause
+
+
+def test_a_million_tracks_flag_no_trifle() -> None:
+    """Half a point beyond all chance is no news; five points are."""
+    rng = generator(3)
+    history = [made_run(made_heard(rng, 1_000_000))]
+    nudged = (SHARES[0] + 0.005, SHARES[1] - 0.005, *SHARES[2:])
+    trifle = drift_of(made_run(made_heard(rng, 1_000_000, genres=nudged), 2), history)
+    blues = next(shift for shift in trifle.shifts if shift.name == GENRES[0])
+    assert blues.p_value < 1e-6
+    assert abs(blues.effect) < SMALLEST_EFFECT
+    assert trifle.moved == []
+    large = (SHARES[0] + 0.05, SHARES[1] - 0.05, *SHARES[2:])
+    assert ("genre", "blues") in moved_names(made_run(made_heard(rng, 1_000_000, genres=large), 2), history)
+
+
+def test_the_bundle_is_named_as_the_cause() -> None:
+    rng = generator(4)
+    history = made_history(rng, 3, 900)
+    other = made_heard(rng, 900, genres=tuple(reversed(SHARES)))
+    same_tracks = made_run(other, 99, bundle_fingerprint="another", why={"remade": 900})
+    assert drift_of(same_tracks, history).cause.startswith("The bundle is the cause: the bundle changed from bundlef")
+    new_tracks = made_run(other, 99, bundle_fingerprint="another")
+    assert drift_of(new_tracks, history).cause.startswith("It may be the bundle or the tracks")
+    again = made_run(other, 99, why={"remade": 900})
+    assert "settings or the version" in drift_of(again, history).cause
+
+
+def test_runs_of_the_same_bundle_are_what_is_compared_with() -> None:
+    rng = generator(5)
+    older = made_history(rng, 3, 500, genres=tuple(reversed(SHARES)))
+    newer = [made_run(made_heard(rng, 500), number, bundle_fingerprint="another") for number in (4, 5)]
+    drift = drift_of(made_run(made_heard(rng, 500), 6, bundle_fingerprint="another"), older + newer)
+    assert drift.against == ["run-4", "run-5"]
+    assert drift.moved == []
+
+
+def test_nothing_to_compare_is_said() -> None:
+    rng = generator(6)
+    assert drift_of(made_run(made_heard(rng, 300)), []).why_not == "there is no earlier run to compare with"
+    few = drift_of(made_run(made_heard(rng, 12), 2), made_history(rng, 1, 500))
+    assert few.why_not == "12 tracks beside 500 of earlier runs are too few to compare"
+    assert (few.shifts, few.moved) == ([], [])
+
+
+def test_runs_with_one_genre_or_without_an_answer() -> None:
+    rng = generator(7)
+    plain = made_heard(rng, 200, genres=(1, *[0] * 9), tags={}, failed={})
+    assert drift_of(made_run(plain, 2), [made_run(plain, 1)]).moved == []
+    dead = Heard(tracks=200, failed={"T103_FETCH_FAILED": 200})
+    assert set(moved_names(made_run(dead, 2), [made_run(plain, 1)])) == {
+        ("failed", ""),
+        ("code", "T103_FETCH_FAILED"),
+    }
+    assert drift_of(made_run(plain, 2), [made_run(dead, 1)]).cause.startswith("What failed says")
+
+
+def test_tests_are_those_of_the_books() -> None:
+    table = np.array([[30.0, 70.0], [60.0, 40.0]])
+    expected = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood")
+    assert g_statistic(table) == pytest.approx(expected.statistic)
+    found = compare_shares(30, 100, 60, 100)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.effect == pytest.approx(2 * np.arcsin(np.sqrt(0.6)) - 2 * np.arcsin(np.sqrt(0.3)))
+    rare = compare_shares(0, 50, 3, 50)
+    assert rare.p_value == pytest.approx(stats.fisher_exact([[0, 50], [3, 47]]).pvalue)
+    welch = compare_means((0.5, 0.04, 400.0), (0.55, 0.09, 100.0))
+    assert welch.p_value == pytest.approx(stats.chi2.sf(0.05**2 / (0.04 / 400 + 0.09 / 100), 1))
+    assert compare_means((0.5, 0.0, 10.0), (0.5, 0.0, 10.0)).p_value == 1.0
+    names = compare_distributions(np.array([50.0, 50, 1]), np.array([20.0, 80, 0]), [Dispersion()] * 3)
+    assert names.effect == pytest.approx(np.sqrt(0.5**2), abs=0.2)
+    assert compare_distributions(np.array([9.0]), np.array([4.0]), [Dispersion()]).p_value == 1.0
+
+
+def test_holm_corrects_in_order() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_dispersion_is_measured_between_runs() -> None:
+    rng = generator(8)
+    totals = np.full(12, 400.0)
+    alike = dispersions(rng.binomial(400, 0.3, (12, 6)).astype(float), totals)
+    apart = dispersions(10.0 * rng.binomial(40, 0.3, (12, 6)), totals)
+    assert np.mean([one.value for one in alike]) == pytest.approx(1.0, abs=0.3)
+    assert np.mean([one.value for one in apart]) == pytest.approx(10.0, rel=0.4)
+    assert apart[0].p_value(20.0, 1) > 0.1 > alike[0].p_value(20.0, 1)
+    assert Dispersion(within=10.0).p_value(20.0, 1) == pytest.approx(stats.chi2.sf(2.0, 1))
