@@ -115,12 +115,10 @@ def _placed(embeddings: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], p
 
 def _laid_out(embeddings: npt.NDArray[np.float32]) -> FloatArray:
     n, dimensions = embeddings.shape
+    if dimensions < 2 or np.allclose(embeddings, embeddings[0]):
+        return _within(np.column_stack([embeddings[:, 0], np.zeros(n)]).astype(np.float64))
     first = PCA(min(DIMENSIONS_FIRST, dimensions, n - 1), svd_solver="full")
-    # Copies would be at distance nought from each other, which t-SNE takes, and at no place of their own.
     reduced = first.fit_transform(embeddings.astype(np.float64))
-    if reduced.shape[1] < 2 or np.allclose(reduced, 0.0):
-        reduced = np.column_stack([reduced, np.zeros((n, 2))])[:, :2]
-        return _within(reduced)
     layout = TSNE(
         perplexity=min(PERPLEXITY, (n - 1) / 3), init="pca", max_iter=ITERATIONS, random_state=0, n_jobs=1
     ).fit_transform(reduced.astype(np.float32))

@@ -1,0 +1,111 @@
+"""`mgc report` and the page after a run: what is kept of a run, what it is compared with, what the page shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from acting_makers import GENRES, Tagged, tagged_folder, unit_rows
+
+from mgc.cluster.incremental import Outcome
+from mgc.commands.report import report
+from mgc.commands.reports import PageMade, last_record, page_of, tagging_page
+from mgc.data.changes import WorkPlan, visible_index
+from mgc.data.outputs import OutputDirectory
+from mgc.data.records import read_records, write_record
+from mgc.data.storage import Store
+from mgc.errors import SchemaError
+
+N = 40
+
+
+@pytest.fixture
+def tagged(tmp_path: Path) -> Tagged:
+    """Forty tracks, two of which are copies, and one of which failed."""
+    vectors = unit_rows(np.random.default_rng(0).normal(size=(N, 8)))
+    vectors[1] = vectors[0]
+    changes: dict[str, dict[str, Any]] = {
+        f"song{number:02}": {
+            "genre": GENRES[number % 2],
+            "genre_probability": 0.55 + number / 100,
+            "abstained": number < 10,
+            "embedding": vectors[number].tolist(),
+            "duration_seconds": 100.0 + 2 * max(1, number),
+        }
+        for number in range(N)
+    }
+    changes["song39"] = {"error_code": "T202_NOT_AUDIO", "error_stage": "decode", "error_message": "it is HTML"}
+    return tagged_folder(tmp_path, {f"a/song{number:02}.wav": bytes([number]) for number in range(N)}, **changes)
+
+
+def made_page(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> PageMade:
+    """Return the page of the run that `tagged_folder` committed, as `mgc tag` makes it."""
+    place = OutputDirectory(Store.open(str(tagged.predictions)), "predictions")
+    [commit] = place.commits()
+    index = visible_index(place)
+    plan = WorkPlan(index, unchanged=0, new=N, changed=0, remade=0, retried=0, gone=0, wanted_tracks=N)
+    outcome = Outcome(commit.run_id, plan, 0, index, 4_000.0, 8.0, 10.0, 2)
+    monkeypatch.setattr("mgc.commands.reports.load_bundle", lambda uri: Fake())
+    return tagging_page(outcome, str(tagged.catalogue), "bundle", str(tagged.predictions))
+
+
+class Fake:
+    """A bundle, as far as a page asks."""
+
+    fingerprint = "b" * 16
+
+
+def test_a_run_is_recorded_and_its_page_shows_all_parts(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = made_page(tagged, monkeypatch)
+    assert made.uri == str(tagged.predictions / "report" / "index.html")
+    record = last_record(str(tagged.predictions))
+    assert (record.tagged_now, record.tracks_total, record.failed) == (N, N, {"T202_NOT_AUDIO": 1})
+    assert (record.heard.tracks, record.heard.answered, record.heard.abstained) == (N, N - 1, 10)
+    assert dict(record.heard.genres) == {"jazz": 20, "rock": 19}
+    page = Path(made.uri).read_text(encoding="utf-8")
+    for text in (
+        "All tracks with an embedding of this bundle",
+        "2 tracks in 1 group. Candidates: equally long",
+        "The unlabelled tracks whose label would help most",
+        "Nothing was compared: there is no earlier run to compare with.",
+        "500 ×",
+    ):
+        assert text in page, text
+    assert made.drift.why_not
+
+
+def test_the_map_is_kept_for_the_next_run(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_page(tagged, monkeypatch)
+    kept = tagged.predictions / "report" / "map.json"
+    before = kept.read_bytes()
+    monkeypatch.setattr("mgc.evaluation.track_map._laid_out", lambda _: pytest.fail("the map was laid out anew"))
+    page_of(last_record(str(tagged.predictions)), str(tagged.catalogue))
+    assert kept.read_bytes() == before
+
+
+def test_report_command_makes_the_page_anew_and_compares(
+    tagged: Tagged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made_page(tagged, monkeypatch)
+    place = OutputDirectory(Store.open(str(tagged.predictions)), "predictions")
+    [first] = read_records(place, 1)
+    jazz = replace(first.heard, genres={"jazz": N - 1}, tracks=400, answered=400, abstained=0)
+    later = datetime(2026, 3, 2, tzinfo=UTC)
+    write_record(place, replace(first, run_id="later", sequence=7, heard=jazz, finished_at=later))
+    (tagged.predictions / "report" / "index.html").unlink()
+    report(str(tagged.catalogue), str(tagged.predictions))
+    said = capsys.readouterr().out
+    assert "genre rock 48.7 % → 0.0 %" in said
+    assert "cause" in said
+    page = (tagged.predictions / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Drift: " in page
+    assert "this run" in page
+
+
+def test_without_a_record_there_is_no_page(tagged: Tagged) -> None:
+    with pytest.raises(SchemaError, match="no record of a run"):
+        report(str(tagged.catalogue), str(tagged.predictions))
