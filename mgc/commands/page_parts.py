@@ -138,7 +138,8 @@ def _copies(groups: pl.DataFrame, how: str) -> Copies:
     number = pl.col("group_id").rank("dense").alias("group")
     shown = groups.with_columns(number).head(COPIES_SHOWN)
     cut = f" The first {count(shown.height)} tracks are shown." if shown.height < groups.height else ""
-    words = f"{count(groups.height)} tracks in {count(n_groups)} group{"s" if n_groups != 1 else ""}. {how}{cut}"
+    in_groups = "1 group" if n_groups == 1 else f"{count(n_groups)} groups"
+    words = f"{count(groups.height)} tracks in {in_groups}. {how}{cut}"
     return Copies(words, list(shown.select("group", "uri", "duration_seconds", "likeness").iter_rows(named=True)))
 
 
