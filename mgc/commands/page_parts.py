@@ -112,8 +112,7 @@ def found_queue(output: str, record: RunRecord, catalogue: str) -> Queue | None:
 
 def rows_of(output: str, columns: list[str], track_ids: pl.Series) -> pl.DataFrame:
     """Return columns of the predictions of some tracks."""
-    rows = read_predictions(output, columns)
-    return rows if rows.height == len(track_ids) else rows.filter(pl.col("track_id").is_in(track_ids.implode()))
+    return read_predictions(output, columns, track_ids)
 
 
 def _of_bundle(output: str, bundle_fingerprint: str) -> pl.DataFrame:

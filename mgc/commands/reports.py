@@ -59,6 +59,8 @@ def tagging_page(outcome: Outcome, catalogue: str, bundle: str, output: str) -> 
         output=output,
         work_seconds=outcome.work_seconds,
         why={"new": plan.new, "changed": plan.changed, "remade": plan.remade, "retried": plan.retried},
+        deleted=outcome.deleted,
+        returned=outcome.returned,
         heard=heard,
     )
     write_record(place, record)

@@ -84,6 +84,8 @@ class RunRecord:
         CPUs that worked.
     why
         Why tracks were tagged: new, changed, remade (another bundle, or asked for), retried.
+    deleted, returned
+        Tracks marked deleted; live again as they were.
     heard
         What the run's rows say, those included that it took over from a killed run.
     """
@@ -104,6 +106,8 @@ class RunRecord:
     work_seconds: float | None = None
     sequence: int = 0
     why: Mapping[str, int] = field(default_factory=dict)
+    deleted: int = 0
+    returned: int = 0
     heard: Heard = field(default_factory=Heard)
 
     @property

@@ -126,13 +126,17 @@ def prediction_files(uri: str) -> PredictionFiles:
     return PredictionFiles(store, [item.key for item in found], digest)
 
 
-def read_predictions(uri: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+def read_predictions(
+    uri: str, columns: Sequence[str] | None = None, track_ids: pl.Series | None = None
+) -> pl.DataFrame:
     """Return the current predictions of an output directory, or those in one `.parquet` file.
 
     Parameters
     ----------
     columns
         Columns to read, those that are not there left out; None: all.
+    track_ids
+        Of the tracks wanted, `track_id` among the columns; None: all. One file is held at a time.
 
     Raises
     ------
@@ -140,7 +144,11 @@ def read_predictions(uri: str, columns: Sequence[str] | None = None) -> pl.DataF
         There are none, or a file is no predictions table of this version.
     """
     files = prediction_files(uri)
-    return pl.concat([_read_file(files.store, key, columns) for key in files.keys])
+    tables = (_read_file(files.store, key, columns) for key in files.keys)
+    if track_ids is None:
+        return pl.concat(tables)
+    wanted = track_ids.unique().implode()
+    return pl.concat(table.filter(pl.col("track_id").is_in(wanted)) for table in tables)
 
 
 def _read_file(store: Store, key: str, columns: Sequence[str] | None) -> pl.DataFrame:

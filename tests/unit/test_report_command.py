@@ -47,8 +47,11 @@ def made_page(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> PageMade:
     place = OutputDirectory(Store.open(str(tagged.predictions)), "predictions")
     [commit] = place.commits()
     index = visible_index(place)
-    plan = WorkPlan(index, unchanged=0, new=N, changed=0, remade=0, retried=0, gone=0, wanted_tracks=N)
-    outcome = Outcome(commit.run_id, plan, 0, index, 4_000.0, 8.0, 10.0, 2)
+    none = index.clear()
+    plan = WorkPlan(
+        index, unchanged=0, new=N, changed=0, remade=0, retried=0, gone_rows=none, returned_rows=none, wanted_tracks=N
+    )
+    outcome = Outcome(commit.run_id, plan, 0, index, 4_000.0, 8.0, 10.0, 2, deleted=3)
     monkeypatch.setattr("mgc.commands.reports.load_bundle", lambda uri: Fake())
     return tagging_page(outcome, str(tagged.catalogue), "bundle", str(tagged.predictions))
 
@@ -73,6 +76,7 @@ def test_a_run_is_recorded_and_its_page_shows_all_parts(tagged: Tagged, monkeypa
         "The unlabelled tracks whose label would help most",
         "Nothing was compared: there is no earlier run to compare with.",
         "500 ×",
+        "3 tracks left the catalogue and were marked deleted",
     ):
         assert text in page, text
     assert made.drift.why_not
