@@ -47,6 +47,17 @@ class CpResnetConfig(Section):
     embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
 
 
+class BlockLevelConfig(Section):
+    """A perceptron on statistics of the window: block-level features (Seyerlehner et al. 2010)."""
+
+    name: Literal["block_level"] = Field("block_level", description="the architecture")
+    block_frames: int = Field(128, ge=4, le=4_096, description="frames of which the fluctuation pattern is taken")
+    input_dropout: Fraction = Field(0.5, description="of the statistics")
+    dropout: Fraction = Field(0.5, description="of the embedding")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    embedding_size: EmbeddingSize = Field(256, description="values of the hidden layer, which is the embedding")
+
+
 class CaoCnnConfig(Section):
     """The CNN on 599 frames of 128 mel bins (Cao 2024); for 599 frames set features.window_seconds to 13.9."""
 
@@ -160,6 +171,7 @@ class MusicnnConfig(Section):
 ModelConfig = Annotated[
     CrnnConfig
     | CpResnetConfig
+    | BlockLevelConfig
     | CaoCnnConfig
     | GuoCnnConfig
     | GuoRnnConfig

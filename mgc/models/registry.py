@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from mgc.config import ModelConfig
+from mgc.models.block_level import BlockLevel
 from mgc.models.cao import CaoCnn
 from mgc.models.cp_resnet import CpResnet
 from mgc.models.crnn import Crnn
@@ -19,6 +20,7 @@ from mgc.models.zhang import ZhangCnn
 MODELS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
     "crnn": Crnn,
     "cp_resnet": CpResnet,
+    "block_level": BlockLevel,
     "cao_cnn": CaoCnn,
     "guo_cnn": GuoCnn,
     "guo_rnn": GuoRnn,
