@@ -20,11 +20,15 @@ from mgc.commands.door import (
 )
 from mgc.commands.show import dry_summary, run_summary, watched
 from mgc.data.catalogue import read_catalogue
+from mgc.models.hearing import read_bundle_for_audio
 
 
 def extract(
     catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that `mgc index` wrote")],
     output: Annotated[str, typer.Option("--output", "-o", help="directory of the shards")],
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="what this bundle hears, whatever [features] says")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="extract everything anew")] = False,
     limit: Annotated[int | None, typer.Option(help="at most so many tracks", min=1)] = None,
     dry_run: DryRunOption = False,
@@ -36,6 +40,8 @@ def extract(
 ) -> None:
     """Extract features of what is new or changed in CATALOGUE; one row in, one row out."""
     chosen = settings(config, set_, cluster__address=address, cluster__workers=workers)
+    if bundle is not None:
+        chosen = chosen.model_copy(update={"features": read_bundle_for_audio(bundle).features})
     tracks = read_catalogue(catalogue)
     screen = console()
     with watched(

@@ -8,6 +8,7 @@ C is chosen by cross-validation, over groups, on the training tracks; classes ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,13 +94,30 @@ def svm_baseline(
             f"training features are {train.feature_fingerprint}, validation features {valid.feature_fingerprint}",
             "extract both with the same [features] settings",
         )
+    return svm_on(mfcc_statistics, train, valid, taxonomy, seed)
+
+
+def svm_on(
+    hear: Callable[[FeatureSet], FloatArray],
+    train: FeatureSet,
+    valid: FeatureSet,
+    taxonomy: Taxonomy | None = None,
+    seed: int = 0,
+) -> BaselineResult:
+    """Fit the rival's classifiers on what `hear` makes of each track, shape (n_tracks, d): on embeddings, say.
+
+    Raises
+    ------
+    TrainingError
+        No track of `train` is labelled.
+    """
     known = [tags for tags, is_known in zip(train.tags, train.tags_known, strict=True) if is_known]
     vocabulary = taxonomy or Taxonomy.from_labels(train.genres, known)
     if not any(train.genres) and not known:
         raise TrainingError("no training track is labelled: the SVM baseline has nothing to learn from")
     # Hundreds of fits on small matrices: BLAS threads would cost ten times what they do.
     with threadpool_limits(1):
-        seen, asked = mfcc_statistics(train), mfcc_statistics(valid)
+        seen, asked = hear(train), hear(valid)
         genre, genre_choice = _genre_probabilities(seen, asked, train, vocabulary, seed)
         tag, tag_choice = _tag_probabilities(seen, asked, train, vocabulary, seed)
     answers = replace(_truth(valid, vocabulary), genre_probabilities=genre, tag_probabilities=tag)

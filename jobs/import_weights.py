@@ -1,0 +1,15 @@
+"""Published weights of FCN, CRNN or musicnn, as a model bundle.
+
+The same command as `mgc import-weights`::
+
+    python jobs/import_weights.py --help
+    ray job submit --working-dir . -- python jobs/import_weights.py …
+"""
+
+from __future__ import annotations
+
+from mgc.commands.door import run
+from mgc.commands.import_weights import import_weights
+
+if __name__ == "__main__":
+    run(import_weights)
