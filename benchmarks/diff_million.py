@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -27,9 +27,10 @@ KILOBYTES_A_MEGABYTE = 1024
 
 @dataclass(frozen=True)
 class Night:
-    """Wall time and peak memory of one `mgc tag`."""
+    """Wall and processor time, and peak memory, of one `mgc tag`."""
 
     seconds: float
+    cpu_seconds: float
     peak_mb: float
 
 
@@ -42,11 +43,13 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
     for size in SIZES:
         place = make_history(folder / f"diff-{size}", size, fingerprint, NIGHTS)
         nights = [_night(place, bundle) for _ in range(rounds)]
-        found[size] = Night(median(night.seconds for night in nights), median(night.peak_mb for night in nights))
+        found[size] = Night(*(median(values) for values in zip(*map(astuple, nights), strict=True)))
         shutil.rmtree(place)
-        print(f"{size:>9,} tracks   {found[size].seconds:6.1f} s   {found[size].peak_mb:7.0f} MB", flush=True)
+        seconds, cpu_seconds, peak_mb = astuple(found[size])
+        print(f"{size:>9,} tracks   {seconds:6.1f} s   {cpu_seconds:6.1f} CPU s   {peak_mb:7.0f} MB", flush=True)
     smallest, largest = found[SIZES[0]], found[SIZES[-1]]
     figure("diff_million_seconds", [largest.seconds], "s")
+    figure("diff_million_cpu_seconds", [largest.cpu_seconds], "s")
     figure("diff_million_peak_mb", [largest.peak_mb], "MB")
     figure("diff_growth_seconds", [largest.seconds / smallest.seconds], f"× from {SIZES[0]:,} to {SIZES[-1]:,}")
     figure("diff_growth_peak", [largest.peak_mb / smallest.peak_mb], f"× from {SIZES[0]:,} to {SIZES[-1]:,}")
@@ -62,4 +65,4 @@ def _night(place: Path, bundle: Path) -> Night:
     seconds = time.perf_counter() - started
     if program.returncode or "nothing to do" not in said:
         raise SystemExit(f"mgc {' '.join(command)} was to find nothing to do, and said:\n{said}")
-    return Night(seconds, usage.ru_maxrss / KILOBYTES_A_MEGABYTE)
+    return Night(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / KILOBYTES_A_MEGABYTE)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -17,16 +19,19 @@ from failing_s3 import FailingS3, failing_s3
 from hostile_files import silence_bomb
 from in_process import without_ray
 from model_makers import bundle_contents
+from typer.testing import CliRunner
 
 from mgc.audio.encode import encode
+from mgc.cli import build_app
 from mgc.cluster.incremental import Outcome, RunOptions
 from mgc.cluster.predict import tag_catalogue
+from mgc.commands.tag_catalogue import _confirmed
 from mgc.config import CatalogueConfig, load_config
 from mgc.data.catalogue import index_catalogue, read_catalogue
 from mgc.data.objects import DiskFullError
 from mgc.data.storage import Store
 from mgc.data.view import read_predictions
-from mgc.errors import StorageError
+from mgc.errors import DeletionsError, StorageError
 from mgc.models.bundle import write_bundle
 
 CONFIG = load_config(None, ["cluster.tracks_per_chunk=2", "cluster.lease_seconds=5"])
@@ -88,6 +93,40 @@ def test_hours_of_silence_are_one_row(songs: Path, bundle: str, tmp_path: Path) 
     row = read_predictions(str(tmp_path / "out")).filter(pl.col("uri").str.ends_with("silence.flac"))
     assert row["duration_seconds"].to_list() == [pytest.approx(9 * 3_600.0, rel=1e-3)]
     assert row.select("windows", "error_code").rows() == [(6, None)]
+
+
+def test_a_job_that_nobody_watches_marks_no_half_of_a_catalogue_and_ends_with_an_error(
+    songs: Path, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagged(songs, bundle)
+    for number in (1, 2, 3):
+        (songs / f"song{number}.flac").unlink()
+    catalogue, out = str(tmp_path / "catalogue.parquet"), str(tmp_path / "out")
+    index_catalogue(str(songs), catalogue, CatalogueConfig())
+    command = ["tag", catalogue, "-b", bundle, "-o", out]
+    refused = CliRunner().invoke(build_app("tag"), command)
+    assert isinstance(refused.exception, DeletionsError)
+    assert "3 of 5 tracks are gone" in str(refused.exception)
+    assert read_predictions(out).height == 5
+    said = CliRunner().invoke(build_app("tag"), [*command, "--accept-deletions"])
+    assert said.exit_code == 0, said.output
+    assert "marked deleted" in said.output
+    assert read_predictions(out).height == 2
+
+
+def test_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def yes(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setattr("typer.confirm", yes)
+    assert not _confirmed(3, 5)
+    for stream in ("stdin", "stdout"):
+        monkeypatch.setattr(sys, stream, SimpleNamespace(isatty=lambda: True))
+    assert _confirmed(3, 5)
+    assert asked == ["3 of 5 tracks are gone from the catalogue. Mark them deleted?"]
 
 
 @contextmanager
