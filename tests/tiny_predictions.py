@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pytest
 from acting_makers import prediction
 from in_process import config_of
 from table_makers import catalogue
@@ -83,3 +85,32 @@ def history(uri: str) -> pl.DataFrame:
     keys = [item.key for item in store.list("history/")]
     tables = [pl.read_parquet(store.read_bytes(key)) for key in keys]
     return pl.concat(tables).sort("sequence", "track_id") if tables else frame_of(marked("predictions").empty_table())
+
+
+class KilledError(BaseException):
+    """What SIGKILL is to the code: nothing catches it."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], object]) -> bool:
+    """Do something that is killed at its `at`-th write or deletion; return whether it came to that."""
+    left = at
+
+    def dying(real: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KilledError
+            return real(*arguments)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mgc.data.lease._process_mark", lambda pid: None)
+        for name in ("write_atomic", "delete"):
+            patch.setattr(Store, name, dying(getattr(Store, name)))
+        try:
+            act()
+        except KilledError:
+            return True
+    return False

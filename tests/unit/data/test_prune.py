@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from in_process import run_tiny, without_ray
 from table_makers import catalogue
-from tiny_predictions import history, night
+from tiny_predictions import history, killed_at, night
 from typer.testing import CliRunner
 
 from mgc.cli import build_app
@@ -104,37 +104,12 @@ def test_runs_within_the_days_kept_are_left_alone(tmp_path: Path, monkeypatch: p
 def test_a_prune_killed_at_any_write_loses_nothing_and_the_next_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class KilledError(BaseException):
-        pass
-
-    def killed_at(uri: str, at: int) -> bool:
-        left = at
-
-        def dies(real: Any) -> Any:
-            def call(*arguments: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    raise KilledError
-                return real(*arguments)
-
-            return call
-
-        with monkeypatch.context() as patch:
-            for name in ("write_atomic", "delete"):
-                patch.setattr(Store, name, dies(getattr(Store, name)))
-            try:
-                pruned(uri)
-            except KilledError:
-                return True
-        return False
-
     for at in range(100):
         place = tmp_path / str(at)
         contents = three_nights(str(place))
         before = read_predictions(str(place))
         index = newest(visible_index(output_of(str(place)))).drop("part").sort("track_id")
-        was_killed = killed_at(str(place), at)
+        was_killed = killed_at(monkeypatch, at, lambda uri=str(place): pruned(uri))
         assert read_predictions(str(place)).equals(before), at
         assert newest(visible_index(output_of(str(place)))).drop("part").sort("track_id").equals(index), at
         assert night(str(place), contents).run_id is None, at

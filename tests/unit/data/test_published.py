@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from in_process import without_ray
-from tiny_predictions import BUNDLE, history, night
+from in_process import config_of, without_ray
+from tiny_predictions import BUNDLE, history, killed_at, night
 
 from mgc.data import published
 from mgc.data.outputs import OutputDirectory
@@ -193,3 +194,34 @@ def test_an_output_of_another_bundle_is_tagged_anew_and_the_old_answers_stay_in_
     assert night(uri, {"a": "1", "b": "1"}, bundle="other").plan.remade == 2
     assert set(read_predictions(uri)["bundle_fingerprint"]) == {"other"}
     assert history(uri)["bundle_fingerprint"].to_list() == [BUNDLE, BUNDLE, "other", "other"]
+
+
+def test_a_night_killed_at_any_write_shows_every_track_once_and_the_next_ends_as_if_nothing_had_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mgc.data.lease._process_mark", lambda pid: None)
+    quick = config_of(lease_seconds=0.05)
+    first = {"a1": "1", "a2": "1", "b1": "1", "gone": "1", "bad": "broken"}
+    second = {"a1": "2", "a2": "1", "b1": "1", "c1": "1", "bad": "broken"}
+
+    def facts(rows: pl.DataFrame) -> list[Any]:
+        return sorted(rows.select("track_id", "content_id", "error_code", pl.col("deleted_at").is_null()).rows())
+
+    whole = str(tmp_path / "whole")
+    for contents in (first, second):
+        night(whole, contents)
+    for at in range(100):
+        uri = str(tmp_path / str(at))
+        night(uri, first)
+        was_killed = killed_at(monkeypatch, at, lambda uri=uri: night(uri, second))  # type: ignore[misc]
+        seen = identities(uri)
+        assert read_predictions(uri)["track_id"].is_unique().all(), at
+        assert set(seen) - {"gone", "c1"} == {"a1", "a2", "b1", "bad"}, at
+        night(uri, second, config=quick)
+        assert night(uri, second, config=quick).run_id is None, at
+        assert facts(read_predictions(uri)) == facts(read_predictions(whole)), at
+        assert facts(history(uri)) == facts(history(whole)), at
+        if not was_killed:
+            assert at > 10
+            return
+    raise AssertionError("it never came to its end")
