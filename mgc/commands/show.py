@@ -66,7 +66,7 @@ def _plan_text(plan: WorkPlan, adopted: int) -> str:
     counts = {
         "new": plan.new,
         "changed": plan.changed,
-        "to remake": plan.remade,
+        f"to remake{_makers(plan)}": plan.remade,
         "to retry": plan.retried,
         "taken up from a killed run": adopted,
         "unchanged": plan.unchanged - adopted,
@@ -75,6 +75,14 @@ def _plan_text(plan: WorkPlan, adopted: int) -> str:
         "back, as they were": plan.returned,
     }
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
+
+
+def _makers(plan: WorkPlan) -> str:
+    """Say what made the rows there are: whoever took the wrong directory sees it by the name."""
+    if not plan.made_by:
+        return ""
+    more = f" and {len(plan.made_by) - 1:,} more" if len(plan.made_by) > 1 else ""
+    return f" (made by {plan.made_by[0]}{more})"
 
 
 def dry_summary(console: Console, verb: str, outcome: Outcome, limit: int | None) -> None:

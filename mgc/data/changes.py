@@ -78,6 +78,8 @@ class WorkPlan:
         Views that have a row, of tracks in the catalogue, but are no longer wanted: nobody reads them.
     wanted_tracks
         Tracks of which anything is wanted.
+    made_by
+        Fingerprints of what made the rows that are to be remade, where it was something else.
     examples
         Some URIs for each reason to work: new, changed, remade, retried.
     """
@@ -93,6 +95,7 @@ class WorkPlan:
     live: int = 0
     unwanted: int = 0
     wanted_tracks: int = 0
+    made_by: tuple[str, ...] = ()
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -308,8 +311,13 @@ def plan_work(
         live=_tracks(live, by),
         unwanted=unasked.height - gone.height,
         wanted_tracks=_tracks(items, by),
+        made_by=_makers(live, fingerprint) if counts.get("remade") else (),
         examples=_examples(items.filter(work).select("uri").with_columns(reason.filter(work).alias("reason"))),
     )
+
+
+def _makers(live: pl.DataFrame, fingerprint: str) -> tuple[str, ...]:
+    return tuple(live.filter(pl.col("fingerprint") != fingerprint)["fingerprint"].unique().sort())
 
 
 def _tracks(items: pl.DataFrame, by: list[str]) -> int:

@@ -6,9 +6,9 @@ import io
 from pathlib import Path
 
 import pytest
-from in_process import run_tiny, without_ray
+from in_process import config_of, run_tiny, without_ray
 from rich.console import Console
-from table_makers import catalogue
+from table_makers import TINY, catalogue
 
 from mgc.cluster.incremental import Outcome, RunOptions
 from mgc.commands.show import dry_summary
@@ -65,3 +65,12 @@ def test_a_forecast_is_work_over_workers_and_what_every_run_pays() -> None:
     assert forecast(runs, 1_200, 8).seconds == pytest.approx(1_200 / (30.0 * 8) + 11.0)
     assert forecast(runs, 1_200, 8).runs == 3
     assert forecast(commit_of(Pace(2, None, 9.0)), 10, None).seconds is None
+
+
+def test_what_made_the_rows_that_are_to_be_remade_is_named(tmp_path: Path) -> None:
+    tracks = catalogue({"a": "1", "b": "1"})
+    run_tiny(str(tmp_path), tracks)
+    other = config_of(TINY.model_copy(update={"n_mels": 9}))
+    outcome = run_tiny(str(tmp_path), tracks, DRY, other)
+    assert outcome.plan.made_by == (TINY.fingerprint(),)
+    assert f"2 to remake (made by {TINY.fingerprint()})" in said_of(outcome)
