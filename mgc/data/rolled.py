@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.data.storage import Store
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 ROLLED_BYTES = 64 * 1024**2
 """Of a table put together, in memory."""
@@ -20,6 +24,7 @@ ROWS_A_GROUP = 8_192
 """Of a Parquet row group: small enough that a track is found by the statistics without reading many others."""
 
 READERS = 4
+"""Files that are read at once; so many tables are held."""
 
 
 def rolled(tables: Iterable[pa.Table], max_bytes: int = ROLLED_BYTES) -> Iterator[pa.Table]:
@@ -35,14 +40,19 @@ def rolled(tables: Iterable[pa.Table], max_bytes: int = ROLLED_BYTES) -> Iterato
         yield pa.concat_tables(held)
 
 
-def read_whole(store: Store, keys: Iterable[str], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield Parquet files in order, some read ahead: a store far away answers late."""
+def ahead(read: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
+    """Yield `read(each)` in order, some of them begun ahead: a store far away answers late."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
-        remaining = iter(keys)
-        reads = deque(pool.submit(_read, store, key, schema) for key in islice(remaining, READERS))
+        remaining = iter(wanted)
+        reads = deque(pool.submit(read, each) for each in islice(remaining, READERS))
         while reads:
             yield reads.popleft().result()
-            reads.extend(pool.submit(_read, store, key, schema) for key in islice(remaining, 1))
+            reads.extend(pool.submit(read, each) for each in islice(remaining, 1))
+
+
+def read_whole(store: Store, keys: Iterable[str], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield Parquet files in order."""
+    return ahead(lambda key: _read(store, key, schema), keys)
 
 
 def _read(store: Store, key: str, schema: pa.Schema) -> pa.Table:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mgc.data.changes import ITEM, frame_of, newest_index
 from mgc.data.outputs import OutputDirectory
+from mgc.data.rolled import ahead
 from mgc.data.schema import require_kind
 from mgc.data.storage import Store
 from mgc.errors import SchemaError
@@ -40,12 +41,17 @@ def current_rows(
     SchemaError
         A part is damaged, or of another kind or version.
     """
-    for (part,), rows in wanted.sort("part").group_by(["part"], maintain_order=True):
-        table = _read_part(output, str(part), columns)
-        by = [name for name in ITEM if name in table.column_names]
-        keep = rows.select(by).with_columns(pl.lit(True).alias("keep"))
-        found = frame_of(table.select(by)).join(keep, on=by, how="left", maintain_order="left")
-        yield table.filter(pa.array(found["keep"].fill_null(False).to_list(), pa.bool_()))
+    by_part = wanted.sort("part").group_by(["part"], maintain_order=True)
+    return ahead(lambda each: _rows_of(output, str(each[0][0]), each[1], columns), by_part)
+
+
+def _rows_of(output: OutputDirectory, part: str, rows: pl.DataFrame, columns: Sequence[str] | None) -> pa.Table:
+    """Return those of the rows wanted that a part has."""
+    table = _read_part(output, part, columns)
+    by = [name for name in ITEM if name in table.column_names]
+    keep = rows.select(by).with_columns(pl.lit(True).alias("keep"))
+    found = frame_of(table.select(by)).join(keep, on=by, how="left", maintain_order="left")
+    return table.filter(pa.array(found["keep"].fill_null(False).to_list(), pa.bool_()))
 
 
 def _read_part(output: OutputDirectory, part: str, columns: Sequence[str] | None) -> pa.Table:
