@@ -13,13 +13,17 @@ from mgc.commands.tables import facts
 from mgc.commands.train import EpochLines, show_training
 from mgc.inference.pace import windows_per_second
 from mgc.models.bundle import load_bundle
+from mgc.models.student import student_place
 
 
 def distill(
     teacher: Annotated[str, typer.Argument(help="the bundle to learn from", metavar="BUNDLE")],
     catalogue: Annotated[str, typer.Argument(help="catalogue.parquet; tracks of 'train' need no label")],
     features: Annotated[str, typer.Option("--features", "-f", help="shards that `mgc extract` wrote")],
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="directory of the student's bundle")],
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="the student's bundle; default: BUNDLE/student, where --fast finds it"),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a bundle that is there")] = False,
     epochs: Annotated[int | None, typer.Option(help="at most so many epochs", min=1)] = None,
     config: ConfigOption = None,
@@ -32,10 +36,11 @@ def distill(
     student = chosen.distill.model
     screen.print(f"[bold]distilling[/] {teacher} into one {student.name}, at most {chosen.training.epochs} epochs")
     lines = EpochLines(screen, 1)
-    request = TrainingRequest(catalogue, features, bundle, chosen, overwrite, teacher_uri=teacher)
+    place = bundle or student_place(teacher)
+    request = TrainingRequest(catalogue, features, place, chosen, overwrite, teacher_uri=teacher)
     outcome = train_ensemble(request, lines.show, lines.taken_up)
-    show_training(screen, outcome, bundle)
-    show_beside_teacher(screen, teacher, bundle)
+    show_training(screen, outcome, place)
+    show_beside_teacher(screen, teacher, place)
 
 
 def show_beside_teacher(screen: Console, teacher: str, student: str) -> None:

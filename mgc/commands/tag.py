@@ -15,6 +15,7 @@ import typer
 
 from mgc.commands.door import AddressOption, ConfigOption, SetOption, WorkersOption
 from mgc.errors import ConfigError
+from mgc.models.student import student_of
 
 PARQUET_MAGIC = b"PAR1"
 
@@ -27,6 +28,9 @@ def tag(
         ),
     ],
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="model bundle that `mgc train` wrote")],
+    fast: Annotated[
+        bool, typer.Option("--fast", help="ask the bundle's student (`mgc distill`) in place of its ensemble")
+    ] = False,
     output: Annotated[str | None, typer.Option("--output", "-o", help="catalogue: where predictions go")] = None,
     force: Annotated[bool, typer.Option("--force", help="catalogue: tag everything anew")] = False,
     limit: Annotated[int | None, typer.Option(help="catalogue: at most so many tracks", min=1)] = None,
@@ -57,7 +61,7 @@ def tag(
     A catalogue's answers go to OUTPUT/current/*.parquet, a row for each track. Files' answers are printed; the exit
     status is 1 where a file has none.
     """
-    shared = {"bundle": bundle, "config": config, "set_": set_}
+    shared = {"bundle": student_of(bundle) if fast else bundle, "config": config, "set_": set_}
     of_catalogue = {
         "output": output,
         "force": force,

@@ -1,0 +1,60 @@
+"""`--fast`: a bundle's student is found beside it, and no other is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from model_makers import bundle_contents
+
+from mgc.commands import tag as tag_command
+from mgc.errors import BundleError
+from mgc.models.bundle import write_bundle
+from mgc.models.student import student_of, student_place
+
+
+def taught_by(teacher: str) -> dict[str, object]:
+    return {"teacher": teacher, "teacher_share": 1.0}
+
+
+def write_pair(folder: Path) -> tuple[str, str]:
+    """Write a teacher and its student, and return their URIs."""
+    teacher = str(folder / "bundle")
+    fingerprint = write_bundle(teacher, bundle_contents())
+    write_bundle(student_place(teacher), bundle_contents(1, facts=taught_by(fingerprint)))
+    return teacher, student_place(teacher)
+
+
+def test_a_student_is_found_in_its_teachers_directory_and_is_its_own(tmp_path: Path) -> None:
+    teacher, student = write_pair(tmp_path)
+    assert student == f"{teacher}/student"
+    assert student_of(teacher) == student
+    assert student_of(student) == student
+
+
+def test_a_bundle_without_a_student_says_how_to_get_one(tmp_path: Path) -> None:
+    write_bundle(str(tmp_path), bundle_contents())
+    with pytest.raises(BundleError, match=r"has no student(.|\n)*mgc distill"):
+        student_of(str(tmp_path))
+    with pytest.raises(BundleError, match="no model bundle at"):
+        student_of(str(tmp_path / "nowhere"))
+
+
+def test_a_student_of_another_bundle_is_refused(tmp_path: Path) -> None:
+    """The ensemble was trained anew, and its student was not taught again."""
+    teacher, _ = write_pair(tmp_path)
+    newer = write_bundle(teacher, bundle_contents(3), overwrite=True)
+    with pytest.raises(BundleError, match=rf"not from {newer} beside it"):
+        student_of(teacher)
+
+
+@pytest.mark.parametrize("tracks", [["song.mp3"], ["catalogue.parquet"]])
+def test_fast_asks_the_student(tracks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, student = write_pair(tmp_path)
+    asked = []
+    monkeypatch.setattr(tag_command, "_run", lambda room, **arguments: asked.append((room, arguments["bundle"])))
+    output = "out" if tracks == ["catalogue.parquet"] else None
+    tag_command.tag(tracks, teacher, output=output)
+    tag_command.tag(tracks, teacher, fast=True, output=output)
+    room = "tag_catalogue" if output else "tag_files"
+    assert asked == [(room, teacher), (room, student)]
