@@ -6,7 +6,7 @@ CATALOGUE ?=
 OUT ?= demo-out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test test-all lint format types bench clean
+.PHONY: help setup setup-test demo reproduce reproduce-quick test test-all lint format types bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,24 @@ setup-test: $(VENV)/.installed-test
 
 demo: setup  ## the whole way on a small catalogue of its own; CATALOGUE=folder for yours (folder per genre)
 	@$(BIN)/mgc demo $(if $(CATALOGUE),--catalogue "$(CATALOGUE)") --output "$(OUT)"
+
+EXPERIMENT ?=
+FEATURES ?=
+DATA = $(if $(CATALOGUE),--catalogue "$(CATALOGUE)") $(if $(FEATURES),--features "$(FEATURES)")
+
+reproduce-quick: OUT = reproduce-quick-out
+reproduce-quick: setup  ## systems and protocols in small, in minutes; CATALOGUE= and FEATURES= (or EXPERIMENT=) for yours
+	@$(BIN)/mgc reproduce "$(or $(EXPERIMENT),docs/experiments/quick.toml)" $(DATA) --output "$(OUT)"
+
+reproduce: OUT = reproduce-out
+reproduce: setup  ## the leak audit and the literature's systems, overnight; needs CATALOGUE= and FEATURES=, or EXPERIMENT=
+ifneq ($(EXPERIMENT),)
+	@$(BIN)/mgc reproduce "$(EXPERIMENT)" $(DATA) --output "$(OUT)"
+else
+	@test -n "$(CATALOGUE)" -a -n "$(FEATURES)" || { echo "give CATALOGUE=catalogue.parquet FEATURES=features, or EXPERIMENT=file.toml; make reproduce-quick needs neither"; exit 2; }
+	@$(BIN)/mgc reproduce docs/experiments/leak-audit.toml $(DATA) --output "$(OUT)/leak-audit"
+	@$(BIN)/mgc reproduce docs/experiments/literature.toml $(DATA) --output "$(OUT)/literature"
+endif
 
 # What starts a Ray or an S3 server has the cores for itself, one test after the other; the rest shares them out.
 test: setup-test  ## unit, property, golden and integration tests (under 10 minutes on 2 cores)

@@ -32,6 +32,7 @@ COMMANDS = {
     "review": "The tracks whose label would help most, as a CSV to fill in.",
     "prune": "Old runs of an output put together into one; a dry run unless told otherwise.",
     "write-tags": "Genre and tags into files or sidecars; a dry run unless told otherwise.",
+    "reproduce": "The literature's systems and yours under every protocol, side by side: one page.",
     "demo": "The whole way, on a small catalogue of its own or on your folder.",
 }
 """Command → its line of help. The command is the function of that name in `mgc.commands.<name>`, - written _."""

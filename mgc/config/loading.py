@@ -25,16 +25,23 @@ def load_config(path: str | None = None, overrides: list[str] | None = None) -> 
     ConfigError
         The file is missing or no TOML, a key is unknown, or a value is out of range.
     """
-    values = _read_toml(path) if path else {}
+    values = read_toml(path) if path else {}
     for override in overrides or []:
-        _apply_override(values, override)
+        apply_override(values, override)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise _as_config_error(error, path) from error
+        raise explained(error, f" in {path}" if path else "") from error
 
 
-def _read_toml(path: str) -> dict[str, Any]:
+def read_toml(path: str) -> dict[str, Any]:
+    """Return the values of a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        It is missing or no TOML.
+    """
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -43,7 +50,14 @@ def _read_toml(path: str) -> dict[str, Any]:
         raise ConfigError(f"'{path}' is not valid TOML: {error}", "see docs/configuration.md") from error
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Put `section.key=value` over raw values.
+
+    Raises
+    ------
+    ConfigError
+        It is not of that form, or leads through a value.
+    """
     key, sign, text = override.partition("=")
     if not sign:
         raise ConfigError(f"--set {override!r} is not of the form section.key=value", "e.g. --set training.epochs=20")
@@ -66,21 +80,35 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _as_config_error(error: ValidationError, path: str | None) -> ConfigError:
-    lines = [_problem(problem["type"], problem["loc"], problem) for problem in error.errors()]
-    where = f" in {path}" if path else ""
-    return ConfigError(f"bad settings{where}:\n  " + "\n  ".join(lines), "docs/configuration.md lists every setting")
+def explained(
+    error: ValidationError,
+    where: str,
+    root: type[Section] = Config,
+    remedy: str = "docs/configuration.md lists every setting",
+) -> ConfigError:
+    """Return what is wrong with settings in words: the key as it is written, the value, the nearest valid key.
+
+    Parameters
+    ----------
+    where
+        Of what file, to stand after "bad settings".
+    root
+        What was validated.
+    """
+    lines = [_problem(problem["type"], _walk(problem["loc"], root), problem) for problem in error.errors()]
+    return ConfigError(f"bad settings{where}:\n  " + "\n  ".join(lines), remedy)
 
 
-def _problem(kind: str, location: tuple[int | str, ...], problem: Any) -> str:
-    place = _walk(location)
+def _problem(kind: str, place: _Place, problem: Any) -> str:
     if kind == "extra_forbidden":
-        return f"unknown setting '{place.key}': {did_you_mean(str(location[-1]), place.valid)}"
+        return f"unknown setting '{place.key}': {did_you_mean(str(problem['loc'][-1]), place.valid)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         given = problem["input"].get("name") if isinstance(problem["input"], dict) else problem["input"]
         hint = did_you_mean(str(given), list(model_sections()))
         return f"{place.key}.name = {given!r}: no such network; {hint}"
     reason = problem["msg"].removeprefix("Value error, ")
+    if kind == "missing":
+        return f"{place.key} is missing"
     return f"{place.key or 'settings'} = {_shown(problem['input'])}: {reason}"
 
 
@@ -95,10 +123,10 @@ class _Place(NamedTuple):
     valid: list[str]
 
 
-def _walk(location: tuple[int | str, ...]) -> _Place:
+def _walk(location: tuple[int | str, ...], root: type[Section]) -> _Place:
     """Follow pydantic's location, in which the name of a network stands between its section and its key."""
     words: list[str] = []
-    sections: list[type[Section]] = [Config]
+    sections: list[type[Section]] = [root]
     for part in location:
         by_name = {section.model_fields["name"].default: section for section in sections if len(sections) > 1}
         if part in by_name:

@@ -45,17 +45,8 @@ class Config(Section):
     @classmethod
     def _names_stand_for_networks(cls, values: Any) -> Any:
         """Let `[model]` go without a name, and the ensemble name networks without their settings."""
-        if not isinstance(values, dict):
-            return values
-        model = values.get("model", {})
-        if isinstance(model, dict) and model:
-            model = values["model"] if "name" in model else {"name": CrnnConfig().name, **model}
-            values = {**values, "model": model}
-        training = values.get("training")
-        if isinstance(training, dict) and isinstance(training.get("ensemble"), list | tuple):
-            ensemble = tuple(_named(entry, model) for entry in training["ensemble"])
-            values = {**values, "training": {**training, "ensemble": ensemble}}
-        distill = values.get("distill")
+        values = networks_by_name(values)
+        distill = values.get("distill") if isinstance(values, dict) else None
         if isinstance(distill, dict) and isinstance(distill.get("model"), dict | str):
             values = {**values, "distill": {**distill, "model": _student(distill["model"])}}
         return values
@@ -77,6 +68,21 @@ def _student(model: dict[str, Any] | str) -> dict[str, Any]:
     if given.get("name", STUDENT.name) != STUDENT.name:
         return given
     return STUDENT.model_dump() | given
+
+
+def networks_by_name(values: Any) -> Any:
+    """Return raw settings in which names stand for networks: no name means the default, a name its own defaults."""
+    if not isinstance(values, dict):
+        return values
+    model = values.get("model", {})
+    if isinstance(model, dict) and model:
+        model = values["model"] if "name" in model else {"name": CrnnConfig().name, **model}
+        values = {**values, "model": model}
+    training = values.get("training")
+    if isinstance(training, dict) and isinstance(training.get("ensemble"), list | tuple):
+        ensemble = tuple(_named(entry, model) for entry in training["ensemble"])
+        values = {**values, "training": {**training, "ensemble": ensemble}}
+    return values
 
 
 def _named(entry: Any, model: Any) -> Any:

@@ -44,17 +44,22 @@ Counts = npt.NDArray[np.int64] | Sequence[int]
 
 def confusion_chart(genre: GenreEvaluation) -> Markup:
     """Return the confusion matrix: colour is the share of the true genre, the number is tracks."""
-    n_genres = len(genre.genres)
-    support = genre.confusion.sum(axis=1, keepdims=True)
-    shares = np.divide(genre.confusion, support, out=np.zeros(genre.confusion.shape), where=support > 0)
+    return matrix_chart(genre.genres, genre.confusion)
+
+
+def matrix_chart(genres: Sequence[str], confusion: npt.NDArray[np.int64]) -> Markup:
+    """Return a confusion matrix, shape (n_genres, n_genres); see `confusion_chart`."""
+    n_genres = len(genres)
+    support = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, support, out=np.zeros(confusion.shape), where=support > 0)
     width = HALF_WIDTH if n_genres <= NARROW_GENRES else FULL_WIDTH
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
         axes.add_collection(_cells(shares))
         if n_genres <= COUNTED_GENRES:
-            _write_counts(axes, genre.confusion, shares)
-        names = [short(name) for name in genre.genres]
+            _write_counts(axes, confusion, shares)
+        names = [short(name) for name in genres]
         axes.set(xlim=(-0.5, n_genres - 0.5), ylim=(n_genres - 0.5, -0.5), aspect="equal")
         axes.set_xticks(
             range(n_genres), names, rotation=0 if n_genres <= 4 else 40, ha="center" if n_genres <= 4 else "right"

@@ -1,0 +1,312 @@
+"""An experiment's cells as Ray tasks side by side. What is in a cell knows nothing of Ray (`mgc.experiment`)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import ray
+import torch
+
+from mgc.cluster.runtime import RaySession, ray_session
+from mgc.config import ClusterConfig
+from mgc.data.storage import Store
+from mgc.errors import MgcError, StorageError, TrainingError
+from mgc.experiment.cells import Cell, CellResult, finished_cells, plan_cells
+from mgc.experiment.material import Material, read_material
+from mgc.experiment.pace import Pace
+from mgc.experiment.run import run_cell
+from mgc.experiment.settings import DataSettings, Experiment
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 1.0
+TELL_EVERY_SECONDS = 2.0
+RUNNING = "running"
+"""Folder in the output where cells at work write how far they are."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How the cells of an experiment are run.
+
+    Parameters
+    ----------
+    threads
+        torch threads of a cell, and CPUs it takes.
+    gpu_share
+        Of a GPU that a cell takes, where the cluster has GPUs; 0: never.
+    any_code
+        Count cells as finished that other versions of the code made.
+    here
+        One cell after the other in this process, without Ray.
+    """
+
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    threads: int = 1
+    gpu_share: float = 0.25
+    any_code: bool = False
+    here: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a run is.
+
+    Parameters
+    ----------
+    finished, failed, total
+        Cells; those that an earlier run finished are in none of them.
+    running
+        Labels of the cells at work, with epochs done and in all (0, 0: not known).
+    seconds_left
+        Likely time to the end; None where nothing is finished yet.
+    """
+
+    finished: int
+    failed: int
+    total: int
+    running: tuple[tuple[str, int, int], ...]
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class ExperimentOutcome:
+    """What a run gave.
+
+    Parameters
+    ----------
+    results
+        By key, those of earlier runs included.
+    failures
+        Message by key.
+    """
+
+    cells: list[Cell]
+    material: Material
+    results: dict[str, CellResult]
+    failures: dict[str, str]
+    run_now: int
+
+
+def run_experiment(
+    experiment: Experiment,
+    output_uri: str,
+    settings: RunSettings,
+    on_plan: Callable[[int, int, int], None] = lambda total, finished, todo: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+    *,
+    run: bool = True,
+) -> ExperimentOutcome:
+    """Run the cells that are not finished, each written as it ends; a run that was killed goes on.
+
+    Parameters
+    ----------
+    on_plan
+        Told cells in all, finished ones, and those to run now.
+    run
+        False: only read what is there.
+
+    Raises
+    ------
+    SplitError, SchemaError, ConfigError, StorageError
+        Before Ray starts where the data cannot be read or parted, or the output not written.
+    """
+    experiment = _absolute(experiment)
+    store = Store.open(output_uri)
+    store.check_writable()
+    material = read_material(experiment.data)
+    cells = plan_cells(experiment, material)
+    results = finished_cells(store, cells, any_code=settings.any_code)
+    todo = [cell for cell in cells if cell.key not in results] if run else []
+    on_plan(len(cells), len(results), len(todo))
+    if not todo:
+        return ExperimentOutcome(cells, material, results, {}, 0)
+    if settings.here:
+        about = _About(experiment.data, material.fingerprint, store.uri(), settings.threads, "cpu")
+        failures = _run_here(about, material, todo, results, on_step)
+    else:
+        with ray_session(settings.cluster) as session:
+            crew = _Crew(session, settings, experiment.data, material.fingerprint, store.uri())
+            failures = crew.run(todo, results, on_step)
+        store.delete_tree(RUNNING)
+    return ExperimentOutcome(cells, material, results, failures, len(todo))
+
+
+def _absolute(experiment: Experiment) -> Experiment:
+    """Return the experiment with absolute places: workers may have another working directory."""
+    names = ("catalogue", "features")
+    given = {name: getattr(experiment.data, name) for name in names}
+    places = {name: Store.open(uri).uri() for name, uri in given.items() if uri is not None}
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update=places)})
+
+
+def _run_here(
+    about: _About,
+    material: Material,
+    todo: list[Cell],
+    results: dict[str, CellResult],
+    on_step: Callable[[Step], None],
+) -> dict[str, str]:
+    """Run cells one after the other, put what they gave into `results`, return the messages of those that failed."""
+    failures: dict[str, str] = {}
+    pace = _pace(1, results)
+
+    def tell(number: int, at_work: list[tuple[Cell, int, int]]) -> None:
+        finished = number - len(failures)
+        waiting = todo[number + len(at_work) :]
+        on_step(_step_of(finished, len(failures), len(todo), waiting, at_work, pace))
+
+    for number, cell in enumerate(todo):
+        tell(number, [(cell, 0, 0)])
+
+        def on_epoch(done: int, total: int, number: int = number, cell: Cell = cell) -> None:
+            tell(number, [(cell, done, total)])
+
+        message = _run_and_write(about, cell, material, on_epoch)
+        _take_in(cell, message, Store.open(about.output_uri), results, failures, pace)
+    tell(len(todo), [])
+    return failures
+
+
+def _pace(slots: int, results: dict[str, CellResult]) -> Pace:
+    pace = Pace(slots)
+    for result in results.values():
+        pace.took(result.system, result.facts["seconds"])
+    return pace
+
+
+def _step_of(
+    finished: int, failed: int, total: int, waiting: list[Cell], at_work: list[tuple[Cell, int, int]], pace: Pace
+) -> Step:
+    shares = [(cell, done / epochs if epochs else 0.0) for cell, done, epochs in at_work]
+    running = tuple((cell.label, done, epochs) for cell, done, epochs in at_work)
+    return Step(finished, failed, total, running, pace.seconds_left(waiting, shares))
+
+
+def _take_in(
+    cell: Cell,
+    message: str | None,
+    store: Store,
+    results: dict[str, CellResult],
+    failures: dict[str, str],
+    pace: Pace,
+) -> None:
+    """Put a cell that ended among the results, or among the failures."""
+    if message is not None:
+        failures[cell.key] = message
+        return
+    results[cell.key] = CellResult.from_bytes(store.read_bytes(cell.file))
+    pace.took(cell.system.name, results[cell.key].facts["seconds"])
+
+
+class _Crew:
+    """The tasks of one run: hands out cells, looks how far they are, takes in what they gave."""
+
+    def __init__(
+        self, session: RaySession, settings: RunSettings, data: DataSettings, fingerprint: str, output_uri: str
+    ) -> None:
+        gpus = min(1.0, settings.gpu_share) if session.n_gpus else 0.0
+        by_gpu = int(session.n_gpus / gpus) if gpus else session.n_cpus
+        self.slots = max(1, min(session.n_cpus // settings.threads, by_gpu))
+        self._task = ray.remote(_run_in_task).options(num_cpus=settings.threads, num_gpus=gpus)
+        self._about = _About(data, fingerprint, output_uri, settings.threads, "cuda" if gpus else "cpu")
+        self._store = Store.open(output_uri)
+
+    def run(
+        self, todo: list[Cell], results: dict[str, CellResult], on_step: Callable[[Step], None]
+    ) -> dict[str, str]:
+        """Run cells, put what they gave into `results`, and return the messages of those that failed."""
+        failures: dict[str, str] = {}
+        pace = _pace(self.slots, results)
+        waiting = list(todo)
+        at_work: dict[Any, Cell] = {}
+        while waiting or at_work:
+            while waiting and len(at_work) < self.slots:
+                cell = waiting.pop(0)
+                at_work[self._task.remote(self._about, cell)] = cell
+            done, _ = ray.wait(list(at_work), num_returns=1, timeout=LOOK_EVERY_SECONDS)
+            for reference in done:
+                _take_in(at_work.pop(reference), _message(reference), self._store, results, failures, pace)
+            finished = len(todo) - len(waiting) - len(at_work) - len(failures)
+            running = [(cell, *self._epochs(cell)) for cell in at_work.values()]
+            on_step(_step_of(finished, len(failures), len(todo), waiting, running, pace))
+        return failures
+
+    def _epochs(self, cell: Cell) -> tuple[int, int]:
+        """Return epochs done and in all, as the cell last wrote; (0, 0) where it has not."""
+        try:
+            done, total = json.loads(self._store.read_bytes(f"{RUNNING}/{cell.key}.json"))
+        except (StorageError, ValueError):
+            return 0, 0
+        return int(done), int(total)
+
+
+def _message(reference: Any) -> str | None:
+    """Return why a task failed, None where it did not."""
+    try:
+        message: str | None = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return str(error).strip().splitlines()[-1]
+    return message
+
+
+@dataclass(frozen=True)
+class _About:
+    """What all tasks of a run have in common."""
+
+    data: DataSettings
+    fingerprint: str
+    output_uri: str
+    threads: int
+    device: str
+
+
+def _run_in_task(about: _About, cell: Cell) -> str | None:
+    """Run a cell and write its file; return None, or why it could not be run."""
+    torch.set_num_threads(about.threads)
+    try:
+        material = _material(about.data)
+        if material.fingerprint != about.fingerprint:
+            raise TrainingError("the data changed while the experiment ran", "start it again")
+    except MgcError as error:
+        return str(error)
+    return _run_and_write(about, cell, material, _Teller(about.output_uri, cell.key))
+
+
+def _run_and_write(about: _About, cell: Cell, material: Material, on_epoch: Callable[[int, int], None]) -> str | None:
+    started = time.perf_counter()
+    try:
+        result = run_cell(cell, material, on_epoch, about.device)
+    except MgcError as error:
+        return str(error)
+    facts = {**result.facts, "seconds": time.perf_counter() - started}
+    Store.open(about.output_uri).write_atomic(cell.file, replace(result, facts=facts).to_bytes())
+    return None
+
+
+@lru_cache(maxsize=1)
+def _material(data: DataSettings) -> Material:
+    """Return the material, read once by each worker process."""
+    return read_material(data)
+
+
+class _Teller:
+    """Writes how far a cell is, now and then, for the driver to read."""
+
+    def __init__(self, output_uri: str, key: str) -> None:
+        self._store = Store.open(output_uri)
+        self._key = f"{RUNNING}/{key}.json"
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take in an epoch."""
+        if time.perf_counter() - self._last < TELL_EVERY_SECONDS:
+            return
+        self._last = time.perf_counter()
+        self._store.write_atomic(self._key, json.dumps([done, total]).encode())

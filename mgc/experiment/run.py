@@ -1,0 +1,140 @@
+"""A cell as a plain function: a fold's one side is learnt, the other asked. No Ray in here."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mgc.evaluation.answers import FloatArray, genre_indices
+from mgc.experiment.cells import Answered, Cell, CellResult, code_fingerprint, rounded_rows
+from mgc.experiment.classical import Rows, Said, fit_and_answer, statistics_rows
+from mgc.experiment.material import Material, Sides, folds_of, sides_of
+from mgc.experiment.networks import Fitted, OnEpoch, fit_network
+from mgc.models.forward import mean_by_track
+
+
+def run_cell(
+    cell: Cell, material: Material, on_epoch: OnEpoch = lambda done, total: None, device: str = "cpu"
+) -> CellResult:
+    """Run one cell: the same arguments give the same answers.
+
+    Parameters
+    ----------
+    on_epoch
+        Told epochs done and in all, of a network's training.
+
+    Raises
+    ------
+    SplitError, TrainingError, SchemaError
+        The tracks cannot be parted, the network not trained, a view is not in the shards.
+    """
+    fold = folds_of(cell.protocol, material, cell.seed)[cell.fold]
+    sides = sides_of(fold, material, cell.system.views, cell.augment)
+    made = _Made(material, sides)
+    if cell.system.kind == "network":
+        _run_network(cell, made, on_epoch, device)
+    else:
+        _run_classical(cell, made)
+    return CellResult(
+        key=cell.key,
+        code=code_fingerprint(),
+        system=cell.system.name,
+        protocol=cell.protocol.name,
+        fold=cell.fold,
+        seed=cell.seed,
+        tracks=list(sides.asked.track_ids),
+        windows=made.counts.tolist(),
+        answers=made.answers,
+        facts=made.facts,
+        curves=made.curves,
+    )
+
+
+class _Made:
+    """What a cell has gathered so far."""
+
+    def __init__(self, material: Material, sides: Sides) -> None:
+        self.material, self.sides = material, sides
+        self.taxonomy = material.taxonomy
+        self.counts = np.array([len(own) for own in sides.asked.log_mels], dtype=np.int64)
+        self.answers: dict[str, Answered] = {}
+        self.curves: list[list[dict[str, Any]]] = []
+        self.facts: dict[str, Any] = {
+            "train_tracks": len(set(sides.train.track_ids)),
+            "train_windows": sum(len(own) for own in sides.train.log_mels),
+            "asked_tracks": len(sides.asked),
+            "asked_windows": int(self.counts.sum()),
+            "audio_seconds": float(self.counts.sum() * material.seconds_a_window),
+            "groups_across": sides.groups_across,
+            "tracks_across": len(set(sides.train.track_ids) & set(sides.asked.track_ids)),
+        }
+
+    def answer(
+        self, head: str, genre: FloatArray, tags: FloatArray, windows: npt.NDArray[np.floating[Any]], counts: Any
+    ) -> None:
+        """Take in a system's probabilities of tracks, and of the windows (or rows) they are the mean of."""
+        true = genre_indices(self.sides.asked.genres, self.taxonomy.genres)
+        right = (
+            windows.argmax(axis=1) == np.repeat(true, counts) if windows.shape[1] else np.zeros(len(windows), bool)
+        )
+        ends = np.cumsum(counts)
+        by_track = [int(right[end - count : end].sum()) for end, count in zip(ends, counts, strict=True)]
+        self.answers[head] = Answered(rounded_rows(genre), rounded_rows(tags), by_track)
+
+
+def _run_network(cell: Cell, made: _Made, on_epoch: OnEpoch, device: str) -> None:
+    train, asked = made.sides.train, made.sides.asked
+    fitted = fit_network(cell.system, train, asked, made.taxonomy, cell.seed, device, on_epoch)
+    started = time.perf_counter()
+    heard = fitted.hear(asked)
+    made.facts |= {
+        "parameters": fitted.parameters,
+        "train_seconds": fitted.seconds,
+        "answer_seconds": time.perf_counter() - started,
+        "epochs": cell.system.training.epochs,
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    made.curves = fitted.curves
+    made.answer("", heard.genre.astype(np.float64), heard.tags.astype(np.float64), heard.windows_genre, made.counts)
+    for head in cell.system.heads:
+        _run_head(cell, made, fitted, head)
+
+
+def _run_head(cell: Cell, made: _Made, fitted: Fitted, head: Any) -> None:
+    """Fit a classifier on the embeddings that the trained network has of the training tracks."""
+    started = time.perf_counter()
+    rows = [_embedded(fitted, side, made.material) for side in (made.sides.train, made.sides.asked)]
+    _take(head, fit_and_answer(head, cell.system, rows[0], rows[1], made.taxonomy, cell.seed), rows[1], made)
+    made.facts[f"{head}_seconds"] = time.perf_counter() - started
+
+
+def _embedded(fitted: Fitted, side: Any, material: Material) -> Rows:
+    if material.segment_seconds is None:
+        embeddings = fitted.hear(side).embeddings.astype(np.float64)
+        return Rows(embeddings, np.ones(len(side), dtype=np.int64), side)
+    counts = np.array([len(own) for own in side.log_mels], dtype=np.int64)
+    return Rows(fitted.window_embeddings(side).astype(np.float64), counts, side)
+
+
+def _run_classical(cell: Cell, made: _Made) -> None:
+    by_window = made.material.segment_seconds is not None
+    started = time.perf_counter()
+    train, asked = (statistics_rows(side, by_window) for side in (made.sides.train, made.sides.asked))
+    head: Any = cell.system.kind
+    said = fit_and_answer(head, cell.system, train, asked, made.taxonomy, cell.seed)
+    made.facts |= {"train_seconds": time.perf_counter() - started, **said.facts}
+    _take("", said, asked, made)
+
+
+def _take(head: str, said: Said, asked: Rows, made: _Made) -> None:
+    genre, tags = (mean_by_track(part.astype(np.float32), asked.counts) for part in (said.genre, said.tags))
+    whole_tracks = bool((asked.counts == 1).all())
+    # A row a track stands for all its windows: there is no answer of a window to count.
+    counts = made.counts if whole_tracks else asked.counts
+    windows = np.repeat(said.genre, made.counts, axis=0) if whole_tracks else said.genre
+    made.answer(head, genre.astype(np.float64), tags.astype(np.float64), windows, counts)
