@@ -157,6 +157,11 @@ def _inline(svg: str, description: str, width_px: int) -> Markup:
     return Markup(opening + re.sub(r"\n\s*", "\n", inside))
 
 
+def numbered(drawn: Markup, number: int) -> Markup:
+    """Return a chart with ids of its own, for a page on which the same chart may stand twice."""
+    return Markup(re.sub(r'(id="|#)c([0-9a-f]{8})-', rf"\1c\2x{number}-", drawn))
+
+
 def _own_ids(body: str) -> str:
     """Rename ids so that charts on one page do not share any, and the same chart gives the same text."""
     mark = "c" + hashlib.sha256(re.sub(r'(id="|#)[^")]*', r"\1", body).encode()).hexdigest()[:8]

@@ -10,7 +10,7 @@ import polars as pl
 
 from mgc.config import AugmentConfig, fingerprint_of
 from mgc.data.catalogue import read_catalogue
-from mgc.data.shards import FeatureSet, read_feature_set
+from mgc.data.shards import FeatureSet, read_feature_set, require_views
 from mgc.errors import ConfigError, SplitError
 from mgc.evaluation.protocols import (
     Fold,
@@ -175,6 +175,7 @@ def sides_of(fold: Fold | SegmentFold, material: Material, views: Sequence[str],
         wanted = augment.model_copy(update={"views": (CLEAN, *(view for view in views if view != CLEAN))})
         wanted = wanted.model_copy(update={"splits": ("train",), "balance_to_share": None})
         folded = with_fold(material.catalogue, fold)
+        require_views(material.features_uri, folded, wanted)
         train = in_segments(
             read_feature_set(material.features_uri, folded, "train", wanted), material.segment_seconds
         )

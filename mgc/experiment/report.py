@@ -16,6 +16,7 @@ from markupsafe import Markup
 from mgc import __version__
 from mgc.data.storage import Store
 from mgc.evaluation.bootstrap import rounded
+from mgc.evaluation.canvas import numbered
 from mgc.evaluation.curve_plots import learning_chart
 from mgc.evaluation.page import interval_text, render
 from mgc.evaluation.plots import matrix_chart
@@ -230,10 +231,9 @@ def experiment_page(run: Run, summary: Summary) -> str:
 
 
 def _charts(summary: Summary, details: Sequence[Result]) -> dict[str, Any]:
-    matrices = [(one.system, matrix_chart(summary.genres, one.confusion)) for one in details]
     networks = [one for one in details if one.curves]
     tagged = sorted((one for one in details if one.tags), key=lambda one: -_macro_roc(one))[:SHOWN_AT_ONCE]
-    learning: list[tuple[str, Markup | None]] = [(one.system, learning_chart(one.curves)) for one in networks]
+    matrices = _apart([(one.system, matrix_chart(summary.genres, one.confusion)) for one in details])
     return {
         "protocols": protocol_chart(summary, claimed(summary)),
         "confusions": matrices[:SHOWN_AT_ONCE],
@@ -243,8 +243,13 @@ def _charts(summary: Summary, details: Sequence[Result]) -> dict[str, Any]:
         "gain_accuracy": gain_chart(summary.gains, "accuracy", "accuracy"),
         "gain_roc": gain_chart(summary.gains, "roc_auc", "macro ROC-AUC"),
         "epochs": epochs_chart(networks),
-        "learning": [(name, made) for name, made in learning if made is not None],
+        "learning": _apart([(one.system, learning_chart(one.curves)) for one in networks]),
     }
+
+
+def _apart(named: Sequence[tuple[str, Markup | None]]) -> list[tuple[str, Markup]]:
+    """Return the charts that there are, each with ids of its own."""
+    return [(name, numbered(drawn, place)) for place, (name, drawn) in enumerate(named) if drawn is not None]
 
 
 def _macro_roc(one: Result) -> float:

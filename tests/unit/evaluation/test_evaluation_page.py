@@ -3,14 +3,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import ClassVar
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 from answer_makers import QUICK, genre_answers, mixed_answers, one_hot, tag_answers
+from page_checker import HOSTILE, checked
 
 from mgc.evaluation.answers import OUTSIDE, Answers, Failure
 from mgc.evaluation.canvas import VARIABLES
@@ -20,8 +19,6 @@ from mgc.evaluation.metrics import evaluate
 from mgc.evaluation.notes import notes_of
 from mgc.evaluation.plots import confusion_chart
 from mgc.evaluation.report import ReportContext, evaluation_page, write_evaluation_report
-
-HOSTILE = "<script>alert('x')</script>\"&$\\frac{$"
 
 HISTORY = [
     {"epoch": 1, "train_loss": 2.0, "valid_loss": 1.5, "valid_accuracy": 0.4, "seconds": 3.0},
@@ -37,55 +34,6 @@ def context(**more: object) -> ReportContext:
         "feature_fingerprint": "featurefingerprt",
     }
     return ReportContext(**(values | more))  # type: ignore[arg-type]
-
-
-class Checker(HTMLParser):
-    """Collects what a browser would run or fetch, and checks that tags are closed in order."""
-
-    VOID: ClassVar = {"meta", "br", "input", "link", "img", "hr"}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.scripts = 0
-        self.fetched: list[str] = []
-        self.handlers: list[str] = []
-        self.ids: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.scripts += tag == "script"
-        self.fetched += [f"{tag} {values[name]}" for name in ("src", "srcset", "data") if values.get(name)]
-        self.fetched += [
-            f"{tag} {v}"
-            for k, v in attrs
-            if k in ("href", "xlink:href") and not (v or "").startswith(("#", "data:image/png;base64,"))
-        ]
-        self.handlers += [name for name in values if name.startswith("on")]
-        self.ids += [str(values["id"])] if "id" in values else []
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes another tag"
-
-
-def checked(page: str) -> Checker:
-    checker = Checker()
-    checker.feed(page)
-    checker.close()
-    assert checker.open == []
-    assert checker.scripts == 1, "our own script, and none that a name brought along"
-    assert checker.fetched == []
-    assert checker.handlers == []
-    assert len(set(checker.ids)) == len(checker.ids), "ids are unique"
-    assert not re.search(r"url\((?!#)", page)
-    return checker
 
 
 def hostile_answers() -> Answers:

@@ -13,7 +13,7 @@ import pytest
 from answer_makers import predictions_of
 from browser import Browser
 from drift_makers import made_heard, made_run
-from test_evaluation_page import HOSTILE
+from page_checker import HOSTILE
 
 from mgc.evaluation.tagging_report import PageParts, tagging_page
 from mgc.evaluation.track_map import TrackMap

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from answer_makers import predictions_of
 from drift_makers import made_heard, made_history, made_run
-from test_evaluation_page import HOSTILE, checked
+from page_checker import HOSTILE, checked
 
 from mgc.data.records import RunRecord
 from mgc.evaluation.drift import drift_of

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 from answer_makers import predictions_of
+from page_checker import HOSTILE, checked
 from PIL import Image
-from test_evaluation_page import HOSTILE, checked
 
 from mgc.audio.types import Outline
 from mgc.config import FeatureConfig

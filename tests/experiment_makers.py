@@ -1,0 +1,82 @@
+"""A small experiment: a catalogue and shards of tracks that tell their genre, and the raw values of its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from model_makers import FEATURES, feature_set
+from table_makers import commit_table
+
+from mgc.data.outputs import OutputDirectory
+from mgc.data.schema import marked
+from mgc.data.storage import Store
+
+TRACKS = 24
+
+
+def write_data(folder: Path) -> dict[str, str]:
+    """Write catalogue.parquet and shards; two tracks a group, a quarter of split valid. Return `[data]`."""
+    tracks = feature_set(TRACKS)
+    rows = [
+        {
+            "track_id": track,
+            "uri": f"/music/{track}.wav",
+            "content_id": "1",
+            "size_bytes": 1,
+            "genre": genre,
+            "tags": tags,
+            "tags_known": True,
+            # Tracks 4k and 4k + 2 are of one genre and one group.
+            "group": f"g{number // 4}-{number % 2}",
+            "split": "valid" if number % 8 in (6, 7) else "train",
+        }
+        for number, (track, genre, tags) in enumerate(zip(tracks.track_ids, tracks.genres, tracks.tags, strict=True))
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=marked("catalogue")), folder / "catalogue.parquet")
+    parts = [
+        {
+            "track_id": track,
+            "view": "clean",
+            "recipe": "",
+            "uri": f"/music/{track}.wav",
+            "content_id": "1",
+            "duration_seconds": 1.0,
+            "n_windows": len(log_mel),
+            "n_frames": log_mel.shape[1],
+            "n_mels": log_mel.shape[2],
+            "log_mel": log_mel.astype("<f2").tobytes(),
+            "error_code": None,
+            "error_stage": None,
+            "error_message": None,
+        }
+        for track, log_mel in zip(tracks.track_ids, tracks.log_mels, strict=True)
+    ]
+    schema = marked("features", fingerprint=FEATURES.fingerprint(), feature_config=FEATURES.model_dump_json())
+    output = OutputDirectory(Store.open(str(folder / "features")), "features")
+    commit_table(output, pa.Table.from_pylist(parts, schema=schema), FEATURES.fingerprint())
+    return {"catalogue": str(folder / "catalogue.parquet"), "features": str(folder / "features")}
+
+
+def small_experiment(data: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return raw values of an experiment of two protocols and three systems; nine cells."""
+    network = {"name": "crnn", "channels": 8, "blocks": 1, "rnn_units": 4, "embedding_size": 8}
+    values: dict[str, Any] = {
+        "name": "small",
+        "data": {"min_tag_positives": 2, **data},
+        "evaluation": {"bootstrap_samples": 50},
+        "training": {"epochs": 2, "batch_size": 8, "warmup_epochs": 0, "learning_rate": 5e-3},
+        "protocols": [
+            {"name": "segments", "kind": "random_segments", "valid_fraction": 0.25},
+            {"name": "artists", "kind": "group_k_fold", "folds": 2},
+        ],
+        "systems": [
+            {"name": "nearest", "kind": "knn", "neighbours": 3},
+            {"name": "net", "model": network, "heads": ["svm"], "penalty": 1.0, "claims": ["guo_cnn"]},
+            {"name": "net, mixup", "like": "net", "training": {"mixup_alpha": 0.3}, "claims": ["jain_cnn"]},
+        ],
+    }
+    return {**values, **changes}
