@@ -21,6 +21,7 @@ from mgc.evaluation.answers import FloatArray, IntArray
 SVM_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LOGISTIC_PENALTIES = (0.003, 0.03, 0.3, 3.0)
 FOLDS = 5
+MOST_NEWTON_FEATURES = 128
 DEFAULT_PENALTY = 1.0
 """C where there are too few groups to choose it."""
 
@@ -74,8 +75,9 @@ class OneVersusRest:
     def _fit_one(self, scaled: FloatArray, column: IntArray) -> Any:
         if column.min() == column.max():
             return float(column[0])
-        # Newton steps are exact and few where there are only forty features.
-        model = LogisticRegression(C=self._penalty, class_weight="balanced", solver="newton-cholesky")
+        # Newton steps are exact and few where there are only forty features; of a thousand each costs seconds.
+        solver = "newton-cholesky" if scaled.shape[1] <= MOST_NEWTON_FEATURES else "lbfgs"
+        model = LogisticRegression(C=self._penalty, class_weight="balanced", solver=solver, max_iter=300)
         return model.fit(scaled, column)
 
     def predict(self, features: FloatArray) -> FloatArray:

@@ -150,8 +150,8 @@ def _interval_lines(axes: Axes, tags: TagResults, rates: Any, number: int, *, al
 def _name_tags(axes: Axes, tags: TagResults) -> None:
     """Name the two best and the two worst tags of the first system."""
     ranked = sorted(tags.tags, key=lambda tag: tag.roc_auc.value or 0.0)
-    for tag in dict.fromkeys([*ranked[:2], *ranked[-2:]]):
-        axes.annotate(short(tag.tag), (tag.base_rate, tag.roc_auc.value or 0.0), xytext=(7, -4),
+    for place, tag in enumerate(dict.fromkeys([*ranked[:2], *ranked[-2:]])):
+        axes.annotate(short(tag.tag), (tag.base_rate, tag.roc_auc.value or 0.0), xytext=(7, 3 if place % 2 else -12),
                       textcoords="offset points", fontsize=11)  # fmt: skip
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.cards import Card
-from mgc.evaluation.page import count, interval_text, percent
+from mgc.evaluation.page import count, decimal, interval_text, percent
 from mgc.experiment.claims import CLAIMS, Claim
 from mgc.experiment.settings import Experiment, ProtocolSettings, headed
 from mgc.experiment.summary import Result, Summary
@@ -99,10 +101,13 @@ def verdict(summary: Summary) -> str:
     points = 100 * (best.accuracy.value - primary.accuracy.value)
     if points <= 0:
         return f"No other protocol claims more for {system} than “{primary.protocol}” does."
+    tail = 50 * (1 - summary.experiment.evaluation.confidence)
+    low, high = 100 * np.nanpercentile(best.replicates - primary.replicates, [tail, 100 - tail])
+    whose = "are the split's" if low > 0 else "may be the split's, or luck"
     return (
         f"{system} would be reported at {percent(best.accuracy.value)} under “{best.protocol}”, and at "
         f"{percent(primary.accuracy.value)} under “{primary.protocol}”. Nothing in the system changed: "
-        f"{points:.0f} points are the split's."
+        f"{points:.0f} points [{decimal(low, 0)} to {decimal(high, 0)}] {whose}."
     )
 
 

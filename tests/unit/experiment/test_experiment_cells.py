@@ -15,6 +15,7 @@ from mgc.config import AugmentConfig
 from mgc.data.storage import Store
 from mgc.errors import ConfigError, SplitError
 from mgc.evaluation.protocols import Fold, SegmentFold
+from mgc.evaluation.rivals import OneVersusRest
 from mgc.experiment.cells import Cell, CellResult, code_fingerprint, finished_cells, plan_cells
 from mgc.experiment.loading import experiment_of
 from mgc.experiment.material import Material, folds_of, read_material, sides_of
@@ -234,3 +235,11 @@ def test_the_time_left_goes_by_what_each_system_took(material: Material, data: d
     pace.took("net", 100.0)
     assert pace.seconds_left([near, net], []) == pytest.approx(51.0)
     assert pace.seconds_left([], [(net, 0.25)]) == pytest.approx(75.0), "one slot is idle"
+
+
+def test_tags_are_learnt_from_wide_embeddings_too() -> None:
+    rng = np.random.default_rng(0)
+    values, tag = rng.normal(size=(120, 600)), np.arange(120)[:, np.newaxis] % 2
+    values[:, :40] += 1.5 * tag
+    scores = OneVersusRest(0.03).fit(values[:80], tag[:80]).predict(values[80:])
+    assert np.mean((scores > 0.5) == tag[80:]) > 0.9
