@@ -1,7 +1,7 @@
 """Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
 
 python -m benchmarks [extract] [features] [tag] [stages] [gpu] [fixed] [one_file] [augment] [memory] [supervise] [s3]
-    [diff] [--clips 400] [--rounds 3] [--peers FOLDER] [--student BUNDLE]
+    [diff] [report] [--clips 400] [--rounds 3] [--peers FOLDER] [--student BUNDLE]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from benchmarks import (
     job_fixed,
     memory,
     one_file,
+    report_page,
     s3_over_local,
     stages,
     supervise_cost,
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "supervise": supervise_cost.run,
     "s3": s3_over_local.run,
     "diff": diff_million.run,
+    "report": report_page.run,
 }
 
 

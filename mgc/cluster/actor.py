@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mgc.cluster.metrics import time_chunk
 from mgc.data.changes import index_rows
 from mgc.data.outputs import Run
+from mgc.data.schema import KIND_KEY
 from mgc.data.storage import Store
 
 CALLS_AT_ONCE = 2
@@ -55,6 +58,7 @@ class ChunkActor:
         return pa.concat_tables([self._do(chunk) for chunk in batch["chunk"].to_pylist()])
 
     def _do(self, chunk: int) -> pa.Table:
+        started = time.perf_counter()
         with self._reading:
             rows = self._plan.read_row_group(chunk)
         part = self._worker.process(rows)
@@ -63,4 +67,5 @@ class ChunkActor:
         pq.write_table(part, buffer, compression="lz4", use_dictionary=False)
         key = self._run.part_key(chunk)
         self._store.write_atomic(key, buffer.getvalue())
+        time_chunk((part.schema.metadata or {}).get(KIND_KEY, b"").decode(), time.perf_counter() - started)
         return index_rows(part, key, self._run.sequence, self._run.fingerprint)

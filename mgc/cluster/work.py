@@ -24,6 +24,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from mgc.cluster.actor import CALLS_AT_ONCE, ChunkActor, WorkerSpec
+from mgc.cluster.metrics import count_rows
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig
 from mgc.data.changes import INDEX, ITEM, frame_of
@@ -123,6 +124,7 @@ def run_chunks(
             tables.append(table)
             last = time.perf_counter()
             first = last if len(tables) == 2 else first
+            count_rows(output.kind, table)
             on_advance(_advance(table))
     except ray.exceptions.RayError as error:
         if (own := _own_error(error)) is not None:

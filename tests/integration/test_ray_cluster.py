@@ -6,8 +6,10 @@ import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ class Cluster:
     address: str
     dashboard: str
     environment: dict[str, str]
+    metrics: str
 
     def call(self, *command: str, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -48,12 +51,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A head node on two CPUs; it dies with `--block`, so that no other Ray on the machine is touched."""
     token = tmp_path_factory.mktemp("token") / "token"
     token.write_text("6d67632d746573742d746f6b656e2d6d67632d746573742d746f6b656e2d3031")
-    port, dashboard = free_port(), free_port()
+    port, dashboard, metrics = free_port(), free_port(), free_port()
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     # `python` in an entrypoint is the cluster's: the one of this virtual environment.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = {**plain, "PATH": path, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
+    ports.append(f"--metrics-export-port={metrics}")
     command = [*RAY, "start", "--head", "--block", "--num-cpus=2", *ports]
     head = subprocess.Popen(
         [*command, "--node-ip-address=127.0.0.1"],
@@ -61,7 +65,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    made = Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", environment)
+    addresses = (f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+    made = Cluster(*addresses, environment, f"http://127.0.0.1:{metrics}/metrics")
     try:
         for _ in range(30):
             if made.call(*RAY, "job", "list", f"--address={made.dashboard}").returncode == 0:
@@ -86,6 +91,23 @@ def test_a_submitted_job_tags_the_catalogue(cluster: Cluster, trained: Trained, 
     assert "current/*.parquet" in done.stdout
     rows = read_predictions(str(tmp_path))
     assert rows["track_id"].sort().to_list() == read_catalogue(str(trained.catalogue))["track_id"].to_list()
+    # Ray sends its metrics every ten seconds.
+    counted = scraped(cluster, "ray_mgc_tracks_total{", seconds=40)
+    assert counted == 36.0
+    assert scraped(cluster, "ray_mgc_audio_seconds_total{") == pytest.approx(rows["duration_seconds"].sum(), rel=1e-3)
+    assert scraped(cluster, "ray_mgc_chunk_seconds_count{") >= 2
+
+
+def scraped(cluster: Cluster, start: str, seconds: float = 0.0) -> float | None:
+    """Return the sum of a metric's samples of the job `predictions`, waiting for it to appear."""
+    end = time.monotonic() + seconds
+    while True:
+        with urllib.request.urlopen(cluster.metrics, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        found = [line for line in lines if line.startswith(start) and 'job="predictions"' in line]
+        if found or time.monotonic() > end:
+            return sum(float(line.rpartition(" ")[2]) for line in found) if found else None
+        time.sleep(1.0)
 
 
 def test_an_address_is_joined(cluster: Cluster, trained: Trained, tmp_path: Path) -> None:
@@ -100,7 +122,7 @@ def test_a_wrong_token_is_refused(cluster: Cluster, trained: Trained, tmp_path: 
     wrong = tmp_path / "token"
     wrong.write_text("0" * 64)
     command = [sys.executable, "jobs/extract_features.py", str(trained.catalogue), "-o", str(tmp_path / "features")]
-    stranger = Cluster(cluster.address, cluster.dashboard, {**cluster.environment, "RAY_AUTH_TOKEN_PATH": str(wrong)})
+    stranger = replace(cluster, environment={**cluster.environment, "RAY_AUTH_TOKEN_PATH": str(wrong)})
     done = stranger.call(*command, "--address", cluster.address, *FLAGS)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "token" in done.stderr

@@ -308,5 +308,6 @@ async function openTracks() {
   const map = document.getElementById("map");
   if (map && tracks.map) mgc.map = new TrackMap(map, tracks);
   document.documentElement.classList.add("unpacked");
+  performance.mark("mgc-unpacked");
 }
 openTracks();
