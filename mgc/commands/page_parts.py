@@ -45,11 +45,10 @@ def made_map(output: str, record: RunRecord, held: pl.Series) -> tuple[TrackMap 
         return None, ""
     if old is None or old.track_ids != made.track_ids or old.bundle_fingerprint != made.bundle_fingerprint:
         store.write_atomic(MAP_FILE, made.to_json())
-    part = (
-        "All" if rows.height == answered.height else f"{count(rows.height)} of {count(answered.height)}, at random:"
-    )
+    some = f"{count(rows.height)} of the {count(answered.height)}"
+    which = "All" if rows.height == answered.height else f"Drawn at random: {some}"
     return made, (
-        f"{part} tracks with an embedding of this bundle; those near each other sound alike to it. "
+        f"{which} tracks with an embedding of this bundle; those near each other sound alike to it. "
         "Only who is near whom has a meaning: not the directions, and not how far apart two groups are."
     )
 
@@ -133,7 +132,7 @@ def _least_sure(answered: pl.DataFrame) -> pl.Series:
 def _copies(groups: pl.DataFrame, how: str) -> Copies:
     n_groups = groups["group_id"].n_unique()
     if not n_groups:
-        return Copies(f"None found. {how}")
+        return Copies(f"None found. Looked for: {how[0].lower()}{how[1:]}")
     number = pl.col("group_id").rank("dense").alias("group")
     shown = groups.with_columns(number).head(COPIES_SHOWN)
     cut = f" The first {count(shown.height)} tracks are shown." if shown.height < groups.height else ""
