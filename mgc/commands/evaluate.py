@@ -14,6 +14,7 @@ from mgc.commands.door import ConfigOption, SetOption, console, settings
 from mgc.commands.tables import facts
 from mgc.config import Config
 from mgc.data.catalogue import read_catalogue
+from mgc.data.storage import Store
 from mgc.errors import ConfigError
 from mgc.evaluation.answers import Answers
 from mgc.evaluation.baseline import compare_with_baseline, svm_baseline
@@ -25,6 +26,8 @@ from mgc.evaluation.report import ReportContext, write_evaluation_report
 from mgc.models.bundle import Bundle, load_bundle
 
 Resampled = Literal["track", "group"]
+ALL = "all"
+"""Asks about the tracks of every split: of a catalogue that the bundle has never heard, say."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def evaluate(
     output: Annotated[str, typer.Option("--output", "-o", help="directory of the report")],
     features: Annotated[str | None, typer.Option("--features", "-f", help="shards to answer from")] = None,
     predictions: Annotated[str | None, typer.Option(help="or: predictions that `mgc tag` wrote")] = None,
-    split: Annotated[str, typer.Option(help="train, valid, test or unlisted")] = "valid",
+    split: Annotated[str, typer.Option(help="train, valid, test, unlisted, or all")] = "valid",
     baseline: Annotated[bool, typer.Option(help="also fit an SVM on MFCC statistics (needs --features)")] = True,
     resample: Annotated[Resampled, typer.Option(help="what the bootstrap draws")] = "track",
     config: ConfigOption = None,
@@ -66,6 +69,10 @@ def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
     """Evaluate, write the report, print the headline figures; return the page's URI."""
     tracks = read_catalogue(request.catalogue)
     bundle = load_bundle(request.bundle)
+    own = _is_own(request.catalogue, bundle)
+    protocol = _protocol(request.split, bundle, tracks, own=own)
+    if request.split == ALL:
+        tracks = tracks.with_columns(split=pl.lit(ALL))
     answers = _answers(request, bundle, tracks)
     evaluation = figures_of(answers, request.config.evaluation, request.resample)
     comparison = _comparison(request, bundle, tracks, answers)
@@ -74,7 +81,8 @@ def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
         bundle=request.bundle,
         bundle_fingerprint=bundle.fingerprint,
         feature_fingerprint=bundle.features.fingerprint(),
-        protocol=_protocol(request.split, bundle, tracks),
+        protocol=protocol,
+        own_catalogue=own,
         config={
             "features": bundle.features.model_dump(mode="json"),
             "model": [member.config.model_dump(mode="json") for member in bundle.members],
@@ -85,7 +93,8 @@ def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
         comparison=comparison,
     )
     page = write_evaluation_report(evaluation, context, request.output)
-    facts(screen, f"Evaluation on split '{request.split}'", _rows(evaluation, comparison) | {"report": page})
+    told = {"catalogue": request.catalogue, "protocol": protocol}
+    facts(screen, f"Evaluation on split '{request.split}'", {**told, **_rows(evaluation, comparison), "report": page})
     return page
 
 
@@ -109,22 +118,41 @@ def _comparison(
     return compare_with_baseline(answers, rival, request.config.evaluation, request.resample)
 
 
-def _protocol(split: str, bundle: Bundle, tracks: pl.DataFrame) -> str:
-    groups = tracks.filter(pl.col("split").is_in(["train", split]))
-    crossing = groups.group_by("group").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1).height
-    parts = [
-        f"One fixed split; {crossing} groups stand both in 'train' and in '{split}'."
-        if split != "train" and crossing
-        else "One fixed split; no group (artist, work) stands in two splits."
-    ]
-    if split == "train":
-        parts.append("These tracks were trained on: the figures say nothing about others.")
-    if split == "valid":
-        parts.append("Early stopping and calibration used this split, so its figures flatter.")
+def _is_own(catalogue: str, bundle: Bundle) -> bool:
+    """Return whether a catalogue is the one that the bundle says it was trained on."""
+    named = bundle.facts.get("catalogue")
+    return named is None or Store.open(str(named)).uri() == Store.open(catalogue).uri()
+
+
+def _protocol(split: str, bundle: Bundle, tracks: pl.DataFrame, *, own: bool) -> str:
+    """Return which tracks the figures come from, and what the bundle knows of them, in words."""
+    if not own:
+        of = "All splits" if split == ALL else f"Split '{split}'"
+        return (
+            f"{of} of a catalogue that the bundle was not trained on (that was {bundle.facts['catalogue']}): nothing "
+            "here told it when to stop. Whether the two share recordings or artists is not known."
+        )
+    parts = [_parted(split, tracks)]
+    if split in ("train", ALL):
+        what = "These tracks were" if split == "train" else "Split 'train' was"
+        parts.append(f"{what} trained on: the figures say little about other music.")
+    if split in ("valid", ALL):
+        what = "this split" if split == "valid" else "split 'valid'"
+        parts.append(f"Early stopping and calibration used {what}, so its figures flatter.")
     trained_on = bundle.facts.get("train_groups")
     if trained_on:
         parts.append(f"The bundle was trained on {trained_on:,} groups.")
     return " ".join(parts)
+
+
+def _parted(split: str, tracks: pl.DataFrame) -> str:
+    if split == ALL:
+        return "All splits of the catalogue that the bundle was trained on."
+    groups = tracks.filter(pl.col("split").is_in(["train", split]))
+    crossing = groups.group_by("group").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1).height
+    if split != "train" and crossing:
+        return f"One fixed split; {crossing} groups stand both in 'train' and in '{split}'."
+    return "One fixed split; no group (artist, work) stands in two splits."
 
 
 def _rows(evaluation: Evaluation, comparison: Comparison | None) -> dict[str, str]:

@@ -10,9 +10,15 @@ FEW_TRACKS = 200
 FEW_POSITIVES = 10
 
 
-def notes_of(evaluation: Evaluation) -> list[str]:
-    """Return the notes that a reader of these figures needs, the weightiest first."""
-    notes = _about_split(evaluation)
+def notes_of(evaluation: Evaluation, *, own_catalogue: bool = True) -> list[str]:
+    """Return the notes that a reader of these figures needs, the weightiest first.
+
+    Parameters
+    ----------
+    own_catalogue
+        Whether the splits are those that the model was trained by.
+    """
+    notes = _about_split(evaluation) if own_catalogue else []
     if evaluation.genre:
         notes += _about_genre(evaluation, evaluation.genre)
     if evaluation.tag:
@@ -21,6 +27,11 @@ def notes_of(evaluation: Evaluation) -> list[str]:
 
 
 def _about_split(evaluation: Evaluation) -> list[str]:
+    if evaluation.split == "all":
+        return [
+            "Among these tracks are those the model was trained on, and those that told it when to stop. The figures "
+            "flatter: evaluate on split valid or test."
+        ]
     if evaluation.split == "train":
         return [
             "These are the tracks the model was trained on. The figures say how well it remembers them, not how "

@@ -51,6 +51,8 @@ class ReportContext:
         URI of each track id, so that mistakes can be found and heard.
     comparison
         With the SVM baseline, where it was made.
+    own_catalogue
+        Whether the splits are those that the bundle was trained by.
     """
 
     catalogue: str
@@ -62,6 +64,7 @@ class ReportContext:
     histories: Sequence[Sequence[Mapping[str, Any]]] = ()
     track_uris: Mapping[str, str] = field(default_factory=dict)
     comparison: Comparison | None = None
+    own_catalogue: bool = True
     made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -106,7 +109,7 @@ def evaluation_page(evaluation: Evaluation, context: ReportContext) -> str:
         comparison=context.comparison,
         rivalries=rivalries(evaluation, context.comparison.evaluation) if context.comparison else [],
         charts=_charts(evaluation, context),
-        notes=notes_of(evaluation),
+        notes=notes_of(evaluation, own_catalogue=context.own_catalogue),
         few_positives=FEW_POSITIVES,
         config=json.dumps(context.config, indent=2, ensure_ascii=False),
         interval_text=interval_text,
