@@ -62,6 +62,8 @@ def found_copies(output: str, record: RunRecord, catalogue: str, features: str |
         how = "One recording in several files, by fingerprints of what is heard; likeness is their correlation."
         return _copies(groups.rename({"correlation": "likeness"}), how)
     ids = _of_bundle(output, record.bundle_fingerprint)["track_id"]
+    if len(ids) < 2:
+        return Copies("Fewer than two tracks have an answer of this bundle.")
     if len(ids) > TRACKS_AT_MOST:
         return Copies(
             f"Not looked for among more than {count(TRACKS_AT_MOST)} tracks; mgc similar --duplicates does."

@@ -10,6 +10,7 @@ Layout of an output directory (features or predictions), on any store::
     runs/<run_id>/index.parquet          which track is in which part
     commits/<sequence>-<run_id>.json     makes the run's parts visible; the one atomic write that counts
     current/, history/                   predictions: what readers open, made from the above (`mgc.data.published`)
+    records/, report/                    predictions: what each run did (`mgc.data.records`), and the last one's page
 
 A commit is one object of its own name, so two runs that finish at the same time both succeed, and no store
 needs a conditional PUT or a rename. What a killed run finished is not visible; the next run adopts it.

@@ -91,6 +91,8 @@ def test_a_submitted_job_tags_the_catalogue(cluster: Cluster, trained: Trained, 
     assert "current/*.parquet" in done.stdout
     rows = read_predictions(str(tmp_path))
     assert rows["track_id"].sort().to_list() == read_catalogue(str(trained.catalogue))["track_id"].to_list()
+    assert (tmp_path / "report" / "index.html").exists()
+    assert "Nothing was compared: there is no earlier run" in done.stdout
     # Ray sends its metrics every ten seconds.
     counted = scraped(cluster, "ray_mgc_tracks_total{", seconds=40)
     assert counted == 36.0

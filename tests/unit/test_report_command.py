@@ -110,6 +110,18 @@ def test_report_command_makes_the_page_anew_and_compares(
     assert "this run" in page
 
 
+def test_a_run_in_which_all_failed_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = {"error_code": "T202_NOT_AUDIO", "error_stage": "decode", "error_message": "it is HTML"}
+    names = [f"song{number:02}" for number in range(3)]
+    broken = tagged_folder(tmp_path, {f"{name}.wav": b"x" for name in names}, **dict.fromkeys(names, failed))
+    monkeypatch.setattr(f"{__name__}.N", 3)
+    page = Path(made_page(broken, monkeypatch).uri).read_text(encoding="utf-8")
+    assert "3 of 3 tracks of the catalogue have no answer" in page
+    assert "Fewer than two tracks have an answer" in page
+    assert 'id="map"' not in page
+    assert 'id="review"' not in page
+
+
 def test_without_a_record_there_is_no_page(tagged: Tagged) -> None:
     with pytest.raises(SchemaError, match="no record of a run"):
         report(str(tagged.catalogue), str(tagged.predictions))
