@@ -34,7 +34,7 @@ MEANINGS = {
     ),
     TrackCode.TOO_LARGE: Meaning(
         "The file is longer than decode.max_file_bytes; nothing of it was read.",
-        "Raise the limit if the file is wanted.",
+        "Raise the limit if the file is wanted: the next run tries it.",
     ),
     TrackCode.EMPTY_FILE: Meaning(
         "The file has 0 bytes.",
@@ -62,7 +62,7 @@ MEANINGS = {
     ),
     TrackCode.DECODE_TIMEOUT: Meaning(
         "Decoding took longer than decode.time_limit_seconds and was killed.",
-        "Raise the limit, or run again with cluster.retry_failed = true.",
+        "Later runs try it again, after waits that double; or raise the limit, which tries it at once.",
     ),
     TrackCode.DECODE_CRASHED: Meaning(
         "The decoding process died on this file; its neighbours did not.",
