@@ -1,7 +1,7 @@
 """Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
 
 python -m benchmarks [extract] [features] [tag] [stages] [gpu] [fixed] [one_file] [augment] [memory] [supervise] [s3]
-    [diff] [report] [--clips 400] [--rounds 3] [--peers FOLDER] [--student BUNDLE]
+    [diff] [report] [train] [--clips 400] [--rounds 3] [--peers FOLDER] [--student BUNDLE]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks import (
     stages,
     supervise_cost,
     tag_speed,
+    train_loop,
 )
 from benchmarks.material import make_clips
 
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "s3": s3_over_local.run,
     "diff": diff_million.run,
     "report": report_page.run,
+    "train": train_loop.run,
 }
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "import-mels": "Mel spectrograms that others computed (.npy), as Parquet shards.",
     "import-weights": "Published weights of FCN, CRNN or musicnn, as a model bundle.",
     "train": "Fit the ensemble: a model bundle.",
+    "tune": "Search for settings: a table of trials, and the best as a TOML.",
     "distill": "One small, fast network that answers as an ensemble does: a model bundle.",
     "evaluate": "Honest figures with intervals: a report.",
     "probe": "What a bundle's frozen embedding is worth: an SVM on it, beside one on MFCC statistics.",

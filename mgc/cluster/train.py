@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
 import torch
 
+from mgc.cluster.board import OnEpoch, OnTakenUp, board, telling
 from mgc.cluster.ensemble import Watcher, fit_members, room_for, set_up_ray_train
-from mgc.cluster.member import Epochs, MemberSetup, Saved, read_lessons, read_optional
+from mgc.cluster.member import MemberSetup, Saved, read_lessons, read_optional
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import Config, fingerprint_of
 from mgc.data.shards import require_views, shard_facts
 from mgc.data.storage import Store, split_uri
 from mgc.errors import ConfigError, TrainingError
+from mgc.evaluation.training_report import write_training_report
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
 from mgc.taxonomy import Taxonomy
@@ -73,8 +74,8 @@ class TrainOutcome:
 
 def train_ensemble(
     request: TrainingRequest,
-    on_epoch: Callable[[int, dict[str, Any]], None] = lambda member, epoch: None,
-    on_taken_up: Callable[[int, Epochs], None] = lambda member, history: None,
+    on_epoch: OnEpoch = lambda member, epoch: None,
+    on_taken_up: OnTakenUp = lambda member, history: None,
 ) -> TrainOutcome:
     """Fit the ensemble and write its bundle.
 
@@ -96,20 +97,23 @@ def train_ensemble(
     request = _absolute(request)
     teacher = _teacher(request)
     catalogue = read_lessons(request.catalogue_uri, request.config, taught=teacher is not None)
-    taxonomy = teacher.taxonomy if teacher else _taxonomy(catalogue, request.config)
+    taxonomy = teacher.taxonomy if teacher else taxonomy_of(catalogue, request.config)
     require_views(request.features_uri, catalogue, request.config.augment)
     key = _training_key(request, catalogue, taxonomy, teacher)
     Store.open(request.bundle_uri).check_writable()
     ready = _finished_bundle(request, key)
     if ready is not None:
+        write_training_report(request.bundle_uri, anew=False)
         return ready
-    with ray_session(request.config.cluster) as session:
-        watcher = Watcher(_work_uri(request), key, len(request.config.member_models()), on_epoch, on_taken_up)
+    with board(request.config.logs.tensorboard_dir, key) as log, ray_session(request.config.cluster) as session:
+        told, taken_up = telling(log, on_epoch, on_taken_up)
+        watcher = Watcher(_work_uri(request), key, len(request.config.member_models()), told, taken_up)
         members = _members(request, taxonomy, key, session, watcher)
         contents = _contents(request, catalogue, taxonomy, key, members)
         if teacher:
             contents = _with_teacher(request, contents, teacher, catalogue)
     fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
+    write_training_report(request.bundle_uri)
     work = split_uri(_work_uri(request))
     Store.open(work.root).delete_tree(work.key)
     epochs = [len(member.history) for member in members]
@@ -138,7 +142,14 @@ def _teacher(request: TrainingRequest) -> Bundle | None:
     return teacher
 
 
-def _taxonomy(catalogue: pl.DataFrame, config: Config) -> Taxonomy:
+def taxonomy_of(catalogue: pl.DataFrame, config: Config) -> Taxonomy:
+    """Return the genres and tags of split 'train'.
+
+    Raises
+    ------
+    TrainingError
+        There is nothing to learn, or one genre alone.
+    """
     train = catalogue.filter(pl.col("split") == "train")
     known = train.filter(pl.col("tags_known"))
     taxonomy = Taxonomy.from_labels(train["genre"], known["tags"].to_list(), config.training.min_tag_positives)

@@ -7,7 +7,7 @@ checked before Ray starts; an unknown key names the nearest valid one.
 from mgc.config.augment import AUGMENT_BOUNDS, AugmentConfig, Range
 from mgc.config.catalogue import CatalogueConfig
 from mgc.config.features import AUDIO_SOURCE, FeatureConfig, MelsConfig
-from mgc.config.loading import load_config
+from mgc.config.loading import load_config, with_settings
 from mgc.config.networks import model_sections, read_model_config
 from mgc.config.root import Config
 from mgc.config.work import (
@@ -15,7 +15,9 @@ from mgc.config.work import (
     DecodeConfig,
     DistillConfig,
     EvaluationConfig,
+    LogsConfig,
     RetryConfig,
+    SearchConfig,
     TaggingConfig,
     TrainingConfig,
 )
@@ -34,10 +36,12 @@ __all__ = [
     "EvaluationConfig",
     "FeatureConfig",
     "Fraction",
+    "LogsConfig",
     "MelsConfig",
     "ModelConfig",
     "Range",
     "RetryConfig",
+    "SearchConfig",
     "Section",
     "TaggingConfig",
     "TrainingConfig",
@@ -45,4 +49,5 @@ __all__ = [
     "load_config",
     "model_sections",
     "read_model_config",
+    "with_settings",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,23 @@ def load_config(path: str | None = None, overrides: list[str] | None = None) -> 
         raise explained(error, f" in {path}" if path else "") from error
 
 
+def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return the settings with some of them changed, each by its key as after `--set`.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value is out of range.
+    """
+    values = config.model_dump()
+    for key, value in settings.items():
+        _put(values, key, value)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise explained(error, "") from error
+
+
 def read_toml(path: str) -> dict[str, Any]:
     """Return the values of a TOML file.
 
@@ -61,13 +79,17 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign:
         raise ConfigError(f"--set {override!r} is not of the form section.key=value", "e.g. --set training.epochs=20")
-    *parents, leaf = key.strip().split(".")
+    _put(values, key.strip(), _parse_value(text.strip()))
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, leaf = key.split(".")
     place = values
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise ConfigError(f"--set {key}: '{parent}' is a value, not a section")
-    place[leaf] = _parse_value(text.strip())
+    place[leaf] = value
 
 
 def _parse_value(text: str) -> Any:

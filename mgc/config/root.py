@@ -17,7 +17,9 @@ from mgc.config.work import (
     DecodeConfig,
     DistillConfig,
     EvaluationConfig,
+    LogsConfig,
     RetryConfig,
+    SearchConfig,
     TaggingConfig,
     TrainingConfig,
 )
@@ -36,10 +38,12 @@ class Config(Section):
     model: ModelConfig = CrnnConfig()
     training: TrainingConfig = TrainingConfig()
     distill: DistillConfig = DistillConfig()
+    search: SearchConfig = SearchConfig()
     tagging: TaggingConfig = TaggingConfig()
     retry: RetryConfig = RetryConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     cluster: ClusterConfig = ClusterConfig()
+    logs: LogsConfig = LogsConfig()
 
     @model_validator(mode="before")
     @classmethod

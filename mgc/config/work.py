@@ -107,11 +107,27 @@ class DistillConfig(Section):
 
     model: ModelConfig = Field(STUDENT, description="the student; settings not named are those of the default")
     teacher_share: Fraction = Field(
-        1.0, description="weight of the ensemble's word against the label, where a track has one"
+        0.5, description="weight of the ensemble's word against the label; where a track has none, 1"
     )
     unlisted: bool = Field(
         False, description="also learn from tracks of split 'unlisted', such as those without a label"
     )
+
+
+class SearchConfig(Section):
+    """How `mgc tune` looks for settings; where is said by its space, a file of its own."""
+
+    trials: int = Field(16, ge=1, le=10_000, description="drawn; the first is the settings as they are")
+    metric: Literal["loss", "accuracy", "tags"] = Field(
+        "loss", description="what is to be best: validation loss, genre accuracy or tag PR-AUC at the epoch kept"
+    )
+    folds: int = Field(
+        0, ge=0, le=20, description="0: judged on split 'valid'; else on so many folds of 'train', groups apart"
+    )
+    grace_epochs: int = Field(4, ge=1, description="epochs of a trial before it may be stopped as hopeless")
+    reduction: int = Field(3, ge=2, description="one trial in so many goes on at each of ASHA's rungs")
+    trials_at_once: int | None = Field(None, ge=1, description="None: one a CPU or GPU")
+    seed: int = Field(0, description="of the draws")
 
 
 class TaggingConfig(Section):
@@ -183,3 +199,11 @@ class ClusterConfig(Section):
         60.0, gt=0.0, description="a run without a sign of life for so long is dead: another may take its place"
     )
     retry_failed: bool = Field(False, description="also redo tracks that failed for good last time")
+
+
+class LogsConfig(Section):
+    """What is written for people to watch; it changes no weight and no answer."""
+
+    tensorboard_dir: str | None = Field(
+        None, description="folder of TensorBoard event files, a run a member, written as epochs end; None: none"
+    )

@@ -39,7 +39,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         "## How they decide",
         _decision(description["decision"], description["metrics"].get("abstention", {})),
         "## Validation figures",
-        _figures(description["metrics"]),
+        _figures(description["metrics"]) + _curves(description["facts"]),
         "## Training data",
         _facts(description["facts"]),
         "## Files",
@@ -134,6 +134,15 @@ def _figures(metrics: Mapping[str, Any]) -> str:
         cells = (value, *(column.get(name) for column in columns.values()))
         lines.append(_row([name.replace("_", " "), *(_number(cell) for cell in cells)]))
     return "\n".join(lines) + "\n\n" + FIGURES_NOTE.strip()
+
+
+def _curves(facts: Mapping[str, Any]) -> str:
+    if not any(facts.get("histories", [])):
+        return ""
+    return (
+        "\n\n`training.html` beside this file draws loss, accuracy and RMSE over the epochs of each member "
+        "(`training.png`;\nas numbers: `training.json`)."
+    )
 
 
 def _number(value: float | None) -> str:

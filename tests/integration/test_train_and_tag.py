@@ -18,7 +18,7 @@ from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.commands.door import console
 from mgc.commands.evaluate import EvaluationRequest, run_evaluation
-from mgc.config import CatalogueConfig, load_config
+from mgc.config import CatalogueConfig, LogsConfig, load_config
 from mgc.data.catalogue import index_catalogue, read_catalogue
 from mgc.data.schema import PREDICTIONS
 from mgc.data.view import read_predictions
@@ -54,6 +54,9 @@ def test_the_bundle_holds_two_members_and_what_they_were_made_of(trained: Traine
     assert sorted(trained.epochs_seen) == [(m, e) for m in (0, 1) for e in range(1, trained.outcome.epochs[m] + 1)]
     assert "drone" in (trained.bundle / "README.md").read_text()
     assert not trained.bundle.with_name("bundle.training").exists()
+    drawn = json.loads((trained.bundle / "training.json").read_text())
+    assert [len(member["epochs"]) for member in drawn["members"]] == trained.outcome.epochs
+    assert (trained.bundle / "training.html").stat().st_size > 10_000
 
 
 def test_the_same_command_again_does_nothing_and_another_is_refused(trained: Trained) -> None:
@@ -71,7 +74,9 @@ def test_a_student_is_a_bundle_like_any_other(trained: Trained, tmp_path: Path) 
         [*SETTINGS, "training.epochs=10", "distill.model={channels=16, blocks=1, rnn_units=8, embedding_size=16}"],
     )
     places = (str(trained.catalogue), str(trained.features), str(tmp_path / "student"))
-    outcome = train_ensemble(TrainingRequest(*places, config, teacher_uri=str(trained.bundle)))
+    watched = config.model_copy(update={"logs": LogsConfig(tensorboard_dir=str(tmp_path / "runs"))})
+    outcome = train_ensemble(TrainingRequest(*places, watched, teacher_uri=str(trained.bundle)))
+    assert len(list((tmp_path / "runs").glob("*-member-0/events*"))) == 1
     student = load_bundle(str(tmp_path / "student"))
     assert outcome.fingerprint == student.fingerprint
     assert student.taxonomy == load_bundle(str(trained.bundle)).taxonomy

@@ -26,3 +26,9 @@ def test_card_without_figures() -> None:
     card = model_card(describe(contents, "0" * 16, "2025-01-01T00:00:00+00:00"))
     assert "None: there was no labelled validation split." in card
     assert "Not recorded." in card
+
+
+def test_card_leads_to_the_curves_where_there_are_any() -> None:
+    contents = bundle_contents(1, facts={"histories": [[{"epoch": 1, "train_loss": 1.0}]]})
+    assert "`training.html`" in model_card(describe(contents, "0" * 16, "2025-01-01T00:00:00+00:00"))
+    assert "training.html" not in model_card(describe(bundle_contents(), "0" * 16, "2025-01-01T00:00:00+00:00"))

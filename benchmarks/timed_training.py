@@ -1,0 +1,64 @@
+"""Fit one network as a program and print how long an epoch takes, and where it ended.
+
+    python -m benchmarks.timed_training bare|ray CATALOGUE FEATURES BUNDLE EPOCHS
+
+`bare` is `mgc.training.loop.fit` in this process, with no checkpoint; `ray` is what `mgc train` does.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+
+from mgc.cluster import ensemble
+from mgc.cluster.train import TrainingRequest, taxonomy_of, train_ensemble
+from mgc.config import Config, TrainingConfig
+from mgc.data.catalogue import read_catalogue
+from mgc.data.shards import read_feature_set
+from mgc.models.registry import build_model
+from mgc.training.loop import fit
+
+Tell = Callable[[float], None]
+
+
+def main() -> None:
+    how, catalogue, features, bundle, epochs = sys.argv[1:]
+    training = TrainingConfig(members=1, epochs=int(epochs), patience=int(epochs), threads=1)
+    request = TrainingRequest(catalogue, features, bundle, Config(training=training))
+    ends: list[float] = []
+    losses: list[float] = []
+
+    def tell(loss: float) -> None:
+        ends.append(time.perf_counter())
+        losses.append(loss)
+
+    {"bare": _bare, "ray": _ray}[how](request, tell)
+    # The first epoch has no beginning that both could tell: all is loaded before it.
+    print(f"epoch {statistics.median(late - early for early, late in pairwise(ends)):.4f}")
+    print(f"loss {losses[-1]:.6f}")
+
+
+def _bare(request: TrainingRequest, tell: Tell) -> None:
+    config, catalogue = request.config, read_catalogue(request.catalogue_uri)
+    train, valid = (read_feature_set(request.features_uri, catalogue, split) for split in ("train", "valid"))
+    taxonomy = taxonomy_of(catalogue, config)
+    torch.set_num_threads(1)
+    torch.manual_seed(config.training.seed)
+    model = build_model(config.model, train.features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
+    seed = config.training.seed
+    fit(model, train, valid, taxonomy, config.training, seed=seed, on_epoch=lambda report, _: tell(report.train_loss))
+
+
+def _ray(request: TrainingRequest, tell: Tell) -> None:
+    # The driver looks for news once a second, which is no part of an epoch: here it looks without pause.
+    ensemble.LOOK_EVERY_SECONDS = 0.02
+    train_ensemble(request, lambda member, epoch: tell(epoch["train_loss"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""TensorBoard: every epoch's figures as scalars, written by the driver as it hears of them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from mgc.errors import ConfigError
+
+OnEpoch = Callable[[int, dict[str, Any]], None]
+"""Told a member's number and its epoch's figures."""
+OnTakenUp = Callable[[int, list[dict[str, Any]]], None]
+"""Told a member's number and the epochs of the run before."""
+SCALARS = {
+    "train_loss": "loss/train",
+    "valid_loss": "loss/valid",
+    "valid_accuracy": "accuracy/valid",
+    "valid_rmse": "rmse/valid",
+    "valid_tag_macro_average_precision": "tag_pr_auc/valid",
+    "learning_rate": "learning_rate",
+    "windows_per_second": "windows_per_second",
+}
+"""An epoch's figure → the scalar's name; what is before the slash is a chart of its own."""
+
+
+class Board:
+    """Event files of one training, a run a member: `<directory>/<run>-member-<n>`."""
+
+    def __init__(self, directory: str, run: str) -> None:
+        self._make = _writer_class()
+        self._directory = directory
+        self._run = run
+        self._writers: dict[int, Any] = {}
+
+    def taken_up(self, member: int, history: list[dict[str, Any]]) -> None:
+        """Write the epochs of the run before that was stopped; what it wrote beyond them is hidden."""
+        self._open(member, purge_from=1)
+        for epoch in history:
+            self.epoch(member, epoch)
+
+    def epoch(self, member: int, epoch: Mapping[str, Any]) -> None:
+        """Write an epoch's figures, those that there are."""
+        writer = self._writers.get(member) or self._open(member)
+        for name, scalar in SCALARS.items():
+            value = epoch.get(name)
+            if value is not None and math.isfinite(value):
+                writer.add_scalar(scalar, value, epoch["epoch"])
+        writer.flush()
+
+    def close(self) -> None:
+        """Close all files."""
+        for writer in self._writers.values():
+            writer.close()
+
+    def _open(self, member: int, purge_from: int | None = None) -> Any:
+        place = os.path.join(self._directory, f"{self._run}-member-{member}")  # noqa: PTH118 - may be a URI
+        try:
+            self._writers[member] = self._make(place, purge_step=purge_from)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to logs.tensorboard_dir = {self._directory!r}: {error.strerror or error}",
+                "give a folder that this process may write to",
+            ) from error
+        return self._writers[member]
+
+
+@contextmanager
+def board(directory: str | None, run: str) -> Iterator[Board | None]:
+    """Open the event files while the block runs; None where no directory is given.
+
+    Raises
+    ------
+    ConfigError
+        The optional library is not installed, or the directory cannot be written to.
+    """
+    if directory is None:
+        yield None
+        return
+    opened = Board(directory, run)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def telling(log: Board | None, on_epoch: OnEpoch, on_taken_up: OnTakenUp) -> tuple[OnEpoch, OnTakenUp]:
+    """Return what tells the log too, where there is one."""
+    if log is None:
+        return on_epoch, on_taken_up
+
+    def told(member: int, epoch: dict[str, Any]) -> None:
+        log.epoch(member, epoch)
+        on_epoch(member, epoch)
+
+    def taken_up(member: int, history: list[dict[str, Any]]) -> None:
+        log.taken_up(member, history)
+        on_taken_up(member, history)
+
+    return told, taken_up
+
+
+def _writer_class() -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "logs.tensorboard_dir is set, but tensorboardX is not installed", "pip install 'mgc[tensorboard]'"
+        ) from error
+    return SummaryWriter

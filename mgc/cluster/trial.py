@@ -1,0 +1,192 @@
+"""One trial of a search: the network of some settings, fitted on one split or on folds, told after every epoch.
+
+A plain function of Ray Tune with the loop in its own process: a Ray Train run inside each trial would want a
+controller and a worker beside it, and on two CPUs wait for both for ever.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from ray import tune
+
+from mgc.config import Config, with_settings
+from mgc.config.space import Settings
+from mgc.data.catalogue import read_catalogue
+from mgc.data.shards import read_feature_set
+from mgc.errors import MgcError
+from mgc.evaluation.protocols import group_k_fold, with_fold
+from mgc.models.registry import build_model
+from mgc.taxonomy import Taxonomy
+from mgc.training.loop import EpochReport, fit
+from mgc.training.state import TrainingState
+
+FIGURES = {"loss": "valid_loss", "accuracy": "valid_accuracy", "tags": "valid_tag_macro_average_precision"}
+"""What may be searched for, and its name in an `EpochReport`."""
+STATE_FILE, COURSE_FILE = "state.bin", "course.json"
+
+
+@dataclass(frozen=True)
+class TrialSetup:
+    """All that trials share; plain values, so that it can travel.
+
+    Parameters
+    ----------
+    trials
+        What each trial changes of `config`.
+    """
+
+    catalogue_uri: str
+    features_uri: str
+    config: Config
+    trials: tuple[Settings, ...]
+    taxonomy: Taxonomy
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far a trial is.
+
+    Parameters
+    ----------
+    done
+        Of each fold that is finished, the epoch that was kept.
+    epochs
+        Of the fold in flight.
+    looks
+        Times that the tracks judged on were looked at, over all folds.
+    """
+
+    done: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    looks: int = 0
+
+    def with_epoch(self, epoch: dict[str, Any]) -> Course:
+        """Return the course after one more epoch."""
+        return Course(self.done, [*self.epochs, epoch], self.looks + 1)
+
+    def with_fold_finished(self) -> Course:
+        """Return the course at the beginning of the next fold."""
+        return Course([*self.done, _kept(self.epochs)], [], self.looks)
+
+    def told(self, metric: str, epochs_a_fold: int) -> dict[str, Any]:
+        """Return what Ray Tune hears: the score of the weights that would be kept now, a mean over folds."""
+        kept = [*self.done, _kept(self.epochs)]
+        means = {name: _mean([epoch[name] for epoch in kept]) for name in FIGURES.values()}
+        score = means[FIGURES[metric]]
+        return {
+            **means,
+            "score": worst(metric) if score is None else score,
+            "progress": len(self.done) * epochs_a_fold + len(self.epochs),
+            "epochs": self.looks,
+            "folds": len(kept),
+            "kept_epoch": kept[-1]["epoch"],
+            "failed": "",
+        }
+
+
+def worst(metric: str) -> float:
+    """Return the score of a trial that has none."""
+    return math.inf if metric == "loss" else -math.inf
+
+
+def run_trial(chosen: dict[str, Any], setup: TrialSetup) -> None:
+    """Fit one trial's network on each fold in turn; a fault of its settings is its row and stops no other trial."""
+    search = setup.config.search
+    try:
+        _run_folds(with_settings(setup.config, setup.trials[chosen["number"]]), setup)
+    except MgcError as error:
+        tune.report(
+            dict.fromkeys(FIGURES.values())
+            | {"score": worst(search.metric), "progress": 1, "epochs": 0, "folds": 0, "kept_epoch": 0}
+            | {"failed": error.message}
+        )
+
+
+def _run_folds(config: Config, setup: TrialSetup) -> None:
+    torch.set_num_threads(setup.threads)
+    course, start = _taken_up()
+    catalogues = folds_of(read_catalogue(setup.catalogue_uri), config)
+    for catalogue in catalogues[len(course.done) :]:
+        course = _run_fold(config, setup, catalogue, course, start).with_fold_finished()
+        start = None
+
+
+def folds_of(catalogue: pl.DataFrame, config: Config) -> list[pl.DataFrame]:
+    """Return the catalogue with each fold as its splits 'train' and 'valid'; with no folds, as it is.
+
+    Raises
+    ------
+    SplitError
+        There are fewer groups in 'train' than folds.
+    """
+    search = config.search
+    if not search.folds:
+        return [catalogue]
+    train = catalogue.filter(pl.col("split") == "train")
+    return [with_fold(train, fold) for fold in group_k_fold(train, search.folds, search.seed)]
+
+
+def _run_fold(
+    config: Config, setup: TrialSetup, catalogue: pl.DataFrame, course: Course, start: TrainingState | None
+) -> Course:
+    train = read_feature_set(setup.features_uri, catalogue, "train", config.augment)
+    valid = read_feature_set(setup.features_uri, catalogue, "valid")
+    training, taxonomy = config.training, setup.taxonomy
+    torch.manual_seed(training.seed)
+    model = build_model(config.model, train.features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
+    here = course
+
+    def on_epoch(report: EpochReport, state: TrainingState) -> None:
+        nonlocal here
+        here = here.with_epoch(asdict(report))
+        _report(here, state, here.told(config.search.metric, training.epochs))
+
+    fit(
+        model,
+        train,
+        valid,
+        taxonomy,
+        training,
+        seed=training.seed,
+        device=setup.device,
+        start=start,
+        on_epoch=on_epoch,
+    )
+    return here
+
+
+def _report(course: Course, state: TrainingState, told: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, STATE_FILE).write_bytes(state.to_bytes())
+        Path(folder, COURSE_FILE).write_text(json.dumps(asdict(course)), encoding="utf-8")
+        tune.report(told, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def _taken_up() -> tuple[Course, TrainingState | None]:
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return Course(), None
+    with checkpoint.as_directory() as folder:
+        state = TrainingState.from_bytes(Path(folder, STATE_FILE).read_bytes())
+        course = json.loads(Path(folder, COURSE_FILE).read_text(encoding="utf-8"))
+    return Course(**course), state
+
+
+def _kept(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the epoch whose weights a fit keeps: that of the lowest validation loss."""
+    return min(epochs, key=lambda epoch: math.inf if epoch["valid_loss"] is None else epoch["valid_loss"])
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,43 @@
+"""Settings as the TOML that `load_config` reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mgc.config.root import Config
+
+UNSHARED = ("cluster", "logs", "search")
+"""Sections that say where and how a job runs, and nothing of what comes out."""
+
+
+def to_toml(config: Config, comment: str = "") -> str:
+    """Return every setting that is not the default, by section, under a comment."""
+    told = config.model_dump(mode="json", exclude_defaults=True, exclude=set(UNSHARED))
+    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    for section, values in told.items():
+        if section == "model":
+            values = {"name": config.model.name, **values}
+        if section == "training" and "ensemble" in values:
+            values["ensemble"] = [_network(one) for one in config.training.ensemble]
+        if section == "distill" and "model" in values:
+            values["model"] = _network(config.distill.model)
+        lines += ["", f"[{section}]"]
+        lines += [f"{key} = {_value(value)}" for key, value in values.items() if value is not None]
+        # TOML has no null: what is unset can only be said on the command line.
+        lines += [f"# unset: --set {section}.{key}=none" for key, value in values.items() if value is None]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _network(model: Any) -> dict[str, Any]:
+    return {"name": model.name, **model.model_dump(mode="json", exclude_defaults=True)}
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_value(one)}" for key, one in value.items() if one is not None) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(one) for one in value) + "]"
+    # JSON's strings, numbers and booleans are TOML's too.
+    return json.dumps(value, ensure_ascii=False)

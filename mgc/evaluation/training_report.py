@@ -1,0 +1,124 @@
+"""How a bundle was trained: `training.html`, `training.png` and `training.json`, in the bundle's directory.
+
+They are a report and no part of the bundle: its manifest does not list them, and it is as good without them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mgc import __version__
+from mgc.data.storage import Store
+from mgc.evaluation.page import render
+from mgc.evaluation.training_curves import History, best_epoch, curves_chart, curves_picture
+from mgc.models.stored import StoredBundle, read_bundle_files
+
+JSON_FILE, PAGE_FILE, PICTURE_FILE = "training.json", "training.html", "training.png"
+
+
+@dataclass(frozen=True)
+class MemberCourse:
+    """One member's way.
+
+    Parameters
+    ----------
+    number
+        Counted from 1.
+    network
+        Its architecture.
+    history
+        Its epochs.
+    best
+        The epoch whose weights were kept; None where there is no epoch.
+    """
+
+    number: int
+    network: str
+    history: History
+    best: Mapping[str, Any] | None
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs, validation included."""
+        return float(sum(epoch.get("seconds", 0.0) for epoch in self.history))
+
+
+def write_training_report(bundle_uri: str, *, anew: bool = True) -> str | None:
+    """Write the page, the picture and the figures of a bundle's training beside its files.
+
+    Parameters
+    ----------
+    anew
+        Also where a page is there already.
+
+    Returns
+    -------
+    str or None
+        The page's URI; None where the bundle does not say how it was trained.
+
+    Raises
+    ------
+    BundleError, StorageError
+        There is no whole bundle, or its place cannot be written to.
+    """
+    store = Store.open(bundle_uri)
+    if not anew and store.exists(PAGE_FILE):
+        return store.uri(PAGE_FILE)
+    stored = read_bundle_files(bundle_uri)
+    courses = member_courses(stored.description)
+    histories = [course.history for course in courses]
+    picture = curves_picture(histories)
+    if picture is None:
+        return None
+    store.write_atomic(PICTURE_FILE, picture)
+    store.write_atomic(JSON_FILE, training_json(stored, courses).encode())
+    store.write_atomic(PAGE_FILE, training_page(stored, courses).encode())
+    return store.uri(PAGE_FILE)
+
+
+def member_courses(description: Mapping[str, Any]) -> list[MemberCourse]:
+    """Return each member's way from what `bundle.json` says; empty where it says nothing of epochs."""
+    histories = description["facts"].get("histories", [])
+    return [
+        MemberCourse(number, entry["model"]["name"], history, _epoch(history, best_epoch(history)))
+        for number, (entry, history) in enumerate(zip(description["members"], histories, strict=False), start=1)
+    ]
+
+
+def _epoch(history: History, number: int | None) -> Mapping[str, Any] | None:
+    return next((epoch for epoch in history if epoch["epoch"] == number), None)
+
+
+def training_json(stored: StoredBundle, courses: Sequence[MemberCourse]) -> str:
+    """Return every epoch of every member, for machines."""
+    value = {
+        "bundle_fingerprint": stored.manifest.fingerprint,
+        "mgc_version": __version__,
+        "members": [
+            {
+                "network": course.network,
+                "kept_epoch": course.best["epoch"] if course.best else None,
+                "seconds": course.seconds,
+                "epochs": list(course.history),
+            }
+            for course in courses
+        ],
+    }
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def training_page(stored: StoredBundle, courses: Sequence[MemberCourse]) -> str:
+    """Return the page."""
+    description = stored.description
+    return render(
+        "training.html",
+        fingerprint=stored.manifest.fingerprint,
+        description=description,
+        courses=courses,
+        chart=curves_chart([course.history for course in courses]),
+        training=json.dumps(description["training"], indent=2),
+        bundle=stored.uri,
+    )
