@@ -39,7 +39,7 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
         if name in rivals:
             figure(f"extract_over_{name}", rivals[name], "ratio")
         else:
-            print(f"# {RIVALS[name]} is not installed: extract_over_{name} is left out", flush=True)
+            print(f"# no {name} (pip install --no-deps {RIVALS[name]}): extract_over_{name} is left out", flush=True)
 
 
 def _is_installed(package: str) -> bool:
