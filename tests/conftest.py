@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 # How long an example takes says something of the machine's other work, and nothing of the code.
-settings.register_profile("mgc")
+settings.register_profile("mgc", deadline=None)
 settings.load_profile("mgc")
 
 pytest_plugins = ["bundle_fixtures", "ray_fixtures", "s3_fixtures"]
