@@ -110,7 +110,9 @@ def _show(screen: Console, outcome: ExperimentOutcome, summary: Summary, output:
     _show_failures(screen, outcome)
     names = [one.name for one in summary.experiment.protocols if summary.under(one.name)]
     widest = max(map(len, [*summary.systems, "accuracy"]))
-    screen.print("  ".join(["accuracy".ljust(widest), *(name.rjust(24) for name in names)]), style="bold")
+    screen.print(
+        "  ".join(["accuracy".ljust(widest), *(name.rjust(24) for name in names)]), style="bold", soft_wrap=True
+    )
     for system in summary.systems:
         cells = [_accuracy(summary, system, name).rjust(24) for name in names]
         screen.print("  ".join([system.ljust(widest), *cells]), markup=False, soft_wrap=True)

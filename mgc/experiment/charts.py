@@ -96,12 +96,16 @@ def gain_chart(gains: Sequence[Gain], of: str, what: str) -> Markup | None:
         axes.set_yticks(range(len(shown)), [short(gain.system) for gain, _ in shown])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_ylim(-0.6, len(shown) - 0.4)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}".replace("-", "\u2212"))
+        axes.xaxis.set_major_formatter(lambda value, _: _points(value))
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(f"{what}, points, with interval of the paired difference")
 
     return chart(f"Gain in {what}", FULL_WIDTH, 80 + ROW_PX * len(shown), paint)
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.3g}".replace("-", "\u2212") if abs(value) > 1e-9 else "0"
 
 
 def frequency_chart(results: Sequence[Result]) -> Markup | None:

@@ -214,7 +214,7 @@ def experiment_page(run: Run, summary: Summary) -> str:
         claims=claim_lines(summary),
         details=details,
         majority=float(support.max() / max(1, support.sum())),
-        tagger=next((one for one in details if one.tags), None),
+        tagger=max((one for one in details if one.tags), key=_macro_roc, default=None),
         charts=_charts(summary, details),
         notes=notes(summary),
         finished=len(run.results),
