@@ -79,7 +79,7 @@ class TrainingConfig(Section):
         "mean", description="of the members: equal, or by weights fitted on the validation split"
     )
     temperature: Literal["member", "fused"] = Field(
-        "member", description="what is calibrated on the validation split: each member, or what they say together"
+        "fused", description="what is calibrated on the validation split: each member, or what they say together"
     )
     abstain_precision: float | None = Field(
         0.95,

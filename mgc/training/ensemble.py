@@ -21,7 +21,13 @@ from mgc.training.calibrate import fit_calibration
 from mgc.training.decide import fit_abstention, fit_tag_thresholds
 from mgc.training.fuse import fit_fusion
 from mgc.training.labels import Labels, labels_of
-from mgc.training.metrics import genre_accuracy, genre_log_loss, genre_macro_f1, tag_macro_average_precision
+from mgc.training.metrics import (
+    genre_accuracy,
+    genre_calibration_error,
+    genre_log_loss,
+    genre_macro_f1,
+    tag_macro_average_precision,
+)
 from mgc.training.state import Tensors
 
 Figures = dict[str, float | None]
@@ -84,7 +90,7 @@ def _decided(
     metrics = {
         "ensemble": figures(whole.genre_probabilities, whole.tag_probabilities, labels),
         "members": [figures(member.genre_probabilities, member.tag_probabilities, labels) for member in alone],
-        "fusion": compare_fusions(outputs, labels, groups) if len(outputs) > 1 else {},
+        "fusion": compare_fusions(outputs, labels, groups, fused),
         "abstention": abstention_figures(whole, labels, decision.abstain_below),
     }
     members = [
@@ -94,21 +100,24 @@ def _decided(
     return replace(contents, members=tuple(members), decision=decision, metrics=metrics)
 
 
-def compare_fusions(outputs: Sequence[TrackOutputs], labels: Labels, groups: Sequence[str]) -> dict[str, Figures]:
+def compare_fusions(
+    outputs: Sequence[TrackOutputs], labels: Labels, groups: Sequence[str], fused_temperature: bool
+) -> dict[str, Figures]:
     """Return the figures of each way to join members, fitted on four fifths of the groups and asked of the last.
 
     Unlike the ensemble's own figures these do not come from tracks that temperatures and weights were fitted on.
     """
     fold = _folds(groups)
     found: dict[str, Figures] = {}
-    for method in get_args(Method):
+    for method in get_args(Method) if len(outputs) > 1 else ("mean",):
         genre = np.zeros_like(outputs[0].genre_logits)
         tag = np.zeros_like(outputs[0].tag_logits)
         for rest in np.unique(fold):
             fit, asked = np.flatnonzero(fold != rest), np.flatnonzero(fold == rest)
             learned = [_rows(output, fit) for output in outputs]
-            calibrations = [fit_calibration(output, labels.rows(fit)) for output in learned]
-            fusion = fit_fusion(learned, calibrations, labels.rows(fit), method)
+            known = labels.rows(fit)
+            calibrations = [Calibration() if fused_temperature else fit_calibration(one, known) for one in learned]
+            fusion = fit_fusion(learned, calibrations, known, method, fused_temperature)
             answers = combine([_rows(output, asked) for output in outputs], calibrations, fusion)
             genre[asked], tag[asked] = answers.genre_probabilities, answers.tag_probabilities
         found[method] = figures(genre, tag, labels)
@@ -142,5 +151,6 @@ def figures(genre_probabilities: FloatArray, tag_probabilities: npt.NDArray[np.f
         "genre_accuracy": genre_accuracy(genre_probabilities, labels),
         "genre_macro_f1": genre_macro_f1(genre_probabilities, labels),
         "genre_log_loss": genre_log_loss(genre_probabilities, labels),
+        "genre_calibration_error": genre_calibration_error(genre_probabilities, labels),
         "tag_macro_average_precision": tag_macro_average_precision(tag_probabilities, labels),
     }

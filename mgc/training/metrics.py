@@ -12,6 +12,8 @@ from sklearn.metrics import f1_score
 
 from mgc.training.labels import Labels
 
+MOST_BINS, TRACKS_A_BIN = 15, 5
+
 FloatArray = npt.NDArray[np.floating]
 
 
@@ -84,6 +86,23 @@ def genre_log_loss(probabilities: FloatArray, labels: Labels) -> float | None:
         return None
     true = probabilities[known][np.arange(np.count_nonzero(known)), labels.genres[known]]
     return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
+
+
+def genre_calibration_error(probabilities: FloatArray, labels: Labels) -> float | None:
+    """Return the expected calibration error of the likeliest genre (Naeini et al. 2015), as `mgc evaluate` has it.
+
+    Over at most 15 bins of equally many tracks, 5 or more. None where no genre is known.
+    """
+    known = labels.genre_known
+    if not known.any() or not probabilities.shape[1]:
+        return None
+    confidence = probabilities[known].max(axis=1).astype(np.float64)
+    right = probabilities[known].argmax(axis=1) == labels.genres[known]
+    order = np.argsort(confidence, kind="stable")
+    bins = max(1, min(MOST_BINS, len(order) // TRACKS_A_BIN))
+    place = np.arange(len(order)) * bins // len(order)
+    gaps = np.bincount(place, weights=(right - confidence)[order])
+    return float(np.abs(gaps).sum() / len(order))
 
 
 def genre_rmse(probabilities: FloatArray, labels: Labels) -> float | None:

@@ -15,24 +15,28 @@ from mgc.models.calibration import Calibration
 from mgc.training.ensemble import assemble
 from mgc.training.loop import fit
 
-CONFIG = Config(model=MODEL, training=TRAINING, features=FEATURES)
 ALONE = Config(model=MODEL, training=TRAINING.model_copy(update={"members": 1}), features=FEATURES)
 VALID = feature_set(12, seed=2)
 
 
-def test_fitted_members_become_a_bundle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("temperature", ["member", "fused"])
+def test_fitted_members_become_a_bundle(temperature: str, tmp_path: Path) -> None:
     train = feature_set(24, seed=1)
     weights = [
         fit(small_model(seed=seed), train, VALID, TAXONOMY, TRAINING, seed=seed).best_weights for seed in range(2)
     ]
-    contents = assemble(weights, VALID, TAXONOMY, CONFIG, FEATURES, {"tracks": 24})
+    config = Config(model=MODEL, training=TRAINING.model_copy(update={"temperature": temperature}), features=FEATURES)
+    contents = assemble(weights, VALID, TAXONOMY, config, FEATURES, {"tracks": 24})
     ensemble, members = contents.metrics["ensemble"], contents.metrics["members"]
     assert len(members) == len(contents.members) == 2
     assert ensemble.keys() == members[0].keys()
     assert ensemble["genre_accuracy"] >= min(member["genre_accuracy"] for member in members)
     # Jensen: the mean of probabilities never has a worse log-loss than the members' mean.
     assert ensemble["genre_log_loss"] <= np.mean([member["genre_log_loss"] for member in members]) + 1e-6
-    assert all(member.calibration != Calibration() for member in contents.members)
+    # One of the two is fitted, the other left alone.
+    scaled = [member.calibration != Calibration() for member in contents.members]
+    assert scaled == [temperature == "member"] * 2
+    assert (contents.decision.fusion.genre.temperature != 1.0) == (temperature == "fused")
     write_bundle(str(tmp_path), contents)
     assert load_bundle(str(tmp_path)).metrics == contents.metrics
 

@@ -75,12 +75,14 @@ def test_a_temperature_of_the_whole(method: Method) -> None:
     assert log_loss(loud, fitted) <= log_loss(loud, without) + 1e-3
 
 
-def test_each_way_is_asked_of_groups_that_it_was_not_fitted_on() -> None:
-    found = compare_fusions([GOOD, BAD], LABELS, [f"g{track // 3}" for track in range(TRACKS)])
+@pytest.mark.parametrize("fused", [False, True])
+def test_each_way_is_asked_of_groups_that_it_was_not_fitted_on(fused: bool) -> None:
+    found = compare_fusions([GOOD, BAD], LABELS, [f"g{track // 3}" for track in range(TRACKS)], fused)
     assert list(found) == ["mean", "weighted", "stacked"]
     losses = {name: figures["genre_log_loss"] or 0.0 for name, figures in found.items()}
     assert losses["weighted"] < losses["mean"]
     assert losses["stacked"] < losses["mean"]
+    assert list(compare_fusions([GOOD], LABELS, [f"g{track // 3}" for track in range(TRACKS)], fused)) == ["mean"]
 
 
 def test_the_threshold_of_best_f1() -> None:

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from mgc.config import EvaluationConfig
+from mgc.evaluation.bootstrap import resampling_of
+from mgc.evaluation.calibration_metrics import calibration_of
 from mgc.taxonomy import UNKNOWN
 from mgc.training.labels import Labels
 from mgc.training.metrics import (
     average_precisions,
     genre_accuracy,
+    genre_calibration_error,
     genre_log_loss,
     genre_macro_f1,
     genre_rmse,
@@ -39,14 +43,28 @@ def test_average_precision_over_tags_that_some_but_not_all_have() -> None:
 
 def test_nothing_known_gives_none() -> None:
     unknown = Labels(np.full(4, UNKNOWN), LABELS.tags, np.zeros(4, bool))
-    for figure in (genre_accuracy, genre_macro_f1, genre_log_loss, genre_rmse, tag_macro_average_precision):
+    for figure in (
+        genre_accuracy,
+        genre_macro_f1,
+        genre_log_loss,
+        genre_calibration_error,
+        genre_rmse,
+        tag_macro_average_precision,
+    ):
         assert figure(PROBABILITIES, unknown) is None
 
 
 def test_no_vocabulary_gives_none() -> None:
     nothing = np.zeros((4, 0), np.float32)
     labels = Labels(LABELS.genres, nothing, LABELS.tags_known)
-    for figure in (genre_accuracy, genre_macro_f1, genre_log_loss, genre_rmse, tag_macro_average_precision):
+    for figure in (
+        genre_accuracy,
+        genre_macro_f1,
+        genre_log_loss,
+        genre_calibration_error,
+        genre_rmse,
+        tag_macro_average_precision,
+    ):
         assert figure(nothing, labels) is None
 
 
@@ -63,3 +81,16 @@ def test_average_precision_of_all_columns_is_scikit_learns(decimals: int) -> Non
     truth[0] = 1.0
     expected = [average_precision_score(truth[:, tag], scores[:, tag]) for tag in range(40)]
     np.testing.assert_allclose(average_precisions(scores, truth), expected, atol=1e-12)
+
+
+def test_calibration_error_is_that_of_the_evaluation() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([0.5, 0.5, 0.5], 200)
+    truth = rng.integers(0, 3, 200)
+    labels = Labels(truth, np.zeros((200, 0), np.float32), np.zeros(200, bool))
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    resampling = resampling_of([f"t{row:03d}" for row in range(200)], [""] * 200, EvaluationConfig(), "track")
+    expected = calibration_of(confidence, right, resampling, np.arange(200)).ece.value
+    assert genre_calibration_error(probabilities, labels) == pytest.approx(expected)
+    sure = np.eye(3)[truth]
+    assert genre_calibration_error(sure, labels) == pytest.approx(0.0)

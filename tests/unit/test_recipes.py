@@ -1,0 +1,25 @@
+"""The recipes of docs/recipes are settings that load, of networks that there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mgc.config import load_config
+from mgc.models.registry import build_model
+
+RECIPES = sorted((Path(__file__).parents[2] / "docs" / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_loads_and_builds(recipe: Path) -> None:
+    config = load_config(str(recipe), ["training.seed=3"])
+    assert config.training.seed == 3
+    assert len({model.name for model in config.member_models()}) >= 3
+    for model in config.member_models():
+        build_model(model, config.features.n_mels, 10, 25)
+
+
+def test_there_are_recipes() -> None:
+    assert {path.stem for path in RECIPES} >= {"gtzan", "midi"}
