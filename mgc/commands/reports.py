@@ -26,6 +26,7 @@ from mgc.evaluation.track_pack import PACKED
 from mgc.models.bundle import load_bundle
 
 RECORDS_READ = 40
+MOVED_PRINTED = 8
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,11 @@ def last_record(output: str) -> RunRecord:
 def show_page(console: Console, made: PageMade) -> None:
     """Print what drifted, and where the page is."""
     rows: dict[str, str | Text] = {"compared": verdict_of(made.drift)}
-    for number, shift in enumerate(made.drift.moved):
-        rows[f"moved {number + 1}"] = Text(shift_words(shift), "yellow")
+    moved = made.drift.moved
+    for number, shift in enumerate(moved[:MOVED_PRINTED], 1):
+        rows[f"moved {number}"] = Text(shift_words(shift), "yellow")
+    if len(moved) > MOVED_PRINTED:
+        rows["and"] = f"{len(moved) - MOVED_PRINTED} more, in the report"
     if made.drift.cause:
         rows["cause"] = made.drift.cause
     facts(console, "Drift", rows | {"report": made.uri})
