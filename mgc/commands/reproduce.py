@@ -21,11 +21,12 @@ from mgc.data.catalogue import index_catalogue, read_catalogue
 from mgc.data.storage import Store
 from mgc.demo.compose import compose_catalogue
 from mgc.errors import ConfigError
+from mgc.experiment.figures import Summary
 from mgc.experiment.loading import load_experiment
 from mgc.experiment.page_view import headline_system, verdict
-from mgc.experiment.report import PAGE_FILE, Run, write_report
+from mgc.experiment.report import PAGE_FILE, write_report
 from mgc.experiment.settings import Experiment
-from mgc.experiment.summary import Summary
+from mgc.experiment.tables import Run
 
 FAILED_STATUS = 1
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.canvas import FULL_WIDTH, INK, LINE, MUTED, SERIES, chart, percent_axis, short
 from mgc.evaluation.tag_categories import CategoryFigures
-from mgc.experiment.summary import Gain, Result, Summary, TagResults
+from mgc.experiment.figures import Gain, Result, Summary, TagResults
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))

@@ -11,8 +11,8 @@ from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.cards import Card
 from mgc.evaluation.page import count, decimal, interval_text, percent
 from mgc.experiment.claims import CLAIMS, Claim
+from mgc.experiment.figures import Result, Summary
 from mgc.experiment.settings import Experiment, ProtocolSettings, headed
-from mgc.experiment.summary import Result, Summary
 
 
 @dataclass(frozen=True)

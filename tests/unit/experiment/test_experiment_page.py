@@ -15,9 +15,10 @@ from mgc.experiment.cells import Answered, Cell, CellResult, plan_cells
 from mgc.experiment.loading import experiment_of
 from mgc.experiment.material import Material, folds_of, read_material, sides_of
 from mgc.experiment.page_view import headline_cards, verdict
-from mgc.experiment.report import Run, cell_table, experiment_page, write_report
+from mgc.experiment.report import experiment_page, write_report
 from mgc.experiment.settings import DataSettings
 from mgc.experiment.summary import summarise
+from mgc.experiment.tables import Run, cell_table
 
 CURVE = [
     {"epoch": 1, "train_loss": 2.0, "valid_loss": 1.5, "valid_accuracy": 0.9, "valid_rmse": 0.4},
