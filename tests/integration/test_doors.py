@@ -25,6 +25,7 @@ HELP = {
     "probe_embeddings.py": "--features",
     "train_ensemble.py": "--members",
     "distill.py": "--bundle",
+    "tune.py": "--folds",
     "reproduce.py": "--page-only",
     "evaluate.py": "--split",
     "tag_catalogue.py": "--bundle",
