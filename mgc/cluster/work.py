@@ -143,7 +143,8 @@ def _own_error(error: BaseException) -> MgcError | None:
     """Return the error of mgc that ended an actor's work, out of Ray's wrappings; None where there is none."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MgcError):
+        # Ray makes errors that are both its own and mgc's; what they wrap says what happened, and no more.
+        if isinstance(seen, MgcError) and not isinstance(seen, ray.exceptions.RayError):
             return seen
         seen = getattr(seen, "cause", None) or seen.__cause__
     return None

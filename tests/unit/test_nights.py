@@ -19,12 +19,14 @@ from failing_s3 import FailingS3, failing_s3
 from hostile_files import silence_bomb
 from in_process import without_ray
 from model_makers import bundle_contents
+from ray.exceptions import RayError, RayTaskError
 from typer.testing import CliRunner
 
 from mgc.audio.encode import encode
 from mgc.cli import build_app
 from mgc.cluster.incremental import Outcome, RunOptions
 from mgc.cluster.predict import tag_catalogue
+from mgc.cluster.work import _own_error
 from mgc.commands.tag_catalogue import _confirmed
 from mgc.config import CatalogueConfig, load_config
 from mgc.data.catalogue import index_catalogue, read_catalogue
@@ -166,6 +168,15 @@ def test_no_space_and_no_quota_are_one(number: int, tmp_path: Path, monkeypatch:
     with pytest.raises(DiskFullError, match="no room to write"):
         Store.open(str(tmp_path)).write_atomic("part", b"data")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_actors_own_error_is_found_in_rays_wrappings() -> None:
+    full = DiskFullError("no room to write 'part'", "free some space")
+    task = RayTaskError("process", "traceback", full)
+    outer = RayError("the job failed")
+    outer.__cause__ = task
+    assert [_own_error(each) for each in (task, task.as_instanceof_cause(), outer)] == [full, full, full]
+    assert _own_error(RayError("the node is gone")) is None
 
 
 @pytest.fixture
