@@ -75,7 +75,7 @@ def read_state(output: OutputDirectory) -> Published:
 
 def write_state(output: OutputDirectory, state: Published) -> None:
     """Write down what is published: last, so that a killed run leaves too little in it and never too much."""
-    output.store.write_atomic(STATE, json.dumps(asdict(state)).encode())
+    output.store.write_atomic(STATE, json.dumps(asdict(state), sort_keys=True).encode())
 
 
 def publish_history(output: OutputDirectory, commit: Commit) -> None:

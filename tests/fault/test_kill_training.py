@@ -68,6 +68,7 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(trained: Trained, tmp
     assert not Path(f"{bundle}.training").exists()
 
 
+@pytest.mark.slow
 def test_the_workers_are_killed_and_others_go_on(trained: Trained, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     killed: list[int] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from experiment_makers import small_experiment, write_data
 from page_checker import checked
@@ -42,9 +43,14 @@ def test_cells_run_side_by_side_and_give_what_they_give_alone(tmp_path: Path) ->
     assert (steps[-1].finished, steps[-1].total) == (6, 6)
     assert not (tmp_path / "out" / "running").exists()
     alone = run_experiment(experiment, str(tmp_path / "alone"), RunSettings(here=True))
-    assert {key: one.answers for key, one in outcome.results.items()} == {
-        key: one.answers for key, one in alone.results.items()
-    }
+    assert outcome.results.keys() == alone.results.keys()
+    for key, one in outcome.results.items():
+        assert one.answers.keys() == alone.results[key].answers.keys()
+        for head, answered in one.answers.items():
+            # Another process may add in another order: the last of five decimals is not the same everywhere.
+            other = alone.results[key].answers[head]
+            np.testing.assert_allclose(answered.genre, other.genre, atol=1e-4)
+            np.testing.assert_allclose(answered.tags, other.tags, atol=1e-4)
     assert run_experiment(experiment, str(tmp_path / "out"), RunSettings()).run_now == 0
 
 
