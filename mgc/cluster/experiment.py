@@ -156,6 +156,7 @@ def _run_here(
     """Run cells one after the other, put what they gave into `results`, return the messages of those that failed."""
     failures: dict[str, str] = {}
     pace = _pace(1, results)
+    torch.set_num_threads(about.threads)  # as in a task: sums in the same order
 
     def tell(number: int, at_work: list[tuple[Cell, int, int]]) -> None:
         finished = number - len(failures)

@@ -47,7 +47,7 @@ def test_cells_run_side_by_side_and_give_what_they_give_alone(tmp_path: Path) ->
     for key, one in outcome.results.items():
         assert one.answers.keys() == alone.results[key].answers.keys()
         for head, answered in one.answers.items():
-            # Another process may add in another order: the last of five decimals is not the same everywhere.
+            # Not to the last bit: a library may add in another order in another process, and training magnifies that.
             other = alone.results[key].answers[head]
             np.testing.assert_allclose(answered.genre, other.genre, atol=1e-4)
             np.testing.assert_allclose(answered.tags, other.tags, atol=1e-4)
