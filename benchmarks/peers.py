@@ -25,57 +25,37 @@ from torch import nn
 from benchmarks.material import SONG_SECONDS
 from mgc.audio.extract import extract
 from mgc.config import DecodeConfig, FeatureConfig
-from mgc.config.networks import read_model_config
 from mgc.models.forward import member_outputs
+from mgc.models.peers import published_bundle
 from mgc.models.registry import build_model
 
-N_MELS, N_TAGS = 96, 50
-PEERS = {"fcn": ("choi_fcn", 29.0), "crnn": ("choi_crnn", 29.0), "musicnn": ("musicnn", 3.0)}
-"""File → our network's name, and the seconds that it hears at once."""
-
-RENAMED = {
-    "spec_bn.": "spec_bn.norm.",
-    "dense.": "tag_head.linear.",
-    "dense2.": "tag_head.linear.",
-}
+PEERS = ("fcn", "crnn", "musicnn")
+N_TAGS = 50
 HEARD_BY_MGC_SECONDS = 60.0
 
 
-def peer_network(weights: Path, name: str) -> nn.Module:
-    """Return a network with its published weights; what makes the spectrogram is left out."""
-    theirs = torch.load(weights / f"{name}.pth", weights_only=True, map_location="cpu")
-    kept = {key: value for key, value in theirs.items() if not key.startswith("spec.")}
-    for before, after in RENAMED.items():
-        kept = {after + key.removeprefix(before) if key.startswith(before) else key: kept[key] for key in kept}
-    model = build_model(read_model_config({"name": PEERS[name][0]}), N_MELS, 0, N_TAGS)
-    # How their filters are scaled (`band_db`) changes what is said, and not how long it takes.
-    lacking = model.load_state_dict(kept, strict=False)
-    if lacking.unexpected_keys or lacking.missing_keys != ["spec_bn.band_db"]:
-        raise SystemExit(f"{weights / name}.pth is of another network: {lacking}")
-    return model.eval()
+def peer_network(weights: Path, name: str) -> tuple[nn.Module, FeatureConfig]:
+    """Return a network with its published weights, and the log-mels that it hears."""
+    path = weights / f"{name}.pth"
+    bundle = published_bundle(path.read_bytes(), tuple(f"tag {number}" for number in range(N_TAGS)), path.name)
+    (member,) = bundle.members
+    model = build_model(member.config, bundle.features.n_mels, 0, N_TAGS)
+    model.load_state_dict(member.weights)
+    return model.eval(), bundle.features
 
 
-def peer_features(name: str, heard_seconds: float) -> FeatureConfig:
-    """Return the log-mels of Won et al. in windows that make up so many seconds of a track."""
-    window_seconds = PEERS[name][1]
-    return FeatureConfig(
-        sample_rate=16_000,
-        n_fft=512,
-        hop_length=256,
-        n_mels=N_MELS,
-        mel_scale="htk",
-        window_seconds=window_seconds,
-        max_windows=round(heard_seconds / window_seconds),
-    )
+def windowed(features: FeatureConfig, heard_seconds: float) -> FeatureConfig:
+    """Return the same with as many windows as make up so many seconds of a track."""
+    return features.model_copy(update={"max_windows": round(heard_seconds / features.window_seconds)})
 
 
 def main() -> None:
     torch.set_num_threads(1)
     weights, songs = Path(sys.argv[1]), [Path(path).read_bytes() for path in sys.argv[2:]]
     for name in PEERS:
-        model = peer_network(weights, name)
+        model, heard = peer_network(weights, name)
         for what, seconds in (("whole", SONG_SECONDS), ("60s", HEARD_BY_MGC_SECONDS)):
-            features = peer_features(name, seconds)
+            features = windowed(heard, seconds)
             _tag(model, songs[0], features)  # fills caches
             started = time.process_time()
             for song in songs:

@@ -46,9 +46,18 @@ def extract_features(
 
 @dataclass(frozen=True)
 class ExtractSpec:
-    """What an actor needs to extract features."""
+    """What an actor needs to make feature rows.
+
+    Parameters
+    ----------
+    config
+        All settings.
+    listener
+        Of the settings, what turns catalogue rows into features: by default what hears audio.
+    """
 
     config: Config
+    listener: Callable[[Config], TrackListener] = Listener
 
     @property
     def fingerprint(self) -> str:
@@ -57,7 +66,7 @@ class ExtractSpec:
 
     def start(self, run: Run) -> ExtractWorker:
         """Return the actor's worker."""
-        return ExtractWorker(self.config)
+        return ExtractWorker(self.config, self.listener)
 
 
 class ExtractWorker:
@@ -65,12 +74,14 @@ class ExtractWorker:
 
     Parameters
     ----------
+    config
+        All settings.
     listener
-        What turns rows into features; None: what hears audio.
+        See `ExtractSpec`.
     """
 
-    def __init__(self, config: Config, listener: TrackListener | None = None) -> None:
-        self._listener = listener or Listener(config)
+    def __init__(self, config: Config, listener: Callable[[Config], TrackListener] = Listener) -> None:
+        self._listener = listener(config)
         self._schema = feature_schema(config.features)
 
     def process(self, rows: pa.Table) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -11,14 +10,14 @@ import pyarrow as pa
 
 from mgc.audio.mel_array import read_mels
 from mgc.audio.supervise import HeardTrack
-from mgc.cluster.extract import ExtractWorker
+from mgc.cluster.extract import ExtractSpec
 from mgc.cluster.fetch import Fetched, Fetcher
 from mgc.cluster.hear import Heard
 from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
 from mgc.cluster.work import Advance
 from mgc.config import Config
 from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.outputs import OutputDirectory
 from mgc.data.storage import Store
 from mgc.errors import TrackError
 
@@ -40,25 +39,9 @@ def import_mel_arrays(
         update={"features": config.features.for_model().model_copy(update={"source": config.mels.describe()})}
     )
     output = OutputDirectory(Store.open(output_uri), "features")
-    spec = ImportSpec(settings)
+    spec = ExtractSpec(settings, MelReader)
     items = clean_items(catalogue)
     return run_incrementally(output, items, spec, spec.fingerprint, settings, options, on_advance=on_advance)
-
-
-@dataclass(frozen=True)
-class ImportSpec:
-    """What an actor needs to import mel spectrograms."""
-
-    config: Config
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the feature settings, the arrays' description among them."""
-        return self.config.features.fingerprint()
-
-    def start(self, run: Run) -> ExtractWorker:
-        """Return the actor's worker."""
-        return ExtractWorker(self.config, MelReader(self.config))
 
 
 class MelReader:

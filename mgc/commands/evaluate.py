@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mgc.commands.answers import answers_from_predictions, answers_from_shards, both_splits
 from mgc.commands.door import ConfigOption, SetOption, console, settings
+from mgc.commands.figures import figure_text
 from mgc.commands.tables import facts
 from mgc.config import Config
 from mgc.data.catalogue import read_catalogue
@@ -18,7 +19,6 @@ from mgc.data.storage import Store
 from mgc.errors import ConfigError
 from mgc.evaluation.answers import Answers
 from mgc.evaluation.baseline import compare_with_baseline, svm_baseline
-from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.comparison import Comparison
 from mgc.evaluation.metrics import Evaluation
 from mgc.evaluation.metrics import evaluate as figures_of
@@ -158,31 +158,25 @@ def _parted(split: str, tracks: pl.DataFrame) -> str:
 def _rows(evaluation: Evaluation, comparison: Comparison | None) -> dict[str, str]:
     rows = {"tracks": f"{evaluation.tracks:,} of {evaluation.groups:,} groups, {evaluation.answered:,} answered"}
     if evaluation.genre:
-        rows["accuracy"] = _text(evaluation.genre.accuracy)
+        rows["accuracy"] = figure_text(evaluation.genre.accuracy)
         if evaluation.genre.tracks_with_failures != evaluation.genre.tracks:
-            rows["accuracy, failures wrong"] = _text(evaluation.genre.accuracy_with_failures)
-        rows["macro F1"] = _text(evaluation.genre.macro_f1)
+            rows["accuracy, failures wrong"] = figure_text(evaluation.genre.accuracy_with_failures)
+        rows["macro F1"] = figure_text(evaluation.genre.macro_f1)
     if evaluation.genre and evaluation.genre.selective.abstention:
         silent = evaluation.genre.selective.abstention
-        rows["answered, not abstained"] = f"{_text(silent.coverage)}, accuracy of those {_text(silent.accuracy)}"
+        rows["answered, not abstained"] = (
+            f"{figure_text(silent.coverage)}, accuracy of those {figure_text(silent.accuracy)}"
+        )
     if comparison and comparison.evaluation.genre:
-        rows[f"accuracy, {comparison.rival}"] = _text(comparison.evaluation.genre.accuracy)
-        rows["difference (paired)"] = _text(comparison.accuracy_difference, signed=True)
+        rows[f"accuracy, {comparison.rival}"] = figure_text(comparison.evaluation.genre.accuracy)
+        rows["difference (paired)"] = figure_text(comparison.accuracy_difference, signed=True)
     if evaluation.tag:
-        rows["tag PR-AUC (macro)"] = _text(evaluation.tag.pr_auc)
-        rows["tag ROC-AUC (macro)"] = _text(evaluation.tag.roc_auc)
+        rows["tag PR-AUC (macro)"] = figure_text(evaluation.tag.pr_auc)
+        rows["tag ROC-AUC (macro)"] = figure_text(evaluation.tag.roc_auc)
         for one in evaluation.tag.categories:
             rows[f"  {one.category}: {one.tags_in_mean} tags"] = (
-                f"ROC-AUC {_text(one.roc_auc)}  PR-AUC {_text(one.pr_auc)}"
+                f"ROC-AUC {figure_text(one.roc_auc)}  PR-AUC {figure_text(one.pr_auc)}"
             )
     if comparison and comparison.evaluation.tag:
-        rows["tag PR-AUC, logistic regression"] = _text(comparison.evaluation.tag.pr_auc)
+        rows["tag PR-AUC, logistic regression"] = figure_text(comparison.evaluation.tag.pr_auc)
     return rows
-
-
-def _text(figure: Figure, *, signed: bool = False) -> str:
-    if figure.value is None:
-        return "not defined"
-    form = "+.3f" if signed else ".3f"
-    text = format(figure.value, form)
-    return text if figure.low is None else f"{text}  [{format(figure.low, form)}, {format(figure.high, form)}]"

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from mgc.acting.similarity import SimilarityIndex
 from mgc.acting.similarity_score import Precision, SimilarityScore
+from mgc.commands.figures import figure_text
 from mgc.commands.tables import counted, facts
 from mgc.data.storage import Store, split_uri
-from mgc.evaluation.bootstrap import Figure
 
 GROUPS_SHOWN = 10
 
@@ -97,16 +97,8 @@ def index_text(index: SimilarityIndex) -> str:
 
 
 def _score_rows(kind: str, precision: Precision) -> dict[str, str | Text]:
-    rows: dict[str, str | Text] = {f"{kind}, embedding": _text(precision.embedding)}
+    rows: dict[str, str | Text] = {f"{kind}, embedding": figure_text(precision.embedding)}
     if precision.mfcc.value is not None:
-        rows[f"{kind}, MFCC statistics"] = _text(precision.mfcc)
-        rows[f"{kind}, gain (paired)"] = _text(precision.gain, signed=True)
-    return rows | {f"{kind}, chance": _text(precision.chance)}
-
-
-def _text(figure: Figure, *, signed: bool = False) -> str:
-    if figure.value is None:
-        return "not defined"
-    form = "+.3f" if signed else ".3f"
-    text = format(figure.value, form)
-    return text if figure.low is None else f"{text}  [{format(figure.low, form)}, {format(figure.high, form)}]"
+        rows[f"{kind}, MFCC statistics"] = figure_text(precision.mfcc)
+        rows[f"{kind}, gain (paired)"] = figure_text(precision.gain, signed=True)
+    return rows | {f"{kind}, chance": figure_text(precision.chance)}

@@ -85,15 +85,8 @@ def list_mels(store: Store, skipped: Skipped) -> Iterator[pa.RecordBatch]:
     """
     remaining = iter(store.list())
     while chunk := list(islice(remaining, BATCH_ROWS)):
-        kept = []
-        for item in chunk:
-            reason = _unlistable(item) or ("" if item.key.lower().endswith(".npy") else "not .npy")
-            if reason:
-                skipped.add(reason, _printable(item.key))
-            else:
-                kept.append(item)
-        if kept:
-            yield _batch(kept)
+        reasons = [_unlistable(item) or ("" if item.key.lower().endswith(".npy") else "not .npy") for item in chunk]
+        yield from _kept(chunk, reasons, skipped)
 
 
 def list_audio(store: Store, skipped: Skipped | None = None) -> Iterator[pa.RecordBatch]:
@@ -126,15 +119,22 @@ def audio_batches(
             guesses = [_guess(item) for item in chunk]
             unsure = [item.key for item, guess in zip(chunk, guesses, strict=True) if guess is None]
             found = dict(zip(unsure, pool.map(lambda key: _sniffed(key, glimpse), unsure), strict=True))
-            kept = []
-            for item, guess in zip(chunk, guesses, strict=True):
-                reason = found[item.key] if guess is None else guess
-                if reason:
-                    skipped.add(reason, _printable(item.key))
-                else:
-                    kept.append(item)
-            if kept:
-                yield _batch(kept)
+            reasons = [
+                found[item.key] if guess is None else guess for item, guess in zip(chunk, guesses, strict=True)
+            ]
+            yield from _kept(chunk, reasons, skipped)
+
+
+def _kept(chunk: list[ObjectInfo], reasons: list[str], skipped: Skipped) -> Iterator[pa.RecordBatch]:
+    """Count those that have a reason to be left out; yield the others, if any, as a batch."""
+    kept = []
+    for item, reason in zip(chunk, reasons, strict=True):
+        if reason:
+            skipped.add(reason, _printable(item.key))
+        else:
+            kept.append(item)
+    if kept:
+        yield _batch(kept)
 
 
 def with_content_hashes(batches: Iterable[pa.RecordBatch], store: Store) -> Iterator[pa.RecordBatch]:
