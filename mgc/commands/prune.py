@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mgc.commands.door import ConfigOption, SetOption, console, settings
+from mgc.commands.door import ConfigOption, SetOption, TakeoverOption, console, settings
 from mgc.commands.tables import counted, facts
 from mgc.data.lease import run_lease
 from mgc.data.outputs import MARKER, OutputDirectory
@@ -26,6 +26,7 @@ def prune(
         float, typer.Option(help="runs of so many days stay as they are; older ones become one", min=0.0)
     ] = 30.0,
     apply: Annotated[bool, typer.Option("--apply", help="do it; without it, only say what would be done")] = False,
+    takeover: TakeoverOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -42,7 +43,7 @@ def prune(
         screen.print("dry run: nothing was changed; add --apply")
         return
     place.store.check_writable()
-    with run_lease(place.store, chosen.cluster.lease_seconds) as lease:
+    with run_lease(place.store, chosen.cluster.lease_seconds, takeover=takeover) as lease:
         plan = plan_prune(place, keep_days)
         lease.require()
         done = None if plan.is_empty else prune_output(place, plan)

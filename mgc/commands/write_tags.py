@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -19,9 +21,11 @@ from mgc.acting.tag_journal import Head, JournalWriter, read_journal
 from mgc.acting.tag_plan import Skips, TagChange, Where, WriteOptions, planned_changes
 from mgc.acting.tag_writing import Written, undo, write_changes
 from mgc.audio.filetags import Values
-from mgc.commands.door import ConfigOption, SetOption, console, settings
+from mgc.commands.door import ConfigOption, SetOption, TakeoverOption, console, settings
 from mgc.commands.tables import counted, facts, warned
 from mgc.data.catalogue import catalogue_root, read_catalogue
+from mgc.data.lease import RunLease, run_lease
+from mgc.data.outputs import MARKER
 from mgc.data.restate import restate_catalogue, restate_predictions
 from mgc.data.storage import Store, split_uri
 from mgc.data.view import read_predictions
@@ -41,33 +45,68 @@ def write_tags(
     changes: Annotated[str | None, typer.Option("--changes", help="write all changes to this CSV")] = None,
     journal: Annotated[str | None, typer.Option(help="where to note how to undo")] = None,
     undo_: Annotated[str | None, typer.Option("--undo", help="journal of an earlier run to take back")] = None,
+    takeover: TakeoverOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
     """Write genre and tags into CATALOGUE's files, or into sidecars; nothing is touched without --apply."""
-    max_bytes = settings(config, set_).decode.max_file_bytes
+    chosen = settings(config, set_)
+    max_bytes, lease_seconds = chosen.decode.max_file_bytes, chosen.cluster.lease_seconds
     screen = console()
     if undo_ is not None:
-        take_back(screen, undo_, max_bytes)
+        take_back(screen, undo_, max_bytes, lease_seconds, takeover=takeover)
         return
     if catalogue is None or predictions is None:
         raise ConfigError("nothing to write", "give the catalogue and --predictions, or --undo with a journal")
     options = WriteOptions(min_probability, where, sidecars_to, replace_genre)
-    tracks = read_catalogue(catalogue)
-    skips = Skips()
-    planned = planned_changes(read_predictions(predictions), tracks, catalogue_root(catalogue), options, skips)
     if not apply:
-        show_plan(screen, planned, skips, changes)
+        skips = Skips()
+        show_plan(screen, _planned(catalogue, predictions, options, skips), skips, changes)
         return
-    path = journal or _journal_path(predictions)
+    with _held(predictions, lease_seconds, takeover=takeover) as lease:
+        _apply(screen, Places(catalogue, predictions, journal, changes), options, max_bytes, lease)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are: what is read, the journal, and a CSV of the changes."""
+
+    catalogue: str
+    predictions: str
+    journal: str | None
+    changes: str | None
+
+
+def _planned(catalogue: str, predictions: str, options: WriteOptions, skips: Skips) -> Iterator[TagChange]:
+    tracks = read_catalogue(catalogue)
+    return planned_changes(read_predictions(predictions), tracks, catalogue_root(catalogue), options, skips)
+
+
+@contextmanager
+def _held(predictions: str, lease_seconds: float, *, takeover: bool) -> Iterator[RunLease | None]:
+    """Hold the lease of the predictions while files and rows change, where they are a directory of `mgc tag`.
+
+    A run at work would hear files that are being rewritten, and would not know the rows put down meanwhile.
+    """
+    store = None if predictions.endswith(".parquet") else Store.open(predictions)
+    if store is None or not store.exists(MARKER):
+        yield None
+        return
+    with run_lease(store, lease_seconds, takeover=takeover) as lease:
+        yield lease
+
+
+def _apply(screen: Console, places: Places, options: WriteOptions, max_bytes: int, lease: RunLease | None) -> None:
+    skips = Skips()
     # The plan is made whole before the first write: its files are compared with what was tagged.
-    todo = list(planned)
-    if changes:
-        _write_csv(todo, changes)
+    todo = list(_planned(places.catalogue, places.predictions, options, skips))
+    if places.changes:
+        _write_csv(todo, places.changes)
     if not todo:
         _summary(screen, Written(skips=skips), "nothing to write")
         return
-    head = Head(Store.open(catalogue).root, Store.open(predictions).root, datetime.now(UTC).isoformat())
+    path = places.journal or _journal_path(places.predictions)
+    head = Head(Store.open(places.catalogue).root, Store.open(places.predictions).root, datetime.now(UTC).isoformat())
     writer = JournalWriter(path, head)
     try:
         written = write_changes(todo, writer, max_bytes)
@@ -75,15 +114,16 @@ def write_tags(
         writer.close()
     written.skips.merge(skips)
     _summary(screen, written, "Tags written", {"journal": path, "to take it back": f"mgc write-tags --undo {path}"})
-    _restate(screen, head, written)
+    _restate(screen, head, written, lease)
 
 
-def take_back(screen: Console, path: str, max_bytes: int) -> None:
+def take_back(screen: Console, path: str, max_bytes: int, lease_seconds: float, *, takeover: bool = False) -> None:
     """Undo a journal, and print what came of it."""
     journal = read_journal(path)
-    written = undo(journal, max_bytes)
-    _summary(screen, written, "Tags taken back")
-    _restate(screen, journal.head, written)
+    with _held(journal.head.predictions, lease_seconds, takeover=takeover) as lease:
+        written = undo(journal, max_bytes)
+        _summary(screen, written, "Tags taken back")
+        _restate(screen, journal.head, written, lease)
 
 
 def show_plan(screen: Console, planned: Iterable[TagChange], skips: Skips, changes: str | None) -> None:
@@ -121,11 +161,13 @@ def _skip_rows(skips: Skips) -> dict[str, str | Text]:
     return rows
 
 
-def _restate(screen: Console, head: Head, written: Written) -> None:
+def _restate(screen: Console, head: Head, written: Written, lease: RunLease | None) -> None:
     """Let catalogue and predictions know the files as they are now, so that no run tags them anew."""
     if not written.content_ids:
         return
     try:
+        if lease is not None:
+            lease.require()
         restate_catalogue(head.catalogue, written.content_ids, written.sizes)
         if head.predictions.endswith(".parquet"):
             raise ConfigError("the predictions are one file, not the directory of `mgc tag`")

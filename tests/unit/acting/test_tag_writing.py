@@ -6,31 +6,36 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from acting_makers import BUNDLE, Tagged, tagged_folder
 from audio_samples import music
 from rich.console import Console
+from typer.testing import CliRunner
 
 from mgc.acting.tag_journal import read_journal
 from mgc.acting.tag_plan import Skips, TagChange, WriteOptions, planned_changes
-from mgc.acting.tag_writing import write_changes
+from mgc.acting.tag_writing import Written, write_changes
 from mgc.audio.encode import encode
 from mgc.audio.filetags import read_fields, with_fields
+from mgc.cli import build_app
 from mgc.commands.write_tags import take_back, write_tags
 from mgc.config import CatalogueConfig
 from mgc.data.catalogue import catalogue_root, index_catalogue
 from mgc.data.changes import newest, plan_work, visible_index
 from mgc.data.items import clean_items
+from mgc.data.lease import run_lease
 from mgc.data.outputs import OutputDirectory
 from mgc.data.published import publish
 from mgc.data.storage import Store
 from mgc.data.view import read_predictions
-from mgc.errors import ConfigError, SchemaError, StorageError
+from mgc.errors import ConfigError, LeaseError, SchemaError, StorageError
 
 SOUND = music(0.5, 22_050)
 MAX_BYTES = 10**9
+LEASE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -137,7 +142,7 @@ def test_undo_puts_every_byte_and_time_back(tagged: Tagged) -> None:
     tracks = tagged.tracks()
     journal = apply(tagged)
     assert contents(tagged.music) != before
-    take_back(Console(file=io.StringIO()), str(journal), MAX_BYTES)
+    take_back(Console(file=io.StringIO()), str(journal), MAX_BYTES, LEASE_SECONDS)
     assert contents(tagged.music) == before
     assert {path: path.stat().st_mtime_ns for path in tagged.music.iterdir()} == times
     assert tagged.tracks().equals(tracks)
@@ -149,7 +154,7 @@ def test_undo_leaves_files_alone_that_changed_since(tagged: Tagged) -> None:
         file.write(b"more")
     changed = (tagged.music / "ogg.ogg").read_bytes()
     screen = io.StringIO()
-    take_back(Console(file=screen, width=200), str(journal), MAX_BYTES)
+    take_back(Console(file=screen, width=200), str(journal), MAX_BYTES, LEASE_SECONDS)
     assert (tagged.music / "ogg.ogg").read_bytes() == changed
     assert "changed since its tags were written" in screen.getvalue()
     assert fields(tagged.music / "mp3.mp3") == {}
@@ -183,8 +188,12 @@ def test_a_crash_before_the_file_is_replaced_leaves_the_old_file(
 ) -> None:
     before = contents(tagged.music)
 
+    whole = Path.replace
+
     def crash(self: Path, target: Path) -> Path:
-        raise KeyboardInterrupt
+        if Path(target).parent == tagged.music:
+            raise KeyboardInterrupt
+        return whole(self, target)
 
     monkeypatch.setattr(Path, "replace", crash)
     with pytest.raises(KeyboardInterrupt):
@@ -192,7 +201,7 @@ def test_a_crash_before_the_file_is_replaced_leaves_the_old_file(
     monkeypatch.undo()
     journal = max((tagged.predictions / "tag-journals").iterdir())
     assert len(read_journal(str(journal)).entries) == 1
-    take_back(Console(file=io.StringIO()), str(journal), MAX_BYTES)
+    take_back(Console(file=io.StringIO()), str(journal), MAX_BYTES, LEASE_SECONDS)
     assert contents(tagged.music) == before
 
 
@@ -217,6 +226,42 @@ def test_sidecars_go_where_they_are_sent_and_never_over_strangers(tagged: Tagged
     journal = max((tagged.predictions / "tag-journals").iterdir())
     write_tags(undo_=str(journal))
     assert [path.name for path in (tmp_path / "beside").iterdir()] == ["ogg.ogg.mgc.json"]
+
+
+def test_while_a_run_is_at_work_nothing_is_written_or_taken_back(tagged: Tagged, tmp_path: Path) -> None:
+    journal = apply(tagged)
+    (tagged.music / "mp3.mp3").write_bytes(encode(music(0.6, 22_050), 22_050, "mp3"))
+    before = contents(tagged.music)
+    store, app, runner = Store.open(str(tagged.predictions)), build_app("write-tags"), CliRunner()
+    command = ["write-tags", str(tagged.catalogue), "-p", str(tagged.predictions), "--replace-genre"]
+    with run_lease(store, LEASE_SECONDS):
+        for refused in ([*command, "--apply"], ["write-tags", "--undo", str(journal)]):
+            error = runner.invoke(app, refused).exception
+            assert isinstance(error, LeaseError)
+            assert f"another run is at work in '{store.uri()}'" in str(error)
+        assert runner.invoke(app, command).exit_code == 0, "a dry run disturbs nobody"
+        assert contents(tagged.music) == before
+        assert runner.invoke(app, [*command, "--apply", "--takeover"]).exit_code == 0
+    assert fields(tagged.music / "known.flac")["GENRE"] == ("jazz",)
+    assert list(store.list("leases/")) == []
+
+
+def test_rows_are_not_put_down_where_another_run_has_taken_over(
+    tagged: Tagged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, whole = Store.open(str(tagged.predictions)), write_changes
+
+    def and_then_another_takes_over(*arguments: Any) -> Written:
+        written = whole(*arguments)
+        for lease in list(store.list("leases/")):
+            store.delete(lease.key)
+        return written
+
+    monkeypatch.setattr("mgc.commands.write_tags.write_changes", and_then_another_takes_over)
+    rows = read_predictions(str(tagged.predictions))
+    apply(tagged)
+    assert "the next run will tag these files anew: another run has taken over" in capsys.readouterr().out
+    assert read_predictions(str(tagged.predictions)).equals(rows)
 
 
 def test_a_journal_cut_off_in_its_last_line_is_read(tagged: Tagged) -> None:
