@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mgc.audio.filetags import GENRE, Values
+from mgc.audio.tag_families import GENRE, Values
 
 OWN_GENRE = "MGC_GENRE"
 PROBABILITY = "MGC_GENRE_PROBABILITY"

@@ -12,7 +12,8 @@ import polars as pl
 from mgc.acting.sidecar import SUFFIX, read_sidecar, sidecar_of
 from mgc.acting.tag_fields import Said, changes_for
 from mgc.acting.tag_journal import Into
-from mgc.audio.filetags import GENRE, UntaggableError, Values, read_fields
+from mgc.audio.filetags import read_fields
+from mgc.audio.tag_families import GENRE, UntaggableError, Values
 from mgc.data.objects import HASH_MARK, ObjectNotFoundError
 from mgc.data.storage import Store, split_uri
 from mgc.errors import ConfigError, SchemaError, StorageError

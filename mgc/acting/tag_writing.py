@@ -11,7 +11,8 @@ from mgc.acting.delta import applied, delta_back, delta_from_json, delta_to_json
 from mgc.acting.sidecar import read_sidecar, sidecar_of
 from mgc.acting.tag_journal import Entry, Journal, JournalWriter
 from mgc.acting.tag_plan import Skips, TagChange
-from mgc.audio.filetags import UntaggableError, Values, with_fields
+from mgc.audio.filetags import with_fields
+from mgc.audio.tag_families import UntaggableError, Values
 from mgc.data.objects import HASH_MARK, ChangedError
 from mgc.data.replace import replace_file, stat_id
 from mgc.data.storage import Store, split_uri

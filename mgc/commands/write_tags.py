@@ -20,7 +20,7 @@ from rich.text import Text
 from mgc.acting.tag_journal import Head, JournalWriter, read_journal
 from mgc.acting.tag_plan import Skips, TagChange, Where, WriteOptions, planned_changes
 from mgc.acting.tag_writing import Written, undo, write_changes
-from mgc.audio.filetags import Values
+from mgc.audio.tag_families import Values
 from mgc.commands.door import ConfigOption, SetOption, TakeoverOption, console, settings
 from mgc.commands.tables import counted, facts, warned
 from mgc.data.catalogue import catalogue_root, read_catalogue

@@ -19,8 +19,9 @@ from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
 
 from mgc.audio.encode import encode
-from mgc.audio.filetags import UntaggableError, read_fields, with_fields
+from mgc.audio.filetags import read_fields, with_fields
 from mgc.audio.packets import packet_digest
+from mgc.audio.tag_families import UntaggableError
 
 RATE = 44_100
 SOUND = music(1.0, RATE)
