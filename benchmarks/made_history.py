@@ -13,9 +13,10 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from mgc.data.changes import INDEX, frame_of, run_part_refs, write_index
+from mgc.data.frames import frame_of
 from mgc.data.outputs import Commit, OutputDirectory
 from mgc.data.published import Published, write_state
+from mgc.data.run_index import INDEX, run_part_refs, write_index
 from mgc.data.schema import CATALOGUE, marked
 from mgc.data.storage import Store
 from mgc.views import CLEAN

@@ -15,9 +15,10 @@ from table_makers import write_part
 
 from mgc.config import CatalogueConfig
 from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.changes import frame_of, run_part_refs, write_index
+from mgc.data.frames import frame_of
 from mgc.data.outputs import Commit, OutputDirectory, Run
 from mgc.data.published import publish
+from mgc.data.run_index import run_part_refs, write_index
 from mgc.data.schema import PREDICTIONS, marked
 from mgc.data.storage import Store
 

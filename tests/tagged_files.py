@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mgc.cluster.predict import PredictSpec
 from mgc.config import Config
-from mgc.data.changes import frame_of
+from mgc.data.frames import frame_of
 from mgc.data.items import clean_items
 from mgc.data.outputs import Run
 from mgc.data.schema import CATALOGUE

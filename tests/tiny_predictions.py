@@ -17,7 +17,7 @@ from table_makers import catalogue
 from mgc.cluster.actor import ChunkWorker
 from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
 from mgc.config import Config
-from mgc.data.changes import frame_of
+from mgc.data.frames import frame_of
 from mgc.data.items import clean_items
 from mgc.data.outputs import OutputDirectory, Run
 from mgc.data.published import publish

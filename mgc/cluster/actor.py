@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.cluster.metrics import time_chunk
-from mgc.data.changes import index_rows
 from mgc.data.outputs import Run
+from mgc.data.run_index import index_rows
 from mgc.data.schema import KIND_KEY
 from mgc.data.storage import Store
 

@@ -14,22 +14,21 @@ from mgc.cluster.actor import WorkerSpec
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.cluster.work import Advance, Done, run_chunks
 from mgc.config import Config
-from mgc.data.changes import (
-    ITEM,
-    Adopted,
-    WorkPlan,
-    adopt_unfinished,
-    empty_index,
-    newest,
-    newest_index,
-    plan_work,
-    run_part_refs,
-    write_index,
-)
+from mgc.data.changes import WorkPlan, plan_work
 from mgc.data.lease import run_lease
 from mgc.data.outputs import Commit, OutputDirectory, Run
 from mgc.data.pace import Forecast, Pace, forecast
 from mgc.data.retry import RetryRule, stamped
+from mgc.data.run_index import (
+    ITEM,
+    Adopted,
+    adopt_unfinished,
+    empty_index,
+    newest,
+    newest_index,
+    run_part_refs,
+    write_index,
+)
 from mgc.data.vanished import DeletionRule, Marks, marks_of, write_marks
 
 

@@ -27,8 +27,9 @@ from mgc.cluster.actor import CALLS_AT_ONCE, ChunkActor, WorkerSpec
 from mgc.cluster.metrics import count_rows
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig
-from mgc.data.changes import INDEX, ITEM, frame_of
+from mgc.data.frames import frame_of
 from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.run_index import INDEX, ITEM
 from mgc.data.schema import PLAN
 from mgc.errors import ClusterError, MgcError
 

@@ -8,10 +8,11 @@ from datetime import datetime
 import polars as pl
 import pyarrow as pa
 
-from mgc.data.changes import ITEM, empty_index, frame_of, index_rows
+from mgc.data.frames import frame_of
 from mgc.data.outputs import OutputDirectory, Run
 from mgc.data.retry import RETRY_COLUMNS
 from mgc.data.rolled import parquet_bytes, rolled
+from mgc.data.run_index import ITEM, empty_index, index_rows
 from mgc.data.schema import marked
 from mgc.data.view import current_rows
 

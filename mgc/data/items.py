@@ -15,7 +15,7 @@ import polars as pl
 
 from mgc.audio.augment.draw import draw_recipe, hashed
 from mgc.config import AugmentConfig
-from mgc.data.changes import frame_of
+from mgc.data.frames import frame_of
 from mgc.data.schema import CATALOGUE, PLAN
 from mgc.views import CLEAN, View, parse_view
 

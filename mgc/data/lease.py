@@ -10,7 +10,7 @@ clocks of two machines need not agree. Instead
   own clock is dead. On one machine the process itself is looked up, so a killed run need not be waited for.
 
 Where all this fails (a listing that is late, a run that was taken for dead), two runs work at once, and nothing is
-lost or doubled: commits have names of their own, and of two rows of an item one wins (`changes.newest`).
+lost or doubled: commits have names of their own, and of two rows of an item one wins (`run_index.newest`).
 """
 
 from __future__ import annotations

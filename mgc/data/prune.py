@@ -16,11 +16,12 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from mgc.data.changes import ITEM, empty_index, frame_of, newest, read_index, write_index
+from mgc.data.frames import frame_of
 from mgc.data.objects import ObjectInfo
 from mgc.data.outputs import Commit, OutputDirectory, PartRef, Run
 from mgc.data.published import history_run, publish
 from mgc.data.rolled import parquet_bytes, rolled
+from mgc.data.run_index import ITEM, empty_index, newest, read_index, write_index
 from mgc.data.view import current_rows
 from mgc.errors import SchemaError
 

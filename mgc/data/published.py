@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mgc.data.changes import frame_of, newest_index
+from mgc.data.frames import frame_of
 from mgc.data.outputs import Commit, OutputDirectory
 from mgc.data.rolled import ROWS_A_GROUP, parquet_bytes, read_whole, rolled
+from mgc.data.run_index import newest_index
 from mgc.data.schema import marked
 from mgc.data.view import CURRENT, current_rows
 

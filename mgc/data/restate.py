@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mgc.data.changes import frame_of, newest_index, run_part_refs, write_index
 from mgc.data.copies import copy_rows
+from mgc.data.frames import frame_of
 from mgc.data.outputs import Commit, OutputDirectory
 from mgc.data.published import publish
+from mgc.data.run_index import newest_index, run_part_refs, write_index
 from mgc.data.schema import CATALOGUE, require_kind
 from mgc.data.storage import Store, split_uri
 

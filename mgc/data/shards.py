@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.config import AugmentConfig, FeatureConfig
-from mgc.data.changes import ITEM
 from mgc.data.items import clean_items, plan_items
 from mgc.data.outputs import OutputDirectory
+from mgc.data.run_index import ITEM
 from mgc.data.schema import require_kind
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows, named_if_damaged

@@ -12,9 +12,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgc.data.changes import ITEM, frame_of, newest_index
+from mgc.data.frames import frame_of
 from mgc.data.outputs import OutputDirectory
 from mgc.data.rolled import ahead
+from mgc.data.run_index import ITEM, newest_index
 from mgc.data.schema import require_kind
 from mgc.data.storage import Store
 from mgc.errors import SchemaError

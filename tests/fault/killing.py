@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mgc.data.changes import frame_of
+from mgc.data.frames import frame_of
 from mgc.data.outputs import OutputDirectory
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows

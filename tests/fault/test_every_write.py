@@ -21,7 +21,7 @@ from table_makers import TINY, catalogue
 
 from mgc.cluster.incremental import RunOptions
 from mgc.data import lease as leases
-from mgc.data.changes import frame_of
+from mgc.data.frames import frame_of
 from mgc.data.outputs import OutputDirectory
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows

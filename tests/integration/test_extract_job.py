@@ -13,9 +13,9 @@ from mgc.cluster.extract import extract_features
 from mgc.cluster.incremental import RunOptions
 from mgc.config import CatalogueConfig, load_config
 from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.changes import newest, visible_index
 from mgc.data.items import plan_items
 from mgc.data.outputs import OutputDirectory
+from mgc.data.run_index import newest, visible_index
 from mgc.data.shards import read_feature_set
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows

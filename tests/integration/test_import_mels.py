@@ -16,8 +16,8 @@ from mgc.cluster.mels import import_mel_arrays
 from mgc.cluster.predict import tag_catalogue
 from mgc.config import CatalogueConfig, Config, load_config
 from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.changes import newest, visible_index
 from mgc.data.outputs import OutputDirectory
+from mgc.data.run_index import newest, visible_index
 from mgc.data.shards import read_feature_set, shard_facts
 from mgc.data.storage import Store
 from mgc.errors import ConfigError, FingerprintError

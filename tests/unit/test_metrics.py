@@ -10,7 +10,7 @@ import pytest
 
 from mgc.cluster import metrics
 from mgc.cluster.metrics import CHUNK_SECONDS, count_rows, time_chunk
-from mgc.data.changes import INDEX
+from mgc.data.run_index import INDEX
 
 
 class Seen:

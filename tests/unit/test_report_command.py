@@ -14,9 +14,10 @@ from acting_makers import GENRES, Tagged, tagged_folder, unit_rows
 from mgc.cluster.incremental import Outcome
 from mgc.commands.report import report
 from mgc.commands.reports import PageMade, last_record, page_of, tagging_page
-from mgc.data.changes import WorkPlan, visible_index
+from mgc.data.changes import WorkPlan
 from mgc.data.outputs import OutputDirectory
 from mgc.data.records import read_records, write_record
+from mgc.data.run_index import visible_index
 from mgc.data.storage import Store
 from mgc.errors import SchemaError
 

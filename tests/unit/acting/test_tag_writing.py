@@ -24,11 +24,12 @@ from mgc.cli import build_app
 from mgc.commands.write_tags import take_back, write_tags
 from mgc.config import CatalogueConfig
 from mgc.data.catalogue import catalogue_root, index_catalogue
-from mgc.data.changes import newest, plan_work, visible_index
+from mgc.data.changes import plan_work
 from mgc.data.items import clean_items
 from mgc.data.lease import run_lease
 from mgc.data.outputs import OutputDirectory
 from mgc.data.published import publish
+from mgc.data.run_index import newest, visible_index
 from mgc.data.storage import Store
 from mgc.data.view import read_predictions
 from mgc.errors import ConfigError, LeaseError, SchemaError, StorageError

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from table_makers import TINY, catalogue, commit_part, feature_part, write_part
 
-from mgc.data.changes import adopt_unfinished, newest, visible_index
 from mgc.data.outputs import OutputDirectory
+from mgc.data.run_index import adopt_unfinished, newest, visible_index
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows
 from mgc.errors import SchemaError

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from mgc.cli import build_app
 from mgc.cluster.incremental import RunOptions
-from mgc.data.changes import newest, visible_index
 from mgc.data.lease import run_lease
 from mgc.data.outputs import OutputDirectory
 from mgc.data.prune import plan_prune, prune
+from mgc.data.run_index import newest, visible_index
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows, read_predictions
 from mgc.errors import LeaseError

@@ -13,9 +13,9 @@ from tiny_predictions import night
 
 from mgc.audio.decoder_mark import decoder_mark
 from mgc.config import DecodeConfig, RetryConfig
-from mgc.data.changes import empty_index, newest, visible_index
 from mgc.data.outputs import OutputDirectory
 from mgc.data.retry import RetryRule
+from mgc.data.run_index import empty_index, newest, visible_index
 from mgc.data.storage import Store
 from mgc.errors import ConfigError
 

@@ -10,18 +10,11 @@ from table_makers import TINY, catalogue, feature_part, write_part
 
 from mgc.cluster.work import chunk_starts
 from mgc.config import AugmentConfig
-from mgc.data.changes import (
-    WorkPlan,
-    empty_index,
-    frame_of,
-    newest,
-    plan_work,
-    run_part_refs,
-    visible_index,
-    write_index,
-)
+from mgc.data.changes import WorkPlan, plan_work
+from mgc.data.frames import frame_of
 from mgc.data.items import clean_items, plan_items
 from mgc.data.outputs import Commit, OutputDirectory
+from mgc.data.run_index import empty_index, newest, run_part_refs, visible_index, write_index
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows
 

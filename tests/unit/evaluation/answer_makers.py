@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from mgc.config import EvaluationConfig, FeatureConfig
-from mgc.data.changes import frame_of
+from mgc.data.frames import frame_of
 from mgc.data.schema import CATALOGUE, marked
 from mgc.data.shards import FeatureSet
 from mgc.evaluation.answers import Answers, Failure

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from answer_makers import catalogue_of, predictions_of
 
-from mgc.data.changes import frame_of
+from mgc.data.frames import frame_of
 from mgc.data.schema import marked
 from mgc.errors import SchemaError, SplitError
 from mgc.evaluation.answers import OUTSIDE, Answers, Failure
