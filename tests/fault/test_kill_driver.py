@@ -57,6 +57,7 @@ def test_extraction(catalogue: Path, tmp_path: Path) -> None:
 OF_THE_RUN = ("run_id", "sequence", "tagged_at")
 
 
+@pytest.mark.slow
 def test_tagging(catalogue: Path, trained: Trained, tmp_path: Path) -> None:
     tracks, bundle = read_catalogue(str(catalogue)), str(trained.bundle)
     whole, killed = tmp_path / "whole", tmp_path / "killed"

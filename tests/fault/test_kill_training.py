@@ -18,7 +18,7 @@ from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import load_config
 from mgc.models.bundle import load_bundle
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_two")]
 CONFIG = load_config(None, SETTINGS)
 
 
@@ -68,7 +68,6 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(trained: Trained, tmp
     assert not Path(f"{bundle}.training").exists()
 
 
-@pytest.mark.slow
 def test_the_workers_are_killed_and_others_go_on(trained: Trained, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     killed: list[int] = []

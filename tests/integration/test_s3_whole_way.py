@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from bundle_fixtures import Trained
-from small_music import SETTINGS, write_track
+from small_music import SETTINGS, write_music, write_track
 
 from mgc.cluster.extract import extract_features
 from mgc.cluster.incremental import Outcome, RunOptions
@@ -55,6 +55,22 @@ def change(folder: Path) -> None:
     (folder / "drone" / "drone001.flac").unlink()
 
 
+def test_a_night_on_s3(trained: Trained, bucket: str, tmp_path: Path) -> None:
+    """In short: a few tracks and a bundle that is there are tagged as in a folder; then nothing is to do."""
+    here, root, place = tmp_path / "music", f"s3://{bucket}/music", f"s3://{bucket}/catalogue.parquet"
+    write_music(here, 1)
+    (here / "noise" / "broken.mp3").write_bytes(b"no music at all\n" * 99)
+    upload(here, root)
+    upload(trained.bundle, f"s3://{bucket}/bundle")
+    bundle, tags = f"s3://{bucket}/bundle", f"s3://{bucket}/tags"
+    first = tag(root, place, bundle, tags)
+    assert (first.plan.new, first.failed_by_code) == (4, {"T202_NOT_AUDIO": 1})
+    assert tag(root, place, bundle, tags).run_id is None
+    tag(str(here), str(tmp_path / "catalogue.parquet"), str(trained.bundle), str(tmp_path / "tags"))
+    assert answers(tags).equals(answers(str(tmp_path / "tags")))
+
+
+@pytest.mark.slow
 def test_everything_on_s3(trained: Trained, bucket: str, tmp_path: Path) -> None:
     here = tmp_path / "music"
     shutil.copytree(trained.music, here)
