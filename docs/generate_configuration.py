@@ -9,12 +9,12 @@ import argparse
 import sys
 import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from mgc.config import Config, Section, model_sections
+from mgc.config import Config, FitConfig, MemberConfig, Section, model_sections
 
 PAGE = Path(__file__).with_name("configuration.md")
 BOUNDS = {
@@ -59,6 +59,8 @@ def page() -> str:
 
 def _section(name: str, field: FieldInfo) -> str:
     model = field.annotation
+    if isinstance(model, type) and issubclass(model, FitConfig):
+        return "\n".join([_table(f"## `[{name}]`", model, FitConfig), _table(f"### `[{name}]`: a fit", FitConfig)])
     if isinstance(model, type) and issubclass(model, Section):
         return _table(f"## `[{name}]`", model)
     networks = model_sections()
@@ -79,9 +81,12 @@ def _section(name: str, field: FieldInfo) -> str:
     return "\n".join([*head, *tables])
 
 
-def _table(title: str, model: type[Section]) -> str:
+def _table(title: str, model: type[Section], but: type[Section] | None = None) -> str:
+    """Return a section's settings as a table, less those of a section that has one of its own."""
     lines = [title, "", _prose(model), "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, setting in model.model_fields.items():
+        if but is not None and key in but.model_fields:
+            continue
         if not setting.description:
             raise ValueError(f"{model.__name__}.{key} has no description in mgc/config")
         cells = (f"`{key}`", _type(setting), f"`{_toml(setting.default)}`", setting.description)
@@ -116,7 +121,7 @@ def _words(annotation: Any) -> str:
     if origin is tuple and Ellipsis not in arguments:
         return f"list of {len(arguments)} {_words(arguments[0])}s"
     if origin is tuple:
-        return "list of networks" if get_origin(arguments[0]) is Annotated else f"list of {_words(arguments[0])}"
+        return "list of networks" if arguments[0] is MemberConfig else f"list of {_words(arguments[0])}"
     names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "none"}
     return names[annotation]
 

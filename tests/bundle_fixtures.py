@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_music import SETTINGS, write_music
+from small_music import TWO_FITS, write_music
 
 from mgc.cluster.extract import extract_features
 from mgc.cluster.incremental import RunOptions
@@ -34,7 +34,7 @@ def trained(ray_two: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     music, catalogue = write_music(folder / "music", 12), folder / "catalogue.parquet"
     settings = CatalogueConfig(manifest=str(music / "labels.csv"), valid_fraction=0.34)
     index_catalogue(str(music), str(catalogue), settings)
-    config = load_config(None, SETTINGS)
+    config = load_config(None, TWO_FITS)
     extract_features(read_catalogue(str(catalogue)), str(folder / "features"), config, RunOptions())
     seen: list[tuple[int, int]] = []
     request = TrainingRequest(str(catalogue), str(folder / "features"), str(folder / "bundle"), config)

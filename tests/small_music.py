@@ -38,6 +38,14 @@ SETTINGS = [
 ]
 """Settings (`--set`) under which all jobs end in seconds."""
 
+OWN_EPOCHS = 14
+TWO_FITS = [
+    *SETTINGS,
+    'training.ensemble=["crnn", {name="crnn", channels=16, blocks=2, rnn_units=8, embedding_size=16, '
+    f"training={{epochs={OWN_EPOCHS}, learning_rate=0.006, batch_size=6}}}}]",
+]
+"""The same two networks, the second fitted in its own way: what the bundle of the tests is made by."""
+
 
 def sound(genre: str, seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Return four seconds of a genre, shape (n,)."""

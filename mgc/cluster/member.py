@@ -124,7 +124,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         train,
         valid,
         taxonomy,
-        training,
+        training.for_member(setup.member),
         seed=seed,
         device=str(get_device()),
         start=start,

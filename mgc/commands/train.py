@@ -26,12 +26,19 @@ def train(
 ) -> None:
     """Fit the ensemble on split 'train', stop and calibrate on 'valid', write a model bundle."""
     chosen = settings(config, set_, cluster__address=address, training__members=members, training__epochs=epochs)
+    if epochs is not None:
+        chosen = chosen.model_copy(update={"training": chosen.training.at_most(epochs)})
     screen = console()
     request = TrainingRequest(catalogue, features, bundle, chosen, overwrite)
     models = [model.name for model in chosen.member_models()]
+    longest = [chosen.training.for_member(member).epochs for member in range(len(models))]
     screen.print(
         f"[bold]training[/] {counted(len(models), 'member')} ({', '.join(models)}), "
-        f"at most {counted(chosen.training.epochs, 'epoch')} each"
+        + (
+            f"at most {counted(longest[0], 'epoch')} each"
+            if len(set(longest)) == 1
+            else f"at most {', '.join(map(str, longest))} epochs"
+        )
     )
     lines = EpochLines(screen, len(models))
     outcome = train_ensemble(request, lines.show, lines.taken_up)

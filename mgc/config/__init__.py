@@ -10,6 +10,7 @@ from mgc.config.features import AUDIO_SOURCE, FeatureConfig, MelsConfig
 from mgc.config.loading import load_config, with_settings
 from mgc.config.networks import model_sections, read_model_config
 from mgc.config.root import Config
+from mgc.config.training import FitConfig, MemberConfig, TrainingConfig
 from mgc.config.work import (
     ClusterConfig,
     DecodeConfig,
@@ -19,7 +20,6 @@ from mgc.config.work import (
     RetryConfig,
     SearchConfig,
     TaggingConfig,
-    TrainingConfig,
 )
 from mgc.model_config import ModelConfig
 from mgc.settings import Fraction, Section, fingerprint_of
@@ -35,9 +35,11 @@ __all__ = [
     "DistillConfig",
     "EvaluationConfig",
     "FeatureConfig",
+    "FitConfig",
     "Fraction",
     "LogsConfig",
     "MelsConfig",
+    "MemberConfig",
     "ModelConfig",
     "Range",
     "RetryConfig",

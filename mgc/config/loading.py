@@ -14,6 +14,7 @@ from pydantic import (
 
 from mgc.config.networks import model_sections, sections_in
 from mgc.config.root import Config
+from mgc.config.training import FitConfig, MemberConfig, TrainingConfig
 from mgc.errors import ConfigError, did_you_mean
 from mgc.settings import Section
 
@@ -123,7 +124,7 @@ def explained(
 
 def _problem(kind: str, place: _Place, problem: Any) -> str:
     if kind == "extra_forbidden":
-        return f"unknown setting '{place.key}': {did_you_mean(str(problem['loc'][-1]), place.valid)}"
+        return f"unknown setting '{place.key}': {_elsewhere(place) or did_you_mean(place.name, place.valid)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         given = problem["input"].get("name") if isinstance(problem["input"], dict) else problem["input"]
         hint = did_you_mean(str(given), list(model_sections()))
@@ -139,24 +140,50 @@ def _shown(value: Any) -> str:
 
 
 class _Place(NamedTuple):
-    """Where in the settings something is wrong: the key as a reader writes it, and what is valid there."""
+    """Where in the settings something is wrong: the key as a reader writes it, and what is valid there.
+
+    `member` says whether that is in an entry of `training.ensemble`.
+    """
 
     key: str
     valid: list[str]
+    member: bool
+
+    @property
+    def name(self) -> str:
+        """The key's last word."""
+        return self.key.rpartition(".")[2]
+
+
+def _elsewhere(place: _Place) -> str:
+    """Return where a setting belongs that is one, but not of a member's network or of its fit; else nothing."""
+    if not place.member:
+        return ""
+    if place.name not in place.valid and place.name in FitConfig.model_fields:
+        return f"a member's own settings of training stand in a table, training = {{ {place.name} = … }}"
+    if place.name in TrainingConfig.model_fields:
+        return f"it is the whole ensemble's, set training.{place.name}"
+    return ""
 
 
 def _walk(location: tuple[int | str, ...], root: type[Section]) -> _Place:
     """Follow pydantic's location, in which the name of a network stands between its section and its key."""
     words: list[str] = []
     sections: list[type[Section]] = [root]
+    member = False
     for part in location:
         by_name = {section.model_fields["name"].default: section for section in sections if len(sections) > 1}
         if part in by_name:
             sections = [by_name[part]]
             continue
-        words.append(str(part))
+        if sections != [MemberConfig] or part != "model":  # whose settings stand beside `training`, not in a table
+            words.append(str(part))
         field = sections[0].model_fields.get(str(part)) if len(sections) == 1 else None
         if field is not None:
             below = sections_in(field.annotation)
             sections = below or sections
-    return _Place(".".join(words), [name for section in sections for name in section.model_fields])
+            member = member or below == [MemberConfig]
+    valid = [name for section in sections for name in section.model_fields]
+    if member and sections != [FitConfig]:
+        valid.append("training")
+    return _Place(".".join(words), valid, member)

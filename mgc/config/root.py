@@ -11,6 +11,7 @@ from pydantic import (
 from mgc.config.augment import AugmentConfig
 from mgc.config.catalogue import CatalogueConfig
 from mgc.config.features import FeatureConfig, MelsConfig
+from mgc.config.training import TrainingConfig
 from mgc.config.work import (
     STUDENT,
     ClusterConfig,
@@ -21,7 +22,6 @@ from mgc.config.work import (
     RetryConfig,
     SearchConfig,
     TaggingConfig,
-    TrainingConfig,
 )
 from mgc.model_config import CrnnConfig, ModelConfig
 from mgc.settings import Section
@@ -57,7 +57,8 @@ class Config(Section):
 
     def member_models(self) -> tuple[ModelConfig, ...]:
         """Return the network of each member of the ensemble."""
-        return self.training.ensemble or (self.model,) * self.training.members
+        named = tuple(member.model for member in self.training.ensemble)
+        return named or (self.model,) * self.training.members
 
     def student(self) -> Config:
         """Return the settings by which a student is fitted: one network, taught by soft words."""

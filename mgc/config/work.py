@@ -1,4 +1,4 @@
-"""Decoding, training, tagging, evaluation and the cluster."""
+"""Decoding, distilling, searching, tagging, evaluation and the cluster."""
 
 from __future__ import annotations
 
@@ -26,73 +26,6 @@ class DecodeConfig(Section):
     max_sample_rate: int = Field(768_000, ge=1, description="Hz")
     time_limit_seconds: float = Field(60.0, gt=0.0, description="a track's decoding and features; then killed")
     memory_limit_bytes: int = Field(4 * 1024**3, ge=256 * 1024**2, description="of the decoding process")
-
-
-class TrainingConfig(Section):
-    """How the ensemble is fitted."""
-
-    members: int = Field(2, ge=1, le=64, description="networks in the ensemble, all of `[model]`")
-    ensemble: tuple[ModelConfig, ...] = Field(
-        (),
-        max_length=64,
-        description='networks by name or with settings, e.g. `["crnn", {name = "cp_resnet", rho = 3}]`; then '
-        "`members` is not read, and a name that `[model]` has means those settings",
-    )
-    members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
-    seed: int = Field(0, description="decides initial weights, batches and augmentation")
-    epochs: int = Field(40, ge=1, description="at most")
-    patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
-    batch_size: int = Field(32, ge=1, description="windows a step")
-    optimizer: Literal["adamw", "adam", "sgd", "adagrad", "adadelta"] = Field(
-        "adamw", description="how steps are made"
-    )
-    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="SGD's, after Nesterov")
-    learning_rate: float = Field(2e-3, gt=0.0, description="at its highest; SGD wants some 20 times the default")
-    weight_decay: float = Field(1e-2, ge=0.0, description="on weight matrices: decoupled in AdamW, else an L2 term")
-    schedule: Literal["cosine", "linear", "step", "constant"] = Field(
-        "cosine",
-        description="of the learning rate after the warm-up; step: to a tenth at 1/2 and at 3/4 of the rest",
-    )
-    warmup_epochs: int = Field(2, ge=0, description="of linear rise, before the schedule")
-    averaging: Literal["none", "ema", "swa"] = Field(
-        "none", description="keep a moving average of the weights over steps, or over the epochs from swa_start on"
-    )
-    ema_decay: float = Field(0.99, gt=0.0, lt=1.0, description="part of the moving average that a step keeps")
-    swa_start: Fraction = Field(0.5, description="part of `epochs` after which the mean over epochs begins")
-    label_smoothing: Fraction = Field(0.1, description="share of a genre label spread over all genres")
-    tag_loss_weight: float = Field(5.0, ge=0.0, description="of the tags' loss against the genre's")
-    mixup_alpha: float = Field(0.0, ge=0.0, description="both parameters of mixup's Beta draw; 0: no mixup")
-    mask_frequency_bins: int = Field(16, ge=0, description="SpecAugment: widest masked band, mel bins")
-    mask_frames: int = Field(40, ge=0, description="SpecAugment: widest masked time, frames")
-    overlay_probability: Fraction = Field(
-        0.0, description="chance that a window is laid over another of its genre (He & Li, eq. 6)"
-    )
-    equaliser_db: float = Field(0.0, ge=0.0, description="random equaliser, ± dB at six points of the spectrum")
-    shift_mel_bins: int = Field(0, ge=0, description="random shift of the spectrum up or down, mel bins")
-    crop_seconds: float | None = Field(5.0, gt=0.0, description="random crop of a window; None: whole windows")
-    gain_db: float = Field(6.0, ge=0.0, description="random level change, ± dB")
-    class_weights: bool = Field(True, description="let every genre weigh alike in the loss, however rare")
-    sampling: Literal["all", "oversample", "undersample"] = Field(
-        "all", description="windows of an epoch: all; or as many of each genre as of the most, or the least, frequent"
-    )
-    fusion: Literal["mean", "weighted", "stacked"] = Field(
-        "mean", description="of the members: equal, or by weights fitted on the validation split"
-    )
-    temperature: Literal["member", "fused"] = Field(
-        "fused", description="what is calibrated on the validation split: each member, or what they say together"
-    )
-    abstain_precision: float | None = Field(
-        0.95,
-        gt=0.0,
-        le=1.0,
-        description="share of the genres answered that is to be right on the validation split; a genre less probable "
-        "than that takes is marked `abstained`; None: never",
-    )
-    min_tag_positives: int = Field(5, ge=1, description="rarer tags in train are left out of the taxonomy")
-    threads: int | None = Field(None, ge=1, description="torch threads a member; None: CPUs over members at once")
-    workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
-    use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
-    max_failures: int = Field(3, ge=0, description="worker deaths survived per member")
 
 
 STUDENT = CrnnConfig(channels=64, blocks=2, pool_size=4, rnn_units=48, embedding_size=64)

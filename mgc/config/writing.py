@@ -19,19 +19,13 @@ def to_toml(config: Config, comment: str = "") -> str:
     for section, values in told.items():
         if section == "model":
             values = {"name": config.model.name, **values}
-        if section == "training" and "ensemble" in values:
-            values["ensemble"] = [_network(one) for one in config.training.ensemble]
         if section == "distill" and "model" in values:
-            values["model"] = _network(config.distill.model)
+            values["model"] = {"name": config.distill.model.name, **values["model"]}
         lines += ["", f"[{section}]"]
         lines += [f"{key} = {_value(value)}" for key, value in values.items() if value is not None]
         # TOML has no null: what is unset can only be said on the command line.
         lines += [f"# unset: --set {section}.{key}=none" for key, value in values.items() if value is None]
     return "\n".join(lines).lstrip("\n") + "\n"
-
-
-def _network(model: Any) -> dict[str, Any]:
-    return {"name": model.name, **model.model_dump(mode="json", exclude_defaults=True)}
 
 
 def _value(value: Any) -> str:

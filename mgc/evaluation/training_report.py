@@ -14,6 +14,7 @@ from mgc import __version__
 from mgc.data.storage import Store
 from mgc.evaluation.page import render
 from mgc.evaluation.training_curves import History, best_epoch, curves_chart, curves_picture
+from mgc.models.card import fits_of, settings_text
 from mgc.models.stored import StoredBundle, read_bundle_files
 
 JSON_FILE, PAGE_FILE, PICTURE_FILE = "training.json", "training.html", "training.png"
@@ -33,12 +34,15 @@ class MemberCourse:
         Its epochs.
     best
         The epoch whose weights were kept; None where there is no epoch.
+    own
+        Settings of its fit in which the members differ; empty where they do not.
     """
 
     number: int
     network: str
     history: History
     best: Mapping[str, Any] | None
+    own: str
 
     @property
     def seconds(self) -> float:
@@ -81,11 +85,12 @@ def write_training_report(bundle_uri: str, *, anew: bool = True) -> str | None:
 
 def member_courses(description: Mapping[str, Any]) -> list[MemberCourse]:
     """Return each member's way from what `bundle.json` says; empty where it says nothing of epochs."""
-    histories = description["facts"].get("histories", [])
-    return [
-        MemberCourse(number, entry["model"]["name"], history, _epoch(history, best_epoch(history)))
-        for number, (entry, history) in enumerate(zip(description["members"], histories, strict=False), start=1)
-    ]
+    members, histories = description["members"], description["facts"].get("histories", [])
+    courses = []
+    for number, (entry, own, history) in enumerate(zip(members, fits_of(members).own, histories, strict=False), 1):
+        kept = _epoch(history, best_epoch(history))
+        courses.append(MemberCourse(number, entry["model"]["name"], history, kept, settings_text(own)))
+    return courses
 
 
 def _epoch(history: History, number: int | None) -> Mapping[str, Any] | None:
@@ -100,11 +105,12 @@ def training_json(stored: StoredBundle, courses: Sequence[MemberCourse]) -> str:
         "members": [
             {
                 "network": course.network,
+                "training": member.get("training", {}),
                 "kept_epoch": course.best["epoch"] if course.best else None,
                 "seconds": course.seconds,
                 "epochs": list(course.history),
             }
-            for course in courses
+            for course, member in zip(courses, stored.description["members"], strict=False)
         ],
     }
     return json.dumps(value, indent=2, allow_nan=False) + "\n"

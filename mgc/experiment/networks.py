@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mgc.config import ModelConfig, TrainingConfig
+from mgc.config import FitConfig, ModelConfig
 from mgc.data.shards import FeatureSet
 from mgc.experiment.settings import SystemSettings
 from mgc.models.calibration import Calibration
@@ -105,18 +105,17 @@ def fit_network(
     """
     started = time.perf_counter()
     models = system.models
-    total = len(models) * system.training.epochs
-    # All epochs are run: patience never ends, whatever the validation loss does.
-    training = system.training.model_copy(update={"patience": system.training.epochs + 1})
+    fits = [system.fit_of(member) for member in range(len(models))]
+    total = sum(how.epochs for how in fits)
     members, curves = [], []
-    for member, config in enumerate(models):
-        before = member * training.epochs
+    for member, (config, how) in enumerate(zip(models, fits, strict=True)):
+        before = sum(earlier.epochs for earlier in fits[:member])
         network, reports = _fit_one(
             config,
             train,
             asked,
             taxonomy,
-            training,
+            how,
             seed + MEMBER_STEP * member,
             device,
             _counting(on_epoch, before, total),
@@ -135,7 +134,7 @@ def _fit_one(
     train: FeatureSet,
     asked: FeatureSet,
     taxonomy: Taxonomy,
-    training: TrainingConfig,
+    training: FitConfig,
     seed: int,
     device: str,
     on_epoch: Callable[[int], None],

@@ -95,7 +95,7 @@ def _run_network(cell: Cell, made: _Made, on_epoch: OnEpoch, device: str) -> Non
         "parameters": fitted.parameters,
         "train_seconds": fitted.seconds,
         "answer_seconds": time.perf_counter() - started,
-        "epochs": cell.system.training.epochs,
+        "epochs": max(len(curve) for curve in fitted.curves),
         "threads": torch.get_num_threads(),
         "device": device,
     }

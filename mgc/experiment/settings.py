@@ -13,6 +13,7 @@ from mgc.config import (
     AugmentConfig,
     EvaluationConfig,
     FeatureConfig,
+    FitConfig,
     ModelConfig,
     Section,
     TrainingConfig,
@@ -108,7 +109,13 @@ class SystemSettings(Section):
     @property
     def models(self) -> tuple[ModelConfig, ...]:
         """The network of each member."""
-        return self.training.ensemble or (self.model,) * self.training.members
+        named = tuple(member.model for member in self.training.ensemble)
+        return named or (self.model,) * self.training.members
+
+    def fit_of(self, member: int) -> FitConfig:
+        """Return how one member is fitted, to its last epoch: the tracks asked about stop nothing."""
+        fit = self.training.for_member(member)
+        return fit.model_copy(update={"patience": fit.epochs + 1})
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides this system's answers, its name and how it is run left out."""
@@ -117,12 +124,17 @@ class SystemSettings(Section):
         if self.kind == "knn":
             return self.model_dump(mode="json", include={"kind", "neighbours"})
         training = self.training.model_dump(mode="json", exclude=NOT_DECIDING)
+        own = [
+            {key: value for key, value in member.own().items() if key not in NOT_DECIDING}
+            for member in self.training.ensemble
+        ]
         heads = {"penalty": self.penalty} if "svm" in self.heads else {}
         heads |= {"neighbours": self.neighbours} if "knn" in self.heads else {}
         return {
             "kind": self.kind,
             "models": [model.model_dump(mode="json") for model in self.models],
             "training": training,
+            **({"own_training": own} if any(own) else {}),
             "heads": sorted(self.heads),
             "views": list(self.views),
             **heads,

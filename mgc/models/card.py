@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 USE = """\
 Suggests a genre, tags and an embedding for tracks of a music catalogue, to sort, search and check it. It
@@ -35,7 +35,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         "## What it answers",
         _vocabulary(description["taxonomy"]),
         "## Networks",
-        _networks(description["members"], description["training"]) + _taught(description["facts"]),
+        _networks(description) + _taught(description["facts"]),
         "## How they decide",
         _decision(description["decision"], description["metrics"].get("abstention", {})),
         "## Validation figures",
@@ -69,13 +69,42 @@ def _vocabulary(taxonomy: Mapping[str, list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _networks(members: list[dict[str, Any]], training: Mapping[str, Any]) -> str:
-    lines = [f"- member {number}: {_network(member['model'])}" for number, member in enumerate(members)]
-    lines.append(
-        f"\nAt most {training['epochs']} epochs, learning rate {training['learning_rate']:g}, batches of "
-        f"{training['batch_size']} windows, seed {training['seed']}."
-    )
-    return "\n".join(lines)
+def _networks(description: Mapping[str, Any]) -> str:
+    members = description["members"]
+    if "published" in description["facts"]:
+        return "\n".join(f"- member {number}: {_network(member['model'])}" for number, member in enumerate(members))
+    fits = fits_of(members)
+    lines = [
+        f"- member {number}: {_network(member['model'])}" + (f"; fitted with {settings_text(own)}" if own else "")
+        for number, (member, own) in enumerate(zip(members, fits.own, strict=True))
+    ]
+    alike = f"Fitted with {settings_text(fits.alike)}, seed" if fits.alike else "Seed"
+    return "\n".join([*lines, "", f"{alike} {description['training']['seed']}."])
+
+
+class Fits(NamedTuple):
+    """How a bundle's members were fitted: the settings in which they agree, and the others of each."""
+
+    alike: dict[str, Any]
+    own: list[dict[str, Any]]
+
+
+def fits_of(members: Sequence[Mapping[str, Any]]) -> Fits:
+    """Return how the members of a `bundle.json` were fitted; nothing of those that an earlier mgc wrote."""
+    fits = [member.get("training", {}) for member in members]
+    alike = {key: value for key, value in fits[0].items() if all(fit.get(key) == value for fit in fits)}
+    return Fits(alike, [{key: value for key, value in fit.items() if key not in alike} for fit in fits])
+
+
+def settings_text(values: Mapping[str, Any]) -> str:
+    """Return settings as a reader has them: `epochs 80, weight_decay 0.1`."""
+    return ", ".join(f"{key} {_setting(value)}" for key, value in values.items())
+
+
+def _setting(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _taught(facts: Mapping[str, Any]) -> str:
@@ -87,8 +116,7 @@ def _taught(facts: Mapping[str, Any]) -> str:
 
 
 def _network(model: Mapping[str, Any]) -> str:
-    settings = ", ".join(f"{key} {value}" for key, value in model.items() if key != "name")
-    return f"`{model['name']}`, {settings}"
+    return f"`{model['name']}`, {settings_text({key: value for key, value in model.items() if key != 'name'})}"
 
 
 FUSIONS = {

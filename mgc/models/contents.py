@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from mgc import __version__
-from mgc.config import FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of
+from mgc.config import FeatureConfig, FitConfig, ModelConfig, TrainingConfig, fingerprint_of
 from mgc.errors import BundleError
 from mgc.models.calibration import Calibration
 from mgc.models.fusion import Decision
@@ -17,6 +17,8 @@ from mgc.models.registry import build_model
 from mgc.models.served import served
 from mgc.models.weights import Weights
 from mgc.taxonomy import Taxonomy
+
+FIT_SETTINGS = set(FitConfig.model_fields)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,10 @@ def describe(contents: BundleContents, fingerprint: str, created_at: str) -> dic
         "mgc_version": __version__,
         "created_at": created_at,
         "fingerprint": fingerprint,
-        "members": _describe_members(contents),
+        "members": [
+            {**entry, "training": contents.training.for_member(number).model_dump(mode="json", include=FIT_SETTINGS)}
+            for number, entry in enumerate(_describe_members(contents))
+        ],
         "decision": contents.decision.to_dict(),
         "features": contents.features.model_dump(mode="json"),
         "feature_fingerprint": contents.features.fingerprint(),

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgc.config import TrainingConfig
+from mgc.config import FitConfig
 
 EQUALISER_POINTS = 6
 """Points of the spectrum, evenly spaced in mel, between which the equaliser's gain is a line."""
@@ -81,7 +81,7 @@ class Draws:
     shift: IntArray
 
 
-def draw(rng: np.random.Generator, batch: int, shape: WindowShape, config: TrainingConfig) -> Draws:
+def draw(rng: np.random.Generator, batch: int, shape: WindowShape, config: FitConfig) -> Draws:
     """Return the draws for a batch of windows."""
     own_part = np.ones(batch)
     if config.mixup_alpha:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mgc.config import TrainingConfig
+from mgc.config import FitConfig
 from mgc.training.state import Tensors, copy_weights
 
 
@@ -24,7 +24,7 @@ class WeightAverage:
         An average of so many weights to go on from.
     """
 
-    def __init__(self, config: TrainingConfig, weights: Tensors, count: int) -> None:
+    def __init__(self, config: FitConfig, weights: Tensors, count: int) -> None:
         self._config = config
         self.weights = {name: tensor.clone() for name, tensor in weights.items()}
         self.count = count

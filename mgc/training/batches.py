@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgc.config import TrainingConfig
+from mgc.config import FitConfig
 from mgc.data.shards import FeatureSet
 from mgc.errors import TrainingError
 from mgc.taxonomy import Taxonomy
@@ -93,7 +93,7 @@ class TrainingWindows:
     """
 
     def __init__(
-        self, features: FeatureSet, taxonomy: Taxonomy, config: TrainingConfig, taught: Masses | None = None
+        self, features: FeatureSet, taxonomy: Taxonomy, config: FitConfig, taught: Masses | None = None
     ) -> None:
         labels = labels_of(features, taxonomy)
         useful = np.arange(len(features)) if taught else np.flatnonzero(labels.useful())
@@ -180,7 +180,7 @@ class TrainingWindows:
         return torch.from_numpy(np.stack(crops)).float()
 
 
-def _window_shape(features: FeatureSet, config: TrainingConfig) -> WindowShape:
+def _window_shape(features: FeatureSet, config: FitConfig) -> WindowShape:
     _, n_frames, n_mels = features.log_mels[0].shape
     crop_frames = n_frames
     if config.crop_seconds is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mgc.config import TrainingConfig
+from mgc.config import FitConfig
 from mgc.errors import TrainingError
 from mgc.models.types import ModelOutput
 from mgc.training.average import WeightAverage
@@ -41,7 +41,7 @@ class Trainer:
     parallel: nn.Module
     optimizer: torch.optim.Optimizer
     windows: TrainingWindows
-    config: TrainingConfig
+    config: FitConfig
     seed: int
     device: str
     shard: Shard

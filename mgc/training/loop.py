@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mgc.config import TrainingConfig
+from mgc.config import FitConfig
 from mgc.data.shards import FeatureSet
 from mgc.errors import TrainingError
 from mgc.taxonomy import Taxonomy
@@ -86,7 +86,7 @@ def fit(
     train: FeatureSet,
     valid: FeatureSet | None,
     taxonomy: Taxonomy,
-    config: TrainingConfig,
+    config: FitConfig,
     *,
     seed: int,
     device: str = "cpu",
@@ -145,7 +145,7 @@ def fit(
 def _begin(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    config: TrainingConfig,
+    config: FitConfig,
     seed: int,
     start: TrainingState | None,
 ) -> TrainingState:
@@ -203,5 +203,5 @@ def _next_state(trainer: Trainer, before: TrainingState, report: EpochReport) ->
     )
 
 
-def _out_of_patience(state: TrainingState, config: TrainingConfig) -> bool:
+def _out_of_patience(state: TrainingState, config: FitConfig) -> bool:
     return state.best_score is not None and state.epoch - state.best_epoch >= config.patience

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from mgc.config import TrainingConfig
+from mgc.config import FitConfig
 
 STEP_FACTOR = 0.1
 STEPS_AT = (0.5, 0.75)
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
     """Return the optimizer; weight decay falls on matrices and filters, not on biases and norms.
 
     AdamW's decay is decoupled from the gradient, that of the others is an L2 term in the loss (Guo 2024, §4.2).
@@ -44,7 +44,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     return kinds[config.optimizer](groups, lr=rate)
 
 
-def learning_rate_at(step: int, steps_per_epoch: int, config: TrainingConfig) -> float:
+def learning_rate_at(step: int, steps_per_epoch: int, config: FitConfig) -> float:
     """Return the learning rate of a step, counted from 0 over all epochs.
 
     It rises linearly over `warmup_epochs`; over the rest of `epochs` it follows `schedule`. Where the warm-up
@@ -57,7 +57,7 @@ def learning_rate_at(step: int, steps_per_epoch: int, config: TrainingConfig) ->
     return config.learning_rate * _share(min(1.0, (step - warmup) / rest), config)
 
 
-def _share(done: float, config: TrainingConfig) -> float:
+def _share(done: float, config: FitConfig) -> float:
     """Return what is left of the learning rate after a part of the epochs, 0 to 1."""
     if config.schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * done))

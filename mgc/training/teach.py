@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mgc.config import TrainingConfig
+from mgc.config import FitConfig
 from mgc.data.shards import FeatureSet
 from mgc.models.bundle import Bundle, BundleContents, build_member
 from mgc.models.ensemble import EnsembleOutputs, combine
@@ -21,7 +21,7 @@ from mgc.training.ensemble import figures
 from mgc.training.labels import Masses, labels_of, masses_of
 
 
-def teach(teacher: Bundle, tracks: FeatureSet, config: TrainingConfig, share: float, device: str = "cpu") -> Masses:
+def teach(teacher: Bundle, tracks: FeatureSet, config: FitConfig, share: float, device: str = "cpu") -> Masses:
     """Return the masses of every window of every track, those of a track next to each other.
 
     Parameters

@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from mgc.config import TrainingConfig
+from mgc.config import FitConfig
 from mgc.data.shards import FeatureSet
 from mgc.models.forward import member_outputs
 from mgc.taxonomy import Taxonomy
@@ -39,7 +39,7 @@ class ValidationScores:
 
 
 def make_validator(
-    valid: FeatureSet | None, taxonomy: Taxonomy, config: TrainingConfig, device: str, shard: Shard
+    valid: FeatureSet | None, taxonomy: Taxonomy, config: FitConfig, device: str, shard: Shard
 ) -> Validator | None:
     """Return what scores a network on the validation split; None where no track there has a label.
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from bundle_fixtures import Trained
 from killing import descendants, job, kill_driver_when, run, wait_until
-from small_music import SETTINGS
+from small_music import TWO_FITS
 
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import load_config
 from mgc.models.bundle import load_bundle
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_two")]
-CONFIG = load_config(None, SETTINGS)
+CONFIG = load_config(None, TWO_FITS)
 
 
 def progress(bundle: Path) -> dict[int, list[dict[str, Any]]]:
@@ -54,7 +54,7 @@ def assert_went_on(bundle: Path, before: dict[int, list[dict[str, Any]]]) -> Non
 def test_the_driver_is_killed_and_the_same_command_goes_on(trained: Trained, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     places = [str(trained.catalogue), "--features", str(trained.features), "--bundle", str(bundle)]
-    command = job("train_ensemble.py", *places, settings=SETTINGS)
+    command = job("train_ensemble.py", *places, settings=TWO_FITS)
     kill_driver_when(command, lambda: epochs_done(bundle) >= 2)
     before = progress(bundle)
     assert epochs_done(bundle) < CONFIG.training.epochs, "killed too late to show anything"

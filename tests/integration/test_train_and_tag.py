@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from bundle_fixtures import Trained
-from small_music import SETTINGS, add_bad_files, write_track
+from small_music import OWN_EPOCHS, SETTINGS, TWO_FITS, add_bad_files, write_track
 
 from mgc.cluster.incremental import RunOptions
 from mgc.cluster.predict import tag_catalogue
@@ -26,7 +26,7 @@ from mgc.errors import BundleError, FingerprintError, TrainingError
 from mgc.models.bundle import load_bundle
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
-CONFIG = load_config(None, SETTINGS)
+CONFIG = load_config(None, TWO_FITS)
 
 
 @pytest.fixture
@@ -50,9 +50,15 @@ def test_the_bundle_holds_two_members_and_what_they_were_made_of(trained: Traine
     assert bundle.taxonomy.tags == ("even", "hiss", "odd", "tonal")
     assert bundle.features == CONFIG.features
     assert bundle.metrics["ensemble"]["genre_accuracy"] >= 0.8
-    assert [len(history) for history in bundle.facts["histories"]] == trained.outcome.epochs
+    histories = bundle.facts["histories"]
+    assert [len(history) for history in histories] == trained.outcome.epochs
+    assert trained.outcome.epochs[1] <= OWN_EPOCHS
+    rates = [max(epoch["learning_rate"] for epoch in history) for history in histories]
+    assert 0.004 < rates[0] < 0.005 < rates[1] < 0.006, "each was fitted in its own way"
     assert sorted(trained.epochs_seen) == [(m, e) for m in (0, 1) for e in range(1, trained.outcome.epochs[m] + 1)]
-    assert "drone" in (trained.bundle / "README.md").read_text()
+    card = (trained.bundle / "README.md").read_text()
+    assert "drone" in card
+    assert "fitted with epochs 14, batch_size 6, learning_rate 0.006" in card
     assert not trained.bundle.with_name("bundle.training").exists()
     drawn = json.loads((trained.bundle / "training.json").read_text())
     assert [len(member["epochs"]) for member in drawn["members"]] == trained.outcome.epochs
@@ -63,9 +69,10 @@ def test_the_same_command_again_does_nothing_and_another_is_refused(trained: Tra
     places = (str(trained.catalogue), str(trained.features), str(trained.bundle))
     again = train_ensemble(TrainingRequest(*places, CONFIG))
     assert (again.trained, again.fingerprint) == (False, trained.outcome.fingerprint)
-    other = load_config(None, [*SETTINGS, "training.seed=7"])
-    with pytest.raises(TrainingError, match="bundle of other data or settings"):
-        train_ensemble(TrainingRequest(*places, other))
+    for setting in (TWO_FITS[-1].replace("0.006", "0.007"), "training.seed=7"):
+        other = load_config(None, [*TWO_FITS, setting])
+        with pytest.raises(TrainingError, match="bundle of other data or settings"):
+            train_ensemble(TrainingRequest(*places, other))
 
 
 def test_a_student_is_a_bundle_like_any_other(trained: Trained, tmp_path: Path) -> None:

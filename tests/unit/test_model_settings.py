@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from mgc.config import Config, load_config
+from mgc.config import Config, TrainingConfig, load_config, with_settings
 from mgc.errors import ConfigError
-from mgc.model_config import CaoCnnConfig, CpResnetConfig, CrnnConfig, JainMlpConfig
+from mgc.model_config import BlockLevelConfig, CaoCnnConfig, CpResnetConfig, CrnnConfig, JainMlpConfig
 
 
 def test_without_a_name_it_is_the_crnn() -> None:
@@ -50,3 +52,64 @@ def test_members_are_equal_or_named() -> None:
 def test_fingerprints_tell_networks_apart() -> None:
     prints = {model.fingerprint() for model in (CrnnConfig(), CrnnConfig(channels=64), CpResnetConfig())}
     assert len(prints) == 3
+
+
+OWN = 'training.ensemble=["crnn", {name="block_level", block_frames=64, training={epochs=7, learning_rate=1e-3}}]'
+
+
+def test_a_member_is_fitted_by_its_own_settings_over_those_of_all() -> None:
+    config = load_config(None, [OWN, "training.epochs=30", "training.mask_frames=3", "training.seed=5"])
+    assert config.member_models() == (CrnnConfig(), BlockLevelConfig(block_frames=64))
+    first, second = (config.training.for_member(number) for number in (0, 1))
+    assert (first.epochs, first.learning_rate, first.mask_frames) == (30, 2e-3, 3)
+    assert (second.epochs, second.learning_rate, second.mask_frames) == (7, 1e-3, 3)
+    assert Config().training.for_member(1) == Config().training, "all alike where nothing is said"
+    assert config.student().training.for_member(0).epochs == 30, "a student is no member of the ensemble"
+
+
+def test_a_setting_of_a_members_own_is_kept_though_it_is_the_default_or_said_again() -> None:
+    config = load_config(None, ['training.ensemble=[{name="crnn", training={epochs=40}}]', "training.epochs=9"])
+    assert config.training.for_member(0).epochs == 40
+    again = with_settings(config, {"training.epochs": 3})
+    assert (again.training.epochs, again.training.for_member(0).epochs) == (3, 40)
+    assert TrainingConfig.model_validate(json.loads(again.training.model_dump_json())) == again.training
+
+
+def test_the_longest_fit_is_limited_for_all() -> None:
+    training = load_config(None, [OWN, "training.epochs=30"]).training.at_most(10)
+    assert [training.for_member(number).epochs for number in (0, 1)] == [10, 7]
+    assert [training.at_most(2).for_member(number).epochs for number in (0, 1)] == [2, 2]
+    assert training.at_most(2).for_member(1).learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("training={epoch=3}", r"'training\.ensemble\.0\.training\.epoch': did you mean 'epochs'"),
+        ("training={epochs=0}", r"training\.ensemble\.0\.training\.epochs = 0: Input should be greater"),
+        ("training={seed=3}", r"ensemble\.0\.training\.seed': it is the whole ensemble's, set training\.seed"),
+        ("training={ensemble=[]}", r"it is the whole ensemble's, set training\.ensemble"),
+        ("training=3", r"training\.ensemble\.0\.training = 3: Input should be a valid dictionary"),
+        ("trainin={epochs=3}", r"'training\.ensemble\.0\.trainin': did you mean 'training'"),
+        ("epochs=3", r"'training\.ensemble\.0\.epochs': .* stand in a table, training = \{ epochs = … \}"),
+        ("fusion=3", r"'training\.ensemble\.0\.fusion': it is the whole ensemble's, set training\.fusion"),
+    ],
+)
+def test_what_is_wrong_with_a_members_own_settings_is_named(entry: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [f'training.ensemble=[{{name="crnn", {entry}}}]'])
+
+
+@pytest.mark.parametrize("entry", ["{}", "3", '{model={name="crnn"}}', "{training={epochs=3}}"])
+def test_an_entry_without_a_network_is_refused(entry: str) -> None:
+    with pytest.raises(ConfigError, match=r"training\.ensemble\.0"):
+        load_config(None, [f"training.ensemble=[{entry}]"])
+
+
+def test_fingerprints_know_a_members_own_settings_and_are_as_before_without() -> None:
+    plain = load_config(None, ['training.ensemble=["crnn", "block_level"]']).training
+    own = load_config(None, ['training.ensemble=["crnn", {name="block_level", training={epochs=7}}]']).training
+    other = load_config(None, ['training.ensemble=["crnn", {name="block_level", training={epochs=8}}]']).training
+    assert len({plain.fingerprint(), own.fingerprint(), other.fingerprint()}) == 3
+    entries = plain.model_dump(mode="json")["ensemble"]
+    assert entries == [CrnnConfig().model_dump(mode="json"), BlockLevelConfig().model_dump(mode="json")]

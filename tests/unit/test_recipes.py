@@ -21,5 +21,14 @@ def test_a_recipe_loads_and_builds(recipe: Path) -> None:
         build_model(model, config.features.n_mels, 10, 25)
 
 
+def test_each_kind_of_network_is_fitted_in_its_own_way() -> None:
+    config = load_config(str(next(path for path in RECIPES if path.stem == "gtzan")))
+    fits = {
+        model.name: config.training.for_member(number).learning_rate
+        for number, model in enumerate(config.member_models())
+    }
+    assert fits["block_level"] < fits["crnn"]
+
+
 def test_there_are_recipes() -> None:
     assert {path.stem for path in RECIPES} >= {"gtzan", "midi"}

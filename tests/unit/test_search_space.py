@@ -111,7 +111,7 @@ def test_settings_come_back_from_their_toml(tmp_path: Path) -> None:
             "model.name=cp_resnet",
             "model.rho=3",
             "training.learning_rate=0.0005",
-            'training.ensemble=["crnn", {name="cp_resnet", rho=2}]',
+            'training.ensemble=["crnn", {name="cp_resnet", rho=2, training={epochs=7, optimizer="sgd"}}]',
             'augment.views=["gain"]',
             'catalogue.manifest=a "quoted" näme',
             "distill.model.channels=32",
@@ -125,6 +125,7 @@ def test_settings_come_back_from_their_toml(tmp_path: Path) -> None:
     again = load_config(str(tmp_path / "best.toml"))
     assert again == config.model_copy(update={"cluster": Config().cluster})
     assert again.member_models() == (CrnnConfig(), CpResnetConfig(rho=2))
+    assert (again.training.for_member(1).epochs, again.training.for_member(1).optimizer) == (7, "sgd")
 
 
 def test_what_toml_cannot_say_is_said_in_a_comment() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_makers import bundle_contents
+from model_makers import MODEL, TRAINING, bundle_contents
 from page_checker import HOSTILE, checked
 
+from mgc.config import TrainingConfig
 from mgc.errors import BundleError
 from mgc.evaluation.training_curves import best_epoch, curves_chart, curves_picture
 from mgc.evaluation.training_report import write_training_report
@@ -56,6 +57,22 @@ def test_page_picture_and_figures_lie_beside_the_bundle(tmp_path: Path) -> None:
     assert found["members"][0]["epochs"] == HISTORY
     assert (tmp_path / "b" / "training.png").read_bytes().startswith(b"\x89PNG")
     assert load_bundle(bundle).fingerprint == fingerprint, "it is the same bundle with a report beside it"
+
+
+def test_fits_that_differ_are_told_on_the_page(tmp_path: Path) -> None:
+    entries = [MODEL.model_dump(), {**MODEL.model_dump(), "training": {"optimizer": "sgd", "learning_rate": 0.05}}]
+    training = TrainingConfig.model_validate({**TRAINING.model_dump(), "ensemble": entries})
+    write_bundle(str(tmp_path), bundle_contents(2, training=training, facts={"histories": [HISTORY, HISTORY]}))
+    write_training_report(str(tmp_path))
+    page = (tmp_path / "training.html").read_text()
+    checked(page)
+    assert "<dt>member 1</dt><dd>optimizer adamw, learning_rate 0.005</dd>" in page
+    assert "<dt>member 2</dt><dd>optimizer sgd, learning_rate 0.05</dd>" in page
+    found = json.loads((tmp_path / "training.json").read_text())["members"]
+    assert [member["training"]["optimizer"] for member in found] == ["adamw", "sgd"]
+    alike = written(tmp_path / "alike", [HISTORY, HISTORY])
+    write_training_report(alike)
+    assert "their fits differ" not in (tmp_path / "alike" / "training.html").read_text()
 
 
 def test_a_page_that_is_there_is_left_unless_asked_for(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from experiment_makers import TRACKS, small_experiment, write_data
 
 from mgc.cluster.experiment import RunSettings, Step, run_experiment
-from mgc.config import AugmentConfig
+from mgc.config import AugmentConfig, TrainingConfig
 from mgc.data.storage import Store
 from mgc.errors import ConfigError, SplitError
 from mgc.evaluation.protocols import Fold, SegmentFold
@@ -21,7 +21,7 @@ from mgc.experiment.loading import experiment_of
 from mgc.experiment.material import Material, folds_of, read_material, sides_of
 from mgc.experiment.pace import Pace
 from mgc.experiment.run import run_cell
-from mgc.experiment.settings import DataSettings
+from mgc.experiment.settings import DataSettings, SystemSettings
 
 HERE = RunSettings(here=True)
 
@@ -198,6 +198,30 @@ def test_cells_of_other_code_are_run_again_unless_told_otherwise(data: dict[str,
     again = run_experiment(experiment, str(tmp_path), HERE)
     assert again.run_now == 1
     assert again.results[cell.key].code == code_fingerprint()
+
+
+def test_members_of_a_system_run_their_own_epochs(material: Material, data: dict[str, str]) -> None:
+    cell = cell_of(material, data, "net", "artists")
+    model = cell.system.model.model_dump()
+    training = cell.system.training.model_dump()
+
+    def system(own: dict[str, Any]) -> SystemSettings:
+        ensemble = [model, {**model, "training": own}]
+        return cell.system.model_copy(
+            update={"training": TrainingConfig.model_validate({**training, "ensemble": ensemble}), "heads": ()}
+        )
+
+    plain, three, four, patient = (
+        system(own).deciding() for own in ({}, {"epochs": 3}, {"epochs": 4}, {"patience": 1})
+    )
+    assert plain == patient, "nothing stops early here"
+    assert plain != three != four != plain
+    told: list[tuple[int, int]] = []
+    both = replace(cell, system=system({"epochs": 3, "patience": 1}))
+    result = run_cell(both, material, lambda done, total: told.append((done, total)))
+    assert told == [(epoch, 5) for epoch in range(1, 6)]
+    assert [len(curve) for curve in result.curves] == [2, 3]
+    assert result.facts["epochs"] == 3
 
 
 def test_a_cell_that_fails_stops_no_other(data: dict[str, str], tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_makers import FEATURES, TAXONOMY, TRAINING, bundle_contents, small_model
+from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, bundle_contents, small_model
 from safetensors.torch import save
 
+from mgc.config import TrainingConfig
 from mgc.errors import BundleError
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.calibration import Calibration
@@ -53,6 +54,16 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
         "member-0.safetensors",
         "member-1.safetensors",
     ]
+
+
+def test_how_each_member_was_fitted_is_read_again_and_changes_no_answer(tmp_path: Path) -> None:
+    entries = [MODEL.model_dump(), {**MODEL.model_dump(), "training": {"epochs": 3}}]
+    training = TrainingConfig.model_validate({**TRAINING.model_dump(), "ensemble": entries})
+    fingerprint = write_bundle(str(tmp_path), bundle_contents(training=training))
+    bundle = load_bundle(str(tmp_path))
+    assert [bundle.training.for_member(number).epochs for number in (0, 1)] == [6, 3]
+    assert bundle.training == training
+    assert write_bundle(str(tmp_path / "alike"), bundle_contents()) == fingerprint
 
 
 def test_members_answer_as_before(written: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from model_makers import bundle_contents
+from model_makers import MODEL, TRAINING, bundle_contents
 
+from mgc.config import TrainingConfig
 from mgc.models.card import model_card
 from mgc.models.contents import describe
 
@@ -32,3 +33,26 @@ def test_card_leads_to_the_curves_where_there_are_any() -> None:
     contents = bundle_contents(1, facts={"histories": [[{"epoch": 1, "train_loss": 1.0}]]})
     assert "`training.html`" in model_card(describe(contents, "0" * 16, "2025-01-01T00:00:00+00:00"))
     assert "training.html" not in model_card(describe(bundle_contents(), "0" * 16, "2025-01-01T00:00:00+00:00"))
+
+
+def test_card_says_how_each_member_was_fitted() -> None:
+    ensemble = [MODEL, {**MODEL.model_dump(), "training": {"epochs": 3, "crop_seconds": None}}]
+    training = TrainingConfig.model_validate({**TRAINING.model_dump(), "ensemble": ensemble, "seed": 11})
+    description = describe(bundle_contents(training=training), "0" * 16, "2025-01-01T00:00:00+00:00")
+    lines = model_card(description).splitlines()
+    first, second = (line for line in lines if line.startswith("- member "))
+    assert first.endswith("; fitted with epochs 6, crop_seconds 0.5")
+    assert second.endswith("; fitted with epochs 3, crop_seconds none")
+    (alike,) = (line for line in lines if line.startswith("Fitted with "))
+    assert "batch_size 8" in alike
+    assert "class_weights yes" in alike
+    assert alike.endswith(", seed 11.")
+    assert "epochs 6" not in alike.replace("warmup_epochs", "")
+    assert description["members"][1]["training"]["epochs"] == 3
+
+
+def test_card_of_published_weights_says_nothing_of_a_fit() -> None:
+    contents = bundle_contents(facts={"published": "musicnn.pth"})
+    card = model_card(describe(contents, "0" * 16, "2025-01-01T00:00:00+00:00"))
+    assert "Fitted with" not in card
+    assert "epochs" not in card

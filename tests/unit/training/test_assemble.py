@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, feature_set, small_model, without_labels
 
-from mgc.config import Config
+from mgc.config import Config, TrainingConfig
 from mgc.model_config import CaoCnnConfig
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.calibration import Calibration
@@ -51,7 +51,7 @@ def test_without_validation_temperatures_stay(valid: object) -> None:
 
 def test_members_of_different_architectures(tmp_path: Path) -> None:
     other = CaoCnnConfig(channels=8)
-    config = Config(features=FEATURES, training=TRAINING.model_copy(update={"ensemble": (MODEL, other)}))
+    config = Config(features=FEATURES, training=TrainingConfig(ensemble=(MODEL, other)))
     weights = [dict(small_model(config=model).state_dict()) for model in (MODEL, other)]
     contents = assemble(weights, VALID, TAXONOMY, config, FEATURES, {})
     write_bundle(str(tmp_path), contents)
