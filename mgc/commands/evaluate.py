@@ -171,6 +171,11 @@ def _rows(evaluation: Evaluation, comparison: Comparison | None) -> dict[str, st
         rows[f"accuracy, {comparison.rival}"] = figure_text(comparison.evaluation.genre.accuracy)
         rows["difference (paired)"] = figure_text(comparison.accuracy_difference, signed=True)
     if evaluation.tag:
+        if evaluation.tag.min_positives > 1:
+            rows["tags in the means"] = (
+                f"{evaluation.tag.tags_in_mean} of {len(evaluation.tag.tags)}, "
+                f"with {evaluation.tag.min_positives} tracks or more"
+            )
         rows["tag PR-AUC (macro)"] = figure_text(evaluation.tag.pr_auc)
         rows["tag ROC-AUC (macro)"] = figure_text(evaluation.tag.roc_auc)
         for one in evaluation.tag.categories:

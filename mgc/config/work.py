@@ -117,6 +117,9 @@ class EvaluationConfig(Section):
     bootstrap_samples: int = Field(1_000, ge=10, description="resamples behind each confidence interval")
     confidence: float = Field(0.95, gt=0.0, lt=1.0, description="level of the intervals")
     seed: int = Field(0, description="of the resampling")
+    min_tag_positives: int = Field(
+        1, ge=1, description="tags that fewer of the split's tracks have stand in the table, but in no mean over tags"
+    )
 
 
 class ClusterConfig(Section):

@@ -109,7 +109,7 @@ def evaluate(answers: Answers, config: EvaluationConfig, resample: Resample = "t
         answered=len(ordered),
         groups=len({group or track for group, track in zip(groups, track_ids, strict=True)}),
         genre=evaluate_genres(ordered, resampling),
-        tag=evaluate_tags(ordered, resampling),
+        tag=evaluate_tags(ordered, resampling, config.min_tag_positives),
         resample=resample,
         bootstrap_samples=config.bootstrap_samples,
         confidence=config.confidence,

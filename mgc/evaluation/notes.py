@@ -105,7 +105,13 @@ def _about_tags(tag: TagEvaluation) -> list[str]:
             f"{_counted(len(rare), 'tag')} with fewer than {FEW_POSITIVES} examples here: their figures, and the "
             "share they have in the means, rest on very little."
         )
-    left_out = len(tag.tags) - tag.tags_in_mean
+    rarer = sum(one.roc_auc.value is not None and one.positives < tag.min_positives for one in tag.tags)
+    if rarer:
+        notes.append(
+            f"The means are over tags that {tag.min_positives} tracks or more have here; rarer ones, "
+            f"{rarer} of {len(tag.tags)}, are in the table alone."
+        )
+    left_out = len(tag.tags) - tag.tags_in_mean - rarer
     if left_out:
         notes.append(
             f"{_counted(left_out, 'tag')} that no track here has, or every one: no figure can be given, and they "

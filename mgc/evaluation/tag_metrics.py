@@ -7,7 +7,7 @@ top of the list is: a coin reaches the tag's base rate, so it says most about ra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -41,7 +41,7 @@ class TagEvaluation:
     tracks
         Answered tracks whose tags are known.
     tags_in_mean
-        Tags that have both positives and negatives: those the means are over.
+        Tags that have negatives and at least `min_positives` positives: those the means are over.
     roc_auc, pr_auc
         Macro means over these tags. The mean PR-AUC is biased upwards where tags have few positives, and its
         interval takes that into account.
@@ -58,12 +58,14 @@ class TagEvaluation:
     mean_base_rate: float | None
     tags: tuple[TagFigures, ...]
     categories: tuple[CategoryFigures, ...] = ()
+    min_positives: int = 1
 
     def to_json(self) -> dict[str, object]:
         """Return the figures under the names of the fields; `macro_` before those of all tags."""
         return {
             "tracks": self.tracks,
             "tags_in_mean": self.tags_in_mean,
+            "min_positives": self.min_positives,
             "macro_roc_auc": self.roc_auc.to_json(),
             "macro_pr_auc": self.pr_auc.to_json(),
             "mean_base_rate": rounded(self.mean_base_rate),
@@ -90,7 +92,7 @@ class TagEvaluation:
         }
 
 
-def evaluate_tags(answers: Answers, resampling: Resampling) -> TagEvaluation | None:
+def evaluate_tags(answers: Answers, resampling: Resampling, min_positives: int = 1) -> TagEvaluation | None:
     """Return the tag figures; None where there is no tag, or no answered track whose tags are known.
 
     Parameters
@@ -99,6 +101,8 @@ def evaluate_tags(answers: Answers, resampling: Resampling) -> TagEvaluation | N
         In track order.
     resampling
         Of the answered tracks, then the failed ones.
+    min_positives
+        Tags of fewer positives are in no mean.
     """
     rows = np.flatnonzero(answers.tags_known)
     if not len(rows) or not len(answers.tags):
@@ -120,16 +124,18 @@ def evaluate_tags(answers: Answers, resampling: Resampling) -> TagEvaluation | N
                 average_precision_score(has, column), replicates.average_precision[place[index]], enough=enough
             )
         tags.append(TagFigures(tag, int(has.sum()), float(has.mean()), roc, pr))
-    return _summarised(tags, len(rows), replicates, resampling)
+    common = np.array([truth[:, index].sum() >= min_positives for index in ranked_by], dtype=bool)
+    replicates = RankingFigures(replicates.roc_auc[common], replicates.average_precision[common])
+    return replace(_summarised(tags, len(rows), replicates, resampling, min_positives), min_positives=min_positives)
 
 
 def _summarised(
-    tags: list[TagFigures], tracks: int, replicates: RankingFigures, resampling: Resampling
+    tags: list[TagFigures], tracks: int, replicates: RankingFigures, resampling: Resampling, min_positives: int
 ) -> TagEvaluation:
     ranked = [
         RankedTag(tag.tag, tag.roc_auc.value, tag.pr_auc.value, tag.base_rate)
         for tag in tags
-        if tag.roc_auc.value is not None and tag.pr_auc.value is not None
+        if tag.roc_auc.value is not None and tag.pr_auc.value is not None and tag.positives >= min_positives
     ]
     if not ranked:
         return TagEvaluation(tracks, 0, UNDEFINED, UNDEFINED, None, tuple(tags))

@@ -49,6 +49,20 @@ def hostile_answers() -> Answers:
     )
 
 
+def test_rare_tags_are_named_as_left_out_of_the_means() -> None:
+    answers = mixed_answers(60)
+    fewest, *_, most = sorted(int(column.sum()) for column in answers.tag_true.T)
+    assert 0 < fewest < most
+    evaluation = evaluate(answers, QUICK.model_copy(update={"min_tag_positives": most}))
+    assert evaluation.tag is not None
+    notes = " ".join(notes_of(evaluation))
+    rarer = len(answers.tags) - evaluation.tag.tags_in_mean
+    assert f"that {most} tracks or more have here; rarer ones, {rarer} of {len(answers.tags)}," in notes
+    assert "that no track here has" not in notes
+    checked(evaluation_page(evaluation, context()))
+    assert "in the table alone" not in " ".join(notes_of(evaluate(answers, QUICK)))
+
+
 def test_hostile_names_are_shown_and_not_run() -> None:
     answers = hostile_answers()
     uris = dict.fromkeys(answers.track_ids, f"s3://b/{HOSTILE}.mp3")

@@ -57,6 +57,24 @@ def test_tag_without_positives_or_negatives_is_null_and_not_in_the_means() -> No
     assert (found.tags[1].positives, found.tags[2].positives) == (0, 40)
 
 
+def test_rare_tags_stand_in_the_table_and_not_in_the_means() -> None:
+    truth, scores = noisy(60, 3)
+    truth[:, 1] = False
+    truth[:3, 1] = True
+    answers = tag_answers(truth, scores, tags=("vocal:a", "vocal:b", "mood:c"))
+    found = evaluate_tags(answers, resampling(60), 4)
+    only = evaluate_tags(tag_answers(truth[:, [0, 2]], scores[:, [0, 2]]), resampling(60))
+    assert found is not None
+    assert only is not None
+    assert (found.tags_in_mean, found.min_positives, len(found.tags)) == (2, 4, 3)
+    assert (found.roc_auc, found.pr_auc) == (only.roc_auc, only.pr_auc)
+    assert found.tags[1].roc_auc.value is not None
+    assert [(one.category, one.tags_in_mean) for one in found.categories] == [("mood", 1), ("vocal", 1)]
+    none = evaluate_tags(answers, resampling(60), 61)
+    assert none is not None
+    assert (none.tags_in_mean, none.roc_auc.value) == (0, None)
+
+
 def test_no_tag_to_rank() -> None:
     found = evaluated(np.zeros((5, 2), dtype=bool), np.random.default_rng(0).random((5, 2)))
     assert (found.tags_in_mean, found.pr_auc.value, found.mean_base_rate) == (0, None, None)
