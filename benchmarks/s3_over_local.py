@@ -1,7 +1,8 @@
 """The same catalogue from S3 and from a folder, in turn: OpenStack Swift on loopback, on the cores that mgc works on.
 
 Audio and shards are both in S3 then, or both in folders. What the server takes of the processors is printed too: on a
-machine of two cores it is taken from mgc, which a store elsewhere would not do.
+machine of two cores it is taken from mgc, which a store elsewhere would not do. `s3_over_local_server_elsewhere` is the
+pace on S3 over what the folder's would be on the cores that the server leaves: an estimate of such a store.
 """
 
 from __future__ import annotations
@@ -40,17 +41,22 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
         places = {"local": (str(clips), str(folder)), "s3": (f"{BUCKET}/clips", BUCKET)}
         for name, (source, _) in places.items():
             index_catalogue(source, str(folder / f"{name}.parquet"), CatalogueConfig())
-        steady, whole, server_share = [], [], []
+        steady, whole, elsewhere, server_ms = [], [], [], []
+        tracks = sum(1 for _ in clips.iterdir())
         for number in range(rounds):
             local = _extract("local", places["local"][1], folder, number)
             before = cpu_seconds(server.pids)
             s3 = _extract("s3", places["s3"][1], folder, number)
-            server_share.append((cpu_seconds(server.pids) - before) / s3.seconds)
+            seconds_a_track = (cpu_seconds(server.pids) - before) / tracks
+            server_ms.append(1_000 * seconds_a_track)
             steady.append(s3.values["steady"] / local.values["steady"])
+            server_share = s3.values["steady"] * seconds_a_track / (os.cpu_count() or 1)
+            elsewhere.append(steady[-1] / (1 - server_share))
             whole.append(local.seconds / s3.seconds)
     figure("s3_over_local", steady, "ratio")
     figure("s3_over_local_whole", whole, "ratio")
-    figure("s3_server_cores", server_share, "cores_taken_by_the_server")
+    figure("s3_over_local_server_elsewhere", elsewhere, "ratio")
+    figure("s3_server_ms", server_ms, "CPU-ms/track")
 
 
 def _upload(clips: Path) -> None:

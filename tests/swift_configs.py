@@ -50,7 +50,7 @@ use = egg:swift#healthcheck
 
 _PROXY = """
 [pipeline:main]
-pipeline = catch_errors gatekeeper healthcheck listing_formats s3api tempauth copy slo proxy-server
+pipeline = catch_errors gatekeeper healthcheck cache listing_formats s3api tempauth copy slo proxy-server
 
 [app:proxy-server]
 use = egg:swift#proxy
@@ -68,6 +68,9 @@ use = egg:swift#gatekeeper
 
 [filter:healthcheck]
 use = egg:swift#healthcheck
+
+[filter:cache]
+paste.filter_factory = swift_cache:filter_factory
 
 [filter:listing_formats]
 use = egg:swift#listing_formats
