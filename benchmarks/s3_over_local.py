@@ -1,8 +1,8 @@
 """The same catalogue from S3 and from a folder, in turn: OpenStack Swift on loopback, on the cores that mgc works on.
 
 Audio and shards are both in S3 then, or both in folders. What the server takes of the processors is printed too: on a
-machine of two cores it is taken from mgc, which a store elsewhere would not do. `s3_over_local_server_elsewhere` is the
-pace on S3 over what the folder's would be on the cores that the server leaves: an estimate of such a store.
+machine of two cores it is taken from mgc, which a store elsewhere would not do. `s3_over_local_server_elsewhere` is
+the pace on S3 over what the folder's would be on the cores that the server leaves: an estimate of such a store.
 """
 
 from __future__ import annotations
