@@ -1,8 +1,8 @@
 """A real S3 server on this machine: OpenStack Swift with its S3 API, for the tests and for trying S3.
 
 Four processes on free loopback ports (account, container, object, proxy), one device, one replica, no root,
-a cache in the proxy in memcached's place; the data lie in a temporary folder that goes when the server stops. It needs the `test` extra
-(`pip install -e '.[test]'`) and a file system with user extended attributes.
+a cache in the proxy in memcached's place; the data lie in a temporary folder that goes when the server stops. It
+needs the `test` extra (`pip install -e '.[test]'`) and a file system with user extended attributes.
 
 As a script it serves until Ctrl-C, and prints what to set in another shell::
 
