@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import ray
 
 from mgc.config import ClusterConfig
 from mgc.data.storage import AWS_VARIABLES
-from mgc.errors import ClusterError
+from mgc.errors import ClusterError, MgcError
 
 CONNECT_SECONDS = 10.0
 
@@ -64,7 +65,7 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
                 logging_level=logging.ERROR,
                 runtime_env=_runtime_env(address),
             )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # a bare one where Ray's own processes do not come up in time
         raise _cluster_error(address, error) from error
     try:
         yield _session(joined=address is not None)
@@ -101,7 +102,10 @@ def _cluster_error(address: str | None, error: Exception) -> ClusterError:
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
     reason = said.splitlines()[0] if said else type(error).__name__
     if address is None:
-        return ClusterError(f"Ray did not start in this process: {reason}", "check memory and free space in /tmp")
+        return ClusterError(
+            f"Ray did not start in this process: {reason}",
+            "check memory, free space in /tmp, and what else the machine is busy with; then start the command again",
+        )
     # Ray says no more than "Failed to connect" where the token is missing or wrong.
     remedy = (
         "check the address, that the cluster runs (`ray status`), and that this process has its token: "
@@ -140,6 +144,14 @@ def _quieten() -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     for name in ("ray.data._internal.progress", "ray._private.authentication"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("ray.data.exceptions", "ray.data._internal.execution.streaming_executor_state"):
+        logging.getLogger(name).addFilter(_not_own)
     # The C++ core prints an error line for each actor pool (ray issue #53727); it is in Ray's own logs too.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def _not_own(record: logging.LogRecord) -> bool:
+    """Return whether a record tells of another error than one of mgc's, which the command says in its own words."""
+    error = record.exc_info[1] if record.exc_info else sys.exception()
+    return not isinstance(error, MgcError)

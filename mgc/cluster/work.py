@@ -172,6 +172,8 @@ def _dataset(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Else what an actor raised is wrapped, and lost on the way: exceptions are pickled without their causes.
+    context.raise_original_map_exception = True
     # Chunk numbers are handed over as ready blocks: a read stage would want a CPU that the pool holds, and
     # `from_arrow` asks tasks for their schemas, which costs two processes the import of Ray Data.
     per_block = math.ceil(n_chunks / BLOCKS_AT_MOST)
