@@ -49,7 +49,9 @@ class TrackMap {
     const counts = new Map();
     for (const { row } of this.points) counts.set(this.tracks.genre(row), (counts.get(this.tracks.genre(row)) || 0) + 1);
     const names = [...counts].filter(([genre]) => genre >= 0).sort(([a, n], [b, m]) => m - n || a - b);
-    this.marks = names.slice(0, GENRES_MARKED);
+    // By name, so that a genre keeps its mark when another one becomes the commonest overnight.
+    const called = ([genre]) => this.tracks.genreNames[genre];
+    this.marks = names.slice(0, GENRES_MARKED).sort((one, two) => (called(one) < called(two) ? -1 : 1));
     const kind = new Map(this.marks.map(([genre], number) => [genre, number]));
     for (const point of this.points) point.kind = kind.get(this.tracks.genre(point.row)) ?? OTHER;
     this.others = this.points.filter((point) => point.kind === OTHER).length;
