@@ -1,11 +1,11 @@
 """Four nights of a catalogue on S3, by the commands that a cron job would run: what each did, and how long it took.
 
-    python -m benchmarks.nightly_story --catalogue FOLDER [--tracks 300] [--bundle DIR --new-bundle DIR]
+    python -m benchmarks.nightly_story --catalogue FOLDER [--tracks 300] [--bundle DIR --new-bundle DIR] [--pages DIR]
 
 FOLDER holds audio, and is copied to OpenStack Swift on loopback. Night 1 tags all, night 2 finds nothing to do,
 night 3 has new, changed, broken and deleted files, night 4 a new bundle. Counts are read from `history` and
 `current`, as any reader would; where one is not what it should be the exit status is 1. Without bundles two with
-random weights are made: their answers mean nothing, and take as long.
+random weights are made: their answers mean nothing, and take as long. `--pages` keeps each night's report.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--tracks", type=int, default=300, help="at most so many of its files (default 300)")
     parser.add_argument("--bundle", type=Path, help="of nights 1 to 3")
     parser.add_argument("--new-bundle", type=Path, help="of night 4")
+    parser.add_argument("--pages", type=Path, help="folder for the report of each night")
     wanted = parser.parse_args()
     files = sorted(path for path in wanted.catalogue.rglob("*") if path.suffix.lower() in AUDIO)[: wanted.tracks]
     if len(files) < NEW + CHANGED + DELETED + 1:
@@ -80,7 +81,7 @@ def main() -> None:
         server.make_bucket("music")
         os.environ.update(server.env())
         bundles = [wanted.bundle or _made(Path(folder, "old"), 2), wanted.new_bundle or _made(Path(folder, "new"), 1)]
-        nights = story(files, Path(folder), bundles)
+        nights = story(files, Path(folder), bundles, wanted.pages)
     show(nights)
     sys.exit(0 if all(night.is_right for night in nights) else 1)
 
@@ -90,14 +91,23 @@ def _made(folder: Path, members: int) -> Path:
     return folder
 
 
-def story(files: list[Path], folder: Path, bundles: list[Path]) -> list[Night]:
+def story(files: list[Path], folder: Path, bundles: list[Path], pages: Path | None = None) -> list[Night]:
     """Live through the four nights."""
+
+    def night(name: str, bundle: Path, expected: Counts) -> Night:
+        lived = _night(name, folder, bundle, expected)
+        if pages is not None:
+            pages.mkdir(parents=True, exist_ok=True)
+            page = Store.open(OUTPUT).read_bytes("report/index.html")
+            (pages / f"night-{name.partition(':')[0]}.html").write_bytes(page)
+        return lived
+
     store = Store.open(ROOT)
     later, first = files[:NEW], files[NEW:]
     _put(store, first)
     n = len(first)
-    nights = [_night("1: all", folder, bundles[0], Counts(n, 0, 0, n))]
-    nights.append(_night("2: nothing changed", folder, bundles[0], Counts(0, 0, 0, n)))
+    nights = [night("1: all", bundles[0], Counts(n, 0, 0, n))]
+    nights.append(night("2: nothing changed", bundles[0], Counts(0, 0, 0, n)))
     _put(store, later)
     for path, other in zip(first[:CHANGED], first[-CHANGED:], strict=True):
         store.write_atomic(path.name, other.read_bytes())
@@ -107,8 +117,8 @@ def story(files: list[Path], folder: Path, bundles: list[Path]) -> list[Night]:
         store.write_atomic(name, data)
     work, left = NEW + CHANGED + len(BROKEN), n + NEW + len(BROKEN) - DELETED
     what = f"3: {NEW} new, {CHANGED} changed, {len(BROKEN)} broken, {DELETED} deleted"
-    nights.append(_night(what, folder, bundles[0], Counts(work, len(BROKEN), DELETED, left)))
-    nights.append(_night("4: a new bundle", folder, bundles[1], Counts(left, len(BROKEN), 0, left)))
+    nights.append(night(what, bundles[0], Counts(work, len(BROKEN), DELETED, left)))
+    nights.append(night("4: a new bundle", bundles[1], Counts(left, len(BROKEN), 0, left)))
     return nights
 
 
