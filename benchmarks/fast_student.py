@@ -62,7 +62,7 @@ def speed(name: str, place: str) -> None:
 def accuracy(name: str, report: Path) -> None:
     """Print the genre accuracy and the tags' PR-AUC of an evaluation, with their intervals."""
     found = json.loads(report.read_text())
-    for what, one in (("accuracy", found["genre"]["accuracy"]), ("tag_pr_auc", found["tag"]["pr_auc"])):
+    for what, one in (("accuracy", found["genre"]["accuracy"]), ("tag_pr_auc", found["tags"]["macro_pr_auc"])):
         print(f"figure fast_{what}_{name} {one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]")
 
 

@@ -180,7 +180,7 @@ def learn(wanted: Wanted, folder: Path, name: str, seed: int, corrections: Path 
     mgc("train", str(catalogue), "-b", bundle, *seen, "--set", f"training.seed={seed}")
     mgc("evaluate", str(catalogue), "-b", bundle, "-o", str(report), *seen, "--split", "test", "--no-baseline")
     found = json.loads((report / "evaluation.json").read_text())
-    return Score(found["genre"]["accuracy"]["value"], found["tag"]["pr_auc"]["value"])
+    return Score(found["genre"]["accuracy"]["value"], found["tags"]["macro_pr_auc"]["value"])
 
 
 def mgc(*arguments: str) -> None:
