@@ -52,6 +52,9 @@ class BlockLevelConfig(Section):
 
     name: Literal["block_level"] = Field("block_level", description="the architecture")
     block_frames: int = Field(128, ge=4, le=4_096, description="frames of which the fluctuation pattern is taken")
+    timbre: bool = Field(
+        False, description="also statistics of onsets, partials, cepstrum and envelopes: for tags of instruments"
+    )
     input_dropout: Fraction = Field(0.5, description="of the statistics")
     dropout: Fraction = Field(0.5, description="of the embedding")
     activation: Activation = Field("relu", description=ACTIVATION)

@@ -49,6 +49,14 @@ class FitConfig(Section):
     overlay_probability: Fraction = Field(
         0.0, description="chance that a window is laid over another of its genre (He & Li, eq. 6)"
     )
+    blend_probability: Fraction = Field(
+        0.0,
+        description="chance that a window sounds together with one of any other track: the tags of either are to be "
+        "heard, the genre is not asked",
+    )
+    blend_unclear_tags: tuple[str, ...] = Field(
+        (), description="tags of which such a sum says nothing, being no sounds: `solo`, `fast`, a mood"
+    )
     equaliser_db: float = Field(0.0, ge=0.0, description="random equaliser, ± dB at six points of the spectrum")
     shift_mel_bins: int = Field(0, ge=0, description="random shift of the spectrum up or down, mel bins")
     crop_seconds: float | None = Field(5.0, gt=0.0, description="random crop of a window; None: whole windows")

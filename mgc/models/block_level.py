@@ -19,9 +19,10 @@ from torch import Tensor, cat, nn
 
 from mgc.model_config import BlockLevelConfig
 from mgc.models.network import CENTRE_DB, SPREAD_DB, Heads, activation
+from mgc.models.timbre_statistics import FINE_BANDS, TimbreStatistics, bands, correlations, quantiles
 from mgc.models.types import ModelOutput
 
-FINE_BANDS, COARSE_BANDS, CONTRAST_BANDS = 64, 32, 16
+COARSE_BANDS, CONTRAST_BANDS = 32, 16
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FLUCTUATION_BANDS = 14
 """Bands of the modulation spectrum at most, of equal width on a logarithmic scale."""
@@ -75,10 +76,13 @@ class BlockStatistics(nn.Module):
         Mel bins of the input.
     block_frames
         Frames of a block, of which the fluctuation pattern takes the spectrum.
+    timbre
+        Add those of `TimbreStatistics`.
     """
 
-    def __init__(self, n_mels: int, block_frames: int) -> None:
+    def __init__(self, n_mels: int, block_frames: int, timbre: bool = False) -> None:
         super().__init__()
+        self.timbre = TimbreStatistics(n_mels) if timbre else None
         self.fine, self.coarse = min(FINE_BANDS, n_mels), min(COARSE_BANDS, n_mels)
         self.contrast = min(CONTRAST_BANDS, max(1, n_mels // 2))
         self.block_frames = block_frames
@@ -94,6 +98,7 @@ class BlockStatistics(nn.Module):
             len(rows),
             self.contrast,
             n_mels,
+            *(self.timbre.sizes if self.timbre else ()),
         )
 
     window: Tensor
@@ -102,14 +107,15 @@ class BlockStatistics(nn.Module):
         """Map (batch, n_frames, n_mels) in dB to (batch, sum(sizes)); nothing in it is learnt."""
         with torch.no_grad():
             frames = (log_mel - CENTRE_DB) / SPREAD_DB
-            fine, coarse = _bands(frames, self.fine), _bands(frames, self.coarse)
+            fine, coarse = bands(frames, self.fine), bands(frames, self.coarse)
             groups = [
-                _quantiles(fine, QUANTILES).flatten(1),
+                quantiles(fine, QUANTILES).flatten(1),
                 _deltas(fine),
                 self._fluctuation(coarse),
                 self._correlation(coarse),
                 self._contrast(frames),
                 (frames - (frames.roll(1, 2) + frames.roll(-1, 2)) / 2).mean(dim=1),
+                *(self.timbre(frames) if self.timbre else ()),
             ]
             return cat(groups, dim=1)
 
@@ -126,10 +132,7 @@ class BlockStatistics(nn.Module):
 
     def _correlation(self, frames: Tensor) -> Tensor:
         """Return the correlation of each pair of bands over time, shape (batch, pairs)."""
-        moving = frames - frames.mean(dim=1, keepdim=True)
-        covariance = moving.transpose(1, 2) @ moving / frames.shape[1]
-        deviation = covariance.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt() + LEAST_DEVIATION
-        return (covariance / (deviation[:, :, None] * deviation[:, None, :]))[:, self.pairs[0], self.pairs[1]]
+        return correlations(frames, LEAST_DEVIATION)[:, self.pairs[0], self.pairs[1]]
 
     def _contrast(self, frames: Tensor) -> Tensor:
         """Return how far the loudest bin of each group of bins stands above the softest, shape (batch, groups)."""
@@ -140,12 +143,13 @@ class BlockStatistics(nn.Module):
 class BlockLevel(nn.Module):
     """Log-mel windows to genre logits, tag logits and an embedding: the hidden layer.
 
-    Every group of statistics weighs alike, however many values it has. 0.4 million parameters with 128 mel bins.
+    Every group of statistics weighs alike, however many values it has. 0.4 million parameters with 128 mel bins, 1.0
+    with the statistics of timbre.
     """
 
     def __init__(self, config: BlockLevelConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
         super().__init__()
-        self.statistics = BlockStatistics(n_mels, config.block_frames)
+        self.statistics = BlockStatistics(n_mels, config.block_frames, config.timbre)
         sizes = self.statistics.sizes
         self.scaling = RunningScaling(sum(sizes))
         alike = [torch.full((size,), math.sqrt(sum(sizes) / (len(sizes) * size))) for size in sizes]
@@ -166,19 +170,8 @@ class BlockLevel(nn.Module):
         return heard
 
 
-def _bands(frames: Tensor, count: int) -> Tensor:
-    """Return the means of neighbouring bins, shape (batch, n_frames, count)."""
-    return F.adaptive_avg_pool1d(frames, count)
-
-
-def _quantiles(frames: Tensor, quantiles: tuple[float, ...]) -> Tensor:
-    """Return quantiles over time (the nearest frame's), shape (batch, len(quantiles), bands)."""
-    places = [round(quantile * (frames.shape[1] - 1)) for quantile in quantiles]
-    return frames.sort(dim=1).values[:, places]
-
-
 def _deltas(frames: Tensor) -> Tensor:
     """Return each band's change from frame to frame: deviation, mean size, 95th percentile."""
     change = frames.diff(dim=1) if frames.shape[1] > 1 else torch.zeros_like(frames)
-    loud = _quantiles(change, (0.95,)).flatten(1)
+    loud = quantiles(change, (0.95,)).flatten(1)
     return cat([change.std(dim=1, correction=0), change.abs().mean(dim=1), loud], dim=1)

@@ -112,6 +112,7 @@ class TrainingWindows:
         by_track = masses_of(labels, len(taxonomy.genres), config.class_weights)
         self._masses = taught or by_track.rows(self._tracks)
         self._shape = _window_shape(features, config)
+        self._unclear = np.array([tag in config.blend_unclear_tags for tag in taxonomy.tags], dtype=bool)
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -129,7 +130,14 @@ class TrainingWindows:
             whole = np.resize(chosen, max(len(chosen), shard.world_size))
             rng = np.random.default_rng([seed, epoch, 1 + step])
             draws = draw(rng, len(whole), self._shape, self._config)
-            layer = draw_overlay(rng, whole, self._genres, self._tracks, self._config.overlay_probability)
+            layer = draw_overlay(
+                rng,
+                whole,
+                self._genres,
+                self._tracks,
+                self._config.overlay_probability,
+                self._config.blend_probability,
+            )
             yield self._batch(_Whole(whole, draws, layer), shard)
 
     def _batch(self, whole: _Whole, shard: Shard) -> Batch:
@@ -138,7 +146,7 @@ class TrainingWindows:
         own_masses = self._masses.rows(whole.windows)
         laid = np.flatnonzero(layer.partner != NOBODY)
         partners = np.where(layer.partner == NOBODY, whole.windows, layer.partner)
-        masses = own_masses.overlaid(self._masses.rows(partners), laid)
+        masses = own_masses.overlaid(self._masses.rows(partners), laid).blended(layer.blended, self._unclear)
         mixed = masses.mixed(draws.partner, draws.own_part)
         own = mixed.rows(rows)
         return Batch(

@@ -106,6 +106,15 @@ class Masses:
         negative[laid] = np.minimum(negative[laid], partners.tag_negative[laid])
         return Masses(self.genre, positive, negative)
 
+    def blended(self, rows: npt.NDArray[np.bool_], unclear: npt.NDArray[np.bool_]) -> Masses:
+        """Return the masses where `rows` are sums of any two tracks: nothing is known of their genre.
+
+        Nor of the tags marked in `unclear`, shape (n_tags,), which are not of the kind 'is heard in it'.
+        """
+        known = ~rows[:, np.newaxis]
+        tags_known = known | ~unclear
+        return Masses(self.genre * known, self.tag_positive * tags_known, self.tag_negative * tags_known)
+
 
 def labels_of(features: FeatureSet, taxonomy: Taxonomy) -> Labels:
     """Return the labels of a feature set; a genre that the taxonomy lacks counts as unknown, with a warning."""

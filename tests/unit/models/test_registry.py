@@ -24,7 +24,7 @@ from mgc.training.loop import fit
 SMALL: dict[str, dict[str, object]] = {
     "crnn": {"channels": 8, "rnn_units": 4, "embedding_size": 8},
     "cp_resnet": {"channels": 8, "embedding_size": 8},
-    "block_level": {"block_frames": 16, "input_dropout": 0.0, "embedding_size": 8},
+    "block_level": {"block_frames": 16, "timbre": True, "input_dropout": 0.0, "embedding_size": 8},
     "cao_cnn": {"channels": 8},
     "guo_cnn": {"channels": 8, "embedding_size": 8},
     "guo_rnn": {"units": 8},

@@ -1,4 +1,4 @@
-"""Same-genre overlay in the feature domain."""
+"""Two tracks at once in the feature domain: overlay within a genre, blends of any."""
 
 from __future__ import annotations
 
@@ -73,10 +73,65 @@ def test_what_is_not_known_of_the_partner_is_not_known_of_the_sum() -> None:
 
 @pytest.mark.parametrize("mixup", [0.0, 0.5])
 def test_workers_share_the_batch_of_one(mixup: float) -> None:
-    update = {"overlay_probability": 0.7, "mixup_alpha": mixup, "equaliser_db": 4.0, "shift_mel_bins": 2}
+    update = {
+        "overlay_probability": 0.4,
+        "blend_probability": 0.5,
+        "mixup_alpha": mixup,
+        "equaliser_db": 4.0,
+        "shift_mel_bins": 2,
+    }
     windows = TrainingWindows(feature_set(8), TAXONOMY, TRAINING.model_copy(update=update))
     parts = [list(windows.epoch(0, 0, Shard(rank, 2))) for rank in range(2)]
     for whole, *shares in zip(windows.epoch(0, 0, Shard()), *parts, strict=True):
         for rank, share in enumerate(shares):
             torch.testing.assert_close(share.log_mel, whole.log_mel[rank::2])
             torch.testing.assert_close(share.tag_positive, whole.tag_positive[rank::2])
+
+
+def test_a_blend_has_a_partner_of_any_genre_and_of_another_track() -> None:
+    genres = np.array([0, 0, 0, 1, -1, 2])
+    tracks = np.array([0, 0, 1, 2, 3, 4])
+    rows = np.tile(np.arange(6), 100)
+    drawn = draw_overlay(np.random.default_rng(0), rows, genres, tracks, 0.0, 1.0)
+    assert (drawn.blended == (drawn.partner != NOBODY)).all()
+    assert (tracks[drawn.partner[drawn.blended]] != tracks[rows[drawn.blended]]).all()
+    # Tracks without a genre, and those alone in theirs, are blended and blended with.
+    assert {4, 5} <= set(rows[drawn.blended]) & set(drawn.partner[drawn.blended])
+    assert drawn.own_part[drawn.blended].min() >= 0.3
+    assert drawn.own_part[drawn.blended].max() <= 0.7
+
+
+def test_blends_change_no_overlay() -> None:
+    genres, tracks, rows = np.array([0, 0, 1, 1]), np.arange(4), np.tile(np.arange(4), 20)
+    alone = draw_overlay(np.random.default_rng(0), rows, genres, tracks, 0.5)
+    both = draw_overlay(np.random.default_rng(0), rows, genres, tracks, 0.5, 0.5)
+    assert not alone.blended.any()
+    assert not (both.blended & (alone.partner != NOBODY)).any()
+    kept = ~both.blended
+    np.testing.assert_array_equal(both.partner[kept], alone.partner[kept])
+    np.testing.assert_array_equal(both.own_part[kept], alone.own_part[kept])
+    np.testing.assert_array_equal(both.start_part, alone.start_part)
+
+
+def test_of_a_blend_the_sounds_are_known_and_nothing_else() -> None:
+    # Tags are buzz, hum and still; the last is no sound.
+    update = {"blend_probability": 1.0, "blend_unclear_tags": ("still",), "batch_size": 24}
+    config = PLAIN.model_copy(update=update)
+    batch = next(TrainingWindows(feature_set(12), TAXONOMY, config).epoch(0, 0, Shard()))
+    blended = (batch.tag_positive + batch.tag_negative)[:, 2] == 0
+    assert blended.any()
+    assert not batch.genre_mass[blended].any()
+    # Bins 2 and 13 are loud where, and only where, buzz and hum are.
+    loud = batch.log_mel.mean(dim=1)[:, [2, 13]] > -20.0
+    assert torch.equal(loud, batch.tag_positive[:, :2] == 1.0)
+    assert torch.equal(batch.tag_negative[:, :2], 1.0 - batch.tag_positive[:, :2])
+    assert (batch.tag_positive[:, :2].sum(dim=1) == 2.0).any()
+
+
+def test_a_track_alone_is_not_blended() -> None:
+    config = PLAIN.model_copy(update={"blend_probability": 1.0})
+    plain, blended = (
+        next(TrainingWindows(feature_set(1), TAXONOMY, one).epoch(0, 0, Shard())) for one in (PLAIN, config)
+    )
+    torch.testing.assert_close(blended.log_mel, plain.log_mel)
+    torch.testing.assert_close(blended.genre_mass, plain.genre_mass)
