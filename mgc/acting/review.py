@@ -1,13 +1,14 @@
 """The review queue: the tracks whose label would help most, surest help first, no two alike.
 
-A label helps where the model is torn (a small margin between its two likeliest genres, a flat distribution, an
-abstention), where many tracks resemble the one that is labelled (information density, Settles & Craven 2008), and
+A label helps where the model is torn (a small margin between its two likeliest genres, a flat
+distribution), where many tracks resemble the one that is labelled (information density, Settles & Craven 2008), and
 where no resembling track is asked for already. So the queue is filled greedily: each next track is the one with the
 largest
 
     uncertainty · (1 + density) / 2 · (1 - likeness to the nearest in the queue)
 
-- uncertainty: the mean of 1 - margin and of the entropy over its maximum; 1 for a track that abstained.
+- uncertainty: the mean of 1 - margin and of the entropy over its maximum. A track that abstained is asked for, but is
+  put no higher for it: half of a catalogue may abstain, which then does not tell which track to ask for first.
 - density: rank, in (0, 1], of the mean cosine to the ten nearest tracks among all.
 - likeness: exp(-(d / s)²) of the cosine distance d, s the larger of both tracks' distance to their tenth neighbour
   (local scaling, Zelnik-Manor & Perona 2004): 1 for a copy, and near 0 beyond the neighbourhood.
@@ -166,7 +167,7 @@ def _answers(tracks: pl.DataFrame) -> _Answers:
         [pairs[1][0] if len(pairs) > 1 else "" for pairs in top],
         first,
         second,
-        np.where(abstained, 1.0, ((1 - (first - second)) + entropy) / 2),
+        ((1 - (first - second)) + entropy) / 2,
         abstained,
     )
 

@@ -42,10 +42,10 @@ def test_the_torn_come_first_and_the_sure_not_at_all() -> None:
     assert set(queue(rows_at([0.7, 0.95, 0.51, 0.6], corners), everyone)) == {"t0", "t1", "t2", "t3"}
 
 
-def test_an_abstained_track_is_asked_for_however_sure() -> None:
+def test_an_abstained_track_is_asked_for_however_sure_but_after_the_torn() -> None:
     corners = np.eye(8, dtype=np.float32)[:3]
     rows = rows_at([0.95, 0.6, 0.95], corners)
-    assert queue(rows, abstained=pl.Series([True, False, False])) == ["t0", "t1"]
+    assert queue(rows, abstained=pl.Series([True, False, False])) == ["t1", "t0"]
 
 
 def test_copies_do_not_fill_the_queue() -> None:
