@@ -99,7 +99,7 @@ def _about_tags(tag: TagEvaluation) -> list[str]:
         "another catalogue. ROC-AUC does not (0.5 is chance), but looks good easily where a tag is rare. With few "
         "examples PR-AUC comes out too high; the interval of its mean is corrected for that and so leans downwards."
     ]
-    rare = [one.tag for one in tag.tags if 0 < one.positives < FEW_POSITIVES]
+    rare = [one.tag for one in tag.tags if max(1, tag.min_positives) <= one.positives < FEW_POSITIVES]
     if rare:
         notes.append(
             f"{_counted(len(rare), 'tag')} with fewer than {FEW_POSITIVES} examples here: their figures, and the "
