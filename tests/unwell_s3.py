@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 from failing_s3 import SLOW_DOWN
+from loopback import serving
 
 NOT_PASSED_ON = {"transfer-encoding", "connection", "content-length", "expect"}
 
@@ -87,11 +88,5 @@ def unwell_s3(server_url: str) -> Iterator[UnwellS3]:
 
     proxy = Server(("127.0.0.1", 0), Handler)
     state = UnwellS3(f"http://127.0.0.1:{proxy.server_address[1]}")
-    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(proxy):
         yield state
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
-        thread.join()

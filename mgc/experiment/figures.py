@@ -8,18 +8,8 @@ from typing import Any
 from mgc.evaluation.answers import FloatArray, IntArray
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.tag_categories import CategoryFigures
+from mgc.evaluation.tag_metrics import TagFigures
 from mgc.experiment.settings import Experiment
-
-
-@dataclass(frozen=True)
-class TagResult:
-    """A tag: positives among the tracks asked about, and its figures."""
-
-    tag: str
-    positives: int
-    base_rate: float
-    roc_auc: Figure
-    pr_auc: Figure
 
 
 @dataclass(frozen=True)
@@ -30,7 +20,7 @@ class TagResults:
     roc_auc: Figure
     pr_auc: Figure
     mean_base_rate: float
-    tags: tuple[TagResult, ...]
+    tags: tuple[TagFigures, ...]
     categories: tuple[CategoryFigures, ...]
 
 

@@ -13,8 +13,9 @@ from mgc.evaluation.answers import FloatArray
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, mean_of_defined
 from mgc.evaluation.ranking import RankingFigures
 from mgc.evaluation.tag_categories import RankedTag, by_category
+from mgc.evaluation.tag_metrics import TagFigures
 from mgc.experiment.cells import Cell, CellResult
-from mgc.experiment.figures import Gain, Result, Summary, TagResult, TagResults
+from mgc.experiment.figures import Gain, Result, Summary, TagResults
 from mgc.experiment.material import Material
 from mgc.experiment.pools import (
     Pool,
@@ -152,7 +153,7 @@ def _tags(pools: Sequence[Pool], truth: Truth) -> TagResults | None:
         pr_auc=resampling.corrected_figure(float(pr[usable].mean()), mean_of_defined(prs[usable])),
         mean_base_rate=float(rates[usable].mean()),
         tags=tuple(
-            TagResult(
+            TagFigures(
                 names[tag],
                 int(truth.tags[known, tag].sum()),
                 float(rates[tag]),
