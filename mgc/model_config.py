@@ -6,9 +6,10 @@ nearest valid one is named. `mgc.models.registry` has the networks.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mgc.settings import Fraction, Section
 
@@ -171,6 +172,28 @@ class MusicnnConfig(Section):
     dropout: Fraction = Field(0.5, description="before the last layer")
 
 
+class TransferConfig(Section):
+    """A perceptron on all layers of a frozen network with published weights (Choi et al. 2017, transfer learning)."""
+
+    name: Literal["transfer"] = Field("transfer", description="the architecture")
+    network: Literal["choi_fcn", "choi_crnn", "musicnn"] = Field("choi_fcn", description="the frozen network")
+    published: str | None = Field(
+        None,
+        description="bundle of `mgc import-weights` that has its weights; read when training begins, then part of "
+        "what is trained",
+    )
+    input_dropout: Fraction = Field(0.5, description="of what the layers say")
+    dropout: Fraction = Field(0.5, description="of the embedding")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    embedding_size: EmbeddingSize = Field(256, description="values of the hidden layer, which is the embedding")
+
+    @field_validator("published")
+    @classmethod
+    def _absolute(cls, uri: str | None) -> str | None:
+        """Return a path as an absolute one: workers run in directories of their own."""
+        return uri if uri is None or "://" in uri else str(Path(uri).expanduser().absolute())
+
+
 ModelConfig = Annotated[
     CrnnConfig
     | CpResnetConfig
@@ -185,7 +208,8 @@ ModelConfig = Annotated[
     | ZhangCnnConfig
     | ChoiFcnConfig
     | ChoiCrnnConfig
-    | MusicnnConfig,
+    | MusicnnConfig
+    | TransferConfig,
     Field(discriminator="name"),
 ]
 """The settings of one network, known by its `name`."""

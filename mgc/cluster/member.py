@@ -26,7 +26,7 @@ from mgc.data.splits import UNLISTED
 from mgc.data.storage import Store
 from mgc.errors import SplitError
 from mgc.models.bundle import load_bundle
-from mgc.models.registry import build_model
+from mgc.models.starting import start_model
 from mgc.taxonomy import Taxonomy
 from mgc.training.labels import Masses
 from mgc.training.loop import EpochReport, fit
@@ -108,7 +108,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     seed = training.seed + 1_000 * setup.member
     torch.manual_seed(seed)
     taxonomy = setup.taxonomy
-    model = build_model(setup.model, train.features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
+    model = start_model(setup.model, train.features, taxonomy)
 
     def on_epoch(report: EpochReport, state: TrainingState) -> None:
         if rank:

@@ -21,6 +21,7 @@ from mgc.errors import ConfigError, TrainingError
 from mgc.evaluation.training_report import write_training_report
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
+from mgc.models.starting import published_facts
 from mgc.taxonomy import Taxonomy
 from mgc.training.ensemble import assemble
 from mgc.training.teach import beside_teacher
@@ -95,11 +96,12 @@ def train_ensemble(
     """
     started = time.perf_counter()
     request = _absolute(request)
+    published = published_facts(request.config.member_models())
     teacher = _teacher(request)
     catalogue = read_lessons(request.catalogue_uri, request.config, taught=teacher is not None)
     taxonomy = teacher.taxonomy if teacher else taxonomy_of(catalogue, request.config)
     require_views(request.features_uri, catalogue, request.config.augment)
-    key = _training_key(request, catalogue, taxonomy, teacher)
+    key = _training_key(request, catalogue, taxonomy, teacher, published)
     Store.open(request.bundle_uri).check_writable()
     ready = _finished_bundle(request, key)
     if ready is not None:
@@ -109,7 +111,7 @@ def train_ensemble(
         told, taken_up = telling(log, on_epoch, on_taken_up)
         watcher = Watcher(_work_uri(request), key, len(request.config.member_models()), told, taken_up)
         members = _members(request, taxonomy, key, session, watcher)
-        contents = _contents(request, catalogue, taxonomy, key, members)
+        contents = _contents(request, catalogue, taxonomy, published, key, members)
         if teacher:
             contents = _with_teacher(request, contents, teacher, catalogue)
     fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
@@ -167,7 +169,11 @@ def taxonomy_of(catalogue: pl.DataFrame, config: Config) -> Taxonomy:
 
 
 def _training_key(
-    request: TrainingRequest, catalogue: pl.DataFrame, taxonomy: Taxonomy, teacher: Bundle | None
+    request: TrainingRequest,
+    catalogue: pl.DataFrame,
+    taxonomy: Taxonomy,
+    teacher: Bundle | None,
+    published: list[dict[str, str]],
 ) -> str:
     """Return a name for all that decides the weights: data, labels, splits, features, views, model and training."""
     facts = shard_facts(request.features_uri)
@@ -182,6 +188,7 @@ def _training_key(
             "features": facts.heard.fingerprint(),
             "taxonomy": taxonomy.fingerprint(),
             "models": [model.fingerprint() for model in request.config.member_models()],
+            **({"published": published} if published else {}),
             "training": request.config.training.fingerprint(),
             "augment": request.config.augment.fingerprint(),
         }
@@ -232,6 +239,7 @@ def _contents(
     request: TrainingRequest,
     catalogue: pl.DataFrame,
     taxonomy: Taxonomy,
+    published: list[dict[str, str]],
     key: str,
     members: list[Saved],
 ) -> BundleContents:
@@ -239,7 +247,8 @@ def _contents(
     train = catalogue.filter(pl.col("split") == "train")
     valid = read_optional(request.features_uri, catalogue, "valid")
     features = shard_facts(request.features_uri).heard
-    facts = {
+    facts: dict[str, Any] = {
+        **({"published_weights": published} if published else {}),
         "training_key": key,
         "catalogue": request.catalogue_uri,
         "tracks": dict(catalogue.group_by("split").len().sort("split").iter_rows()),

@@ -23,7 +23,7 @@ from mgc.data.catalogue import read_catalogue
 from mgc.data.shards import read_feature_set
 from mgc.errors import MgcError
 from mgc.evaluation.protocols import group_k_fold, with_fold
-from mgc.models.registry import build_model
+from mgc.models.starting import start_model
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import EpochReport, fit
 from mgc.training.state import TrainingState
@@ -143,7 +143,7 @@ def _run_fold(
     valid = read_feature_set(setup.features_uri, catalogue, "valid")
     training, taxonomy = config.training, setup.taxonomy
     torch.manual_seed(training.seed)
-    model = build_model(config.model, train.features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
+    model = start_model(config.model, train.features, taxonomy)
     here = course
 
     def on_epoch(report: EpochReport, state: TrainingState) -> None:

@@ -21,7 +21,8 @@ from mgc.experiment.settings import SystemSettings
 from mgc.models.calibration import Calibration
 from mgc.models.ensemble import combine, unit_length
 from mgc.models.forward import FloatArray, TrackOutputs, of_tracks, window_outputs
-from mgc.models.registry import build_model, count_parameters
+from mgc.models.registry import count_parameters
+from mgc.models.starting import start_model
 from mgc.taxonomy import Taxonomy
 from mgc.training.loop import EpochReport, fit
 
@@ -140,7 +141,7 @@ def _fit_one(
     on_epoch: Callable[[int], None],
 ) -> tuple[nn.Module, list[EpochReport]]:
     torch.manual_seed(seed)
-    model = build_model(config, train.features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
+    model = start_model(config, train.features, taxonomy)
     fitted = fit(
         model,
         train,

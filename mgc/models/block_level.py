@@ -10,17 +10,15 @@ learns them anew; what is learnt is one hidden layer.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, cat, nn
+from torch import Tensor, cat
 
 from mgc.model_config import BlockLevelConfig
-from mgc.models.network import CENTRE_DB, SPREAD_DB, Heads, activation
+from mgc.models.network import CENTRE_DB, SPREAD_DB
+from mgc.models.statistics_network import Statistics, StatisticsNetwork
 from mgc.models.timbre_statistics import FINE_BANDS, TimbreStatistics, bands, correlations, quantiles
-from mgc.models.types import ModelOutput
 
 COARSE_BANDS, CONTRAST_BANDS = 32, 16
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -29,45 +27,9 @@ FLUCTUATION_BANDS = 14
 LEAST_POWER = 1e-4
 LEAST_DEVIATION = 0.05
 """In units of `SPREAD_DB`, so that bands that hardly move (1 dB) have no correlation to speak of."""
-MOST_DEVIATIONS = 5.0
-"""A statistic farther from its mean than so many standard deviations counts as that far."""
 
 
-class RunningScaling(nn.Module):
-    """Each value by its mean and deviation over all that was heard in training, so far.
-
-    Not a batch norm: a window's answer does not depend on its batch, and a batch of one is enough.
-    """
-
-    mean: Tensor
-    variance: Tensor
-    heard: Tensor
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("heard", torch.zeros(()))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Map (batch, size) to the same shape."""
-        if self.training:
-            self._take_in(values)
-        scaled = (values - self.mean) / (self.variance + 1e-5).sqrt()
-        return scaled.clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)
-
-    def _take_in(self, values: Tensor) -> None:
-        """Join the batch's mean and variance to those before (Chan, Golub & LeVeque 1983)."""
-        count = len(values)
-        every = self.heard + count
-        delta = values.mean(dim=0) - self.mean
-        spread = self.heard * self.variance + count * values.var(dim=0, correction=0)
-        self.variance.copy_((spread + delta.square() * self.heard * count / every) / every)
-        self.mean.add_(delta * count / every)
-        self.heard.copy_(every)
-
-
-class BlockStatistics(nn.Module):
+class BlockStatistics(Statistics):
     """Log-mel windows to groups of statistics, side by side.
 
     Parameters
@@ -140,34 +102,14 @@ class BlockStatistics(nn.Module):
         return torch.stack([(group.amax(dim=2) - group.amin(dim=2)).mean(dim=1) for group in groups], dim=1)
 
 
-class BlockLevel(nn.Module):
+class BlockLevel(StatisticsNetwork):
     """Log-mel windows to genre logits, tag logits and an embedding: the hidden layer.
 
-    Every group of statistics weighs alike, however many values it has. 0.4 million parameters with 128 mel bins, 1.0
-    with the statistics of timbre.
+    0.4 million parameters with 128 mel bins, 1.0 with the statistics of timbre.
     """
 
     def __init__(self, config: BlockLevelConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
-        super().__init__()
-        self.statistics = BlockStatistics(n_mels, config.block_frames, config.timbre)
-        sizes = self.statistics.sizes
-        self.scaling = RunningScaling(sum(sizes))
-        alike = [torch.full((size,), math.sqrt(sum(sizes) / (len(sizes) * size))) for size in sizes]
-        self.register_buffer("weights", cat(alike), persistent=False)
-        self.hidden = nn.Sequential(
-            nn.Dropout(config.input_dropout),
-            nn.Linear(sum(sizes), config.embedding_size),
-            nn.LayerNorm(config.embedding_size),
-            activation(config.activation),
-        )
-        self.heads = Heads(config.embedding_size, n_genres, n_tags, config.dropout)
-
-    weights: Tensor
-
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        heard: ModelOutput = self.heads(self.hidden(self.scaling(self.statistics(log_mel)) * self.weights))
-        return heard
+        super().__init__(BlockStatistics(n_mels, config.block_frames, config.timbre), config, n_genres, n_tags)
 
 
 def _deltas(frames: Tensor) -> Tensor:

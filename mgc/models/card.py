@@ -35,7 +35,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         "## What it answers",
         _vocabulary(description["taxonomy"]),
         "## Networks",
-        _networks(description) + _taught(description["facts"]),
+        _networks(description) + _taught(description["facts"]) + _built_on(description["facts"]),
         "## How they decide",
         _decision(description["decision"], description["metrics"].get("abstention", {})),
         "## Validation figures",
@@ -113,6 +113,15 @@ def _taught(facts: Mapping[str, Any]) -> str:
     share = facts["teacher_share"]
     labels = "no label" if share == 1.0 else f"labels weigh {1.0 - share:.0%}"
     return f"\n\nIt learnt what the bundle `{facts['teacher']}` says of the training tracks; {labels}."
+
+
+def _built_on(facts: Mapping[str, Any]) -> str:
+    lines = [
+        f"- `{network['network']}`, from bundle `{network['bundle']}`"
+        + (f", file `{network['published']}`, SHA-256 `{network['sha256']}`" if "sha256" in network else "")
+        for network in facts.get("published_weights", [])
+    ]
+    return "\n\nFrozen networks in it, whose weights others published:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _network(model: Mapping[str, Any]) -> str:

@@ -28,6 +28,17 @@ TEMPORAL_FRAMES = (129, 65, 33)
 TEMPORAL_CHANNELS = 51
 BACKEND_LAYERS = 3
 
+LAYER_CHANNELS = {
+    "choi_fcn": FCN_CHANNELS,
+    "choi_crnn": (*CRNN_CHANNELS, CRNN_UNITS),
+    "musicnn": (
+        *(TIMBRE_CHANNELS for _ in TIMBRE_SHARES),
+        *(TEMPORAL_CHANNELS for _ in TEMPORAL_FRAMES),
+        *(MusicnnConfig().backend_channels for _ in range(BACKEND_LAYERS)),
+    ),
+}
+"""Channels of each of `hear_layers`, of the networks in their published sizes."""
+
 
 class PublishedScaling(nn.Module):
     """Our log-mels to theirs, then one batch norm over all bins.
@@ -90,10 +101,13 @@ class ChoiFcn(nn.Module):
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
         """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        maps = self.layer2(self.layer1(self.spec_bn(log_mel)))
-        embedding = self.layer5(self.layer4(self.layer3(maps))).amax(dim=(2, 3))
+        embedding = self.hear_layers(log_mel)[-1].amax(dim=(2, 3))
         kept = self.dropout(embedding)
         return ModelOutput(self.genre_head(kept), self.tag_head(kept), embedding)
+
+    def hear_layers(self, log_mel: Tensor) -> list[Tensor]:
+        """Return what each layer gives, shapes (batch, channels, bins, frames)."""
+        return _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4, self.layer5])
 
 
 class ChoiCrnn(nn.Module):
@@ -113,11 +127,15 @@ class ChoiCrnn(nn.Module):
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
         """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        maps = self.layer4(self.layer3(self.layer2(self.layer1(self.spec_bn(log_mel)))))
-        unfolded, _ = self.layer5(maps.amax(dim=2).transpose(1, 2))
-        embedding = unfolded[:, -1]
+        embedding = self.hear_layers(log_mel)[-1][:, :, -1]
         kept = self.dropout(embedding)
         return ModelOutput(self.genre_head(kept), self.tag_head(kept), embedding)
+
+    def hear_layers(self, log_mel: Tensor) -> list[Tensor]:
+        """Return what each layer gives, shapes (batch, channels, bins, frames); of the recurrent one without bins."""
+        maps = _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4])
+        unfolded, _ = self.layer5(maps[-1].amax(dim=2).transpose(1, 2))
+        return [*maps, unfolded.transpose(1, 2)]
 
 
 class Timbre(nn.Module):
@@ -190,13 +208,24 @@ class Musicnn(nn.Module):
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
         """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        image = self.spec_bn(log_mel)
-        front = cat([layer(image) for layer in self.layers], dim=1)
-        first = self.layer1(front)
-        second = self.layer2(first) + first
-        third = self.layer3(second) + second
-        frames = cat([front, first, second, third], dim=1)
+        frames = cat(self.hear_layers(log_mel), dim=1)
         pooled = cat([frames.amax(dim=2), frames.mean(dim=2)], dim=1)
         embedding = F.relu(self.bn(self.dense1(pooled)))
         kept = self.dropout(embedding)
         return ModelOutput(self.genre_head(kept), self.tag_head(kept), embedding)
+
+    def hear_layers(self, log_mel: Tensor) -> list[Tensor]:
+        """Return what each filter of the front end and each later layer gives, shapes (batch, channels, n_frames)."""
+        image = self.spec_bn(log_mel)
+        front = [layer(image) for layer in self.layers]
+        first = self.layer1(cat(front, dim=1))
+        second = self.layer2(first) + first
+        third = self.layer3(second) + second
+        return [*front, first, second, third]
+
+
+def _each(image: Tensor, layers: list[PooledConvolution]) -> list[Tensor]:
+    maps = [image]
+    for layer in layers:
+        maps.append(layer(maps[-1]))
+    return maps[1:]

@@ -15,6 +15,7 @@ from mgc.models.crnn import Crnn
 from mgc.models.guo import GuoCnn, GuoHybrid, GuoRnn
 from mgc.models.jain import JainCnn, JainLstm, JainMlp
 from mgc.models.published import ChoiCrnn, ChoiFcn, Musicnn
+from mgc.models.transfer import Transfer
 from mgc.models.zhang import ZhangCnn
 
 MODELS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
@@ -32,6 +33,7 @@ MODELS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
     "choi_fcn": ChoiFcn,
     "choi_crnn": ChoiCrnn,
     "musicnn": Musicnn,
+    "transfer": Transfer,
 }
 """Every architecture by its name in `ModelConfig`."""
 

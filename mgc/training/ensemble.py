@@ -16,6 +16,7 @@ from mgc.models.calibration import Calibration
 from mgc.models.ensemble import EnsembleOutputs, combine
 from mgc.models.forward import FloatArray, TrackOutputs, member_outputs
 from mgc.models.fusion import Decision, Method
+from mgc.models.starting import without_place
 from mgc.taxonomy import Taxonomy
 from mgc.training.calibrate import fit_calibration
 from mgc.training.decide import fit_abstention, fit_tag_thresholds
@@ -57,7 +58,7 @@ def assemble(
     facts
         What is known of the training data; JSON-ready.
     """
-    models = config.member_models()
+    models = [without_place(model) for model in config.member_models()]
     members = [Member(model, tensors, Calibration()) for model, tensors in zip(models, weights, strict=True)]
     contents = BundleContents(tuple(members), features, taxonomy, config.training, {}, facts)
     labels = labels_of(valid, taxonomy) if valid else None

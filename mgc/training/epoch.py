@@ -29,8 +29,9 @@ class Trainer:
 
     Parameters
     ----------
-    model, parallel
-        The network, and the same as the caller wrapped it.
+    model, view, parallel
+        The network; what hears a batch, which is the network or, where its statistics are kept, what is told them;
+        and the same as the caller wrapped it.
     shard
         This worker's part of each batch.
     average
@@ -38,6 +39,7 @@ class Trainer:
     """
 
     model: nn.Module
+    view: nn.Module
     parallel: nn.Module
     optimizer: torch.optim.Optimizer
     windows: TrainingWindows

@@ -17,6 +17,7 @@ from mgc.taxonomy import Taxonomy
 from mgc.training.average import Averaged, WeightAverage
 from mgc.training.batches import Shard, TrainingWindows
 from mgc.training.epoch import Trainer
+from mgc.training.kept import OnStatistics, keeps_statistics, with_statistics
 from mgc.training.labels import Masses
 from mgc.training.optim import make_optimizer
 from mgc.training.state import Tensors, TrainingState, copy_optimizer, copy_weights, restore_optimizer
@@ -123,15 +124,19 @@ def fit(
         No track has a label, features are not finite, the loss ceases to be, or `start` is of another fit.
     """
     part = Shard(*shard)
+    model.to(device)
+    view: nn.Module = model
+    if keeps_statistics(model, train, config):
+        view = OnStatistics(model)
+        train, valid = with_statistics(model, train, device), with_statistics(model, valid, device) if valid else None
     windows = TrainingWindows(train, taxonomy, config, taught)
     validator = make_validator(valid, taxonomy, config, device, part)
     if validator is None:
         logger.warning("no labelled validation track: training all %d epochs, keeping the last", config.epochs)
-    model.to(device)
     optimizer = make_optimizer(model, config)
     state = _begin(model, optimizer, config, seed, start)
     average = WeightAverage(config, state.average, state.averaged)
-    trainer = Trainer(model, wrap(model), optimizer, windows, config, seed, device, part, average)
+    trainer = Trainer(model, view, wrap(view), optimizer, windows, config, seed, device, part, average)
     reports: list[EpochReport] = []
     while state.epoch < config.epochs and not _out_of_patience(state, config):
         report = _run_epoch(trainer, validator, state.epoch)
@@ -171,7 +176,7 @@ def _run_epoch(trainer: Trainer, validator: Validator | None, finished: int) -> 
     train_loss = trainer.run(finished)
     train_seconds = time.perf_counter() - started
     with Averaged(trainer.model, trainer.average.weights):
-        scores = validator.score(trainer.model) if validator else None
+        scores = validator.score(trainer.view) if validator else None
     return EpochReport(
         epoch=finished + 1,
         train_loss=train_loss,

@@ -83,7 +83,8 @@ def test_the_experiments_of_the_docs_are_sound() -> None:
     found = {path.stem: load_experiment(str(path)) for path in sorted(EXPERIMENTS.glob("*.toml"))}
     assert set(found) == {"leak-audit", "literature", "quick"}
     networks = {model.name for system in found["literature"].systems for model in system.models}
-    assert networks == set(model_sections())
+    # A member on published weights wants a file that is not ours to ship: it stands there as a comment.
+    assert networks == set(model_sections()) - {"transfer"}
     assert found["quick"].data.demo
     assert {one.kind for one in found["leak-audit"].protocols} >= {
         "random_segments",

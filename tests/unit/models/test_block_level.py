@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mgc.model_config import BlockLevelConfig
-from mgc.models.block_level import BlockLevel, BlockStatistics, RunningScaling
+from mgc.models.block_level import BlockLevel, BlockStatistics
 from mgc.models.network import CENTRE_DB, SPREAD_DB
+from mgc.models.statistics_network import RunningScaling
 
 N_MELS, BLOCK, FRAMES = 16, 32, 96
 GROUPS = ("quantiles", "deltas", "fluctuation", "correlation", "contrast", "peaks")

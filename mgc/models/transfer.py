@@ -1,0 +1,131 @@
+"""A perceptron on what a network with published weights hears: a member for few tracks, taught by others' many.
+
+Transfer learning as Choi, Fazekas, Sandler & Cho (2017), "Transfer learning for music classification and regression
+tasks", found it to work best: not the last layer alone, whose words are those of another task, but every layer's
+activations, joined. Of each channel of each layer there are here its mean, its maximum and its deviation over all
+places. The published network is frozen, and lies in the bundle with the perceptron: tagging needs no other file.
+
+The published networks hear 96 HTK mel bands at 16 kHz, 62.5 frames a second. `MelBridge` brings any of our log-mels
+there, so that such a member sits in one ensemble with others, on one feature path: bands by their centre
+frequencies, frames by time, both linearly. What ours do not hold, fast changes at a slow frame rate say, stays
+unheard; the figures in docs/results.md are of such spectrograms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, cat, nn
+
+from mgc.audio.features.mel import hz_to_mel, mel_to_hz
+from mgc.config import FeatureConfig
+from mgc.model_config import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
+from mgc.models.published import LAYER_CHANNELS, ChoiCrnn, ChoiFcn, Musicnn
+from mgc.models.segments import in_segments, mean_over_segments
+from mgc.models.statistics_network import Statistics, StatisticsNetwork
+
+PUBLISHED_MELS = 96
+SEGMENT_FRAMES = {"musicnn": 187}
+"""Frames that a network heard at once in training, where that is less than a window of some 30 s."""
+STATISTICS_A_CHANNEL = 3
+
+
+class MelBridge(nn.Module):
+    """Log-mels of one kind to those of another, both in dB relative to the maximum, of filters of equal area.
+
+    Parameters
+    ----------
+    n_mels, wanted_mels
+        Bands of what comes in and goes out.
+    """
+
+    bands: Tensor
+    pace: Tensor
+
+    def __init__(self, n_mels: int, wanted_mels: int) -> None:
+        super().__init__()
+        # Until `join` tells better: bands spread evenly over those that come in.
+        spread = F.interpolate(torch.eye(n_mels)[None], size=wanted_mels, mode="linear", align_corners=True)[0]
+        self.register_buffer("bands", spread)
+        self.register_buffer("pace", torch.ones(()))
+
+    def join(self, ours: FeatureConfig, theirs: FeatureConfig) -> None:
+        """Set how frames of `ours` become frames of `theirs`."""
+        from_hz, to_hz = _centres_hz(ours), _centres_hz(theirs)
+        shares = np.stack([np.interp(to_hz, from_hz, one) for one in np.eye(len(from_hz))])
+        self.bands.copy_(torch.from_numpy(shares))
+        self.pace.fill_(theirs.frames_per_second / ours.frames_per_second)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Map (batch, n_frames, n_mels) to (batch, about n_frames * pace, wanted_mels)."""
+        heard = (log_mel @ self.bands).transpose(1, 2)
+        n_frames = max(1, round(heard.shape[2] * float(self.pace)))
+        if n_frames != heard.shape[2]:
+            heard = F.interpolate(heard, size=n_frames, mode="linear", align_corners=False)
+        return heard.transpose(1, 2)
+
+
+def _centres_hz(features: FeatureConfig) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    top = features.f_max or features.sample_rate / 2
+    low, high = hz_to_mel(np.array([features.f_min, top]), features.mel_scale)
+    return mel_to_hz(np.linspace(low, high, features.n_mels + 2), features.mel_scale)[1:-1]
+
+
+class LayerStatistics(Statistics):
+    """Mean, maximum and deviation of every channel of a frozen network's layers.
+
+    Parameters
+    ----------
+    n_mels
+        Bands of the windows.
+    config
+        Names the network.
+    """
+
+    def __init__(self, config: TransferConfig, n_mels: int) -> None:
+        super().__init__()
+        self.bridge = MelBridge(n_mels, PUBLISHED_MELS)
+        self.network = _published(config)
+        self.network.requires_grad_(False).eval()
+        self.segment_frames = SEGMENT_FRAMES.get(config.network)
+        self.sizes = tuple(STATISTICS_A_CHANNEL * channels for channels in LAYER_CHANNELS[config.network])
+
+    def train(self, mode: bool = True) -> LayerStatistics:
+        """Stay as in evaluation: a frozen network's batch norms do not move either."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Map (batch, n_frames, n_mels) in dB to (batch, sum(sizes)); of segments, the mean over them."""
+        frames = self.bridge(log_mel)
+        if self.segment_frames is None:
+            return self._of_whole(frames)
+        segments = in_segments(frames, self.segment_frames)
+        return mean_over_segments(self._of_whole(segments.flatten(0, 1)), segments.shape[1])
+
+    def _of_whole(self, frames: Tensor) -> Tensor:
+        layers = [layer.flatten(2) for layer in self.network.hear_layers(frames)]
+        groups = [cat([layer.mean(2), layer.amax(2), layer.std(2, correction=0)], dim=1) for layer in layers]
+        return cat(groups, dim=1)
+
+
+def _published(config: TransferConfig) -> ChoiFcn | ChoiCrnn | Musicnn:
+    """Return the network in its published size, without heads."""
+    if config.network == "musicnn":
+        return Musicnn(MusicnnConfig(), PUBLISHED_MELS, 0, 0)
+    if config.network == "choi_crnn":
+        return ChoiCrnn(ChoiCrnnConfig(), PUBLISHED_MELS, 0, 0)
+    return ChoiFcn(ChoiFcnConfig(), PUBLISHED_MELS, 0, 0)
+
+
+class Transfer(StatisticsNetwork):
+    """Log-mel windows to genre logits, tag logits and an embedding: the hidden layer.
+
+    0.4 (FCN, CRNN) or 0.6 million parameters that training may change, and 0.4 to 0.8 that it may not.
+    """
+
+    statistics: LayerStatistics
+
+    def __init__(self, config: TransferConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__(LayerStatistics(config, n_mels), config, n_genres, n_tags)

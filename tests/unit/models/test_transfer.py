@@ -1,0 +1,192 @@
+"""Members on published weights: the bridge beside the real spectrogram, frozen layers, bundles that need no other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import librosa
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.signal
+import torch
+from model_makers import FEATURES, TAXONOMY, TRAINING, feature_set
+
+from mgc.audio.features.mel import mel_filter_bank
+from mgc.cluster.train import TrainingRequest, train_ensemble
+from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, load_config, read_model_config
+from mgc.errors import BundleError, ConfigError
+from mgc.model_config import TransferConfig
+from mgc.models.bundle import BundleContents, Member, load_bundle, write_bundle
+from mgc.models.calibration import Calibration
+from mgc.models.forward import member_outputs
+from mgc.models.peers import PEER_FEATURES
+from mgc.models.published import LAYER_CHANNELS
+from mgc.models.registry import build_model
+from mgc.models.starting import published_facts, published_of, start_model
+from mgc.models.transfer import MelBridge, Transfer
+from mgc.taxonomy import Taxonomy
+from mgc.training.ensemble import assemble
+from mgc.training.loop import fit
+
+NETWORKS = sorted(LAYER_CHANNELS)
+PEER_TAXONOMY = Taxonomy((), ("guitar", "slow"))
+
+
+def write_published(folder: Path, network: str, facts: dict[str, str] | None = None) -> str:
+    """Write a bundle as `mgc import-weights` does, of random weights."""
+    torch.manual_seed(7)
+    config = read_model_config({"name": network})
+    weights = dict(build_model(config, 96, 0, 2).state_dict())
+    member = Member(config, weights, Calibration())
+    contents = BundleContents((member,), PEER_FEATURES, PEER_TAXONOMY, TrainingConfig(members=1), {}, facts or {})
+    write_bundle(str(folder), contents)
+    return str(folder)
+
+
+def transfer(network: str, place: str, **changes: object) -> TransferConfig:
+    config = read_model_config({"name": "transfer", "network": network, "published": place, **changes})
+    assert isinstance(config, TransferConfig)
+    return config
+
+
+def log_mel(samples: npt.NDArray[np.float32], features: FeatureConfig) -> torch.Tensor:
+    """Return dB below the maximum, (1, n_frames, n_mels), by librosa's spectrogram and mgc's filters."""
+    top = features.f_max or features.sample_rate / 2
+    size = (features.sample_rate, features.n_fft, features.n_mels, features.f_min, top)
+    power = np.abs(librosa.stft(samples, n_fft=features.n_fft, hop_length=features.hop_length)) ** 2
+    mel = mel_filter_bank(*size, features.mel_scale) @ power
+    return torch.from_numpy(librosa.power_to_db(mel, ref=np.max, top_db=features.top_db).T.copy())[None].float()
+
+
+def test_the_bridge_comes_near_the_spectrogram_that_the_published_networks_heard() -> None:
+    # Noise that swells and falls off by 6 dB an octave: a pure tone's level depends on the frame's length.
+    noise = np.random.default_rng(0).standard_normal(88_200) * (1.2 + np.sin(np.arange(88_200) / 5_000))
+    samples = scipy.signal.lfilter([1.0], [1.0, -0.97], noise).astype(np.float32)
+    theirs = log_mel(librosa.resample(samples, orig_sr=22_050, target_sr=16_000), PEER_FEATURES)
+    bridge = MelBridge(128, 96)
+    bridge.join(FeatureConfig(), PEER_FEATURES)
+    bridged = bridge(log_mel(samples, FeatureConfig()))
+    assert abs(bridged.shape[1] - theirs.shape[1]) <= 2
+    frames = min(bridged.shape[1], theirs.shape[1])
+    ours, truth = bridged[0, :frames].numpy(), theirs[0, :frames].numpy()
+    assert np.corrcoef(ours.mean(axis=0), truth.mean(axis=0))[0, 1] > 0.99
+    assert np.corrcoef(ours.mean(axis=1), truth.mean(axis=1))[0, 1] > 0.99
+    difference = ours - truth
+    assert np.abs(difference.mean(axis=0) - difference.mean()).mean() < 1.0  # dB, but for the level of the maximum
+    assert abs(difference.mean()) < 8.0
+
+
+def test_the_bridge_leaves_their_own_spectrogram_as_it_is() -> None:
+    bridge = MelBridge(96, 96)
+    bridge.join(PEER_FEATURES, PEER_FEATURES)
+    frames = torch.rand(2, 30, 96) * -80
+    torch.testing.assert_close(bridge(frames), frames)
+
+
+def test_twice_the_frame_rate_is_heard_as_half_as_many_frames() -> None:
+    bridge = MelBridge(96, 96)
+    bridge.join(PEER_FEATURES.model_copy(update={"hop_length": 128}), PEER_FEATURES)
+    slope = torch.arange(80.0)[None, :, None].expand(1, 80, 96) - 80.0
+    heard = bridge(slope)
+    assert heard.shape == (1, 40, 96)
+    torch.testing.assert_close(heard[0, 10:30, 5].diff(), torch.full((19,), 2.0))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_layers_are_those_that_the_network_answers_from(network: str) -> None:
+    model = build_model(read_model_config({"name": network}), 96, 0, 2).eval()
+    with torch.no_grad():
+        layers = model.hear_layers(torch.rand(2, 200, 96) * -80)  # type: ignore[operator]
+    assert tuple(layer.shape[1] for layer in layers) == LAYER_CHANNELS[network]
+    assert all(bool(torch.isfinite(layer).all()) for layer in layers)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_statistics_are_the_mean_the_maximum_and_the_deviation_of_each_channel(network: str, tmp_path: Path) -> None:
+    config = transfer(network, write_published(tmp_path, network))
+    model = start_model(config, PEER_FEATURES, TAXONOMY)
+    assert isinstance(model, Transfer)
+    windows = torch.rand(2, 374, 96) * -80
+    published = build_model(read_model_config({"name": network}), 96, 0, 2).eval()
+    published.load_state_dict(load_bundle(str(tmp_path)).members[0].weights)
+    parts = windows.split(187, dim=1) if network == "musicnn" else [windows]
+    with torch.no_grad():
+        heard = [published.hear_layers(part)[0].flatten(2) for part in parts]  # type: ignore[operator]
+        found = model.statistics(windows)[:, : 3 * heard[0].shape[1]]
+    expected = sum(torch.cat([one.mean(2), one.amax(2), one.std(2, correction=0)], dim=1) for one in heard) / len(
+        heard
+    )
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_fit_leaves_the_published_network_alone_and_the_bundle_needs_no_other(tmp_path: Path) -> None:
+    config = transfer("choi_fcn", write_published(tmp_path / "published", "choi_fcn"), embedding_size=8)
+    torch.manual_seed(0)
+    model = start_model(config, FEATURES, TAXONOMY)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    train, valid = feature_set(24), feature_set(12, seed=9)
+    fitted = fit(model, train, valid, TAXONOMY, TRAINING, seed=0)
+    for name, tensor in fitted.best_weights.items():
+        assert torch.equal(tensor, before[name]) == name.startswith("statistics."), name
+    assert fitted.reports[-1].train_loss < fitted.reports[0].train_loss
+    (tmp_path / "published").rename(tmp_path / "gone")
+    settings = Config(training=TRAINING.model_copy(update={"members": 1}), model=config)
+    facts = {
+        "published_weights": [{"network": "choi_fcn", "bundle": "f" * 16, "published": "fcn.pth", "sha256": "ab"}]
+    }
+    contents = assemble([fitted.best_weights], valid, TAXONOMY, settings, FEATURES, facts)
+    write_bundle(str(tmp_path / "bundle"), contents)
+    bundle = load_bundle(str(tmp_path / "bundle"))
+    assert bundle.members[0].config == replace_place(config)
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "- `choi_fcn`, from bundle `ffffffffffffffff`, file `fcn.pth`, SHA-256 `ab`" in card
+    model.load_state_dict(fitted.best_weights)
+    said = [member_outputs(one, valid.log_mels).genre_logits for one in (model, bundle.build_members()[0])]
+    np.testing.assert_array_equal(*said)
+
+
+def replace_place(config: TransferConfig) -> ModelConfig:
+    return config.model_copy(update={"published": None})
+
+
+def test_places_are_absolute_and_travel_no_further_than_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entry = '{name = "transfer", network = "choi_crnn", published = "peers/crnn"}'
+    (model,) = load_config(None, [f"training.ensemble=[{entry}]"]).member_models()
+    assert isinstance(model, TransferConfig)
+    assert model.published == str(tmp_path / "peers" / "crnn")
+    assert transfer("choi_fcn", "s3://bucket/fcn").published == "s3://bucket/fcn"
+
+
+def test_what_is_wrong_is_said_before_ray_starts(tmp_path: Path) -> None:
+    fcn = write_published(tmp_path / "fcn", "choi_fcn", {"published": "fcn.pth", "sha256": "ab"})
+    with pytest.raises(ConfigError, match="needs the weights of choi_fcn") as nothing:
+        published_of(TransferConfig())
+    assert "mgc import-weights" in nothing.value.remedy
+    with pytest.raises(ConfigError, match="holds choi_fcn, not the published musicnn"):
+        published_of(transfer("musicnn", fcn))
+    with pytest.raises(BundleError, match="nowhere"):
+        published_of(transfer("choi_fcn", str(tmp_path / "nowhere")))
+    (facts,) = published_facts((transfer("choi_fcn", fcn), transfer("choi_fcn", fcn), Config().model))
+    assert facts == {
+        "network": "choi_fcn",
+        "bundle": load_bundle(fcn).fingerprint,
+        "published": "fcn.pth",
+        "sha256": "ab",
+    }
+
+
+def test_training_is_refused_without_the_weights(trained_inputs: TrainingRequest) -> None:
+    lost = replace(trained_inputs, config=Config(model=TransferConfig()))
+    with pytest.raises(ConfigError, match="needs the weights of choi_fcn"):
+        train_ensemble(lost)
+
+
+@pytest.fixture
+def trained_inputs(tmp_path: Path) -> TrainingRequest:
+    """Return a request whose other parts nobody reads before the weights."""
+    return TrainingRequest(str(tmp_path / "c.parquet"), str(tmp_path / "f"), str(tmp_path / "b"), Config())
