@@ -99,6 +99,11 @@ class LayerStatistics(Statistics):
     def forward(self, log_mel: Tensor) -> Tensor:
         """Map (batch, n_frames, n_mels) in dB to (batch, sum(sizes)); of segments, the mean over them."""
         frames = self.bridge(log_mel)
+        # The first layers of a window of 30 s take 100 MB. On a CPU nothing is gained by many at once.
+        at_once = len(frames) if frames.is_cuda else 1
+        return cat([self._of_windows(part) for part in frames.split(at_once)])
+
+    def _of_windows(self, frames: Tensor) -> Tensor:
         if self.segment_frames is None:
             return self._of_whole(frames)
         segments = in_segments(frames, self.segment_frames)
