@@ -183,8 +183,8 @@ def _taken_up() -> tuple[Course, TrainingState | None]:
 
 
 def _kept(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the epoch whose weights a fit keeps: that of the lowest validation loss."""
-    return min(epochs, key=lambda epoch: math.inf if epoch["valid_loss"] is None else epoch["valid_loss"])
+    """Return the epoch whose weights a fit keeps: the last that says so."""
+    return next(epoch for epoch in reversed(epochs) if epoch["kept"])
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -14,13 +14,20 @@ from pydantic import (
 
 from mgc.config.networks import model_sections, sections_in
 from mgc.config.root import Config
-from mgc.config.training import FitConfig, MemberConfig, TrainingConfig
+from mgc.config.training import DEFAULT_ENSEMBLE, FitConfig, MemberConfig, TrainingConfig
 from mgc.errors import ConfigError, did_you_mean
 from mgc.settings import Section
 
 
-def load_config(path: str | None = None, overrides: list[str] | None = None) -> Config:
+def load_config(
+    path: str | None = None, overrides: list[str] | None = None, *, default_ensemble: bool = False
+) -> Config:
     """Return the settings of a TOML file with `section.key=value` overrides on top.
+
+    Parameters
+    ----------
+    default_ensemble
+        Let `DEFAULT_ENSEMBLE` be trained where neither a network nor a number of members is said.
 
     Raises
     ------
@@ -30,6 +37,10 @@ def load_config(path: str | None = None, overrides: list[str] | None = None) -> 
     values = read_toml(path) if path else {}
     for override in overrides or []:
         apply_override(values, override)
+    if default_ensemble and "model" not in values:
+        training = values.setdefault("training", {})
+        if isinstance(training, dict) and not {"members", "ensemble"} & training.keys():
+            training["ensemble"] = list(DEFAULT_ENSEMBLE)
     try:
         return Config.model_validate(values)
     except ValidationError as error:

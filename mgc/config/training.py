@@ -24,6 +24,11 @@ class FitConfig(Section):
 
     epochs: int = Field(40, ge=1, description="at most")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="weights of the epoch with the lowest validation loss, or of the last: then all epochs are run, "
+        "and the validation split decides nothing but how answers are calibrated",
+    )
     batch_size: int = Field(32, ge=1, description="windows a step")
     optimizer: Literal["adamw", "adam", "sgd", "adagrad", "adadelta"] = Field(
         "adamw", description="how steps are made"
@@ -99,16 +104,39 @@ class MemberConfig(Section):
         return self.training.model_dump(mode="json", exclude_unset=True)
 
 
+DEFAULT_ENSEMBLE: tuple[dict[str, Any], ...] = (
+    {"name": "crnn"},
+    {"name": "cp_resnet"},
+    # Whole windows as they are: what it hears is the same in every epoch, and is computed once.
+    {
+        "name": "block_level",
+        "training": {
+            "keep": "last",
+            "learning_rate": 1e-3,
+            "weight_decay": 0.1,
+            "crop_seconds": 600.0,
+            "gain_db": 0.0,
+            "mask_frames": 0,
+            "mask_frequency_bins": 0,
+        },
+    },
+)
+"""What `mgc train` trains where nobody says what: networks that hear differently, and so err differently."""
+
+
 class TrainingConfig(FitConfig):
     """How the ensemble is fitted, joined and calibrated."""
 
-    members: int = Field(2, ge=1, le=64, description="networks in the ensemble, all of `[model]`")
+    members: int = Field(
+        2, ge=1, le=64, description="networks in the ensemble, all of `[model]`, where that or this is said"
+    )
     ensemble: tuple[MemberConfig, ...] = Field(
         (),
         max_length=64,
         description='networks by name or with settings, e.g. `["crnn", {name = "cp_resnet", rho = 3, training = '
         "{epochs = 50}}]`, where `training` is of that member's fit alone; then `members` is not read, and a bare "
-        "name that `[model]` has means those settings",
+        "name that `[model]` has means those settings. Where neither `[model]`, `members` nor this is "
+        "said, `mgc train` trains a `crnn`, a `cp_resnet` and a `block_level` fitted on whole windows",
     )
     members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
     seed: int = Field(0, description="decides initial weights, batches and augmentation")

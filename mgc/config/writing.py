@@ -15,6 +15,9 @@ UNSHARED = ("cluster", "logs", "search")
 def to_toml(config: Config, comment: str = "") -> str:
     """Return every setting that is not the default, by section, under a comment."""
     told = config.model_dump(mode="json", exclude_defaults=True, exclude=set(UNSHARED))
+    if not config.training.ensemble:
+        # Said even where it is the default: `mgc train` trains an ensemble of several kinds where no network is.
+        told = {**told, "model": told.get("model", {})}
     lines = [f"# {line}".rstrip() for line in comment.splitlines()]
     for section, values in told.items():
         if section == "model":

@@ -122,7 +122,13 @@ def _curve(axes: Axes, panel: Panel, member: int, history: History) -> None:
 
 
 def best_epoch(history: History) -> int | None:
-    """Return the epoch whose weights were kept: that of the lowest validation loss, else the last; None of none."""
+    """Return the epoch whose weights were kept: the last that says so; None where there is no epoch.
+
+    Of histories that an earlier mgc wrote, that of the lowest validation loss, else the last.
+    """
+    kept = [int(epoch["epoch"]) for epoch in history if epoch.get("kept")]
+    if kept:
+        return kept[-1]
     losses = _points(history, "valid_loss")
     if len(losses):
         return int(losses[losses[:, 1].argmin(), 0])

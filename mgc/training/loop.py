@@ -45,6 +45,8 @@ class EpochReport:
         Training and validation.
     windows_per_second
         Of training alone, over all workers.
+    kept
+        Whether its weights are those to keep, as far as the fit has come.
     """
 
     epoch: int
@@ -56,6 +58,7 @@ class EpochReport:
     learning_rate: float
     seconds: float
     windows_per_second: float
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class FitResult:
 
     @property
     def best_weights(self) -> Tensors:
-        """Weights of the epoch with the lowest validation loss; of the last where there is no validation."""
+        """Weights of the epoch with the lowest validation loss; of the last where `keep` says so."""
         return self.state.best_weights
 
 
@@ -139,7 +142,7 @@ def fit(
     trainer = Trainer(model, view, wrap(view), optimizer, windows, config, seed, device, part, average)
     reports: list[EpochReport] = []
     while state.epoch < config.epochs and not _out_of_patience(state, config):
-        report = _run_epoch(trainer, validator, state.epoch)
+        report = _run_epoch(trainer, validator, state)
         state = _next_state(trainer, state, report)
         reports.append(report)
         if on_epoch:
@@ -171,14 +174,14 @@ def _begin(
     return start
 
 
-def _run_epoch(trainer: Trainer, validator: Validator | None, finished: int) -> EpochReport:
+def _run_epoch(trainer: Trainer, validator: Validator | None, before: TrainingState) -> EpochReport:
     started = time.perf_counter()
-    train_loss = trainer.run(finished)
+    train_loss = trainer.run(before.epoch)
     train_seconds = time.perf_counter() - started
     with Averaged(trainer.model, trainer.average.weights):
         scores = validator.score(trainer.view) if validator else None
     return EpochReport(
-        epoch=finished + 1,
+        epoch=before.epoch + 1,
         train_loss=train_loss,
         valid_loss=scores.loss if scores else None,
         valid_accuracy=scores.accuracy if scores else None,
@@ -187,21 +190,25 @@ def _run_epoch(trainer: Trainer, validator: Validator | None, finished: int) -> 
         learning_rate=trainer.optimizer.param_groups[0]["lr"],
         seconds=time.perf_counter() - started,
         windows_per_second=len(trainer.windows) / train_seconds,
+        kept=trainer.config.keep == "last" or _is_better(scores.loss if scores else None, before.best_score),
     )
+
+
+def _is_better(loss: float | None, best: float | None) -> bool:
+    return loss is None or best is None or loss < best
 
 
 def _next_state(trainer: Trainer, before: TrainingState, report: EpochReport) -> TrainingState:
     weights = copy_weights(trainer.model)
     average = {name: tensor.clone() for name, tensor in trainer.average.weights.items()}
     score = report.valid_loss
-    better = score is None or before.best_score is None or score < before.best_score
     return TrainingState(
         epoch=report.epoch,
         seed=before.seed,
         weights=weights,
-        best_weights=(average or weights) if better else before.best_weights,
-        best_score=score if better else before.best_score,
-        best_epoch=report.epoch if better else before.best_epoch,
+        best_weights=(average or weights) if report.kept else before.best_weights,
+        best_score=score if report.kept else before.best_score,
+        best_epoch=report.epoch if report.kept else before.best_epoch,
         optimizer=copy_optimizer(trainer.optimizer),
         average=average,
         averaged=trainer.average.count,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from mgc.config import Config, TrainingConfig, load_config, with_settings
+from mgc.config import Config, FeatureConfig, TrainingConfig, load_config, with_settings
+from mgc.config.writing import to_toml
 from mgc.errors import ConfigError
 from mgc.model_config import BlockLevelConfig, CaoCnnConfig, CpResnetConfig, CrnnConfig, JainMlpConfig
 
@@ -52,6 +55,31 @@ def test_members_are_equal_or_named() -> None:
 def test_fingerprints_tell_networks_apart() -> None:
     prints = {model.fingerprint() for model in (CrnnConfig(), CrnnConfig(channels=64), CpResnetConfig())}
     assert len(prints) == 3
+
+
+def test_without_a_word_about_networks_three_kinds_are_trained(tmp_path: Path) -> None:
+    def names(*overrides: str) -> list[str]:
+        config = load_config(None, list(overrides), default_ensemble=True)
+        return [model.name for model in config.member_models()]
+
+    assert names() == names("training.epochs=3") == ["crnn", "cp_resnet", "block_level"]
+    assert names("training.members=2") == names("model.channels=64") == ["crnn", "crnn"]
+    assert names("model.name=zhang_cnn", "training.members=1") == ["zhang_cnn"]
+    assert names('training.ensemble=["jain_cnn"]') == ["jain_cnn"]
+    (tmp_path / "found.toml").write_text(to_toml(load_config(None, ["training.epochs=3"])))
+    found = load_config(str(tmp_path / "found.toml"), default_ensemble=True)
+    assert [model.name for model in found.member_models()] == ["crnn", "crnn"], (
+        "what a search found is what is trained"
+    )
+
+
+def test_statistics_of_the_default_ensemble_are_of_windows_as_they_are() -> None:
+    config = load_config(None, [], default_ensemble=True)
+    fit = config.training.for_member(2)
+    assert (fit.gain_db, fit.mask_frames, fit.mask_frequency_bins) == (0.0, 0, 0)
+    assert fit.crop_seconds is not None
+    with pytest.raises(ValidationError):  # no window is longer
+        FeatureConfig(window_seconds=1.001 * fit.crop_seconds)
 
 
 OWN = 'training.ensemble=["crnn", {name="block_level", block_frames=64, training={epochs=7, learning_rate=1e-3}}]'

@@ -20,15 +20,15 @@ from mgc.data.outputs import OutputDirectory
 from mgc.data.storage import Store
 
 
-def epoch(number: int, loss: float | None, accuracy: float | None = 0.5) -> dict[str, Any]:
-    figures = {"valid_accuracy": accuracy, "valid_tag_macro_average_precision": None}
+def epoch(number: int, loss: float | None, accuracy: float | None = 0.5, kept: bool = True) -> dict[str, Any]:
+    figures = {"valid_accuracy": accuracy, "valid_tag_macro_average_precision": None, "kept": kept}
     return {"epoch": number, "valid_loss": loss, **figures}
 
 
 def test_the_score_is_that_of_the_weights_that_would_be_kept() -> None:
     course = Course()
     for number, (loss, accuracy) in enumerate([(2.0, 0.3), (1.0, 0.6), (1.5, 0.9)], start=1):
-        course = course.with_epoch(epoch(number, loss, accuracy))
+        course = course.with_epoch(epoch(number, loss, accuracy, kept=number < 3))
     by_loss, by_accuracy = course.told("loss", 10), course.told("accuracy", 10)
     assert (by_loss["score"], by_accuracy["score"]) == (1.0, 0.6), (
         "not the best accuracy, but that of the lowest loss"
@@ -38,7 +38,7 @@ def test_the_score_is_that_of_the_weights_that_would_be_kept() -> None:
 
 
 def test_folds_are_averaged_and_progress_jumps_to_the_next() -> None:
-    first = Course().with_epoch(epoch(1, 1.0)).with_epoch(epoch(2, 3.0)).with_fold_finished()
+    first = Course().with_epoch(epoch(1, 1.0)).with_epoch(epoch(2, 3.0, kept=False)).with_fold_finished()
     told = first.with_epoch(epoch(1, 2.0, None)).told("loss", 10)
     assert told["score"] == told["valid_loss"] == 1.5
     assert told["valid_accuracy"] == 0.5, "the mean of what is known"

@@ -106,6 +106,8 @@ def test_without_validation_the_last_epoch_is_kept() -> None:
     assert best_epoch(HISTORY) == 2
     assert best_epoch([epoch(1, float("nan"), train_loss=None), epoch(2, 1.0)]) == 2
     assert best_epoch([]) is None
+    kept = [dict(one, kept=number < 2) for number, one in enumerate([epoch(1, 3.0), epoch(2, 4.0), epoch(3, 1.0)])]
+    assert best_epoch(kept) == 2, "what the fit says goes before what its losses say"
 
 
 def test_many_members_and_none() -> None:

@@ -78,8 +78,22 @@ def test_best_weights_are_those_of_the_best_epoch() -> None:
     result = run(on_epoch=lambda report, state: seen.update({report.epoch: state.weights}))
     best = min(result.reports, key=lambda report: report.valid_loss or 0.0)
     assert result.state.best_epoch == best.epoch
+    assert [report.epoch for report in result.reports if report.kept][-1] == best.epoch
     assert result.state.best_score == best.valid_loss
     assert all(torch.equal(result.best_weights[name], tensor) for name, tensor in seen[best.epoch].items())
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for() -> None:
+    seen: dict[int, dict[str, Tensor]] = {}
+    config = TRAINING.model_copy(update={"keep": "last", "patience": 1, "epochs": 12, "learning_rate": 2e-2})
+    wrong = replace(VALID, genres=["low" if genre == "high" else "high" for genre in VALID.genres])
+    remember = {"on_epoch": lambda report, state: seen.update({report.epoch: state.weights})}
+    result = fit(small_model(), TRAIN, wrong, TAXONOMY, config, seed=5, **remember)  # type: ignore[arg-type]
+    losses = [report.valid_loss or 0.0 for report in result.reports]
+    assert min(losses) < losses[-1], "else this test shows nothing"
+    assert (result.state.best_epoch, result.stopped_early, len(losses)) == (12, False, 12)
+    assert [report.kept for report in result.reports] == [True] * 12
+    assert all(torch.equal(result.best_weights[name], tensor) for name, tensor in seen[12].items())
 
 
 def test_patience_runs_out() -> None:
