@@ -141,7 +141,7 @@ class TrainingConfig(FitConfig):
     members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
     seed: int = Field(0, description="decides initial weights, batches and augmentation")
     fusion: Literal["mean", "weighted", "stacked"] = Field(
-        "mean", description="of the members: equal, or by weights fitted on the validation split"
+        "weighted", description="of the members: equal, or by weights fitted on the validation split"
     )
     temperature: Literal["member", "fused"] = Field(
         "fused", description="what is calibrated on the validation split: each member, or what they say together"
