@@ -11,6 +11,7 @@ from rich.markup import escape
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.commands.door import AddressOption, ConfigOption, SetOption, console, training_settings
 from mgc.commands.tables import counted, facts
+from mgc.model_config import TransferConfig
 
 
 def train(
@@ -42,6 +43,12 @@ def train(
             else f"at most {', '.join(map(str, longest))} epochs"
         )
     )
+    if TransferConfig().name in models:
+        screen.print(
+            "A transfer member hears every window through its frozen network before its first epoch: without a GPU "
+            "some 30 s for an hour of music, or more on a busy machine.",
+            style="dim",
+        )
     lines = EpochLines(screen, len(models))
     outcome = train_ensemble(request, lines.show, lines.taken_up)
     show_training(screen, outcome, bundle)

@@ -42,7 +42,9 @@ def test_the_whole_way(trained: Trained, tmp_path: Path, monkeypatch: pytest.Mon
     _run("evaluate", catalogue, "-f", features, "-b", "bundle", "-o", "report")
     _run("tag", catalogue, "-b", "bundle", "-o", "predictions")
     rows = pl.read_parquet("predictions/current/*.parquet")
-    assert rows["status"].to_list() == ["ok"] * len(pl.read_parquet(catalogue))
+    assert len(rows) == len(pl.read_parquet(catalogue))
+    assert rows["error_code"].null_count() == len(rows)
+    assert rows["genre"].null_count() == 0
     lost = CliRunner().invoke(build_app("train"), ["train", catalogue, "-f", features, "-b", "other", *own])
     assert "peers/crnn" in str(lost.exception)
 
