@@ -53,7 +53,8 @@ def _features(features: Mapping[str, Any], fingerprint: str) -> str:
     source = "" if features["source"] == "audio" else f"\nNot computed from audio: {features['source']}."
     stride = "" if features["frame_stride"] == 1 else f", of which one in {features['frame_stride']:g} is kept"
     return (
-        f"Log-mel spectrograms of at most {features['max_windows']} windows of {features['window_seconds']:g} s a "
+        f"Log-mel spectrograms of at most {features['max_windows']} "
+        f"{'window' if features['max_windows'] == 1 else 'windows'} of {features['window_seconds']:g} s a "
         f"track, evenly placed:\n{features['n_mels']} mel bins ({features['mel_scale']}) at "
         f"{features['sample_rate']} Hz, frames of {features['n_fft']} samples every "
         f"{features['hop_length']}{stride},\n"
@@ -125,7 +126,8 @@ def _built_on(facts: Mapping[str, Any]) -> str:
 
 
 def _network(model: Mapping[str, Any]) -> str:
-    return f"`{model['name']}`, {settings_text({key: value for key, value in model.items() if key != 'name'})}"
+    told = {key: value for key, value in model.items() if key not in ("name", "published")}
+    return f"`{model['name']}`, {settings_text(told)}"
 
 
 FUSIONS = {
