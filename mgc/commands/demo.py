@@ -15,7 +15,7 @@ from mgc.cluster.incremental import RunOptions
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.runtime import ray_session
 from mgc.cluster.train import TrainingRequest, train_ensemble
-from mgc.commands.door import AddressOption, ConfigOption, SetOption, console, training_settings
+from mgc.commands.door import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.commands.evaluate import EvaluationRequest, run_evaluation
 from mgc.commands.index import summary_rows
 from mgc.commands.reports import tagging_page
@@ -41,7 +41,7 @@ def demo(
 ) -> None:
     """Index, extract, train, evaluate, tag: all of mgc on a small catalogue, in a few minutes on a laptop."""
     started = time.perf_counter()
-    chosen = training_settings(config, [*SMALL, *(set_ or [])], cluster__address=address)
+    chosen = settings(config, [*SMALL, *(set_ or [])], default_ensemble=True, cluster__address=address)
     screen, place = console(), Path(output)
     root, chosen = _music(screen, catalogue, place, chosen)
     tracks = str(place / "catalogue.parquet")

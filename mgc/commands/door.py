@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -35,18 +35,12 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "110")), highlight=False)
 
 
-def settings(config: str | None, overrides: list[str] | None, **flags: object) -> Config:
+def settings(
+    config: str | None, overrides: list[str] | None, *, default_ensemble: bool = False, **flags: object
+) -> Config:
     """Return the settings of a file, `--set` on top, and flags (`section__key=value`, None: not given) on top."""
-    return load_config(config, [*(overrides or []), *_given(flags)])
-
-
-def training_settings(config: str | None, overrides: list[str] | None, **flags: object) -> Config:
-    """Return `settings`, with the default ensemble where neither a network nor a number of members is said."""
-    return load_config(config, [*(overrides or []), *_given(flags)], default_ensemble=True)
-
-
-def _given(flags: Mapping[str, object]) -> list[str]:
-    return [f"{key.replace('__', '.')}={_toml(value)}" for key, value in flags.items() if value is not None]
+    given = [f"{key.replace('__', '.')}={_toml(value)}" for key, value in flags.items() if value is not None]
+    return load_config(config, [*(overrides or []), *given], default_ensemble=default_ensemble)
 
 
 def run(command: Callable[..., None]) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
-from mgc.commands.door import AddressOption, ConfigOption, SetOption, console, training_settings
+from mgc.commands.door import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.commands.tables import counted, facts
 from mgc.model_config import TransferConfig
 
@@ -26,8 +26,13 @@ def train(
     address: AddressOption = None,
 ) -> None:
     """Fit the ensemble on split 'train', stop and calibrate on 'valid', write a model bundle."""
-    chosen = training_settings(
-        config, set_, cluster__address=address, training__members=members, training__epochs=epochs
+    chosen = settings(
+        config,
+        set_,
+        default_ensemble=True,
+        cluster__address=address,
+        training__members=members,
+        training__epochs=epochs,
     )
     if epochs is not None:
         chosen = chosen.model_copy(update={"training": chosen.training.at_most(epochs)})

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
-from mgc.audio.features.mel import hz_to_mel, mel_to_hz
+from mgc.audio.features.mel import Frequencies, mel_corners_hz
 from mgc.config import FeatureConfig
 from mgc.model_config import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
 from mgc.models.published import LAYER_CHANNELS, ChoiCrnn, ChoiFcn, Musicnn
@@ -66,10 +66,9 @@ class MelBridge(nn.Module):
         return heard.transpose(1, 2)
 
 
-def _centres_hz(features: FeatureConfig) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _centres_hz(features: FeatureConfig) -> Frequencies:
     top = features.f_max or features.sample_rate / 2
-    low, high = hz_to_mel(np.array([features.f_min, top]), features.mel_scale)
-    return mel_to_hz(np.linspace(low, high, features.n_mels + 2), features.mel_scale)[1:-1]
+    return mel_corners_hz(features.n_mels, features.f_min, top, features.mel_scale)[1:-1]
 
 
 class LayerStatistics(Statistics):

@@ -111,7 +111,7 @@ class TrainingWindows:
         self._genres = labels.genres[self._tracks]
         by_track = masses_of(labels, len(taxonomy.genres), config.class_weights)
         self._masses = taught or by_track.rows(self._tracks)
-        self._shape = _window_shape(features, config)
+        self._shape = window_shape(features, config)
         self._unclear = np.array([tag in config.blend_unclear_tags for tag in taxonomy.tags], dtype=bool)
 
     def __len__(self) -> int:
@@ -188,7 +188,8 @@ class TrainingWindows:
         return torch.from_numpy(np.stack(crops)).float()
 
 
-def _window_shape(features: FeatureSet, config: FitConfig) -> WindowShape:
+def window_shape(features: FeatureSet, config: FitConfig) -> WindowShape:
+    """Return the shape of the windows of tracks, of which there is one at least, and of a fit's crops."""
     _, n_frames, n_mels = features.log_mels[0].shape
     crop_frames = n_frames
     if config.crop_seconds is not None:

@@ -19,7 +19,7 @@ from mgc.config import FitConfig
 from mgc.data.shards import FeatureSet
 from mgc.models.statistics_network import StatisticsNetwork
 from mgc.models.types import ModelOutput
-from mgc.training.batches import require_sound
+from mgc.training.batches import require_sound, window_shape
 
 BATCH_WINDOWS = 32
 
@@ -46,10 +46,7 @@ def keeps_statistics(model: nn.Module, train: FeatureSet, config: FitConfig) -> 
     """Return whether a fit may compute a network's statistics once: chance leaves whole windows as they are."""
     if not isinstance(model, StatisticsNetwork) or not train.log_mels:
         return False
-    n_frames = train.log_mels[0].shape[1]
-    crop_frames = n_frames
-    if config.crop_seconds is not None:
-        crop_frames = round(config.crop_seconds * train.features.frames_per_second)
+    shape = window_shape(train, config)
     changes = (
         config.mask_frequency_bins,
         config.mask_frames,
@@ -60,7 +57,7 @@ def keeps_statistics(model: nn.Module, train: FeatureSet, config: FitConfig) -> 
         config.overlay_probability,
         config.blend_probability,
     )
-    return crop_frames >= n_frames and not any(changes)
+    return shape.crop_frames == shape.n_frames and not any(changes)
 
 
 def with_statistics(network: StatisticsNetwork, tracks: FeatureSet, device: str) -> FeatureSet:

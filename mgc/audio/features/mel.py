@@ -39,6 +39,12 @@ def mel_to_hz(mel: Frequencies, scale: MelScale) -> Frequencies:
     return np.where(mel >= _SLANEY_KNEE_MEL, above, mel * _SLANEY_LINEAR_HZ)
 
 
+def mel_corners_hz(n_mels: int, f_min: float, f_max: float, scale: MelScale) -> Frequencies:
+    """Return where filters begin, peak and end, Hz, shape (n_mels + 2,): filter k at k, k + 1 and k + 2."""
+    ends = hz_to_mel(np.array([f_min, f_max]), scale)
+    return mel_to_hz(np.linspace(ends[0], ends[1], n_mels + 2), scale)
+
+
 def mel_filter_bank(
     sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float, scale: MelScale
 ) -> FloatArray:
@@ -60,8 +66,7 @@ def mel_filter_bank(
     FloatArray
         Shape (n_mels, n_fft // 2 + 1), scaled by 2 / width in Hz (librosa's ``norm="slaney"``).
     """
-    ends = hz_to_mel(np.array([f_min, f_max]), scale)
-    corners = mel_to_hz(np.linspace(ends[0], ends[1], n_mels + 2), scale)
+    corners = mel_corners_hz(n_mels, f_min, f_max, scale)
     widths = np.diff(corners)
     distances = corners[:, np.newaxis] - np.fft.rfftfreq(n_fft, 1.0 / sample_rate)
     rising = -distances[:-2] / widths[:-1, np.newaxis]
