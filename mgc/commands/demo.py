@@ -18,7 +18,7 @@ from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.commands.door import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.commands.evaluate import EvaluationRequest, run_evaluation
 from mgc.commands.index import summary_rows
-from mgc.commands.reports import tagging_page
+from mgc.commands.reports import latest_tagging_page
 from mgc.commands.show import run_summary, watched
 from mgc.commands.tables import facts
 from mgc.commands.train import EpochLines, show_training
@@ -97,7 +97,7 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
     with watched(screen, "tagging", RunOptions()) as watch:
         tagged = tag_catalogue(frame, bundle, predictions, config, watch.options, watch.advance)
     run_summary(screen, "Tagging", tagged, f"{predictions}/current/*.parquet")
-    return page, tagging_page(tagged, tracks, bundle, predictions).uri
+    return page, latest_tagging_page(tagged, tracks, bundle, predictions)
 
 
 def _step(screen: Console, number: int, name: str) -> None:

@@ -19,7 +19,7 @@ from mgc.data.view import read_predictions
 from mgc.errors import SchemaError
 from mgc.evaluation.drift import Drift, drift_of
 from mgc.evaluation.drift_view import drift_view, shift_words, verdict_of
-from mgc.evaluation.tagging_report import PageParts, write_tagging_report
+from mgc.evaluation.tagging_report import PAGE_FILE, PageParts, write_tagging_report
 from mgc.evaluation.tagging_rows import held_tracks
 from mgc.evaluation.tagging_view import COUNTED
 from mgc.evaluation.track_pack import PACKED
@@ -35,6 +35,13 @@ class PageMade:
 
     uri: str
     drift: Drift
+
+
+def latest_tagging_page(outcome: Outcome, catalogue: str, bundle: str, output: str) -> str:
+    """Return where the page of a run is; of one that had nothing to do, that of the run before."""
+    if outcome.run_id is None:
+        return Store.open(output).uri(PAGE_FILE)
+    return tagging_page(outcome, catalogue, bundle, output).uri
 
 
 def tagging_page(outcome: Outcome, catalogue: str, bundle: str, output: str) -> PageMade:

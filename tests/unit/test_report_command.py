@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import polars as pl
 import pytest
 from acting_makers import GENRES, Tagged, tagged_folder, unit_rows
 
 from mgc.cluster.incremental import Outcome
 from mgc.commands.report import report
-from mgc.commands.reports import PageMade, last_record, page_of, tagging_page
+from mgc.commands.reports import PageMade, last_record, latest_tagging_page, page_of, tagging_page
 from mgc.data.changes import WorkPlan
 from mgc.data.outputs import OutputDirectory
 from mgc.data.records import read_records, write_record
@@ -61,6 +62,12 @@ class Fake:
     """A bundle, as far as a page asks."""
 
     fingerprint = "b" * 16
+
+
+def test_a_run_with_nothing_to_do_names_the_page_of_the_one_before(tmp_path: Path) -> None:
+    nothing = Outcome(None, cast(WorkPlan, None), 0, pl.DataFrame(), 0.0, 0.0, 0.0, 2)
+    page = latest_tagging_page(nothing, "catalogue.parquet", "bundle", str(tmp_path))
+    assert page == str(tmp_path / "report" / "index.html")
 
 
 def test_a_run_is_recorded_and_its_page_shows_all_parts(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> None:
