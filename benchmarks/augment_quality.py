@@ -18,19 +18,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from benchmarks.rivals import shifters, stretchers
+from benchmarks.stretch_peers import shifters, stretchers
 from mgc.audio.augment.placing import place
 from mgc.audio.augment.recipe import CLEAN_RECIPE, Recipe, ViewRequest
 from mgc.audio.decode import open_audio
 from mgc.audio.encode import encode
 from mgc.audio.extract import extract, extract_views
-from mgc.audio.listen import Sound, read_window
+from mgc.audio.listen import OpenTrack, read_window
 from mgc.audio.resample import Tape
 from mgc.audio.types import FloatArray, TrackFeatures
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.demo.plan import plan_clips
 from mgc.demo.render import render
-from mgc.demo.score import Piece, Room
+from mgc.demo.score import Effects, Piece
 
 PAGE = Path(__file__).parents[1] / "docs" / "augmentation.md"
 PICTURES = PAGE.with_suffix("")
@@ -78,7 +78,7 @@ def _put(table: str) -> None:
 
 def _dry(piece: Piece) -> Piece:
     # A room's echo lasts its own time whatever the tempo.
-    return replace(piece, room=Room())
+    return replace(piece, effects=Effects())
 
 
 def _without_drums(piece: Piece) -> Piece:
@@ -130,7 +130,7 @@ def _file(samples: FloatArray, sample_rate: int) -> bytes:
 def _samples(data: bytes, features: FeatureConfig, seconds: float) -> FloatArray:
     with open_audio(data, LIMITS) as reader:
         whole = features.model_copy(update={"window_seconds": seconds})
-        return read_window(Sound(Tape(reader), SOURCE_RATE, seconds), 0.0, place(CLEAN_RECIPE, whole)).samples
+        return read_window(OpenTrack(Tape(reader), SOURCE_RATE, seconds), 0.0, place(CLEAN_RECIPE, whole)).samples
 
 
 def _names(cases: dict[float, list[Case]]) -> list[str]:
@@ -148,8 +148,8 @@ def _row(title: str, cases: list[Case], names: list[str]) -> str:
 def _error_db(truth: FloatArray, made: FloatArray) -> float:
     """Return the mean absolute difference in dB where the truth sounds, the edges of the window left out."""
     inner = slice(EDGE_FRAMES, min(len(truth), len(made)) - EDGE_FRAMES)
-    heard = truth[inner] > FLOOR_DB
-    return float(np.abs(truth[inner] - made[inner])[heard].mean())
+    audible = truth[inner] > FLOOR_DB
+    return float(np.abs(truth[inner] - made[inner])[audible].mean())
 
 
 def _plot(case: Case, path: Path) -> None:

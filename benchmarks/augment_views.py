@@ -1,7 +1,7 @@
-"""What a view costs beside its track, kind by kind, and what the rivals take for a stretch or a shift alone.
+"""What a view costs beside its track, kind by kind, and what the peers take for a stretch or a shift alone.
 
 Milliseconds of one core for a clip of 30 s (MP3, 44.1 kHz stereo), from samples to log-mels. A view is measured as
-what it adds to a track that is decoded and heard clean anyhow; an overlay decodes its partner. A rival is given the
+what it adds to a track that is decoded and heard clean anyhow; an overlay decodes its partner. A peer is given the
 samples, decoded and resampled for free, and its output goes through the same log-mels.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.material import CLIP_SECONDS, figure
-from benchmarks.rivals import shifters, stretchers
+from benchmarks.stretch_peers import shifters, stretchers
 from mgc.audio.augment.placing import place
 from mgc.audio.augment.recipe import CLEAN_RECIPE, Recipe, ViewRequest
 from mgc.audio.decode import open_audio
 from mgc.audio.extract import extract_views
-from mgc.audio.listen import Sound, analysis_of, read_window
+from mgc.audio.listen import OpenTrack, analysis_of, read_window
 from mgc.audio.resample import Tape
 from mgc.audio.types import FloatArray
 from mgc.config import DecodeConfig, FeatureConfig
@@ -39,11 +39,11 @@ RECIPES = {
 
 
 def run(clips: Path, folder: Path, rounds: int) -> None:
-    """Print `augment_ms_per_view`, the same by kind, and the rivals' figures, measured in turn."""
+    """Print `augment_ms_per_view`, the same by kind, and the peers' figures, measured in turn."""
     files = [path.read_bytes() for path in sorted(clips.iterdir())[:2]]
     clean, views = ViewRequest(), _requests()
     jobs: dict[str, Callable[[], object]] = {"": lambda: _views(files, [clean])}
-    jobs |= {name: (lambda asked=view: _views(files, [clean, asked])) for name, view in views.items()}
+    jobs |= {name: (lambda requested=view: _views(files, [clean, requested])) for name, view in views.items()}
     jobs["all"] = lambda: _views(files, [clean, *views.values()])
     samples = _samples(files[0])
     stretched = stretchers(TEMPO_RATIO, FEATURES.sample_rate)
@@ -66,8 +66,8 @@ def _requests() -> dict[str, ViewRequest]:
     return {name: ViewRequest(recipe, 0 if recipe.partner else None) for name, recipe in RECIPES.items()}
 
 
-def _views(files: Sequence[bytes], asked: list[ViewRequest]) -> object:
-    return extract_views(files[0], asked, files[1:], FEATURES, LIMITS)
+def _views(files: Sequence[bytes], requested: list[ViewRequest]) -> object:
+    return extract_views(files[0], requested, files[1:], FEATURES, LIMITS)
 
 
 def _beside(values: list[float], base: list[float], views: int) -> list[float]:
@@ -83,7 +83,7 @@ def _timed(job: Callable[[], object]) -> float:
 
 def _samples(data: bytes) -> FloatArray:
     with open_audio(data, LIMITS) as reader:
-        sound = Sound(Tape(reader), reader.info.sample_rate, CLIP_SECONDS)
+        sound = OpenTrack(Tape(reader), reader.info.sample_rate, CLIP_SECONDS)
         whole = FEATURES.model_copy(update={"window_seconds": CLIP_SECONDS})
         return read_window(sound, 0.0, place(CLEAN_RECIPE, whole)).samples
 

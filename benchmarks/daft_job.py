@@ -22,18 +22,18 @@ from mgc.audio.extract import extract
 from mgc.config import DecodeConfig, FeatureConfig
 
 PROCESSES = int(sys.argv[3]) if len(sys.argv) > 3 else 2
-HEARD = DataType.struct({"duration_seconds": DataType.float64(), "log_mel": DataType.binary()})
+FEATURES = DataType.struct({"duration_seconds": DataType.float64(), "log_mel": DataType.binary()})
 
 
 @daft.cls(max_concurrency=PROCESSES, use_process=True)
-class Hearing:
+class Extraction:
     """What Daft starts in each process."""
 
     def __init__(self) -> None:
         self.features, self.limits = FeatureConfig(), DecodeConfig()
 
-    @daft.method(return_dtype=HEARD)
-    def hear(self, data: bytes) -> dict[str, object]:
+    @daft.method(return_dtype=FEATURES)
+    def extract_track(self, data: bytes) -> dict[str, object]:
         """Return a clip's length and log-mels."""
         track = extract(data, self.features, self.limits)
         return {"duration_seconds": track.duration_seconds, "log_mel": track.log_mel.astype(np.float16).tobytes()}
@@ -42,8 +42,10 @@ class Hearing:
 def main() -> None:
     clips, output = sys.argv[1:3]
     files = daft.from_glob_path(f"{clips}/*").select("path")
-    heard = files.with_column("heard", Hearing().hear(files["path"].download()))
-    table = heard.select("path", heard["heard"].get("duration_seconds"), heard["heard"].get("log_mel"))
+    extracted = files.with_column("extracted", Extraction().extract_track(files["path"].download()))
+    table = extracted.select(
+        "path", extracted["extracted"].get("duration_seconds"), extracted["extracted"].get("log_mel")
+    )
     table.write_parquet(output)
 
 

@@ -21,12 +21,12 @@ from benchmarks.untrained import write_untrained_bundle
 from mgc.models.bundle import load_bundle
 
 SIZES = (10_000, 100_000, 1_000_000)
-NIGHTS = 30
+RUNS = 30
 KILOBYTES_A_MEGABYTE = 1024
 
 
 @dataclass(frozen=True)
-class Night:
+class RunTimes:
     """Wall and processor time, and peak memory, of one `mgc tag`."""
 
     seconds: float
@@ -41,9 +41,9 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
     fingerprint = load_bundle(str(bundle)).fingerprint
     found = {}
     for size in SIZES:
-        place = make_history(folder / f"diff-{size}", size, fingerprint, NIGHTS)
-        nights = [_night(place, bundle) for _ in range(rounds)]
-        found[size] = Night(*(median(values) for values in zip(*map(astuple, nights), strict=True)))
+        place = make_history(folder / f"diff-{size}", size, fingerprint, RUNS)
+        runs = [_timed_run(place, bundle) for _ in range(rounds)]
+        found[size] = RunTimes(*(median(values) for values in zip(*map(astuple, runs), strict=True)))
         shutil.rmtree(place)
         seconds, cpu_seconds, peak_mb = astuple(found[size])
         print(f"{size:>9,} tracks   {seconds:6.1f} s   {cpu_seconds:6.1f} CPU s   {peak_mb:7.0f} MB", flush=True)
@@ -55,14 +55,14 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
     figure("diff_growth_peak", [largest.peak_mb / smallest.peak_mb], f"× from {SIZES[0]:,} to {SIZES[-1]:,}")
 
 
-def _night(place: Path, bundle: Path) -> Night:
+def _timed_run(place: Path, bundle: Path) -> RunTimes:
     command = ["tag", str(place / "catalogue.parquet"), "-b", str(bundle), "-o", str(place / "predictions")]
     started = time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "mgc", *command], stdout=subprocess.PIPE, text=True) as program:
-        said = program.stdout.read() if program.stdout else ""
+        output = program.stdout.read() if program.stdout else ""
         _, status, usage = os.wait4(program.pid, 0)
         program.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started
-    if program.returncode or "nothing to do" not in said:
-        raise SystemExit(f"mgc {' '.join(command)} was to find nothing to do, and said:\n{said}")
-    return Night(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / KILOBYTES_A_MEGABYTE)
+    if program.returncode or "nothing to do" not in output:
+        raise SystemExit(f"mgc {' '.join(command)} was to find nothing to do, and said:\n{output}")
+    return RunTimes(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / KILOBYTES_A_MEGABYTE)

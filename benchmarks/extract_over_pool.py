@@ -11,17 +11,17 @@ from mgc.config import CatalogueConfig
 from mgc.data.catalogue import index_catalogue
 
 WORKERS = 2
-RIVALS = {"naive_ray_data": "ray", "daft": "daft"}
+PEERS = {"naive_ray_data": "ray", "daft": "daft"}
 """NAME of `benchmarks.NAME_job` → the package that it needs."""
 
 
 def run(clips: Path, folder: Path, rounds: int) -> None:
-    """Print `extract_over_pool`, the same in steady state, × realtime per core, and the rivals' times over ours."""
+    """Print `extract_over_pool`, the same in steady state, × realtime per core, and the peers' times over ours."""
     catalogue = folder / "extract.parquet"
     index_catalogue(str(clips), str(catalogue), CatalogueConfig())
     count = sum(1 for _ in clips.iterdir())
     whole, steady, realtime = [], [], []
-    rivals: dict[str, list[float]] = {name: [] for name, package in RIVALS.items() if _is_installed(package)}
+    peers: dict[str, list[float]] = {name: [] for name, package in PEERS.items() if _is_installed(package)}
     for number in range(rounds):
         pool = run_module("benchmarks.bare_pool", str(clips), str(folder / f"pool-{number}"), str(WORKERS))
         ours = run_module("benchmarks.timed_job", "extract", str(catalogue), str(folder / f"shards-{number}"))
@@ -29,17 +29,17 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
         steady.append(ours.values["steady"] / pool.values["steady"])
         seconds_a_clip = ours.values["audio"] / count
         realtime.append(ours.values["steady"] * seconds_a_clip / ours.values["cores"])
-        for name, taken in rivals.items():
-            rival = run_module(f"benchmarks.{name}_job", str(clips), str(folder / f"{name}-{number}"))
-            taken.append(rival.seconds / ours.seconds)
+        for name, taken in peers.items():
+            peer = run_module(f"benchmarks.{name}_job", str(clips), str(folder / f"{name}-{number}"))
+            taken.append(peer.seconds / ours.seconds)
     figure("extract_over_pool", whole, "ratio")
     figure("extract_over_pool_steady", steady, "ratio")
     figure("extract_xrealtime_per_core", realtime, "×realtime/core")
-    for name in RIVALS:
-        if name in rivals:
-            figure(f"extract_over_{name}", rivals[name], "ratio")
+    for name in PEERS:
+        if name in peers:
+            figure(f"extract_over_{name}", peers[name], "ratio")
         else:
-            print(f"# no {name} (pip install --no-deps {RIVALS[name]}): extract_over_{name} is left out", flush=True)
+            print(f"# no {name} (pip install --no-deps {PEERS[name]}): extract_over_{name} is left out", flush=True)
 
 
 def _is_installed(package: str) -> bool:

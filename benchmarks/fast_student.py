@@ -81,7 +81,7 @@ def agreement(ensemble: pl.DataFrame, student: pl.DataFrame, tracks: pl.DataFram
 def _apart(rows: pl.DataFrame, kind: str) -> npt.NDArray[np.float64]:
     """Return how far both probabilities of each name are apart, shape (tracks, names)."""
     names = (f"{kind}_probabilities", f"{kind}_probabilities_student")
-    one, two = (np.array([[value for _, value in sorted(pairs(said))] for said in rows[name]]) for name in names)
+    one, two = (np.array([[value for _, value in sorted(pairs(row))] for row in rows[name]]) for name in names)
     return np.asarray(np.abs(one - two), dtype=np.float64)
 
 

@@ -36,7 +36,7 @@ def run(clips: Path, folder: Path, rounds: int, device: str = "cuda", tracks: in
         decoding = [_seconds(lambda: extract(song, config.features, config.decode)) for _ in range(2 * rounds)]
     per_core = SONG_SECONDS / float(np.median(decoding))
     noise = np.random.default_rng(0).uniform(-80, 0, (config.features.max_windows, config.features.n_frames, 128))
-    heard = [noise.astype(np.float16)] * tracks
+    log_mels = [noise.astype(np.float16)] * tracks
     figure("gpu_extract_xrealtime_per_core", [per_core], "×realtime/core")
     for name, members, model in (("ensemble", 5, None), ("student", 1, config.distill.model)):
         uri = str(folder / f"gpu-{name}")
@@ -45,8 +45,8 @@ def run(clips: Path, folder: Path, rounds: int, device: str = "cuda", tracks: in
         best = 0.0
         for batch in BATCHES:
             predictor = Predictor(bundle, device, batch)
-            _forward(predictor, heard, device)  # chooses kernels, takes memory
-            seconds = [_seconds(lambda one=predictor: _forward(one, heard, device)) for _ in range(rounds)]
+            _forward(predictor, log_mels, device)  # chooses kernels, takes memory
+            seconds = [_seconds(lambda one=predictor: _forward(one, log_mels, device)) for _ in range(rounds)]
             windows = [tracks * config.features.max_windows / taken for taken in seconds]
             figure(f"gpu_windows_per_second_{name}_{batch}", windows, "windows/s")
             best = max(best, float(np.median([tracks * SONG_SECONDS / taken for taken in seconds])))
@@ -54,8 +54,8 @@ def run(clips: Path, folder: Path, rounds: int, device: str = "cuda", tracks: in
         figure(f"gpu_decode_cores_{name}", [best / per_core], "cores")
 
 
-def _forward(predictor: Predictor, heard: list[np.ndarray], device: str) -> None:
-    predictor.predict(heard)
+def _forward(predictor: Predictor, log_mels: list[np.ndarray], device: str) -> None:
+    predictor.predict(log_mels)
     if device == "cuda":
         torch.cuda.synchronize()
 

@@ -22,13 +22,13 @@ from mgc.data.storage import Store
 from mgc.views import CLEAN
 
 TRACKS_A_PART = 32
-CHANGED_A_NIGHT = 1_000
+CHANGED_A_RUN = 1_000
 """At most; at least one in a thousand of the tracks."""
 
 FAILED_SHARE = 0.005
 
 
-def make_history(folder: Path, tracks: int, bundle: str, nights: int) -> Path:
+def make_history(folder: Path, tracks: int, bundle: str, runs: int) -> Path:
     """Write `catalogue.parquet` and `predictions/`, in which all tracks are current, and return the folder.
 
     The first night tagged all with another bundle, the second all with this one, and each of the others a thousandth.
@@ -41,8 +41,8 @@ def make_history(folder: Path, tracks: int, bundle: str, nights: int) -> Path:
     output = OutputDirectory(Store.open(str(folder / "predictions")), "predictions")
     output.mark()
     names = []
-    for number in range(nights):
-        changed = max(1, min(tracks // 1_000, CHANGED_A_NIGHT))
+    for number in range(runs):
+        changed = max(1, min(tracks // 1_000, CHANGED_A_RUN))
         some = catalogue if number < 2 else catalogue.sample(changed, seed=number)
         names.append(_commit(output, some.sort("track_id"), "another" if number == 0 else bundle))
     write_state(output, Published(names, dict.fromkeys("0123456789abcdef", "0" * 16)))

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from mgc.commands.reports import page_of
 from mgc.data.outputs import OutputDirectory
-from mgc.data.records import COUNTED, RunRecord, heard_of, write_record
+from mgc.data.records import COUNTED, RunRecord, summarise_predictions, write_record
 from mgc.data.schema import SCHEMA_VERSIONS, marked
 from mgc.data.storage import Store
 from mgc.data.view import read_predictions
@@ -115,7 +115,7 @@ def _part(ids: list[str], uris: list[str], rows: np.ndarray, middles: np.ndarray
 
 def _record(folder: Path, tracks: int) -> RunRecord:
     output = str(folder / "predictions")
-    heard = heard_of(read_predictions(output, COUNTED))
+    prediction_summary = summarise_predictions(read_predictions(output, COUNTED))
     now = datetime(2026, 1, 1, tzinfo=UTC)
     times = {"audio_seconds": 255.0 * tracks, "wall_seconds": 3_600.0, "started_at": now, "finished_at": now}
     record = RunRecord(
@@ -127,9 +127,9 @@ def _record(folder: Path, tracks: int) -> RunRecord:
         tracks_total=tracks,
         tagged_now=tracks,
         unchanged=0,
-        failed=heard.failed,
+        failed=prediction_summary.failed,
         cores=16,
-        heard=heard,
+        prediction_summary=prediction_summary,
         **times,  # type: ignore[arg-type]
     )
     mark = {"kind": "predictions", "schema_version": SCHEMA_VERSIONS["predictions"]}

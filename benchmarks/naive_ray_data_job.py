@@ -19,7 +19,7 @@ from mgc.audio.extract import extract
 from mgc.config import DecodeConfig, FeatureConfig
 
 
-def hear(row: dict[str, Any]) -> dict[str, Any]:
+def extract_track(row: dict[str, Any]) -> dict[str, Any]:
     """Return a clip's path, length and log-mels, shape (n_windows, n_frames, n_mels)."""
     track = extract(row["bytes"], FeatureConfig(), DecodeConfig())
     return {
@@ -33,7 +33,7 @@ def main() -> None:
     clips, output = sys.argv[1:3]
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    ray.data.read_binary_files(clips, include_paths=True).map(hear).write_parquet(output)
+    ray.data.read_binary_files(clips, include_paths=True).map(extract_track).write_parquet(output)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 # What an actor of extraction has in memory, Ray included.
 from mgc.cluster.extract import extract_features
-from mgc.cluster.hear import Listener
+from mgc.cluster.hear import AudioFeatureReader
 from mgc.config import Config
 from mgc.data.schema import PLAN
 from mgc.data.storage import Store
@@ -27,17 +27,17 @@ assert extract_features
 def main() -> None:
     path = Path(sys.argv[1]).resolve()
     config = Config()
-    listener = Listener(config)
+    reader = AudioFeatureReader(config)
     content_id = Store.open(str(path.parent)).stat(path.name).content_id
-    list(listener.hear(_plan("/nowhere", "0-0")))
+    list(reader.read(_plan("/nowhere", "0-0")))
     started = time.perf_counter()
-    (heard,) = listener.hear(_plan(str(path), content_id))
+    (extracted,) = reader.read(_plan(str(path), content_id))
     seconds = time.perf_counter() - started
-    if heard.track is None:
-        raise SystemExit(f"{path.name}: {heard.error}")
-    child = listener._extractor.child_pid
+    if extracted.track is None:
+        raise SystemExit(f"{path.name}: {extracted.error}")
+    child = reader._extractor.child_pid
     print(f"seconds {seconds:.3f}")
-    print(f"duration {heard.track.duration_seconds:.3f}")
+    print(f"duration {extracted.track.duration_seconds:.3f}")
     print(f"peak_mb {(_peak_bytes('self') + _peak_bytes(str(child))) / 1e6:.1f}")
 
 

@@ -31,11 +31,11 @@ from mgc.models.registry import build_model
 
 PEERS = ("fcn", "crnn", "musicnn")
 N_TAGS = 50
-HEARD_BY_MGC_SECONDS = 60.0
+MGC_INPUT_SECONDS = 60.0
 
 
 def peer_network(weights: Path, name: str) -> tuple[nn.Module, FeatureConfig]:
-    """Return a network with its published weights, and the log-mels that it hears."""
+    """Return a network with its published weights, and the log-mels that it takes."""
     path = weights / f"{name}.pth"
     bundle = published_bundle(path.read_bytes(), tuple(f"tag {number}" for number in range(N_TAGS)), path.name)
     (member,) = bundle.members
@@ -44,18 +44,18 @@ def peer_network(weights: Path, name: str) -> tuple[nn.Module, FeatureConfig]:
     return model.eval(), bundle.features
 
 
-def windowed(features: FeatureConfig, heard_seconds: float) -> FeatureConfig:
+def windowed(features: FeatureConfig, input_seconds: float) -> FeatureConfig:
     """Return the same with as many windows as make up so many seconds of a track."""
-    return features.model_copy(update={"max_windows": round(heard_seconds / features.window_seconds)})
+    return features.model_copy(update={"max_windows": round(input_seconds / features.window_seconds)})
 
 
 def main() -> None:
     torch.set_num_threads(1)
     weights, songs = Path(sys.argv[1]), [Path(path).read_bytes() for path in sys.argv[2:]]
     for name in PEERS:
-        model, heard = peer_network(weights, name)
-        for what, seconds in (("whole", SONG_SECONDS), ("60s", HEARD_BY_MGC_SECONDS)):
-            features = windowed(heard, seconds)
+        model, bundle_features = peer_network(weights, name)
+        for what, seconds in (("whole", SONG_SECONDS), ("60s", MGC_INPUT_SECONDS)):
+            features = windowed(bundle_features, seconds)
             _tag(model, songs[0], features)  # fills caches
             started = time.process_time()
             for song in songs:

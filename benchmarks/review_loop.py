@@ -27,7 +27,7 @@ import polars as pl
 from mgc.data.view import read_predictions
 
 VALID_SHARE = 0.2
-ASKED_OF_A_LABELLER = ["genre", "tags"]
+LABELLED_COLUMNS = ["genre", "tags"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Wanted:
     work: Path
     features: str
     first: int
-    asked: int
+    queued: int
     settings: list[str]
 
 
@@ -88,7 +88,7 @@ def main() -> None:
             work,
             given.features or str(work / "features"),
             given.first,
-            given.asked,
+            given.queued,
             ["--config", given.config] if given.config else [],
         )
         show([draw(wanted, number) for number in range(given.draws)])
@@ -105,12 +105,12 @@ def draw(wanted: Wanted, number: int) -> Draw:
     before = learn(wanted, folder, "before", number)
     predictions, queue = str(folder / "predictions"), folder / "queue.csv"
     mgc("tag", str(folder / "catalogue.parquet"), "-b", str(folder / "before"), "-o", predictions)
-    command = ["review", str(folder / "catalogue.parquet"), "-p", predictions, "-n", str(wanted.asked)]
+    command = ["review", str(folder / "catalogue.parquet"), "-p", predictions, "-n", str(wanted.queued)]
     mgc(*command, "-o", str(queue), "--overwrite")
-    asked = pl.read_csv(queue, infer_schema=False)
-    filled_in(asked, wanted.truth).write_csv(queue)
+    queued = pl.read_csv(queue, infer_schema=False)
+    filled_in(queued, wanted.truth).write_csv(queue)
     others = folder / "random.csv"
-    some = hidden.gather(random.choice(len(hidden), len(asked), replace=False)).to_frame("path")
+    some = hidden.gather(random.choice(len(hidden), len(queued), replace=False)).to_frame("path")
     filled_in(some, wanted.truth).write_csv(others)
     wrong = wrong_genres(predictions, wanted, hidden)
     return Draw(
@@ -118,7 +118,7 @@ def draw(wanted: Wanted, number: int) -> Draw:
         learn(wanted, folder, "queue", number, queue),
         learn(wanted, folder, "random", number, others),
         share(wrong),
-        share(wrong.filter(pl.col("path").is_in(asked["path"].implode()))),
+        share(wrong.filter(pl.col("path").is_in(queued["path"].implode()))),
     )
 
 
@@ -139,24 +139,24 @@ def first_manifest(truth: pl.DataFrame, first: int, random: np.random.Generator)
     )
     split_known = truth.select("path", "genre", "tags", "group", split.alias("split"))
     return split_known.with_columns(
-        pl.when(pl.col("split").is_not_null()).then(name).alias(name) for name in ASKED_OF_A_LABELLER
+        pl.when(pl.col("split").is_not_null()).then(name).alias(name) for name in LABELLED_COLUMNS
     )
 
 
 def filled_in(sheet: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     """Return a sheet with the true genre and tags of each of its paths, `-` where a track has no tag."""
     labels = truth.select("path", "genre", pl.col("tags").fill_null("-"))
-    columns = [name for name in sheet.columns if name not in ASKED_OF_A_LABELLER]
+    columns = [name for name in sheet.columns if name not in LABELLED_COLUMNS]
     return sheet.select(columns).join(labels, on="path", how="left", maintain_order="left")
 
 
 def wrong_genres(predictions: str, wanted: Wanted, hidden: pl.Series) -> pl.DataFrame:
     """Return whether each hidden track's answer is wrong (path, wrong)."""
     root = str(Path(wanted.root).absolute())
-    said = read_predictions(predictions, ["uri", "genre"]).select(
-        path=pl.col("uri").str.strip_prefix(f"{root}/"), said="genre"
+    predicted = read_predictions(predictions, ["uri", "genre"]).select(
+        path=pl.col("uri").str.strip_prefix(f"{root}/"), predicted="genre"
     )
-    both = wanted.truth.filter(pl.col("path").is_in(hidden.implode())).join(said, on="path")
+    both = wanted.truth.filter(pl.col("path").is_in(hidden.implode())).join(predicted, on="path")
     return both.select("path", wrong=pl.col("genre") != pl.col("said"))
 
 

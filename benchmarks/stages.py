@@ -63,16 +63,16 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
         for turn in range(3 * rounds + 1):
             if turn == 1:
                 clock = Clock()  # the first turn filled caches
-            log_mel = _hear(str(path), config, clock)
+            log_mel = _extract(str(path), config, clock)
             tracks = [log_mel] * TRACKS_TOGETHER
-            answers = clock.time("networks", lambda heard=tracks: predictor.predict(heard), TRACKS_TOGETHER)
+            answers = clock.time("networks", lambda log_mels=tracks: predictor.predict(log_mels), TRACKS_TOGETHER)
             clock.time("write", lambda made=answers: _write(made, bundle.taxonomy), TRACKS_TOGETHER)
     for stage, spent in clock.spent.items():
         figure(f"tag_stage_ms_{stage}", spent, "CPU-ms/track")
     figure("tag_stage_ms_sum", [sum(turn) for turn in zip(*clock.spent.values(), strict=True)], "CPU-ms/track")
 
 
-def _hear(path: str, config: Config, clock: Clock) -> np.ndarray:
+def _extract(path: str, config: Config, clock: Clock) -> np.ndarray:
     features = config.features
     data = clock.time("fetch", lambda: fetch_track(path, config.decode))
     reader = clock.time("open", lambda: open_audio(data, config.decode))

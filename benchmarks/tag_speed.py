@@ -97,6 +97,6 @@ def _print(found: dict[str, list[float]], given: Given) -> None:
         print(f"# tag: left out, no published weights given (--peers FOLDER): {', '.join(PEERS)}")
         return
     for peer in PEERS:
-        for heard in ("whole", "60s"):
-            figure(f"tag_xrealtime_per_cpu_second_{peer}_{heard}", found[f"peer_{peer}_{heard}"], "×realtime/CPU-s")
-            figure(f"tag_ensemble_over_{peer}_{heard}", found[f"over_{peer}_{heard}"], "ratio")
+        for length in ("whole", "60s"):
+            figure(f"tag_xrealtime_per_cpu_second_{peer}_{length}", found[f"peer_{peer}_{length}"], "×realtime/CPU-s")
+            figure(f"tag_ensemble_over_{peer}_{length}", found[f"over_{peer}_{length}"], "ratio")

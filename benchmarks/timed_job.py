@@ -15,16 +15,16 @@ from collections.abc import Callable
 
 from benchmarks.steady import Arrivals
 from mgc.cluster.extract import extract_features
-from mgc.cluster.incremental import Outcome, RunOptions
+from mgc.cluster.incremental import RunOptions, RunOutcome
 from mgc.cluster.runtime import ray_session
-from mgc.cluster.work import Advance
+from mgc.cluster.work import ChunkProgress
 from mgc.config import ClusterConfig, Config
 from mgc.data.catalogue import read_catalogue
 
 TAG_CONFIG = Config(cluster=ClusterConfig(tracks_per_chunk=8))
 """Chunks small enough that a few hundred tracks make a steady state."""
 
-Job = Callable[[Callable[[Advance], None]], Outcome]
+Job = Callable[[Callable[[ChunkProgress], None]], RunOutcome]
 
 
 def main() -> None:
@@ -36,12 +36,12 @@ def main() -> None:
     arrivals: list[tuple[float, int]] = []
     pace = Arrivals()
 
-    def on_advance(step: Advance) -> None:
+    def on_progress(step: ChunkProgress) -> None:
         arrivals.append((time.perf_counter(), step.items))
         if what == "tag":
             pace.note(step.items)
 
-    outcome = _job(what, rest)(on_advance)
+    outcome = _job(what, rest)(on_progress)
     first, last = arrivals[0], arrivals[-1]
     tracks = sum(count for _, count in arrivals)
     print(f"work {outcome.work_seconds:.3f}")
@@ -55,11 +55,13 @@ def main() -> None:
 def _job(what: str, rest: list[str]) -> Job:
     catalogue = read_catalogue(rest[0])
     if what == "extract":
-        return lambda tell: extract_features(catalogue, rest[1], Config(), RunOptions(), tell)
+        return lambda on_progress: extract_features(catalogue, rest[1], Config(), RunOptions(), on_progress)
     # Imported where it is wanted: the extraction's fixed cost must not hold the import of torch.
     from mgc.cluster.predict import tag_catalogue
 
-    return lambda tell: tag_catalogue(catalogue, rest[2], rest[1], TAG_CONFIG, RunOptions(force=True), tell)
+    return lambda on_progress: tag_catalogue(
+        catalogue, rest[2], rest[1], TAG_CONFIG, RunOptions(force=True), on_progress
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from mgc.data.shards import read_feature_set
 from mgc.models.registry import build_model
 from mgc.training.loop import fit
 
-Tell = Callable[[float], None]
+OnLoss = Callable[[float], None]
 
 
 def main() -> None:
@@ -33,17 +33,17 @@ def main() -> None:
     ends: list[float] = []
     losses: list[float] = []
 
-    def tell(loss: float) -> None:
+    def on_loss(loss: float) -> None:
         ends.append(time.perf_counter())
         losses.append(loss)
 
-    {"bare": _bare, "ray": _ray}[how](request, tell)
+    {"bare": _bare, "ray": _ray}[how](request, on_loss)
     # The first epoch has no beginning that both could tell: all is loaded before it.
     print(f"epoch {statistics.median(late - early for early, late in pairwise(ends)):.4f}")
     print(f"loss {losses[-1]:.6f}")
 
 
-def _bare(request: TrainingRequest, tell: Tell) -> None:
+def _bare(request: TrainingRequest, on_loss: OnLoss) -> None:
     config, catalogue = request.config, read_catalogue(request.catalogue_uri)
     train, valid = (read_feature_set(request.features_uri, catalogue, split) for split in ("train", "valid"))
     taxonomy = taxonomy_of(catalogue, config)
@@ -51,13 +51,21 @@ def _bare(request: TrainingRequest, tell: Tell) -> None:
     torch.manual_seed(config.training.seed)
     model = build_model(config.model, train.features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
     seed = config.training.seed
-    fit(model, train, valid, taxonomy, config.training, seed=seed, on_epoch=lambda report, _: tell(report.train_loss))
+    fit(
+        model,
+        train,
+        valid,
+        taxonomy,
+        config.training,
+        seed=seed,
+        on_epoch=lambda report, _: on_loss(report.train_loss),
+    )
 
 
-def _ray(request: TrainingRequest, tell: Tell) -> None:
+def _ray(request: TrainingRequest, on_loss: OnLoss) -> None:
     # The driver looks for news once a second, which is no part of an epoch: here it looks without pause.
-    ensemble.LOOK_EVERY_SECONDS = 0.02
-    train_ensemble(request, lambda member, epoch: tell(epoch["train_loss"]))
+    ensemble.POLL_SECONDS = 0.02
+    train_ensemble(request, lambda member, epoch: on_loss(epoch["train_loss"]))
 
 
 if __name__ == "__main__":

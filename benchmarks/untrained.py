@@ -6,7 +6,7 @@ import torch
 
 from mgc.config import Config, ModelConfig
 from mgc.models.bundle import BundleContents, Member, write_bundle
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.registry import build_model
 from mgc.taxonomy import Taxonomy
 
@@ -21,6 +21,6 @@ def write_untrained_bundle(uri: str, members: int = 2, model: ModelConfig | None
     for seed in range(members):
         torch.manual_seed(seed)
         network = build_model(config.model, config.features.n_mels, len(GENRES), len(TAGS))
-        made.append(Member(config.model, dict(network.state_dict()), Calibration()))
+        made.append(Member(config.model, dict(network.state_dict()), TemperatureScaling()))
     contents = BundleContents(tuple(made), config.features, Taxonomy(GENRES, TAGS), config.training, {}, {})
     write_bundle(uri, contents)

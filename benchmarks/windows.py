@@ -46,12 +46,12 @@ def main() -> None:
         points = []
         for count in COUNTS:
             answers = _answers(bundle, valid["uri"], _features(bundle, count, seconds))
-            heard = float(np.mean([one.windows for one in answers]))
-            if points and heard <= points[-1][0]:
+            n_windows = float(np.mean([one.windows for one in answers]))
+            if points and n_windows <= points[-1][0]:
                 break  # the tracks hold no more
-            points.append((heard, *_accuracy(bundle, answers, valid), *_precision(bundle, answers, valid)))
+            points.append((n_windows, *_accuracy(bundle, answers, valid), *_precision(bundle, answers, valid)))
             values = " ".join(f"{value:.4f}" for value in points[-1][1:])
-            print(f"# windows of {seconds:g} s, {heard:.2f} a track: {values}")
+            print(f"# windows of {seconds:g} s, {n_windows:.2f} a track: {values}")
         curves[seconds] = np.array(points)
     distances = {name: found for name in recordings if (found := _distances(bundle, name))}
     _draw(curves, distances, plot)
@@ -63,13 +63,13 @@ def _features(bundle: Bundle, count: int, seconds: float) -> FeatureConfig:
 
 def _answers(bundle: Bundle, uris: Iterable[str], features: FeatureConfig) -> list[TrackPrediction]:
     predictor, limits = Predictor(bundle), DecodeConfig()
-    heard = []
+    log_mels = []
     for uri in uris:
         data = fetch_track(uri, limits)
         if not isinstance(data, bytes):
             raise SystemExit(f"{uri} is too long for this benchmark")
-        heard.append(extract(data, features, limits).log_mel.astype(np.float16))
-    return predictor.predict(heard)
+        log_mels.append(extract(data, features, limits).log_mel.astype(np.float16))
+    return predictor.predict(log_mels)
 
 
 def _accuracy(bundle: Bundle, answers: list[TrackPrediction], valid: pl.DataFrame) -> tuple[float, float, float]:
@@ -109,11 +109,13 @@ def _distances(bundle: Bundle, path: str) -> list[float]:
     with open_audio(Path(path).read_bytes(), DecodeConfig()) as reader:
         if (reader.info.n_frames or 0) < SHORTEST_SECONDS * reader.info.sample_rate:
             return []
-    said = {
+    predictions = {
         count: _answers(bundle, [path], _features(bundle, count, seconds))[0]
         for count in (*COUNTS_OF_WHOLE_TRACKS, MANY)
     }
-    all_of = {count: np.concatenate([one.genre_probabilities, one.tag_probabilities]) for count, one in said.items()}
+    all_of = {
+        count: np.concatenate([one.genre_probabilities, one.tag_probabilities]) for count, one in predictions.items()
+    }
     found = [float(np.abs(all_of[count] - all_of[MANY]).mean()) for count in COUNTS_OF_WHOLE_TRACKS]
     print(f"# {Path(path).name[:40]}: " + " ".join(f"{distance:.4f}" for distance in found))
     return found
@@ -129,16 +131,18 @@ def _draw(curves: dict[float, np.ndarray], distances: dict[str, list[float]], pl
     for number, (seconds, points) in enumerate(curves.items()):
         for first, name, style in ((1, "genre accuracy", "-o"), (4, "tag PR-AUC, macro", "--s")):
             value, low, high = points[:, first], points[:, first + 1], points[:, first + 2]
-            heard = points[:, 0] * seconds * (1 + 0.02 * number)  # a little apart, so that the bars are seen
+            seconds_analysed = (
+                points[:, 0] * seconds * (1 + 0.02 * number)
+            )  # a little apart, so that the bars are seen
             left.errorbar(
-                heard,
+                seconds_analysed,
                 value,
                 [value - low, high - value],
                 fmt=style,
                 capsize=3,
                 label=f"{name}, {seconds:g} s windows",
             )
-    left.set(xlabel="seconds heard of a track", ylim=(0, 1), title="Labelled tracks, split valid")
+    left.set(xlabel="seconds analysed of a track", ylim=(0, 1), title="Labelled tracks, split valid")
     left.legend(fontsize=8)
     for values in distances.values():
         right.plot(COUNTS_OF_WHOLE_TRACKS, values, color="0.75", linewidth=1)

@@ -25,7 +25,7 @@ from mgc.cluster.predict import PredictSpec
 from mgc.cluster.work import _write_plan, chunk_size, chunk_starts
 from mgc.data.catalogue import read_catalogue
 from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.outputs import OutputDirectory, OutputRun
 from mgc.data.storage import Store
 from mgc.models.stored import read_bundle_files
 
@@ -57,7 +57,7 @@ def main() -> None:
         process.join()
 
 
-def _work(output_uri: str, run: Run, spec: PredictSpec, chunks: Any, done: Any) -> None:
+def _work(output_uri: str, run: OutputRun, spec: PredictSpec, chunks: Any, done: Any) -> None:
     actor = ChunkActor(output_uri, run, spec)
 
     def call() -> None:

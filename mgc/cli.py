@@ -1,4 +1,4 @@
-"""The console script `mgc`: only the room of the command that is called is opened.
+"""The console script `mgc`: only the module of the command that is called is opened.
 
 `mgc --help` answers at once, and `mgc index` does not wait for torch and Ray to be imported.
 """

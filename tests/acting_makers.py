@@ -16,7 +16,7 @@ from table_makers import write_part
 from mgc.config import CatalogueConfig
 from mgc.data.catalogue import index_catalogue, read_catalogue
 from mgc.data.frames import frame_of
-from mgc.data.outputs import Commit, OutputDirectory, Run
+from mgc.data.outputs import Commit, OutputDirectory, OutputRun
 from mgc.data.published import publish
 from mgc.data.run_index import run_part_refs, write_index
 from mgc.data.schema import PREDICTIONS, marked
@@ -66,7 +66,7 @@ def frame(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     return frame_of(pa.Table.from_pylist(list(rows), schema=PREDICTIONS))
 
 
-def commit_predictions(output: OutputDirectory, rows: Sequence[dict[str, Any]], bundle: str = BUNDLE) -> Run:
+def commit_predictions(output: OutputDirectory, rows: Sequence[dict[str, Any]], bundle: str = BUNDLE) -> OutputRun:
     """Commit rows as one run of a bundle."""
     run = output.start_run(bundle, {})
     made = [{**row, "run_id": run.run_id, "sequence": run.sequence, "bundle_fingerprint": bundle} for row in rows]

@@ -75,7 +75,7 @@ class Browser:
         self.send("Runtime.enable")
         self.send("Log.enable")
         self.send("Network.enable")
-        self.look()
+        self.emulate()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,7 +85,7 @@ class Browser:
         self._process.wait(20)
         shutil.rmtree(self._profile, ignore_errors=True)
 
-    def look(self, *, dark: bool = False, width: int | None = None, height: int | None = None) -> None:
+    def emulate(self, *, dark: bool = False, width: int | None = None, height: int | None = None) -> None:
         """Set the colour scheme and the size of the window."""
         self.send(
             "Emulation.setEmulatedMedia",

@@ -13,11 +13,11 @@ import pytest
 from table_makers import TINY, feature_part
 
 from mgc.cluster.actor import ChunkActor, ChunkWorker, WorkerSpec
-from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
+from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig, Config, FeatureConfig
 from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.outputs import OutputDirectory, OutputRun
 from mgc.data.storage import Store
 
 CHUNK = 3
@@ -30,7 +30,7 @@ class TinySpec:
 
     features: FeatureConfig = TINY
 
-    def start(self, run: Run) -> ChunkWorker:
+    def start(self, run: OutputRun) -> ChunkWorker:
         return TinyWorker(self.features)
 
 
@@ -47,7 +47,7 @@ class OneAfterAnother:
     """Stands where a `ray.data.Dataset` does."""
 
     def __init__(
-        self, output: OutputDirectory, run: Run, n_chunks: int, workers: int, spec: WorkerSpec, *rest: Any
+        self, output: OutputDirectory, run: OutputRun, n_chunks: int, workers: int, spec: WorkerSpec, *rest: Any
     ) -> None:
         self._actor = ChunkActor(output.store.uri(), run, spec)
         self._chunks = range(n_chunks)
@@ -73,7 +73,7 @@ def config_of(features: FeatureConfig = TINY, lease_seconds: float = 60.0) -> Co
 
 def run_tiny(
     uri: str, tracks: pl.DataFrame, options: RunOptions | None = None, config: Config | None = None
-) -> Outcome:
+) -> RunOutcome:
     """Run over a catalogue of `table_makers.catalogue`."""
     config = config or config_of()
     output, spec = OutputDirectory(Store.open(uri), "features"), TinySpec(config.features)

@@ -11,7 +11,7 @@ from mgc.config import FeatureConfig, ModelConfig, TrainingConfig
 from mgc.data.shards import FeatureSet
 from mgc.model_config import CrnnConfig
 from mgc.models.bundle import BundleContents, Member
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.registry import build_model
 from mgc.taxonomy import Taxonomy
 
@@ -76,7 +76,7 @@ def without_labels(features: FeatureSet) -> FeatureSet:
 def bundle_contents(n_members: int = 2, taxonomy: Taxonomy = TAXONOMY, **changes: object) -> BundleContents:
     """Return a bundle of untrained members."""
     members = tuple(
-        Member(MODEL, dict(small_model(taxonomy, seed).state_dict()), Calibration(1.0 + seed, 2.0 + seed))
+        Member(MODEL, dict(small_model(taxonomy, seed).state_dict()), TemperatureScaling(1.0 + seed, 2.0 + seed))
         for seed in range(n_members)
     )
     metrics = {

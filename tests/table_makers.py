@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from mgc.config import FeatureConfig
 from mgc.data.frames import frame_of
-from mgc.data.outputs import Commit, OutputDirectory, Run
+from mgc.data.outputs import Commit, OutputDirectory, OutputRun
 from mgc.data.run_index import index_rows, run_part_refs, write_index
 from mgc.data.schema import CATALOGUE, marked
 
@@ -64,7 +64,7 @@ def feature_part(contents: dict[str, str], config: FeatureConfig = TINY, failed:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def write_part(output: OutputDirectory, run: Run, chunk: int, part: pa.Table) -> pa.Table:
+def write_part(output: OutputDirectory, run: OutputRun, chunk: int, part: pa.Table) -> pa.Table:
     """Write a part as an actor does and return its index rows."""
     buffer = io.BytesIO()
     pq.write_table(part, buffer)
@@ -72,12 +72,12 @@ def write_part(output: OutputDirectory, run: Run, chunk: int, part: pa.Table) ->
     return index_rows(part, run.part_key(chunk), run.sequence, run.fingerprint)
 
 
-def commit_part(output: OutputDirectory, contents: dict[str, str], config: FeatureConfig = TINY) -> Run:
+def commit_part(output: OutputDirectory, contents: dict[str, str], config: FeatureConfig = TINY) -> OutputRun:
     """Run and commit one part."""
     return commit_table(output, feature_part(contents, config), config.fingerprint())
 
 
-def commit_table(output: OutputDirectory, part: pa.Table, fingerprint: str) -> Run:
+def commit_table(output: OutputDirectory, part: pa.Table, fingerprint: str) -> OutputRun:
     """Run and commit one part that is there already."""
     run = output.start_run(fingerprint, {})
     index = frame_of(write_part(output, run, 0, part))
@@ -86,7 +86,7 @@ def commit_table(output: OutputDirectory, part: pa.Table, fingerprint: str) -> R
     return run
 
 
-def commit_items(output: OutputDirectory, items: pl.DataFrame, config: FeatureConfig = TINY) -> Run:
+def commit_items(output: OutputDirectory, items: pl.DataFrame, config: FeatureConfig = TINY) -> OutputRun:
     """Run and commit one part of items (schema PLAN); row k's log-mel is filled with -k."""
     part = feature_part({str(number): "1" for number in range(items.height)}, config)
     for name in ("track_id", "view", "recipe", "uri", "content_id"):

@@ -10,7 +10,7 @@ from mgc.cluster.predict import PredictSpec
 from mgc.config import Config
 from mgc.data.frames import frame_of
 from mgc.data.items import clean_items
-from mgc.data.outputs import Run
+from mgc.data.outputs import OutputRun
 from mgc.data.schema import CATALOGUE
 from mgc.data.storage import Store, split_uri
 from mgc.models.bundle import load_bundle
@@ -26,7 +26,7 @@ def job_rows(bundle: str, uris: Sequence[str]) -> pa.Table:
         for number, uri in enumerate(uris)
     ]
     items = clean_items(frame_of(pa.Table.from_pylist(rows, schema=CATALOGUE)))
-    return spec.start(Run("r", 1, loaded.fingerprint, {})).process(items.to_arrow())
+    return spec.start(OutputRun("r", 1, loaded.fingerprint, {})).process(items.to_arrow())
 
 
 def _content_id(uri: str) -> str:

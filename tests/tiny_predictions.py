@@ -15,11 +15,11 @@ from in_process import config_of
 from table_makers import catalogue
 
 from mgc.cluster.actor import ChunkWorker
-from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
+from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
 from mgc.data.frames import frame_of
 from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.outputs import OutputDirectory, OutputRun
 from mgc.data.published import publish
 from mgc.data.schema import marked
 from mgc.data.storage import Store
@@ -36,13 +36,13 @@ class TinyTagging:
 
     bundle: str = BUNDLE
 
-    def start(self, run: Run) -> ChunkWorker:
+    def start(self, run: OutputRun) -> ChunkWorker:
         return TinyTagger(run, self.bundle)
 
 
 @dataclass(frozen=True)
 class TinyTagger:
-    run: Run
+    run: OutputRun
     bundle: str
 
     def process(self, rows: pa.Table) -> pa.Table:
@@ -63,7 +63,7 @@ class TinyTagger:
         return row | made | {"tagged_at": datetime.now(UTC)}
 
 
-def night(
+def tag_once(
     uri: str,
     contents: dict[str, str],
     *,
@@ -71,7 +71,7 @@ def night(
     config: Config | None = None,
     deletions: DeletionRule | None = None,
     **options: Any,
-) -> Outcome:
+) -> RunOutcome:
     """Tag a catalogue of `track_id → content_id`; call `in_process.without_ray` first."""
     chosen = RunOptions(deletions=deletions or DeletionRule(0.5), publish=publish, **options)
     output = OutputDirectory(Store.open(uri), "predictions")
@@ -87,7 +87,7 @@ def history(uri: str) -> pl.DataFrame:
     return pl.concat(tables).sort("sequence", "track_id") if tables else frame_of(marked("predictions").empty_table())
 
 
-class KilledError(BaseException):
+class SimulatedKillError(BaseException):
     """What SIGKILL is to the code: nothing catches it."""
 
 
@@ -100,7 +100,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], object
             nonlocal left
             left -= 1
             if left < 0:
-                raise KilledError
+                raise SimulatedKillError
             return real(*arguments)
 
         return call
@@ -111,6 +111,6 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], object
             patch.setattr(Store, name, dying(getattr(Store, name)))
         try:
             act()
-        except KilledError:
+        except SimulatedKillError:
             return True
     return False

@@ -50,14 +50,14 @@ class DuplicateLimits:
 
 
 @dataclass(frozen=True)
-class Heard:
+class RecordingFingerprints:
     """Tracks and what tells their recordings apart; row i of each is one track."""
 
     track_ids: list[str]
     fingerprints: Fingerprints
 
 
-def hear_shards(features_uri: str, catalogue: pl.DataFrame) -> Heard:
+def read_fingerprints(features_uri: str, catalogue: pl.DataFrame) -> RecordingFingerprints:
     """Return the fingerprints of all tracks that have current features, a part at a time.
 
     Raises
@@ -83,17 +83,19 @@ def hear_shards(features_uri: str, catalogue: pl.DataFrame) -> Heard:
             last.append(pair[1])
     if not track_ids:
         raise SchemaError(f"no track of the catalogue has features in '{features_uri}'", "run `mgc extract` over it")
-    return Heard(track_ids, Fingerprints(np.stack(middle), np.stack(last)))
+    return RecordingFingerprints(track_ids, Fingerprints(np.stack(middle), np.stack(last)))
 
 
-def duplicate_groups(predictions: pl.DataFrame, heard: Heard, limits: DuplicateLimits | None = None) -> pl.DataFrame:
+def duplicate_groups(
+    predictions: pl.DataFrame, recordings: RecordingFingerprints, limits: DuplicateLimits | None = None
+) -> pl.DataFrame:
     """Return the groups of tracks that are one recording.
 
     Parameters
     ----------
     predictions
         Columns track_id, uri, duration_seconds and embedding.
-    heard
+    recordings
         Fingerprints; tracks without a prediction are left out.
 
     Returns
@@ -105,12 +107,12 @@ def duplicate_groups(predictions: pl.DataFrame, heard: Heard, limits: DuplicateL
     answered = predictions.filter(pl.col("embedding").is_not_null()).select(
         "track_id", "uri", "duration_seconds", "embedding"
     )
-    row_of = pl.DataFrame({"track_id": heard.track_ids, "row": np.arange(len(heard.track_ids))})
+    row_of = pl.DataFrame({"track_id": recordings.track_ids, "row": np.arange(len(recordings.track_ids))})
     tracks = answered.join(row_of, on="track_id").sort("track_id")
     if tracks.is_empty():
         return grouped(tracks, [])
     rows = tracks["row"].to_numpy()
-    found = list(_pairs(tracks, heard.fingerprints.middle[rows], heard.fingerprints.last[rows], limits))
+    found = list(_pairs(tracks, recordings.fingerprints.middle[rows], recordings.fingerprints.last[rows], limits))
     return grouped(tracks, found)
 
 

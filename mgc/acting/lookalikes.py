@@ -33,12 +33,12 @@ class Lookalikes:
     ----------
     groups
         group_id, track_id, uri, duration_seconds and cosine, as of `duplicate_groups`.
-    asked
+    comparable
         Whether lengths tell tracks apart, and there were few enough to compare.
     """
 
     groups: pl.DataFrame
-    asked: bool
+    comparable: bool
 
 
 def lookalikes(predictions: pl.DataFrame) -> Lookalikes:
@@ -55,9 +55,9 @@ def lookalikes(predictions: pl.DataFrame) -> Lookalikes:
     n, rows = len(seconds), np.arange(len(seconds))
     # Of each track, how many that follow it are equally long.
     others = np.searchsorted(seconds, seconds + SECONDS, side="right") - rows - 1
-    asked = 2 <= n <= TRACKS_AT_MOST and others.sum() <= max(CHANCE_AT_MOST * n * (n - 1) / 2, n)
-    pairs = _pairs(embedding_matrix(tracks), others) if asked else ()
-    return Lookalikes(grouped(tracks, pairs).drop("correlation"), bool(asked))
+    comparable = 2 <= n <= TRACKS_AT_MOST and others.sum() <= max(CHANCE_AT_MOST * n * (n - 1) / 2, n)
+    pairs = _pairs(embedding_matrix(tracks), others) if comparable else ()
+    return Lookalikes(grouped(tracks, pairs).drop("correlation"), bool(comparable))
 
 
 def _pairs(vectors: Vectors, others: npt.NDArray[np.int64]) -> Iterator[Pair]:

@@ -110,17 +110,17 @@ def review_queue(
         return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
     vectors = embedding_matrix(tracks)
     answers = _answers(tracks)
-    asked = answers.wanted(options.max_margin)
+    eligible = answers.wanted(options.max_margin)
     if not options.labelled_too:
-        asked &= tracks["label"].is_null().to_numpy()
+        eligible &= tracks["label"].is_null().to_numpy()
     near = _Neighbourhood.of(vectors)
-    helpful = np.where(asked, answers.uncertainty * (1 + near.density) / 2, 0.0)
+    helpful = np.where(eligible, answers.uncertainty * (1 + near.density) / 2, 0.0)
     chosen = _greedy(helpful, vectors, near.scale, options.tracks)
     return _sheet(tracks, answers, near.density, chosen, root)
 
 
 @dataclass(frozen=True)
-class _Answers:
+class _TopTwoGenres:
     """The two likeliest genres of each track with their probabilities, and how torn the model is, shape (n,)."""
 
     first: list[str]
@@ -155,14 +155,14 @@ class _Neighbourhood:
         return cls(density, np.maximum(1.0 - cosines[:, -1].astype(np.float64), 1e-6))
 
 
-def _answers(tracks: pl.DataFrame) -> _Answers:
+def _answers(tracks: pl.DataFrame) -> _TopTwoGenres:
     top = [sorted(_pairs(value), key=lambda pair: -pair[1]) for value in tracks["genre_probabilities"]]
     entropy = np.array([_entropy([probability for _, probability in pairs]) for pairs in top])
     first = np.array([pairs[0][1] for pairs in top])
     second = np.array([pairs[1][1] if len(pairs) > 1 else 0.0 for pairs in top])
     named = "abstained" in tracks.columns
     abstained = tracks["abstained"].fill_null(False).to_numpy() if named else np.zeros(tracks.height, dtype=bool)
-    return _Answers(
+    return _TopTwoGenres(
         [pairs[0][0] for pairs in top],
         [pairs[1][0] if len(pairs) > 1 else "" for pairs in top],
         first,
@@ -207,7 +207,7 @@ def _greedy(helpful: FloatArray, vectors: Vectors, scale: FloatArray, count: int
 
 
 def _sheet(
-    tracks: pl.DataFrame, answers: _Answers, density: FloatArray, chosen: list[tuple[int, float]], root: str
+    tracks: pl.DataFrame, answers: _TopTwoGenres, density: FloatArray, chosen: list[tuple[int, float]], root: str
 ) -> pl.DataFrame:
     inside = root.rstrip("/") + "/"
     ids, uris, tags, labels = (tracks[name].to_list() for name in ("track_id", "uri", "tags", "label"))
@@ -231,7 +231,7 @@ def _sheet(
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String))
 
 
-def _why(answers: _Answers, density: FloatArray, label: str | None, row: int) -> str:
+def _why(answers: _TopTwoGenres, density: FloatArray, label: str | None, row: int) -> str:
     reasons = ["abstained"] if answers.abstained[row] else []
     if answers.second[row]:
         reasons.append(f"{answers.first[row]} leads {answers.second[row]} by {100 * answers.margin[row]:.0f} points")

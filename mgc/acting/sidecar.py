@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from mgc import __version__
-from mgc.acting.tag_fields import Said
+from mgc.acting.tag_fields import PredictedLabels
 from mgc.errors import SchemaError
 
 SUFFIX = ".mgc.json"
@@ -13,16 +13,16 @@ MARK = "mgc_sidecar"
 VERSION = 1
 
 
-def sidecar_of(said: Said, track_id: str, content_id: str) -> bytes:
+def sidecar_of(predicted: PredictedLabels, track_id: str, content_id: str) -> bytes:
     """Return a sidecar's bytes; the same prediction gives the same bytes."""
     value = {
         MARK: VERSION,
         "track_id": track_id,
         "content_id": content_id,
-        "genre": said.genre,
-        "genre_probability": round(said.genre_probability, 3),
-        "tags": list(said.tags),
-        "bundle_fingerprint": said.bundle_fingerprint,
+        "genre": predicted.genre,
+        "genre_probability": round(predicted.genre_probability, 3),
+        "tags": list(predicted.tags),
+        "bundle_fingerprint": predicted.bundle_fingerprint,
         "mgc_version": __version__,
     }
     return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()

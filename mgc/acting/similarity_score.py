@@ -18,7 +18,7 @@ from mgc.config import EvaluationConfig
 from mgc.data.shards import FeatureSet
 from mgc.errors import SplitError
 from mgc.evaluation.answers import BoolArray, FloatArray, tag_vectors
-from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, mean_of_defined, ratio, resampling_of
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, make_resampling, mean_of_defined, ratio
 from mgc.evaluation.mfcc import mfcc_statistics
 
 
@@ -79,7 +79,7 @@ def score_similarity(
     k
         Neighbours that each track asks for.
     features
-        Log-mels of the same tracks, for the rival; None: no rival.
+        Log-mels of the same tracks, for the baseline; None: no baseline.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def score_similarity(
     found = [_nearest(embeddings.astype(np.float64), allowed, k)]
     if features is not None:
         found.append(_nearest(_standardised(mfcc_statistics(features)), allowed, k))
-    resampling = resampling_of(tracks["track_id"].to_list(), tracks["group"].to_list(), config, "group")
+    resampling = make_resampling(tracks["track_id"].to_list(), tracks["group"].to_list(), config, "group")
     genre, tags = _genre_hits(tracks), _tag_hits(tracks)
     return SimilarityScore(
         k, tracks.height, _precision(genre, found, allowed, resampling), _precision(tags, found, allowed, resampling)
@@ -104,27 +104,29 @@ def score_similarity(
 
 
 @dataclass(frozen=True)
-class _Labels:
+class _RelevanceLabels:
     """Which track has which label, shape (n, n_labels), and which tracks' labels are known, shape (n,)."""
 
     has: BoolArray
     known: BoolArray
 
 
-def _genre_hits(tracks: pl.DataFrame) -> _Labels:
+def _genre_hits(tracks: pl.DataFrame) -> _RelevanceLabels:
     """Return the genre of each track as one label, so that macro over genres is over queries' genres."""
     names = tracks["genre"].drop_nulls().unique().sort().to_list()
     has = np.array([[genre == name for name in names] for genre in tracks["genre"]], dtype=bool)
-    return _Labels(has.reshape(tracks.height, len(names)), tracks["genre"].is_not_null().to_numpy())
+    return _RelevanceLabels(has.reshape(tracks.height, len(names)), tracks["genre"].is_not_null().to_numpy())
 
 
-def _tag_hits(tracks: pl.DataFrame) -> _Labels:
+def _tag_hits(tracks: pl.DataFrame) -> _RelevanceLabels:
     names = tuple(tracks["tags"].explode().drop_nulls().unique().sort().to_list())
     has = tag_vectors(tracks["tags"].to_list(), names).astype(bool)
-    return _Labels(has.reshape(tracks.height, len(names)), tracks["tags_known"].to_numpy())
+    return _RelevanceLabels(has.reshape(tracks.height, len(names)), tracks["tags_known"].to_numpy())
 
 
-def _precision(labels: _Labels, found: list[FloatArray], allowed: BoolArray, resampling: Resampling) -> Precision:
+def _precision(
+    labels: _RelevanceLabels, found: list[FloatArray], allowed: BoolArray, resampling: Resampling
+) -> Precision:
     """Return the macro mean over labels of: how many neighbours of the tracks that have it have it too."""
     asks = labels.has & labels.known[:, None]
     if not asks.any():

@@ -21,7 +21,7 @@ Into = Literal["file", "sidecar"]
 
 
 @dataclass(frozen=True)
-class Head:
+class JournalHeader:
     """What a journal is of: URIs of the catalogue and of the predictions."""
 
     catalogue: str
@@ -67,7 +67,7 @@ class Entry:
 class Journal:
     """A journal that was read."""
 
-    head: Head
+    head: JournalHeader
     entries: list[Entry]
 
 
@@ -80,7 +80,7 @@ class JournalWriter:
         The file exists, or cannot be made.
     """
 
-    def __init__(self, path: str, head: Head) -> None:
+    def __init__(self, path: str, head: JournalHeader) -> None:
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             self._file = Path(path).open("x", encoding="utf-8")  # noqa: SIM115 - closed by `close`
@@ -122,7 +122,7 @@ def read_journal(path: str) -> Journal:
         raise SchemaError(f"'{path}' is no journal of written tags", "check --undo") from error
     if not values or values[0].pop("mgc_tag_journal", None) != VERSION:
         raise SchemaError(f"'{path}' is no journal of written tags that this mgc reads", "check --undo")
-    return Journal(Head(**values[0]), [Entry(**value) for value in values[1:]])
+    return Journal(JournalHeader(**values[0]), [Entry(**value) for value in values[1:]])
 
 
 def _values(text: str) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Literal
 import polars as pl
 
 from mgc.acting.sidecar import SUFFIX, read_sidecar, sidecar_of
-from mgc.acting.tag_fields import Said, changes_for
+from mgc.acting.tag_fields import PredictedLabels, changes_for
 from mgc.acting.tag_journal import Into
 from mgc.audio.filetags import read_fields
 from mgc.audio.tag_families import GENRE, UntaggableError, Values
@@ -70,7 +70,7 @@ class TagChange:
     content_id: str
     into: Into
     target: str
-    said: Said
+    predicted: PredictedLabels
     before: dict[str, Values]
     after: dict[str, Values]
     note: str = ""
@@ -116,11 +116,11 @@ def planned_changes(
         if reason:
             skips.add(reason, row["uri"])
             continue
-        said = Said(
+        predicted = PredictedLabels(
             row["genre"], float(row["genre_probability"]), tuple(row["tags"] or ()), row["bundle_fingerprint"]
         )
         try:
-            change = _change(row["track_id"], row["uri"], row["content_id"], said, root, options)
+            change = _change(row["track_id"], row["uri"], row["content_id"], predicted, root, options)
         except _LeftAloneError as error:
             skips.add(str(error), row["uri"])
             continue
@@ -148,10 +148,12 @@ def _reason_against(row: dict[str, object], options: WriteOptions) -> str:
     return ""
 
 
-def _change(track_id: str, uri: str, content_id: str, said: Said, root: str, options: WriteOptions) -> TagChange:
+def _change(
+    track_id: str, uri: str, content_id: str, predicted: PredictedLabels, root: str, options: WriteOptions
+) -> TagChange:
     remote = uri.startswith("s3://")
     if options.where == "sidecar" or (options.where == "auto" and remote):
-        return _sidecar_change(track_id, uri, content_id, said, root, options)
+        return _sidecar_change(track_id, uri, content_id, predicted, root, options)
     if remote:
         raise _LeftAloneError("on S3: objects are not rewritten, only sidecars are written")
     try:
@@ -159,10 +161,10 @@ def _change(track_id: str, uri: str, content_id: str, said: Said, root: str, opt
     except UntaggableError as error:
         if options.where == "file":
             raise _LeftAloneError(str(error)) from error
-        return _sidecar_change(track_id, uri, content_id, said, root, options, note=str(error))
-    after = changes_for(said, current, replace_genre=options.replace_genre)
+        return _sidecar_change(track_id, uri, content_id, predicted, root, options, note=str(error))
+    after = changes_for(predicted, current, replace_genre=options.replace_genre)
     before = {name: current.get(name, ()) for name in after}
-    return TagChange(track_id, uri, content_id, "file", uri, said, before, after)
+    return TagChange(track_id, uri, content_id, "file", uri, predicted, before, after)
 
 
 def _current_fields(uri: str, content_id: str) -> dict[str, Values]:
@@ -181,7 +183,13 @@ def _current_fields(uri: str, content_id: str) -> dict[str, Values]:
 
 
 def _sidecar_change(
-    track_id: str, uri: str, content_id: str, said: Said, root: str, options: WriteOptions, note: str = ""
+    track_id: str,
+    uri: str,
+    content_id: str,
+    predicted: PredictedLabels,
+    root: str,
+    options: WriteOptions,
+    note: str = "",
 ) -> TagChange:
     target = sidecar_uri(uri, root, options.sidecars_to)
     folder, key = split_uri(target)
@@ -193,9 +201,9 @@ def _sidecar_change(
         raise _LeftAloneError("a file of another kind is where its sidecar would be") from error
     except StorageError as error:
         raise _LeftAloneError("its sidecar cannot be read") from error
-    new = sidecar_of(said, track_id, content_id)
+    new = sidecar_of(predicted, track_id, content_id)
     after = {} if new == old else _readable(read_sidecar(new, target))
-    return TagChange(track_id, uri, content_id, "sidecar", target, said, before if after else {}, after, note)
+    return TagChange(track_id, uri, content_id, "sidecar", target, predicted, before if after else {}, after, note)
 
 
 def sidecar_uri(uri: str, root: str, sidecars_to: str | None) -> str:

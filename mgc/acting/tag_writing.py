@@ -121,7 +121,7 @@ def _write_sidecar(change: TagChange, journal: JournalWriter, written: Written) 
     old = store.read_bytes(key) if store.exists(key) else None
     if old is not None:
         read_sidecar(old, change.target)
-    new = sidecar_of(change.said, change.track_id, change.content_id)
+    new = sidecar_of(change.predicted, change.track_id, change.content_id)
     journal.add(
         Entry(
             track_id=change.track_id,

@@ -44,8 +44,8 @@ def main() -> None:
             request = receive(source)
         except ClosedError:
             return
-        ask = _asker(source, sink, decode)
-        contents = [_content(request, number, ask) for number in range(len(request.header["sizes"]))]
+        request_bytes = _byte_requester(source, sink, decode)
+        contents = [_content(request, number, request_bytes) for number in range(len(request.header["sizes"]))]
         _set_alarm(ORPHAN_LIMITS * decode.time_limit_seconds)
         answers = _answers(request, contents, features, decode)
         _set_alarm(0.0)
@@ -62,25 +62,27 @@ def _set_alarm(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _asker(source: int, sink: int, decode: DecodeConfig) -> Callable[[dict[str, Any]], bytes]:
+def _byte_requester(source: int, sink: int, decode: DecodeConfig) -> Callable[[dict[str, Any]], bytes]:
     """Return what asks the parent for bytes; that time is the store's, and the alarm waits."""
 
-    def ask(question: dict[str, Any]) -> bytes:
+    def request_bytes(question: dict[str, Any]) -> bytes:
         _set_alarm(0.0)
         send(sink, Message(question))
         body = bytes(receive(source).body)
         _set_alarm(ORPHAN_LIMITS * decode.time_limit_seconds)
         return body
 
-    return ask
+    return request_bytes
 
 
-def _content(request: Message, number: int, ask: Callable[[dict[str, Any]], bytes]) -> Content:
+def _content(request: Message, number: int, request_bytes: Callable[[dict[str, Any]], bytes]) -> Content:
     """Return a file's bytes: those that came, or, for a long file, those that are asked for as they are read."""
     if str(number) in request.arrays:
         return HeldContent(request.arrays[str(number)].tobytes())
     return RangedContent(
-        RemoteBytes(request.header["sizes"][number], lambda start, stop: ask({"read": [number, start, stop]}))
+        RemoteBytes(
+            request.header["sizes"][number], lambda start, stop: request_bytes({"read": [number, start, stop]})
+        )
     )
 
 
@@ -99,10 +101,10 @@ def _answers(
     try:
         if request.header["wanted"] == "outline":
             return [_outline(contents[0], decode)]
-        asked = [ViewRequest(Recipe(**view["recipe"]), view["partner"]) for view in views]
+        requested = [ViewRequest(Recipe(**view["recipe"]), view["partner"]) for view in views]
         every_seconds = request.header["every_seconds"]
-        heard = extract_views(contents[0], asked, contents[1:], features, decode, every_seconds)
-        return [_failure(one) if isinstance(one, TrackError) else _features(one) for one in heard]
+        extracted = extract_views(contents[0], requested, contents[1:], features, decode, every_seconds)
+        return [_failure(one) if isinstance(one, TrackError) else _features(one) for one in extracted]
     except TrackError as error:
         return [_failure(error)] * max(1, len(views))
     except MemoryError:

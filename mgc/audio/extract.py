@@ -15,7 +15,7 @@ from mgc.audio.augment.placing import place
 from mgc.audio.augment.recipe import ViewRequest
 from mgc.audio.content import Content
 from mgc.audio.decode import AudioReader, open_audio
-from mgc.audio.listen import Measured, Partner, Sound, ViewListener, analysis_of
+from mgc.audio.listen import Measured, OpenTrack, Partner, ViewAnalyser, analysis_of
 from mgc.audio.resample import Tape
 from mgc.audio.segment import Window, plan_windows, plan_windows_every
 from mgc.audio.stride import thinned
@@ -55,10 +55,10 @@ def extract(
     TrackError
         EMPTY_FILE, NOT_AUDIO, DECODE_FAILED, NO_SAMPLES, NOT_FINITE or UNSUPPORTED_LAYOUT.
     """
-    (heard,) = extract_views(data, _CLEAN, (), features, decode, every_seconds)
-    if isinstance(heard, TrackError):
-        raise heard
-    return heard
+    (extracted,) = extract_views(data, _CLEAN, (), features, decode, every_seconds)
+    if isinstance(extracted, TrackError):
+        raise extracted
+    return extracted
 
 
 def extract_views(
@@ -95,19 +95,19 @@ def extract_views(
     with ExitStack() as stack:
         reader = stack.enter_context(open_audio(data, decode))
         others = [Partner(content, decode, stack) for content in partners]
-        hearing = _Hearing(reader, views, others, features, every_seconds)
+        extraction = _Extraction(reader, views, others, features, every_seconds)
         n_frames = reader.info.n_frames
-        heard = hearing.hear(n_frames) if n_frames else None
-        if heard is None:
+        extracted = extraction.run(n_frames) if n_frames else None
+        if extracted is None:
             n_frames = reader.count_frames()
-            heard = hearing.hear(n_frames) if n_frames else None
-    if heard is None:
+            extracted = extraction.run(n_frames) if n_frames else None
+    if extracted is None:
         raise TrackError(TrackCode.NO_SAMPLES, Stage.DECODE, "the file holds 0 samples")
-    return [_features(one, features) for one in heard]
+    return [_features(one, features) for one in extracted]
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _ViewMeasurements:
     """What was measured in each of a view's windows, or why nothing was; where, and the view's true length."""
 
     windows: list[Measured] | TrackError
@@ -115,17 +115,17 @@ class _Heard:
     start_seconds: tuple[float, ...]
 
 
-def _features(heard: _Heard, features: FeatureConfig) -> TrackFeatures | TrackError:
-    if isinstance(heard.windows, TrackError):
-        return heard.windows
-    arrays = analysis_of(features).track(heard.windows)
+def _features(extracted: _ViewMeasurements, features: FeatureConfig) -> TrackFeatures | TrackError:
+    if isinstance(extracted.windows, TrackError):
+        return extracted.windows
+    arrays = analysis_of(features).track(extracted.windows)
     # Thinned last: decibels are relative to the maximum of all frames analysed.
     kept = {name: thinned(array, features) for name, array in arrays.items()}
-    return TrackFeatures(kept, heard.duration_seconds, heard.start_seconds)
+    return TrackFeatures(kept, extracted.duration_seconds, extracted.start_seconds)
 
 
 @dataclass(frozen=True)
-class _Hearing:
+class _Extraction:
     """An open track, and what is asked of it."""
 
     reader: AudioReader
@@ -134,22 +134,22 @@ class _Hearing:
     features: FeatureConfig
     every_seconds: float | None
 
-    def hear(self, n_frames: int) -> list[_Heard] | None:
+    def run(self, n_frames: int) -> list[_ViewMeasurements] | None:
         """Return the views of a track of `n_frames` samples; None if the audio ends well before that."""
         source_rate = self.reader.info.sample_rate
         tape = Tape(self.reader)
         seconds = n_frames / source_rate
         ratios = [place(view.recipe, self.features).tempo_ratio for view in self.views]
         starts = [tuple(window.start_seconds for window in self._plan(seconds / ratio)) for ratio in ratios]
-        listener = ViewListener(Sound(tape, source_rate, seconds), self.views, self.partners, self.features)
-        windows = listener.listen(starts)
+        analyser = ViewAnalyser(OpenTrack(tape, source_rate, seconds), self.views, self.partners, self.features)
+        windows = analyser.analyse(starts)
         slack = math.ceil(_SHORTFALL_SECONDS * source_rate)
         tape.read(max(0, n_frames - slack), n_frames)  # is the end there? Held already unless one window is all
         true_frames = n_frames if tape.end_frame is None else tape.end_frame
         if n_frames - true_frames >= min(slack, n_frames):
             return None
         true_seconds = true_frames / source_rate
-        return [_Heard(own, true_seconds / ratios[view], starts[view]) for view, own in enumerate(windows)]
+        return [_ViewMeasurements(own, true_seconds / ratios[view], starts[view]) for view, own in enumerate(windows)]
 
     def _plan(self, duration_seconds: float) -> list[Window]:
         if self.every_seconds is None:

@@ -27,7 +27,7 @@ Measured = Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True)
-class Sound:
+class OpenTrack:
     """A track that is being read.
 
     Parameters
@@ -52,9 +52,9 @@ class Partner:
         self._content = content
         self._limits = limits
         self._stack = stack
-        self._sound: Sound | TrackError | None = None
+        self._track: OpenTrack | TrackError | None = None
 
-    def sound(self) -> Sound:
+    def track(self) -> OpenTrack:
         """Return the open track.
 
         Where it ends before its header says so it is silent from there on.
@@ -64,23 +64,23 @@ class Partner:
         TrackError
             It cannot be opened.
         """
-        if self._sound is None:
-            self._sound = self._opened()
-        if isinstance(self._sound, TrackError):
-            raise self._sound
-        return self._sound
+        if self._track is None:
+            self._track = self._opened()
+        if isinstance(self._track, TrackError):
+            raise self._track
+        return self._track
 
-    def _opened(self) -> Sound | TrackError:
+    def _opened(self) -> OpenTrack | TrackError:
         try:
             reader = self._stack.enter_context(open_audio(self._content, self._limits))
             n_frames = reader.info.n_frames or reader.count_frames()
         except TrackError as error:
             return TrackError(error.track_code, error.stage, f"the overlay's partner: {error.message}")
-        return Sound(Tape(reader), reader.info.sample_rate, n_frames / reader.info.sample_rate)
+        return OpenTrack(Tape(reader), reader.info.sample_rate, n_frames / reader.info.sample_rate)
 
 
 @dataclass(frozen=True)
-class _Job:
+class _WindowJob:
     """One window of one view; `start_seconds` in the view's own time."""
 
     view: int
@@ -88,7 +88,7 @@ class _Job:
     start_seconds: float
 
 
-class ViewListener:
+class ViewAnalyser:
     """Measures the windows of a track's views.
 
     Parameters
@@ -104,17 +104,17 @@ class ViewListener:
     """
 
     def __init__(
-        self, sound: Sound, views: Sequence[ViewRequest], partners: Sequence[Partner], features: FeatureConfig
+        self, track: OpenTrack, views: Sequence[ViewRequest], partners: Sequence[Partner], features: FeatureConfig
     ) -> None:
-        self._sound = sound
+        self._track = track
         self._views = views
         self._partners = partners
         self._features = features
         self._analysis = analysis_of(features)
         self._placings = [place(view.recipe, features) for view in views]
-        self._last: tuple[tuple[float, Placing], _Heard] | None = None
+        self._last: tuple[tuple[float, Placing], _WindowSamples] | None = None
 
-    def listen(self, starts: Sequence[Sequence[float]]) -> list[list[Measured] | TrackError]:
+    def analyse(self, starts: Sequence[Sequence[float]]) -> list[list[Measured] | TrackError]:
         """Return what was measured in each view's windows, or why that view has none.
 
         Parameters
@@ -123,7 +123,9 @@ class ViewListener:
             Each view's windows' starts, in seconds of its own time.
         """
         found: list[list[Measured] | TrackError] = [[] for _ in self._views]
-        jobs = [_Job(view, window, start) for view, own in enumerate(starts) for window, start in enumerate(own)]
+        jobs = [
+            _WindowJob(view, window, start) for view, own in enumerate(starts) for window, start in enumerate(own)
+        ]
         # In the order of the source, so that the tape goes forward; sorting keeps a view's windows in order.
         for job in sorted(jobs, key=lambda job: job.start_seconds * self._placings[job.view].tempo_ratio):
             measured = found[job.view]
@@ -135,68 +137,68 @@ class ViewListener:
                 found[job.view] = error
         return found
 
-    def _measure(self, job: _Job) -> Measured:
+    def _measure(self, job: _WindowJob) -> Measured:
         placing, recipe = self._placings[job.view], self._views[job.view].recipe
         start = job.start_seconds * placing.tempo_ratio
-        heard = self._read(start, placing)
-        samples = heard.samples
+        decoded = self._read(start, placing)
+        samples = decoded.samples
         if changes_samples(recipe):
             # Looked at here, because saturation would make something finite of what is not.
             if not math.isfinite(float(np.dot(samples, samples))):
-                raise _not_finite(heard.source)
+                raise _not_finite(decoded.source)
             partner = self._partner(job, start, placing)
             samples = change_samples(samples, recipe, self._features.sample_rate, job.window, partner)
         n_frames = None if placing.frame_step is None else self._features.n_analysed_frames
         measured = self._analysis.window(samples, placing.frame_step, n_frames)
         # One look at the result: whatever is not finite in the samples is not finite here either.
         if not np.isfinite(measured[MEL_POWER].max()):
-            raise _not_finite(heard.source)
+            raise _not_finite(decoded.source)
         return measured
 
-    def _read(self, start_seconds: float, placing: Placing) -> _Heard:
+    def _read(self, start_seconds: float, placing: Placing) -> _WindowSamples:
         """Return a window; views that hear the same one share it."""
         key = (start_seconds, placing)
         if self._last is None or self._last[0] != key:
-            self._last = key, read_window(self._sound, start_seconds, placing)
+            self._last = key, read_window(self._track, start_seconds, placing)
         return self._last[1]
 
-    def _partner(self, job: _Job, start_seconds: float, placing: Placing) -> FloatArray | None:
+    def _partner(self, job: _WindowJob, start_seconds: float, placing: Placing) -> FloatArray | None:
         number = self._views[job.view].partner
         if number is None:
             return None
-        other = self._partners[number].sound()
+        other = self._partners[number].track()
         length = placing.n_samples / placing.rate
-        start = partner_start(start_seconds, length, self._sound.duration_seconds, other.duration_seconds)
-        heard = read_window(other, start, placing)
-        if not math.isfinite(float(np.dot(heard.samples, heard.samples))):
-            error = _not_finite(heard.source)
+        start = partner_start(start_seconds, length, self._track.duration_seconds, other.duration_seconds)
+        decoded = read_window(other, start, placing)
+        if not math.isfinite(float(np.dot(decoded.samples, decoded.samples))):
+            error = _not_finite(decoded.source)
             raise TrackError(error.track_code, error.stage, f"the overlay's partner: {error.message}")
-        return heard.samples
+        return decoded.samples
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _WindowSamples:
     """A window's samples, zero beyond the track's end, and the source samples that they were made from."""
 
     samples: FloatArray
     source: FloatArray
 
 
-def read_window(sound: Sound, start_seconds: float, placing: Placing) -> _Heard:
+def read_window(track: OpenTrack, start_seconds: float, placing: Placing) -> _WindowSamples:
     """Return a window of a track from `start_seconds` on, resampled."""
     n_samples = placing.n_samples
-    stretch = plan_stretch(start_seconds, n_samples, sound.sample_rate, placing.rate)
-    source = sound.tape.read(stretch.start, stretch.stop)
-    heard = resample(source, sound.sample_rate, placing.rate)[stretch.skip : stretch.skip + n_samples]
+    stretch = plan_stretch(start_seconds, n_samples, track.sample_rate, placing.rate)
+    source = track.tape.read(stretch.start, stretch.stop)
+    decoded = resample(source, track.sample_rate, placing.rate)[stretch.skip : stretch.skip + n_samples]
     samples = np.zeros(n_samples, dtype=np.float32)
-    samples[: heard.size] = heard
-    return _Heard(samples, source)
+    samples[: decoded.size] = decoded
+    return _WindowSamples(samples, source)
 
 
 def _not_finite(source: FloatArray) -> TrackError:
     bad = int(source.size - np.count_nonzero(np.isfinite(source)))
     if bad:
-        reason = f"{bad} of {source.size} samples heard are NaN or infinite"
+        reason = f"{bad} of {source.size} samples read are NaN or infinite"
         return TrackError(TrackCode.NOT_FINITE, Stage.DECODE, reason)
     reason = f"samples as large as {np.abs(source).max():.3g} (full scale is 1) overflow"
     return TrackError(TrackCode.NOT_FINITE, Stage.FEATURES, reason)

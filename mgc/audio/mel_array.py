@@ -110,8 +110,8 @@ def _decibels(values: FloatArray, features: FeatureConfig, mels: MelsConfig) -> 
 def _window(decibels: FloatArray, start_seconds: float, features: FeatureConfig) -> FloatArray:
     length = features.n_frames
     start = min(round(start_seconds * features.frames_per_second), max(0, len(decibels) - length))
-    heard = decibels[start : start + length]
-    return np.pad(heard, ((0, length - len(heard)), (0, 0)), constant_values=-features.top_db)
+    excerpt = decibels[start : start + length]
+    return np.pad(excerpt, ((0, length - len(excerpt)), (0, 0)), constant_values=-features.top_db)
 
 
 def _no_mels(reason: str) -> TrackError:

@@ -42,7 +42,7 @@ track's time. Told to keep what it has, the child takes no longer than the same 
 
 
 @dataclass(frozen=True)
-class HeardTrack:
+class ExtractedFeatures:
     """What the child made of a track.
 
     Parameters
@@ -87,7 +87,7 @@ class SupervisedExtractor:
         # Begun here and waited for with the first track: it imports its libraries while that track is fetched.
         self._start()
 
-    def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> HeardTrack:
+    def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> ExtractedFeatures:
         """Return the features of a track's bytes.
 
         Of a long file (`RemoteBytes`) the child asks for the bytes it wants, and they are read here: the child
@@ -104,10 +104,10 @@ class SupervisedExtractor:
             What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died, and
             what reading a `RemoteBytes` raises.
         """
-        (heard,) = self.extract_views(data, (ViewRequest(),), (), every_seconds)
-        if isinstance(heard, TrackError):
-            raise heard
-        return heard
+        (extracted,) = self.extract_views(data, (ViewRequest(),), (), every_seconds)
+        if isinstance(extracted, TrackError):
+            raise extracted
+        return extracted
 
     def extract_views(
         self,
@@ -115,7 +115,7 @@ class SupervisedExtractor:
         views: Sequence[ViewRequest],
         partners: Sequence[bytes | RemoteBytes] = (),
         every_seconds: float | None = None,
-    ) -> list[HeardTrack | TrackError]:
+    ) -> list[ExtractedFeatures | TrackError]:
         """Return each view of a track, or why that view alone failed; see `mgc.audio.extract.extract_views`.
 
         The limits hold for the track, all its views together.
@@ -125,10 +125,10 @@ class SupervisedExtractor:
         TrackError
             As `extract`: no view can be had.
         """
-        asked = [{"recipe": view.recipe.to_values(), "partner": view.partner} for view in views]
-        wanted = {"wanted": "features", "views": asked, "every_seconds": every_seconds}
+        requested = [{"recipe": view.recipe.to_values(), "partner": view.partner} for view in views]
+        wanted = {"wanted": "features", "views": requested, "every_seconds": every_seconds}
         answers = self._answers(wanted, [data, *partners], len(views))
-        return [_heard(answer) for answer in answers]
+        return [_features_in(answer) for answer in answers]
 
     def outline(self, data: bytes | RemoteBytes) -> Outline:
         """Return the outline of a track's waveform, which decodes all of it; the same errors."""
@@ -158,7 +158,7 @@ class SupervisedExtractor:
     def _answers(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[Message]:
         """Return the child's answers; what went wrong with the child as a `TrackError`."""
         try:
-            answers = self._ask_twice(wanted, contents, count)
+            answers = self._request_with_retry(wanted, contents, count)
         except LateError as error:
             self._kill()
             reason = f"no answer within {self._limit:g} s"
@@ -169,23 +169,23 @@ class SupervisedExtractor:
         self._answered += 1
         return answers
 
-    def _ask_twice(
+    def _request_with_retry(
         self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
     ) -> list[Message]:
-        """Ask a fresh child where one dies that had heard others before: a track is not blamed for its neighbour.
+        """Ask a fresh child where one dies that had answered others before: a track is not blamed for its neighbour.
 
         Nor for a SIGKILL, which no decoder raises: somebody outside, or the kernel short of memory, sent it.
         """
         had_answered = self._answered
         try:
-            return self._ask(wanted, contents, count)
+            return self._request(wanted, contents, count)
         except ClosedError:
             if not had_answered and self._exit_code() != -signal.SIGKILL:
                 raise
         self._kill()
-        return self._ask(wanted, contents, count)
+        return self._request(wanted, contents, count)
 
-    def _ask(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[Message]:
+    def _request(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[Message]:
         child = self._child or self._start()
         if not self._ready:
             receive(_pipe(child.stdout), time.monotonic() + START_SECONDS)
@@ -267,11 +267,11 @@ class SupervisedExtractor:
         self._child = None
 
 
-def _heard(answer: Message) -> HeardTrack | TrackError:
+def _features_in(answer: Message) -> ExtractedFeatures | TrackError:
     header = answer.header
     if "code" in header:
         return _error_in(answer)
-    return HeardTrack(answer.arrays, header["duration_seconds"], tuple(header["start_seconds"]))
+    return ExtractedFeatures(answer.arrays, header["duration_seconds"], tuple(header["start_seconds"]))
 
 
 def _error_in(answer: Message) -> TrackError:

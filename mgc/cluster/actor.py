@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.cluster.metrics import time_chunk
-from mgc.data.outputs import Run
+from mgc.data.outputs import OutputRun
 from mgc.data.run_index import index_rows
 from mgc.data.schema import KIND_KEY
 from mgc.data.storage import Store
@@ -37,14 +37,14 @@ class ChunkWorker(Protocol):
 class WorkerSpec(Protocol):
     """A picklable description from which each actor makes its worker, once."""
 
-    def start(self, run: Run) -> ChunkWorker:
+    def start(self, run: OutputRun) -> ChunkWorker:
         """Return the worker of a run."""
 
 
 class ChunkActor:
     """One actor of the pool."""
 
-    def __init__(self, output_uri: str, run: Run, spec: WorkerSpec) -> None:
+    def __init__(self, output_uri: str, run: OutputRun, spec: WorkerSpec) -> None:
         self._store = Store.open(output_uri)
         self._run = run
         # First: its decoding child imports its libraries while the plan is read.

@@ -12,7 +12,7 @@ from mgc.errors import ConfigError
 
 OnEpoch = Callable[[int, dict[str, Any]], None]
 """Told a member's number and its epoch's figures."""
-OnTakenUp = Callable[[int, list[dict[str, Any]]], None]
+OnResumed = Callable[[int, list[dict[str, Any]]], None]
 """Told a member's number and the epochs of the run before."""
 SCALARS = {
     "train_loss": "loss/train",
@@ -26,7 +26,7 @@ SCALARS = {
 """An epoch's figure → the scalar's name; what is before the slash is a chart of its own."""
 
 
-class Board:
+class TensorBoardLog:
     """Event files of one training, a run a member: `<directory>/<run>-member-<n>`."""
 
     def __init__(self, directory: str, run: str) -> None:
@@ -35,7 +35,7 @@ class Board:
         self._run = run
         self._writers: dict[int, Any] = {}
 
-    def taken_up(self, member: int, history: list[dict[str, Any]]) -> None:
+    def resumed(self, member: int, history: list[dict[str, Any]]) -> None:
         """Write the epochs of the run before that was stopped; what it wrote beyond them is hidden."""
         self._open(member, purge_from=1)
         for epoch in history:
@@ -68,7 +68,7 @@ class Board:
 
 
 @contextmanager
-def board(directory: str | None, run: str) -> Iterator[Board | None]:
+def tensorboard_log(directory: str | None, run: str) -> Iterator[TensorBoardLog | None]:
     """Open the event files while the block runs; None where no directory is given.
 
     Raises
@@ -79,27 +79,29 @@ def board(directory: str | None, run: str) -> Iterator[Board | None]:
     if directory is None:
         yield None
         return
-    opened = Board(directory, run)
+    opened = TensorBoardLog(directory, run)
     try:
         yield opened
     finally:
         opened.close()
 
 
-def telling(log: Board | None, on_epoch: OnEpoch, on_taken_up: OnTakenUp) -> tuple[OnEpoch, OnTakenUp]:
+def with_tensorboard(
+    log: TensorBoardLog | None, on_epoch: OnEpoch, on_resumed: OnResumed
+) -> tuple[OnEpoch, OnResumed]:
     """Return what tells the log too, where there is one."""
     if log is None:
-        return on_epoch, on_taken_up
+        return on_epoch, on_resumed
 
-    def told(member: int, epoch: dict[str, Any]) -> None:
+    def log_epoch(member: int, epoch: dict[str, Any]) -> None:
         log.epoch(member, epoch)
         on_epoch(member, epoch)
 
-    def taken_up(member: int, history: list[dict[str, Any]]) -> None:
-        log.taken_up(member, history)
-        on_taken_up(member, history)
+    def resumed(member: int, history: list[dict[str, Any]]) -> None:
+        log.resumed(member, history)
+        on_resumed(member, history)
 
-    return told, taken_up
+    return log_epoch, resumed
 
 
 def _writer_class() -> Any:

@@ -13,42 +13,44 @@ from typing import Any
 import ray
 import ray.train
 
-from mgc.cluster.member import Epochs, MemberSetup, Saved, fit_member, progress_key, read_checkpoint
+from mgc.cluster.member import Epochs, MemberCheckpoint, MemberSetup, fit_member, progress_key, read_checkpoint
 from mgc.cluster.runtime import RaySession
 from mgc.config import TrainingConfig
 from mgc.data.storage import ObjectNotFoundError, Store
 from mgc.errors import TrainingError
 
-LOOK_EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Room:
+class MemberResources:
     """How members share a cluster.
 
     Parameters
     ----------
-    at_once
+    parallel_members
         Members fitted side by side.
     threads
         torch threads of each of their workers.
     """
 
     use_gpu: bool
-    at_once: int
+    parallel_members: int
     threads: int
 
 
-def room_for(training: TrainingConfig, members: int, session: RaySession) -> Room:
+def member_resources(training: TrainingConfig, members: int, session: RaySession) -> MemberResources:
     """Return how many of the members a cluster fits at once, and with how many threads each."""
     use_gpu = training.use_gpu == "always" or (training.use_gpu == "auto" and session.n_gpus > 0)
     slots = session.n_gpus if use_gpu else session.n_cpus
-    at_once = min(training.members_at_once or max(1, slots // training.workers_per_member), members)
-    threads = training.threads or max(1, session.n_cpus // (at_once * training.workers_per_member))
-    return Room(use_gpu, at_once, threads)
+    parallel_members = min(training.members_at_once or max(1, slots // training.workers_per_member), members)
+    threads = training.threads or max(1, session.n_cpus // (parallel_members * training.workers_per_member))
+    return MemberResources(use_gpu, parallel_members, threads)
 
 
-def fit_members(setups: list[MemberSetup], work_uri: str, key: str, room: Room, watcher: Watcher) -> list[Saved]:
+def fit_members(
+    setups: list[MemberSetup], work_uri: str, key: str, resources: MemberResources, watcher: Watcher
+) -> list[MemberCheckpoint]:
     """Fit the members and return the last checkpoint of each.
 
     Raises
@@ -57,11 +59,11 @@ def fit_members(setups: list[MemberSetup], work_uri: str, key: str, room: Room, 
         A member failed for good; what it had is kept for the same command to go on from.
     """
     # A fit only waits for its controller actor: threads here do, where tasks would cost a process each.
-    with ThreadPoolExecutor(room.at_once, thread_name_prefix="member") as pool:
-        fits = [pool.submit(fit_member, setup, work_uri, key, room.use_gpu) for setup in setups]
-        while wait(fits, timeout=LOOK_EVERY_SECONDS).not_done:
-            watcher.look()
-        watcher.look()
+    with ThreadPoolExecutor(resources.parallel_members, thread_name_prefix="member") as pool:
+        fits = [pool.submit(fit_member, setup, work_uri, key, resources.use_gpu) for setup in setups]
+        while wait(fits, timeout=POLL_SECONDS).not_done:
+            watcher.poll()
+        watcher.poll()
     return [_last_checkpoint(_result(fit)) for fit in fits]
 
 
@@ -84,7 +86,7 @@ def _result(fit: Future[ray.train.Result]) -> ray.train.Result:
         ) from error
 
 
-def _last_checkpoint(result: ray.train.Result) -> Saved:
+def _last_checkpoint(result: ray.train.Result) -> MemberCheckpoint:
     if result.checkpoint is None:
         raise TrainingError("a member ended without a checkpoint", "start the command again and report this")
     return read_checkpoint(result.checkpoint)
@@ -109,25 +111,25 @@ class Watcher:
         key: str,
         members: int,
         on_epoch: Callable[[int, dict[str, Any]], None],
-        on_taken_up: Callable[[int, Epochs], None],
+        on_resumed: Callable[[int, Epochs], None],
     ) -> None:
         self._store = Store.open(work_uri)
         self._key = key
         self._on_epoch = on_epoch
         histories = [self._history(member) for member in range(members)]
-        self._told = [len(history) for history in histories]
+        self._reported = [len(history) for history in histories]
         for member, history in enumerate(histories):
             if history:
-                on_taken_up(member, history)
+                on_resumed(member, history)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Tell of each epoch since the last look."""
-        for member, told in enumerate(self._told):
+        for member, reported in enumerate(self._reported):
             history = self._history(member)
-            for epoch in history[told:]:
+            for epoch in history[reported:]:
                 self._on_epoch(member, epoch)
             # Not less than before: an epoch whose checkpoint a kill lost is done again, and told once.
-            self._told[member] = max(told, len(history))
+            self._reported[member] = max(reported, len(history))
 
     def _history(self, member: int) -> Epochs:
         try:

@@ -19,14 +19,14 @@ from mgc.data.storage import Store
 from mgc.errors import MgcError, StorageError, TrainingError
 from mgc.experiment.cells import Cell, CellResult, finished_cells, plan_cells
 from mgc.experiment.material import Material, read_material
-from mgc.experiment.pace import Pace
+from mgc.experiment.pace import CellTimeEstimator
 from mgc.experiment.run import run_cell
 from mgc.experiment.settings import DataSettings, Experiment
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_SECONDS = 1.0
-TELL_EVERY_SECONDS = 2.0
+POLL_SECONDS = 1.0
+REPORT_SECONDS = 2.0
 RUNNING = "running"
 """Folder in the output where cells at work write how far they are."""
 
@@ -128,12 +128,12 @@ def run_experiment(
     if not todo:
         return ExperimentOutcome(cells, material, results, {}, 0)
     if settings.here:
-        about = _About(experiment.data, material.fingerprint, store.uri(), settings.threads, "cpu")
-        failures = _run_here(about, material, todo, results, on_step)
+        context = _TaskContext(experiment.data, material.fingerprint, store.uri(), settings.threads, "cpu")
+        failures = _run_here(context, material, todo, results, on_step)
     else:
         with ray_session(settings.cluster) as session:
-            crew = _Crew(session, settings, experiment.data, material.fingerprint, store.uri())
-            failures = crew.run(todo, results, on_step)
+            pool = _TaskPool(session, settings, experiment.data, material.fingerprint, store.uri())
+            failures = pool.run(todo, results, on_step)
         store.delete_tree(RUNNING)
     return ExperimentOutcome(cells, material, results, failures, len(todo))
 
@@ -147,7 +147,7 @@ def _absolute(experiment: Experiment) -> Experiment:
 
 
 def _run_here(
-    about: _About,
+    context: _TaskContext,
     material: Material,
     todo: list[Cell],
     results: dict[str, CellResult],
@@ -156,57 +156,62 @@ def _run_here(
     """Run cells one after the other, put what they gave into `results`, return the messages of those that failed."""
     failures: dict[str, str] = {}
     pace = _pace(1, results)
-    torch.set_num_threads(about.threads)  # as in a task: sums in the same order
+    torch.set_num_threads(context.threads)  # as in a task: sums in the same order
 
-    def tell(number: int, at_work: list[tuple[Cell, int, int]]) -> None:
+    def report_progress(number: int, at_work: list[tuple[Cell, int, int]]) -> None:
         finished = number - len(failures)
         waiting = todo[number + len(at_work) :]
         on_step(_step_of(finished, len(failures), len(todo), waiting, at_work, pace))
 
     for number, cell in enumerate(todo):
-        tell(number, [(cell, 0, 0)])
+        report_progress(number, [(cell, 0, 0)])
 
         def on_epoch(done: int, total: int, number: int = number, cell: Cell = cell) -> None:
-            tell(number, [(cell, done, total)])
+            report_progress(number, [(cell, done, total)])
 
-        message = _run_and_write(about, cell, material, on_epoch)
-        _take_in(cell, message, Store.open(about.output_uri), results, failures, pace)
-    tell(len(todo), [])
+        message = _run_and_write(context, cell, material, on_epoch)
+        _record(cell, message, Store.open(context.output_uri), results, failures, pace)
+    report_progress(len(todo), [])
     return failures
 
 
-def _pace(slots: int, results: dict[str, CellResult]) -> Pace:
-    pace = Pace(slots)
+def _pace(slots: int, results: dict[str, CellResult]) -> CellTimeEstimator:
+    pace = CellTimeEstimator(slots)
     for result in results.values():
-        pace.took(result.system, result.facts["seconds"])
+        pace.record(result.system, result.facts["seconds"])
     return pace
 
 
 def _step_of(
-    finished: int, failed: int, total: int, waiting: list[Cell], at_work: list[tuple[Cell, int, int]], pace: Pace
+    finished: int,
+    failed: int,
+    total: int,
+    waiting: list[Cell],
+    at_work: list[tuple[Cell, int, int]],
+    pace: CellTimeEstimator,
 ) -> Step:
     shares = [(cell, done / epochs if epochs else 0.0) for cell, done, epochs in at_work]
     running = tuple((cell.label, done, epochs) for cell, done, epochs in at_work)
     return Step(finished, failed, total, running, pace.seconds_left(waiting, shares))
 
 
-def _take_in(
+def _record(
     cell: Cell,
     message: str | None,
     store: Store,
     results: dict[str, CellResult],
     failures: dict[str, str],
-    pace: Pace,
+    pace: CellTimeEstimator,
 ) -> None:
     """Put a cell that ended among the results, or among the failures."""
     if message is not None:
         failures[cell.key] = message
         return
     results[cell.key] = CellResult.from_bytes(store.read_bytes(cell.file))
-    pace.took(cell.system.name, results[cell.key].facts["seconds"])
+    pace.record(cell.system.name, results[cell.key].facts["seconds"])
 
 
-class _Crew:
+class _TaskPool:
     """The tasks of one run: hands out cells, looks how far they are, takes in what they gave."""
 
     def __init__(
@@ -216,7 +221,7 @@ class _Crew:
         by_gpu = int(session.n_gpus / gpus) if gpus else session.n_cpus
         self.slots = max(1, min(session.n_cpus // settings.threads, by_gpu))
         self._task = ray.remote(_run_in_task).options(num_cpus=settings.threads, num_gpus=gpus)
-        self._about = _About(data, fingerprint, output_uri, settings.threads, "cuda" if gpus else "cpu")
+        self._context = _TaskContext(data, fingerprint, output_uri, settings.threads, "cuda" if gpus else "cpu")
         self._store = Store.open(output_uri)
 
     def run(
@@ -230,10 +235,10 @@ class _Crew:
         while waiting or at_work:
             while waiting and len(at_work) < self.slots:
                 cell = waiting.pop(0)
-                at_work[self._task.remote(self._about, cell)] = cell
-            done, _ = ray.wait(list(at_work), num_returns=1, timeout=LOOK_EVERY_SECONDS)
+                at_work[self._task.remote(self._context, cell)] = cell
+            done, _ = ray.wait(list(at_work), num_returns=1, timeout=POLL_SECONDS)
             for reference in done:
-                _take_in(at_work.pop(reference), _message(reference), self._store, results, failures, pace)
+                _record(at_work.pop(reference), _message(reference), self._store, results, failures, pace)
             finished = len(todo) - len(waiting) - len(at_work) - len(failures)
             running = [(cell, *self._epochs(cell)) for cell in at_work.values()]
             on_step(_step_of(finished, len(failures), len(todo), waiting, running, pace))
@@ -258,7 +263,7 @@ def _message(reference: Any) -> str | None:
 
 
 @dataclass(frozen=True)
-class _About:
+class _TaskContext:
     """What all tasks of a run have in common."""
 
     data: DataSettings
@@ -268,26 +273,28 @@ class _About:
     device: str
 
 
-def _run_in_task(about: _About, cell: Cell) -> str | None:
+def _run_in_task(context: _TaskContext, cell: Cell) -> str | None:
     """Run a cell and write its file; return None, or why it could not be run."""
-    torch.set_num_threads(about.threads)
+    torch.set_num_threads(context.threads)
     try:
-        material = _material(about.data)
-        if material.fingerprint != about.fingerprint:
+        material = _material(context.data)
+        if material.fingerprint != context.fingerprint:
             raise TrainingError("the data changed while the experiment ran", "start it again")
     except MgcError as error:
         return str(error)
-    return _run_and_write(about, cell, material, _Teller(about.output_uri, cell.key))
+    return _run_and_write(context, cell, material, _ProgressWriter(context.output_uri, cell.key))
 
 
-def _run_and_write(about: _About, cell: Cell, material: Material, on_epoch: Callable[[int, int], None]) -> str | None:
+def _run_and_write(
+    context: _TaskContext, cell: Cell, material: Material, on_epoch: Callable[[int, int], None]
+) -> str | None:
     started = time.perf_counter()
     try:
-        result = run_cell(cell, material, on_epoch, about.device)
+        result = run_cell(cell, material, on_epoch, context.device)
     except MgcError as error:
         return str(error)
     facts = {**result.facts, "seconds": time.perf_counter() - started}
-    Store.open(about.output_uri).write_atomic(cell.file, replace(result, facts=facts).to_bytes())
+    Store.open(context.output_uri).write_atomic(cell.file, replace(result, facts=facts).to_bytes())
     return None
 
 
@@ -297,7 +304,7 @@ def _material(data: DataSettings) -> Material:
     return read_material(data)
 
 
-class _Teller:
+class _ProgressWriter:
     """Writes how far a cell is, now and then, for the driver to read."""
 
     def __init__(self, output_uri: str, key: str) -> None:
@@ -307,7 +314,7 @@ class _Teller:
 
     def __call__(self, done: int, total: int) -> None:
         """Take in an epoch."""
-        if time.perf_counter() - self._last < TELL_EVERY_SECONDS:
+        if time.perf_counter() - self._last < REPORT_SECONDS:
             return
         self._last = time.perf_counter()
         self._store.write_atomic(self._key, json.dumps([done, total]).encode())

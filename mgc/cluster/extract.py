@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from mgc.cluster.hear import Heard, Listener, TrackListener
-from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
-from mgc.cluster.work import Advance
+from mgc.cluster.hear import AudioFeatureReader, FeatureReader, ItemFeatures
+from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
+from mgc.cluster.work import ChunkProgress
 from mgc.config import Config
 from mgc.data.feature_columns import column_values, feature_schema
 from mgc.data.items import plan_items
-from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.outputs import OutputDirectory, OutputRun
 from mgc.data.storage import Store
 from mgc.errors import ConfigError
 
@@ -24,8 +24,8 @@ def extract_features(
     output_uri: str,
     config: Config,
     options: RunOptions,
-    on_advance: Callable[[Advance], None] = lambda _: None,
-) -> Outcome:
+    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
+) -> RunOutcome:
     """Extract what `catalogue` has and the shards in `output_uri` do not; return what was done.
 
     Raises
@@ -41,7 +41,7 @@ def extract_features(
     output = OutputDirectory(Store.open(output_uri), "features")
     spec = ExtractSpec(config)
     items = plan_items(catalogue, config.augment)
-    return run_incrementally(output, items, spec, spec.fingerprint, config, options, on_advance=on_advance)
+    return run_incrementally(output, items, spec, spec.fingerprint, config, options, on_progress=on_progress)
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,21 @@ class ExtractSpec:
     ----------
     config
         All settings.
-    listener
+    reader
         Of the settings, what turns catalogue rows into features: by default what hears audio.
     """
 
     config: Config
-    listener: Callable[[Config], TrackListener] = Listener
+    reader: Callable[[Config], FeatureReader] = AudioFeatureReader
 
     @property
     def fingerprint(self) -> str:
         """Of the feature settings."""
         return self.config.features.fingerprint()
 
-    def start(self, run: Run) -> ExtractWorker:
+    def start(self, run: OutputRun) -> ExtractWorker:
         """Return the actor's worker."""
-        return ExtractWorker(self.config, self.listener)
+        return ExtractWorker(self.config, self.reader)
 
 
 class ExtractWorker:
@@ -76,34 +76,35 @@ class ExtractWorker:
     ----------
     config
         All settings.
-    listener
+    reader
         See `ExtractSpec`.
     """
 
-    def __init__(self, config: Config, listener: Callable[[Config], TrackListener] = Listener) -> None:
-        self._listener = listener(config)
+    def __init__(self, config: Config, reader: Callable[[Config], FeatureReader] = AudioFeatureReader) -> None:
+        self._reader = reader(config)
         self._schema = feature_schema(config.features)
 
     def process(self, rows: pa.Table) -> pa.Table:
         """Return one feature row for each item."""
         made = [
-            _feature_row(row, heard) for row, heard in zip(rows.to_pylist(), self._listener.hear(rows), strict=True)
+            _feature_row(row, features)
+            for row, features in zip(rows.to_pylist(), self._reader.read(rows), strict=True)
         ]
         return pa.Table.from_pylist(made, schema=self._schema)
 
 
-def _feature_row(row: dict[str, object], heard: Heard) -> dict[str, object]:
-    n_windows, n_frames, n_mels = heard.track.log_mel.shape if heard.track else (0, 0, 0)
+def _feature_row(row: dict[str, object], features: ItemFeatures) -> dict[str, object]:
+    n_windows, n_frames, n_mels = features.track.log_mel.shape if features.track else (0, 0, 0)
     return {
         "track_id": row["track_id"],
         "view": row["view"],
         "recipe": row["recipe"],
         "uri": row["uri"],
         "content_id": row["content_id"],
-        "duration_seconds": heard.track.duration_seconds if heard.track else None,
+        "duration_seconds": features.track.duration_seconds if features.track else None,
         "n_windows": n_windows,
         "n_frames": n_frames,
         "n_mels": n_mels,
-        **column_values(heard.track.arrays if heard.track else {}),
-        **heard.error_columns(),
+        **column_values(features.track.arrays if features.track else {}),
+        **features.error_columns(),
     }

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mgc.audio.augment.recipe import Recipe, ViewRequest
 from mgc.audio.content import RemoteBytes
-from mgc.audio.supervise import HeardTrack, SupervisedExtractor
+from mgc.audio.supervise import ExtractedFeatures, SupervisedExtractor
 from mgc.cluster.fetch import Fetched, Fetcher
 from mgc.config import Config
 from mgc.errors import TrackError, error_columns
@@ -21,10 +21,10 @@ _Bytes = bytes | RemoteBytes
 
 
 @dataclass(frozen=True)
-class Heard:
+class ItemFeatures:
     """One item's view of its track: its features, or why there are none."""
 
-    track: HeardTrack | None
+    track: ExtractedFeatures | None
     error: TrackError | None
 
     def error_columns(self) -> dict[str, str | None]:
@@ -32,15 +32,15 @@ class Heard:
         return error_columns(self.error)
 
 
-class TrackListener(Protocol):
+class FeatureReader(Protocol):
     """What turns items (schema PLAN) into features."""
 
-    def hear(self, rows: pa.Table) -> Iterator[Heard]:
+    def read(self, rows: pa.Table) -> Iterator[ItemFeatures]:
         """Yield what became of each item, in order."""
 
 
 @dataclass(frozen=True)
-class _Place:
+class _FileRef:
     """Where a file is, and which content it had when it was indexed."""
 
     uri: str
@@ -48,24 +48,24 @@ class _Place:
 
 
 @dataclass
-class _Asked:
+class _TrackRequest:
     """The items of one track, and the files they need: the track's own and each partner's, once."""
 
-    track: _Place
+    track: _FileRef
     views: list[ViewRequest] = field(default_factory=list)
-    partners: list[_Place] = field(default_factory=list)
+    partners: list[_FileRef] = field(default_factory=list)
 
     def add(self, row: dict[str, Any]) -> None:
         partner = None
         if row["partner_uri"] is not None:
-            place = _Place(row["partner_uri"], row["partner_content_id"])
+            place = _FileRef(row["partner_uri"], row["partner_content_id"])
             if place not in self.partners:
                 self.partners.append(place)
             partner = self.partners.index(place)
         self.views.append(ViewRequest(Recipe.from_text(row["recipe"]), partner))
 
 
-class Listener:
+class AudioFeatureReader:
     """Hears the views that items name, one result an item, in order.
 
     Called from two threads it fetches for both, and hears one's items after the other's.
@@ -76,39 +76,39 @@ class Listener:
         self._extractor = SupervisedExtractor(config.features, config.decode)
         self._turn = threading.Lock()
 
-    def hear(self, rows: pa.Table) -> Iterator[Heard]:
+    def read(self, rows: pa.Table) -> Iterator[ItemFeatures]:
         """Yield what became of each item (schema PLAN); items of one track follow one another."""
-        asked = _by_track(rows)
-        places = [place for one in asked for place in (one.track, *one.partners)]
+        requests = _by_track(rows)
+        places = [place for one in requests for place in (one.track, *one.partners)]
         fetched = self._fetcher.fetch([place.uri for place in places], [place.content_id for place in places])
-        return self._in_turn(asked, fetched)
+        return self._in_turn(requests, fetched)
 
-    def _in_turn(self, asked: list[_Asked], fetched: Iterator[Fetched]) -> Iterator[Heard]:
+    def _in_turn(self, requests: list[_TrackRequest], fetched: Iterator[Fetched]) -> Iterator[ItemFeatures]:
         with self._turn:
-            for one in asked:
+            for one in requests:
                 own = next(fetched)
                 partners = [next(fetched) for _ in one.partners]
-                yield from self._hear_track(one.views, own, partners)
+                yield from self._read_track(one.views, own, partners)
 
-    def _hear_track(self, views: list[ViewRequest], own: Fetched, partners: list[Fetched]) -> list[Heard]:
+    def _read_track(self, views: list[ViewRequest], own: Fetched, partners: list[Fetched]) -> list[ItemFeatures]:
         if own.data is None:
-            return [Heard(None, own.error)] * len(views)
+            return [ItemFeatures(None, own.error)] * len(views)
         lost = [partners[view.partner].error if view.partner is not None else None for view in views]
         able = [view for view, error in zip(views, lost, strict=True) if error is None]
-        heard = iter(self._extract(own.data, able, [partner.data or b"" for partner in partners]))
-        return [next(heard) if error is None else Heard(None, _of_partner(error)) for error in lost]
+        extracted = iter(self._extract(own.data, able, [partner.data or b"" for partner in partners]))
+        return [next(extracted) if error is None else ItemFeatures(None, _of_partner(error)) for error in lost]
 
-    def _extract(self, data: _Bytes, views: list[ViewRequest], partners: Sequence[_Bytes]) -> list[Heard]:
+    def _extract(self, data: _Bytes, views: list[ViewRequest], partners: Sequence[_Bytes]) -> list[ItemFeatures]:
         try:
             return [_outcome(one) for one in self._extractor.extract_views(data, views, partners)] if views else []
         except TrackError as error:
             alone = [view for view in views if view.partner is None]
             if len(views) == 1 or len(alone) == len(views):
-                return [Heard(None, error)] * len(views)
+                return [ItemFeatures(None, error)] * len(views)
         # A partner that breaks the decoder must not cost the track its other views: each overlay is asked for apart.
-        heard = iter(self._extract(data, alone, ()))
+        extracted = iter(self._extract(data, alone, ()))
         return [
-            next(heard) if view.partner is None else self._extract(data, [view], _only(partners, view.partner))[0]
+            next(extracted) if view.partner is None else self._extract(data, [view], _only(partners, view.partner))[0]
             for view in views
         ]
 
@@ -117,20 +117,20 @@ def _only(partners: Sequence[_Bytes], number: int) -> list[_Bytes]:
     return [partner if place == number else b"" for place, partner in enumerate(partners)]
 
 
-def _outcome(heard: HeardTrack | TrackError) -> Heard:
-    return Heard(None, heard) if isinstance(heard, TrackError) else Heard(heard, None)
+def _outcome(extracted: ExtractedFeatures | TrackError) -> ItemFeatures:
+    return ItemFeatures(None, extracted) if isinstance(extracted, TrackError) else ItemFeatures(extracted, None)
 
 
 def _of_partner(error: TrackError) -> TrackError:
     return TrackError(error.track_code, error.stage, f"the overlay's partner: {error.message}")
 
 
-def _by_track(rows: pa.Table) -> list[_Asked]:
-    asked: list[_Asked] = []
+def _by_track(rows: pa.Table) -> list[_TrackRequest]:
+    requests: list[_TrackRequest] = []
     before = None
     for row in rows.select(_COLUMNS).to_pylist():
         if row["track_id"] != before:
-            asked.append(_Asked(_Place(row["uri"], row["content_id"])))
+            requests.append(_TrackRequest(_FileRef(row["uri"], row["content_id"])))
             before = row["track_id"]
-        asked[-1].add(row)
-    return asked
+        requests[-1].add(row)
+    return requests

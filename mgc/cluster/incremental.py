@@ -12,24 +12,24 @@ from mgc import __version__
 from mgc.audio.decoder_mark import decoder_mark
 from mgc.cluster.actor import WorkerSpec
 from mgc.cluster.runtime import RaySession, ray_session
-from mgc.cluster.work import Advance, Done, run_chunks
+from mgc.cluster.work import ChunkProgress, Done, run_chunks
 from mgc.config import Config
 from mgc.data.changes import WorkPlan, plan_work
 from mgc.data.lease import run_lease
-from mgc.data.outputs import Commit, OutputDirectory, Run
-from mgc.data.pace import Forecast, Pace, forecast
+from mgc.data.outputs import Commit, OutputDirectory, OutputRun
+from mgc.data.pace import Forecast, RunThroughput, forecast
 from mgc.data.retry import RetryRule, stamped
 from mgc.data.run_index import (
     ITEM,
-    Adopted,
-    adopt_unfinished,
+    ResumedParts,
     empty_index,
     newest,
     newest_index,
+    resume_unfinished,
     run_part_refs,
     write_index,
 )
-from mgc.data.vanished import DeletionRule, Marks, marks_of, write_marks
+from mgc.data.vanished import DeletionMarks, DeletionRule, deletion_marks, write_marks
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class RunOptions:
     force: bool = False
     limit: int | None = None
     gpus_per_worker: Callable[[RaySession, int], float] = lambda session, workers: 0.0
-    on_plan: Callable[[WorkPlan, int], None] = lambda plan, adopted: None
+    on_plan: Callable[[WorkPlan, int], None] = lambda plan, resumed: None
     dry_run: bool = False
     takeover: bool = False
     deletions: DeletionRule | None = None
@@ -67,7 +67,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What an incremental run did.
 
     Parameters
@@ -76,7 +76,7 @@ class Outcome:
         Of the run; None where there was nothing to do.
     plan
         What was planned.
-    adopted
+    resumed
         Items taken up from killed runs, among the plan's unchanged ones.
     index
         The run's own index rows; `error_code` tells which failed.
@@ -86,13 +86,13 @@ class Outcome:
         CPUs that worked.
     forecast
         Of a dry run: how long the work is likely to take.
-    deleted, returned, refused
+    deleted, restored, refused
         Tracks marked deleted; live again; gone, and not marked because they are too many.
     """
 
     run_id: str | None
     plan: WorkPlan
-    adopted: int
+    resumed: int
     index: pl.DataFrame
     audio_seconds: float
     work_seconds: float
@@ -101,7 +101,7 @@ class Outcome:
     facts: dict[str, object] = field(default_factory=dict)
     forecast: Forecast | None = None
     deleted: int = 0
-    returned: int = 0
+    restored: int = 0
     refused: int = 0
 
     @property
@@ -126,8 +126,8 @@ def run_incrementally(
     config: Config,
     options: RunOptions,
     *,
-    on_advance: Callable[[Advance], None] = lambda _: None,
-) -> Outcome:
+    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
+) -> RunOutcome:
     """Make the rows of `items` (schema PLAN) that `output` lacks, and make them visible by one commit.
 
     Ray is not started where there is nothing to do.
@@ -136,31 +136,31 @@ def run_incrementally(
     rule = RetryRule.of(config.retry, decoder_mark(config.decode), everything=config.cluster.retry_failed)
     task = _Task(output, items, fingerprint, rule, options)
     if options.dry_run:
-        survey = _survey(task)
-        guess = forecast(output.commits(), survey.todo.height, config.cluster.workers)
-        return replace(_nothing_done(survey, started), forecast=guess)
+        run_plan = _plan_run(task)
+        estimate = forecast(output.commits(), run_plan.todo.height, config.cluster.workers)
+        return replace(_nothing_done(run_plan, started), forecast=estimate)
     output.store.check_writable()
     output.mark()
     with run_lease(output.store, config.cluster.lease_seconds, takeover=options.takeover) as lease:
         # Only now: of a run that ended since, all counts, and none that lives is taken for a killed one.
-        survey = _survey(task)
-        marks = survey.marks
-        if survey.todo.is_empty() and not survey.adopted.parts and not marks.count:
+        run_plan = _plan_run(task)
+        marks = run_plan.marks
+        if run_plan.todo.is_empty() and not run_plan.resumed.parts and not marks.count:
             options.publish(output)
-            return replace(_nothing_done(survey, started), refused=marks.refused)
+            return replace(_nothing_done(run_plan, started), refused=marks.refused)
 
-        def advance(step: Advance) -> None:
+        def advance(step: ChunkProgress) -> None:
             if lease.lost:
                 lease.require()
-            on_advance(step)
+            on_progress(step)
 
-        run, done = _work(output, survey.todo, spec, fingerprint, config, options, advance)
+        run, done = _work(output, run_plan.todo, spec, fingerprint, config, options, advance)
         marked = write_marks(output, run, marks)
         lease.require()
-        _commit(task, run, survey, done, marked, started)
+        _commit(task, run, run_plan, done, marked, started)
         options.publish(output)
-        outcome = _outcome(run.run_id, survey, done, started)
-        return replace(outcome, deleted=marks.gone.height, returned=marks.returned.height, refused=marks.refused)
+        outcome = _outcome(run.run_id, run_plan, done, started)
+        return replace(outcome, deleted=marks.removed.height, restored=marks.restored.height, refused=marks.refused)
 
 
 @dataclass(frozen=True)
@@ -175,29 +175,29 @@ class _Task:
 
 
 @dataclass(frozen=True)
-class _Survey:
+class _RunPlan:
     """What there is (the newest rows, and those of killed runs), what there is to do, and what to mark."""
 
     have: pl.DataFrame
-    adopted: Adopted
+    resumed: ResumedParts
     plan: WorkPlan
     todo: pl.DataFrame
-    taken_up: int
-    marks: Marks
+    n_resumed: int
+    marks: DeletionMarks
 
 
-def _survey(task: _Task) -> _Survey:
-    adopted = adopt_unfinished(task.output, task.fingerprint)
+def _plan_run(task: _Task) -> _RunPlan:
+    resumed = resume_unfinished(task.output, task.fingerprint)
     committed = newest_index(task.output)
-    adopted = replace(adopted, index=stamped(adopted.index, committed, task.rule))
-    have = newest(pl.concat([committed, adopted.index])) if adopted.parts else committed
+    resumed = replace(resumed, index=stamped(resumed.index, committed, task.rule))
+    have = newest(pl.concat([committed, resumed.index])) if resumed.parts else committed
     plan = plan_work(task.items, have, task.fingerprint, retry=task.rule, force=task.options.force)
-    taken_up = _taken_up(adopted, plan, task.items) if adopted.parts else 0
+    n_resumed = _count_resumed(resumed, plan, task.items) if resumed.parts else 0
     # Asked before progress is shown, and before any work; not by a dry run.
-    marks = marks_of(plan, None if task.options.dry_run else task.options.deletions)
-    survey = _Survey(have, adopted, plan, plan.limited(task.options.limit), taken_up, marks)
-    task.options.on_plan(plan, survey.taken_up)
-    return survey
+    marks = deletion_marks(plan, None if task.options.dry_run else task.options.deletions)
+    run_plan = _RunPlan(have, resumed, plan, plan.limited(task.options.limit), n_resumed, marks)
+    task.options.on_plan(plan, run_plan.n_resumed)
+    return run_plan
 
 
 def _work(
@@ -207,8 +207,8 @@ def _work(
     fingerprint: str,
     config: Config,
     options: RunOptions,
-    on_advance: Callable[[Advance], None],
-) -> tuple[Run, Done]:
+    on_progress: Callable[[ChunkProgress], None],
+) -> tuple[OutputRun, Done]:
     facts = {"mgc_version": __version__, "tracks": todo["track_id"].n_unique(), "items": todo.height}
     if todo.is_empty():
         return output.start_run(fingerprint, facts), Done(empty_index(), 0.0, 0)
@@ -218,46 +218,48 @@ def _work(
         workers = min(config.cluster.workers or session.n_cpus, todo.height)
         gpus = options.gpus_per_worker(session, workers)
         done = run_chunks(
-            output, run, todo, spec, config.cluster, session, gpus_per_worker=gpus, on_advance=on_advance
+            output, run, todo, spec, config.cluster, session, gpus_per_worker=gpus, on_progress=on_progress
         )
     return run, done
 
 
-def _taken_up(adopted: Adopted, plan: WorkPlan, items: pl.DataFrame) -> int:
+def _count_resumed(resumed: ResumedParts, plan: WorkPlan, items: pl.DataFrame) -> int:
     """Return how many items need no work because a killed run had done them."""
     wanted = items.select(ITEM).join(plan.todo, on=ITEM, how="anti")
-    return wanted.join(adopted.index, on=ITEM, how="semi").height
+    return wanted.join(resumed.index, on=ITEM, how="semi").height
 
 
-def _commit(task: _Task, run: Run, survey: _Survey, done: Done, marked: pl.DataFrame, started: float) -> None:
+def _commit(
+    task: _Task, run: OutputRun, run_plan: _RunPlan, done: Done, marked: pl.DataFrame, started: float
+) -> None:
     output = task.output
-    index = stamped(done.index, survey.have, task.rule)
+    index = stamped(done.index, run_plan.have, task.rule)
     index_key = f"{run.folder}/index.parquet"
-    write_index(output, index_key, pl.concat([survey.adopted.index, index, marked]))
-    parts = [*survey.adopted.parts, *run_part_refs(run, pl.concat([index, marked]))]
+    write_index(output, index_key, pl.concat([run_plan.resumed.index, index, marked]))
+    parts = [*run_plan.resumed.parts, *run_part_refs(run, pl.concat([index, marked]))]
     facts = {**run.facts, "failed": int(index["error_code"].is_not_null().sum()), "rows": index.height}
     if marked.height:
         deleted = int(marked["deleted"].sum())
-        facts |= {"deleted": deleted, "returned": marked.height - deleted}
+        facts |= {"deleted": deleted, "restored": marked.height - deleted}
     if done.workers:
         facts |= _pace(done, time.perf_counter() - started).facts()
     output.commit(Commit(run.run_id, run.sequence, index_key, parts, facts))
 
 
-def _pace(done: Done, wall_seconds: float) -> Pace:
+def _pace(done: Done, wall_seconds: float) -> RunThroughput:
     rate = done.steady_rows / done.steady_seconds / done.workers if done.steady_rows else None
-    return Pace(done.workers, rate, wall_seconds - done.steady_seconds)
+    return RunThroughput(done.workers, rate, wall_seconds - done.steady_seconds)
 
 
-def _nothing_done(survey: _Survey, started: float) -> Outcome:
-    return _outcome(None, survey, Done(empty_index(), 0.0, 0), started)
+def _nothing_done(run_plan: _RunPlan, started: float) -> RunOutcome:
+    return _outcome(None, run_plan, Done(empty_index(), 0.0, 0), started)
 
 
-def _outcome(run_id: str | None, survey: _Survey, done: Done, started: float) -> Outcome:
-    return Outcome(
+def _outcome(run_id: str | None, run_plan: _RunPlan, done: Done, started: float) -> RunOutcome:
+    return RunOutcome(
         run_id=run_id,
-        plan=survey.plan,
-        adopted=survey.taken_up,
+        plan=run_plan.plan,
+        resumed=run_plan.n_resumed,
         index=done.index,
         audio_seconds=float(done.index["duration_seconds"].sum() or 0.0),
         work_seconds=done.work_seconds,

@@ -9,12 +9,12 @@ import polars as pl
 import pyarrow as pa
 
 from mgc.audio.mel_array import read_mels
-from mgc.audio.supervise import HeardTrack
+from mgc.audio.supervise import ExtractedFeatures
 from mgc.cluster.extract import ExtractSpec
 from mgc.cluster.fetch import Fetched, Fetcher
-from mgc.cluster.hear import Heard
-from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
-from mgc.cluster.work import Advance
+from mgc.cluster.hear import ItemFeatures
+from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
+from mgc.cluster.work import ChunkProgress
 from mgc.config import Config
 from mgc.data.items import clean_items
 from mgc.data.outputs import OutputDirectory
@@ -27,8 +27,8 @@ def import_mel_arrays(
     output_uri: str,
     config: Config,
     options: RunOptions,
-    on_advance: Callable[[Advance], None] = lambda _: None,
-) -> Outcome:
+    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
+) -> RunOutcome:
     """Import what `catalogue` has and the shards in `output_uri` do not; return what was done.
 
     The shards' feature settings are `config.features` with the source that `config.mels` describes: a model
@@ -41,7 +41,7 @@ def import_mel_arrays(
     output = OutputDirectory(Store.open(output_uri), "features")
     spec = ExtractSpec(settings, MelReader)
     items = clean_items(catalogue)
-    return run_incrementally(output, items, spec, spec.fingerprint, settings, options, on_advance=on_advance)
+    return run_incrementally(output, items, spec, spec.fingerprint, settings, options, on_progress=on_progress)
 
 
 class MelReader:
@@ -53,17 +53,17 @@ class MelReader:
         self._fetcher = Fetcher(config.cluster, whole)
         self._config = config
 
-    def hear(self, rows: pa.Table) -> Iterator[Heard]:
+    def read(self, rows: pa.Table) -> Iterator[ItemFeatures]:
         """Yield what became of each row's array."""
         fetched = self._fetcher.fetch(rows["uri"].to_pylist(), rows["content_id"].to_pylist())
         return (self._read(item) for item in fetched)
 
-    def _read(self, fetched: Fetched) -> Heard:
+    def _read(self, fetched: Fetched) -> ItemFeatures:
         if not isinstance(fetched.data, bytes):
-            return Heard(None, fetched.error)
+            return ItemFeatures(None, fetched.error)
         try:
             track = read_mels(fetched.data, self._config.features, self._config.mels)
         except TrackError as error:
-            return Heard(None, error)
+            return ItemFeatures(None, error)
         arrays = {"log_mel": np.ascontiguousarray(track.log_mel, "<f2")}
-        return Heard(HeardTrack(arrays, track.duration_seconds, track.start_seconds), None)
+        return ItemFeatures(ExtractedFeatures(arrays, track.duration_seconds, track.start_seconds), None)

@@ -28,10 +28,10 @@ from mgc.errors import SplitError
 from mgc.models.bundle import load_bundle
 from mgc.models.starting import start_model
 from mgc.taxonomy import Taxonomy
-from mgc.training.labels import Masses
+from mgc.training.labels import LabelWeights
 from mgc.training.loop import EpochReport, fit
 from mgc.training.state import TrainingState
-from mgc.training.teach import teach
+from mgc.training.teach import distillation_labels
 
 STATE_FILE = "state.bin"
 HISTORY_FILE = "history.json"
@@ -40,7 +40,7 @@ Epochs = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Saved:
+class MemberCheckpoint:
     """What a checkpoint holds."""
 
     state: TrainingState
@@ -96,7 +96,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(setup.threads)
-    catalogue = read_lessons(setup.catalogue_uri, setup.config, taught=setup.teacher_uri is not None)
+    catalogue = read_training_rows(setup.catalogue_uri, setup.config, distilling=setup.teacher_uri is not None)
     train = read_feature_set(setup.features_uri, catalogue, "train", setup.config.augment)
     valid = read_optional(setup.features_uri, catalogue, "valid")
     start: TrainingState | None = None
@@ -131,22 +131,22 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         on_epoch=on_epoch,
         wrap=prepare_model if world > 1 else lambda module: module,
         shard=(rank, world),
-        taught=_taught(setup, train),
+        soft_labels=_soft_labels(setup, train),
     )
 
 
-def _taught(setup: MemberSetup, train: FeatureSet) -> Masses | None:
+def _soft_labels(setup: MemberSetup, train: FeatureSet) -> LabelWeights | None:
     """Return what the teacher says of the tracks; asked again after a restart, it says the same."""
     if setup.teacher_uri is None:
         return None
     teacher, share = load_bundle(setup.teacher_uri), setup.config.distill.teacher_share
-    return teach(teacher, train, setup.config.training, share, str(get_device()))
+    return distillation_labels(teacher, train, setup.config.training, share, str(get_device()))
 
 
-def read_lessons(catalogue_uri: str, config: Config, *, taught: bool) -> pl.DataFrame:
+def read_training_rows(catalogue_uri: str, config: Config, *, distilling: bool) -> pl.DataFrame:
     """Return the catalogue, where a teacher may say so with the tracks of split 'unlisted' in split 'train'."""
     catalogue = read_catalogue(catalogue_uri)
-    if not (taught and config.distill.unlisted):
+    if not (distilling and config.distill.unlisted):
         return catalogue
     return catalogue.with_columns(split=pl.col("split").replace(UNLISTED, "train"))
 
@@ -166,9 +166,9 @@ def _report(report: EpochReport, state: TrainingState, history: Epochs) -> None:
         ray.train.report({"epoch": report.epoch}, checkpoint=Checkpoint.from_directory(folder))
 
 
-def read_checkpoint(checkpoint: Checkpoint) -> Saved:
+def read_checkpoint(checkpoint: Checkpoint) -> MemberCheckpoint:
     """Return what a member saved."""
     with checkpoint.as_directory() as folder:
         state = TrainingState.from_bytes(Path(folder, STATE_FILE).read_bytes())
         history = json.loads(Path(folder, HISTORY_FILE).read_text(encoding="utf-8"))
-    return Saved(state, history)
+    return MemberCheckpoint(state, history)

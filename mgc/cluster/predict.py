@@ -12,13 +12,13 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from mgc.cluster.hear import Heard, Listener
-from mgc.cluster.incremental import Outcome, RunOptions, run_incrementally
+from mgc.cluster.hear import AudioFeatureReader, ItemFeatures
+from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
-from mgc.cluster.work import Advance
+from mgc.cluster.work import ChunkProgress
 from mgc.config import Config, TaggingConfig
 from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.outputs import OutputDirectory, OutputRun
 from mgc.data.published import publish
 from mgc.data.schema import marked
 from mgc.data.storage import Store
@@ -36,8 +36,8 @@ def tag_catalogue(
     output_uri: str,
     config: Config,
     options: RunOptions,
-    on_advance: Callable[[Advance], None] = lambda _: None,
-) -> Outcome:
+    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
+) -> RunOutcome:
     """Tag what is new, changed or made by another bundle; mark what is gone; publish `current` and `history`.
 
     The features are those of the bundle, whatever the settings say: a bundle is only right on its own.
@@ -61,7 +61,7 @@ def tag_catalogue(
         publish=publish,
     )
     items = clean_items(catalogue)
-    return run_incrementally(output, items, spec, bundle.fingerprint, config, options, on_advance=on_advance)
+    return run_incrementally(output, items, spec, bundle.fingerprint, config, options, on_progress=on_progress)
 
 
 def _gpu_share(config: TaggingConfig, session: RaySession, workers: int) -> float:
@@ -78,7 +78,7 @@ class PredictSpec:
     bundle_fingerprint: str
     config: Config
 
-    def start(self, run: Run) -> PredictWorker:
+    def start(self, run: OutputRun) -> PredictWorker:
         """Return the actor's worker, the ensemble loaded."""
         # One thread an actor: the pool has one actor a CPU, and more threads would fight for it.
         torch.set_num_threads(1)
@@ -88,8 +88,8 @@ class PredictSpec:
 class PredictWorker:
     """Items (clean views) in, prediction rows out."""
 
-    def __init__(self, spec: PredictSpec, bundle: Bundle, run: Run) -> None:
-        self._listener = Listener(spec.config)
+    def __init__(self, spec: PredictSpec, bundle: Bundle, run: OutputRun) -> None:
+        self._reader = AudioFeatureReader(spec.config)
         device = "cuda" if torch.cuda.is_available() and spec.config.tagging.use_gpu != "never" else "cpu"
         tagging = spec.config.tagging
         self._predictor = Predictor(bundle, device, tagging.batch_windows, tagging.tag_threshold)
@@ -102,38 +102,38 @@ class PredictWorker:
 
     def process(self, rows: pa.Table) -> pa.Table:
         """Return one prediction row for each item."""
-        heard = list(self._listener.hear(rows))
+        extracted = list(self._reader.read(rows))
         with self._forward:
-            predictions = iter(self._predict([item for item in heard if item.track is not None]))
+            predictions = iter(self._predict([item for item in extracted if item.track is not None]))
         now = datetime.now(UTC)
         made = []
-        for row, item in zip(rows.to_pylist(), heard, strict=True):
+        for row, item in zip(rows.to_pylist(), extracted, strict=True):
             answer = next(predictions) if item.track is not None else None
-            outcome = Heard(None, answer) if isinstance(answer, TrackError) else item
+            outcome = ItemFeatures(None, answer) if isinstance(answer, TrackError) else item
             prediction = answer if isinstance(answer, TrackPrediction) else None
             made.append(self._row(row, outcome, prediction, now))
         return pa.Table.from_pylist(made, schema=self._schema)
 
-    def _predict(self, heard: list[Heard]) -> list[TrackPrediction | TrackError]:
-        log_mels = [item.track.log_mel for item in heard if item.track is not None]
+    def _predict(self, extracted: list[ItemFeatures]) -> list[TrackPrediction | TrackError]:
+        log_mels = [item.track.log_mel for item in extracted if item.track is not None]
         try:
             return list(self._predictor.predict(log_mels))
         except (RuntimeError, ValueError) as error:
             # One forward pass serves many tracks; alone, only the track at fault fails.
             if len(log_mels) == 1:
                 return [TrackError(TrackCode.PREDICT_FAILED, Stage.PREDICT, str(error).splitlines()[0])]
-            return [answer for item in heard for answer in self._predict([item])]
+            return [answer for item in extracted for answer in self._predict([item])]
 
     def _row(
-        self, row: dict[str, Any], heard: Heard, prediction: TrackPrediction | None, now: datetime
+        self, row: dict[str, Any], extracted: ItemFeatures, prediction: TrackPrediction | None, now: datetime
     ) -> dict[str, Any]:
         return {
             "track_id": row["track_id"],
             "uri": row["uri"],
             "content_id": row["content_id"],
-            "duration_seconds": heard.track.duration_seconds if heard.track else None,
+            "duration_seconds": extracted.track.duration_seconds if extracted.track else None,
             **answer_columns(prediction, self._taxonomy),
-            **heard.error_columns(),
+            **extracted.error_columns(),
             "bundle_fingerprint": self._fingerprint,
             "run_id": self._run.run_id,
             "sequence": self._run.sequence,

@@ -16,13 +16,13 @@ from rich.progress import (
     TextColumn,
 )
 
-from mgc.cluster.work import Advance
+from mgc.cluster.work import ChunkProgress
 
 LINE_EVERY_SECONDS = 10.0
 """Between plain lines: a nightly run of hours must not fill its log."""
 
 SPEED_AFTER_SECONDS = 2.0
-"""From the first chunk: before, a speed would be a guess."""
+"""From the first chunk: before, a speed would be a poor estimate."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +67,28 @@ class Meter:
             yield self
         self._live = None
 
-    def advance(self, step: Advance) -> None:
+    def advance(self, step: ChunkProgress) -> None:
         """Take in a finished chunk."""
         self._done += step.items
         self._failed += step.failed
         self._audio_seconds += step.audio_seconds
         self._first = self._first or _First(time.perf_counter(), self._done, self._audio_seconds)
         if self._live:
-            self._live.update(self._live.task_ids[0], completed=self._done, rate=", ".join(self._words()))
+            self._live.update(self._live.task_ids[0], completed=self._done, rate=", ".join(self._rate_parts()))
         elif time.perf_counter() - self._last_line >= LINE_EVERY_SECONDS or self._done == self._total:
             self._last_line = time.perf_counter()
             counts = f"{self._done:,}/{self._total:,} {self._unit}"
-            self._console.print(f"{self._label}: {', '.join([counts, *self._words()])}", soft_wrap=True)
+            self._console.print(f"{self._label}: {', '.join([counts, *self._rate_parts()])}", soft_wrap=True)
 
-    def _words(self) -> list[str]:
-        words = [f"{self._failed:,} failed"] if self._failed else []
+    def _rate_parts(self) -> list[str]:
+        parts = [f"{self._failed:,} failed"] if self._failed else []
         first = self._first
         seconds = time.perf_counter() - first.at if first else 0.0
         # The summary that follows the last chunk has the speed of the whole.
         if first is None or seconds < SPEED_AFTER_SECONDS or self._done == self._total:
-            return words
+            return parts
         items_a_second = (self._done - first.items) / seconds
         realtime = (self._audio_seconds - first.audio_seconds) / seconds
         hours, rest = divmod(round((self._total - self._done) / max(items_a_second, 1e-3)), 3_600)
         left = f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
-        return [f"{items_a_second:.1f} {self._unit}/s", f"{realtime:,.0f}× realtime", *words, left]
+        return [f"{items_a_second:.1f} {self._unit}/s", f"{realtime:,.0f}× realtime", *parts, left]

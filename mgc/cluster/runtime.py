@@ -54,9 +54,9 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
     if ray.is_initialized():
         yield _session(joined=address is not None)
         return
-    _require_listener(address)
+    _require_reachable(address)
     try:
-        with _hushed():
+        with _silenced_stderr():
             # "local" rather than nothing: with nothing Ray would join any cluster it finds on this machine.
             ray.init(
                 address=address or "local",
@@ -87,7 +87,7 @@ def _refuse_http(address: str | None) -> None:
         )
 
 
-def _require_listener(address: str | None) -> None:
+def _require_reachable(address: str | None) -> None:
     """Raise a `ClusterError` where nothing listens at host:port: Ray itself would try for ever, and say nothing."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
@@ -99,8 +99,8 @@ def _require_listener(address: str | None) -> None:
 
 
 def _cluster_error(address: str | None, error: Exception) -> ClusterError:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
-    reason = said.splitlines()[0] if said else type(error).__name__
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+    reason = message.splitlines()[0] if message else type(error).__name__
     if address is None:
         return ClusterError(
             f"Ray did not start in this process: {reason}",
@@ -115,7 +115,7 @@ def _cluster_error(address: str | None, error: Exception) -> ClusterError:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def _silenced_stderr() -> Iterator[None]:
     """Keep the C++ core's greeting off the terminal; what fails is raised as an exception all the same."""
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

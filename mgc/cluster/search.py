@@ -16,7 +16,7 @@ import polars as pl
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from mgc.cluster.ensemble import room_for
+from mgc.cluster.ensemble import member_resources
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.cluster.train import taxonomy_of
 from mgc.cluster.trial import TrialSetup, folds_of, run_trial
@@ -52,7 +52,7 @@ class SearchRequest:
     overwrite: bool = False
 
 
-def search_settings(request: SearchRequest, on_epoch: OnTrial = lambda number, told: None) -> SearchResult:
+def search_settings(request: SearchRequest, on_epoch: OnTrial = lambda number, reported: None) -> SearchResult:
     """Search, and write `trials.csv`, `tuning.json` and `best.toml` into the output.
 
     Parameters
@@ -90,15 +90,15 @@ def search_settings(request: SearchRequest, on_epoch: OnTrial = lambda number, t
             )
         return ready
     with ray_session(request.config.cluster) as session:
-        room = room_for(_alone(request.config), len(trials), session)
+        resources = member_resources(_alone(request.config), len(trials), session)
         setup = TrialSetup(
             catalogue_uri=request.catalogue_uri,
             features_uri=request.features_uri,
             config=request.config,
             trials=trials,
             taxonomy=taxonomy,
-            threads=room.threads,
-            device="cuda" if room.use_gpu else "cpu",
+            threads=resources.threads,
+            device="cuda" if resources.use_gpu else "cpu",
         )
         found = _run(setup, f"{request.output_uri}/run", key, session, on_epoch)
     result = SearchResult(key, request.config.search.metric, _judged_on(request.config), found)
@@ -149,7 +149,7 @@ def _search_key(request: SearchRequest, catalogue: pl.DataFrame, trials: tuple[S
     )
     facts = {
         "labels": fingerprint_of(labelled.sort("track_id").rows()),
-        "features": shard_facts(request.features_uri).heard.fingerprint(),
+        "features": shard_facts(request.features_uri).model_features.fingerprint(),
         "model": config.model.fingerprint(),
         "training": config.training.fingerprint(),
         "augment": config.augment.fingerprint(),
@@ -163,7 +163,7 @@ def _run(setup: TrialSetup, work_uri: str, key: str, session: RaySession, on_epo
     # Ray's own log files of each trial are of no use here, and a search that is killed should lose seconds.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
-    _Teller.listener = on_epoch
+    _EpochCallback.callback = on_epoch
     place = Store.open(work_uri).arrow_filesystem()
     resources: dict[str, float] = {"cpu": setup.threads, **({"gpu": 1} if setup.device == "cuda" else {})}
     trainable = tune.with_resources(tune.with_parameters(run_trial, setup=setup), resources)
@@ -209,7 +209,7 @@ def _tuner(setup: TrialSetup, trainable: Any, numbers: dict[str, Any], key: str,
             storage_filesystem=place.filesystem,
             failure_config=tune.FailureConfig(max_failures=training.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            callbacks=[_Teller()],
+            callbacks=[_EpochCallback()],
             verbose=0,
         ),
     )
@@ -221,28 +221,28 @@ def _folder(trial: Any) -> str:
 
 
 def _trial(trials: tuple[Settings, ...], result: Any) -> Trial:
-    number, told = int(PurePosixPath(result.path).name.removeprefix(TRIAL_FOLDER)), result.metrics or {}
-    failed = told.get("failed") or (str(result.error).strip().splitlines()[-1] if result.error else "")
+    number, reported = int(PurePosixPath(result.path).name.removeprefix(TRIAL_FOLDER)), result.metrics or {}
+    failed = reported.get("failed") or (str(result.error).strip().splitlines()[-1] if result.error else "")
     return Trial(
         number=number,
         settings=trials[number],
-        loss=told.get("valid_loss"),
-        accuracy=told.get("valid_accuracy"),
-        tags=told.get("valid_tag_macro_average_precision"),
-        epochs=told.get("epochs", 0),
-        folds=told.get("folds", 0),
-        seconds=told.get("time_total_s", 0.0),
+        loss=reported.get("valid_loss"),
+        accuracy=reported.get("valid_accuracy"),
+        tags=reported.get("valid_tag_macro_average_precision"),
+        epochs=reported.get("epochs", 0),
+        folds=reported.get("folds", 0),
+        seconds=reported.get("time_total_s", 0.0),
         failed=failed,
     )
 
 
-class _Teller(tune.Callback):
+class _EpochCallback(tune.Callback):
     """Tells of epochs. Ray pickles callbacks with the search, so whom they tell is not part of them."""
 
-    listener: ClassVar[OnTrial] = staticmethod(lambda number, told: None)
+    callback: ClassVar[OnTrial] = staticmethod(lambda number, reported: None)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
         """Pass an epoch on."""
-        type(self).listener(trial.config["number"], result)
+        type(self).callback(trial.config["number"], result)

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 import torch
 
-from mgc.cluster.board import OnEpoch, OnTakenUp, board, telling
-from mgc.cluster.ensemble import Watcher, fit_members, room_for, set_up_ray_train
-from mgc.cluster.member import MemberSetup, Saved, read_lessons, read_optional
+from mgc.cluster.board import OnEpoch, OnResumed, tensorboard_log, with_tensorboard
+from mgc.cluster.ensemble import Watcher, fit_members, member_resources, set_up_ray_train
+from mgc.cluster.member import MemberCheckpoint, MemberSetup, read_optional, read_training_rows
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import Config, fingerprint_of
 from mgc.data.shards import require_views, shard_facts
@@ -24,7 +24,7 @@ from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
 from mgc.models.starting import published_facts
 from mgc.taxonomy import Taxonomy
 from mgc.training.ensemble import assemble
-from mgc.training.teach import beside_teacher
+from mgc.training.teach import fidelity_metrics
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TrainOutcome:
 def train_ensemble(
     request: TrainingRequest,
     on_epoch: OnEpoch = lambda member, epoch: None,
-    on_taken_up: OnTakenUp = lambda member, history: None,
+    on_resumed: OnResumed = lambda member, history: None,
 ) -> TrainOutcome:
     """Fit the ensemble and write its bundle.
 
@@ -84,7 +84,7 @@ def train_ensemble(
     ----------
     on_epoch
         Told a member's number and its epoch's figures as they come.
-    on_taken_up
+    on_resumed
         Told a member's number and the epochs of the run before, where that was stopped in the middle.
 
     Raises
@@ -98,7 +98,7 @@ def train_ensemble(
     request = _absolute(request)
     published = published_facts(request.config.member_models())
     teacher = _teacher(request)
-    catalogue = read_lessons(request.catalogue_uri, request.config, taught=teacher is not None)
+    catalogue = read_training_rows(request.catalogue_uri, request.config, distilling=teacher is not None)
     taxonomy = teacher.taxonomy if teacher else taxonomy_of(catalogue, request.config)
     require_views(request.features_uri, catalogue, request.config.augment)
     key = _training_key(request, catalogue, taxonomy, teacher, published)
@@ -107,9 +107,12 @@ def train_ensemble(
     if ready is not None:
         write_training_report(request.bundle_uri, anew=False)
         return ready
-    with board(request.config.logs.tensorboard_dir, key) as log, ray_session(request.config.cluster) as session:
-        told, taken_up = telling(log, on_epoch, on_taken_up)
-        watcher = Watcher(_work_uri(request), key, len(request.config.member_models()), told, taken_up)
+    with (
+        tensorboard_log(request.config.logs.tensorboard_dir, key) as log,
+        ray_session(request.config.cluster) as session,
+    ):
+        log_epoch, log_resumed = with_tensorboard(log, on_epoch, on_resumed)
+        watcher = Watcher(_work_uri(request), key, len(request.config.member_models()), log_epoch, log_resumed)
         members = _members(request, taxonomy, key, session, watcher)
         contents = _contents(request, catalogue, taxonomy, published, key, members)
         if teacher:
@@ -140,7 +143,7 @@ def _teacher(request: TrainingRequest) -> Bundle | None:
     if request.teacher_uri == request.bundle_uri:
         raise ConfigError("the student would replace its teacher", "give another directory as --bundle")
     teacher = load_bundle(request.teacher_uri)
-    Predictor(teacher).check_features(shard_facts(request.features_uri).heard.fingerprint())
+    Predictor(teacher).check_features(shard_facts(request.features_uri).model_features.fingerprint())
     return teacher
 
 
@@ -180,12 +183,14 @@ def _training_key(
     labelled = catalogue.filter(pl.col("split").is_in(["train", "valid"])).select(
         "track_id", "content_id", "genre", "tags", "tags_known", "split"
     )
-    taught = {"teacher": teacher.fingerprint, "distill": request.config.distill.fingerprint()} if teacher else {}
+    distillation = (
+        {"teacher": teacher.fingerprint, "distill": request.config.distill.fingerprint()} if teacher else {}
+    )
     return fingerprint_of(
         {
-            **taught,
+            **distillation,
             "labels": fingerprint_of(labelled.sort("track_id").rows()),
-            "features": facts.heard.fingerprint(),
+            "features": facts.model_features.fingerprint(),
             "taxonomy": taxonomy.fingerprint(),
             "models": [model.fingerprint() for model in request.config.member_models()],
             **({"published": published} if published else {}),
@@ -215,10 +220,10 @@ def _work_uri(request: TrainingRequest) -> str:
 
 def _members(
     request: TrainingRequest, taxonomy: Taxonomy, key: str, session: RaySession, watcher: Watcher
-) -> list[Saved]:
+) -> list[MemberCheckpoint]:
     set_up_ray_train(session)
     models = request.config.member_models()
-    room = room_for(request.config.training, len(models), session)
+    resources = member_resources(request.config.training, len(models), session)
     setups = [
         MemberSetup(
             member=member,
@@ -227,12 +232,12 @@ def _members(
             features_uri=request.features_uri,
             config=request.config,
             taxonomy=taxonomy,
-            threads=room.threads,
+            threads=resources.threads,
             teacher_uri=request.teacher_uri,
         )
         for member, model in enumerate(models)
     ]
-    return fit_members(setups, _work_uri(request), key, room, watcher)
+    return fit_members(setups, _work_uri(request), key, resources, watcher)
 
 
 def _contents(
@@ -241,12 +246,12 @@ def _contents(
     taxonomy: Taxonomy,
     published: list[dict[str, str]],
     key: str,
-    members: list[Saved],
+    members: list[MemberCheckpoint],
 ) -> BundleContents:
     torch.set_num_threads(os.cpu_count() or 1)
     train = catalogue.filter(pl.col("split") == "train")
     valid = read_optional(request.features_uri, catalogue, "valid")
-    features = shard_facts(request.features_uri).heard
+    features = shard_facts(request.features_uri).model_features
     facts: dict[str, Any] = {
         **({"published_weights": published} if published else {}),
         "training_key": key,
@@ -267,5 +272,5 @@ def _with_teacher(
 ) -> BundleContents:
     valid = read_optional(request.features_uri, catalogue, "valid")
     distilled = {"teacher": teacher.fingerprint, "teacher_share": request.config.distill.teacher_share}
-    metrics = contents.metrics | beside_teacher(contents, teacher, valid) if valid else contents.metrics
+    metrics = contents.metrics | fidelity_metrics(contents, teacher, valid) if valid else contents.metrics
     return replace(contents, metrics=metrics, facts=contents.facts | distilled)

@@ -30,7 +30,7 @@ from mgc.training.state import TrainingState
 
 FIGURES = {"loss": "valid_loss", "accuracy": "valid_accuracy", "tags": "valid_tag_macro_average_precision"}
 """What may be searched for, and its name in an `EpochReport`."""
-STATE_FILE, COURSE_FILE = "state.bin", "course.json"
+STATE_FILE, PROGRESS_FILE = "state.bin", "progress.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TrialSetup:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrialProgress:
     """How far a trial is.
 
     Parameters
@@ -68,17 +68,17 @@ class Course:
 
     done: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
-    looks: int = 0
+    evaluations: int = 0
 
-    def with_epoch(self, epoch: dict[str, Any]) -> Course:
-        """Return the course after one more epoch."""
-        return Course(self.done, [*self.epochs, epoch], self.looks + 1)
+    def with_epoch(self, epoch: dict[str, Any]) -> TrialProgress:
+        """Return the progress after one more epoch."""
+        return TrialProgress(self.done, [*self.epochs, epoch], self.evaluations + 1)
 
-    def with_fold_finished(self) -> Course:
-        """Return the course at the beginning of the next fold."""
-        return Course([*self.done, _kept(self.epochs)], [], self.looks)
+    def with_fold_finished(self) -> TrialProgress:
+        """Return the progress at the beginning of the next fold."""
+        return TrialProgress([*self.done, _kept(self.epochs)], [], self.evaluations)
 
-    def told(self, metric: str, epochs_a_fold: int) -> dict[str, Any]:
+    def tune_metrics(self, metric: str, epochs_a_fold: int) -> dict[str, Any]:
         """Return what Ray Tune hears: the score of the weights that would be kept now, a mean over folds."""
         kept = [*self.done, _kept(self.epochs)]
         means = {name: _mean([epoch[name] for epoch in kept]) for name in FIGURES.values()}
@@ -87,7 +87,7 @@ class Course:
             **means,
             "score": worst(metric) if score is None else score,
             "progress": len(self.done) * epochs_a_fold + len(self.epochs),
-            "epochs": self.looks,
+            "epochs": self.evaluations,
             "folds": len(kept),
             "kept_epoch": kept[-1]["epoch"],
             "failed": "",
@@ -114,10 +114,10 @@ def run_trial(chosen: dict[str, Any], setup: TrialSetup) -> None:
 
 def _run_folds(config: Config, setup: TrialSetup) -> None:
     torch.set_num_threads(setup.threads)
-    course, start = _taken_up()
+    progress, start = _resumed()
     catalogues = folds_of(read_catalogue(setup.catalogue_uri), config)
-    for catalogue in catalogues[len(course.done) :]:
-        course = _run_fold(config, setup, catalogue, course, start).with_fold_finished()
+    for catalogue in catalogues[len(progress.done) :]:
+        progress = _run_fold(config, setup, catalogue, progress, start).with_fold_finished()
         start = None
 
 
@@ -137,19 +137,19 @@ def folds_of(catalogue: pl.DataFrame, config: Config) -> list[pl.DataFrame]:
 
 
 def _run_fold(
-    config: Config, setup: TrialSetup, catalogue: pl.DataFrame, course: Course, start: TrainingState | None
-) -> Course:
+    config: Config, setup: TrialSetup, catalogue: pl.DataFrame, progress: TrialProgress, start: TrainingState | None
+) -> TrialProgress:
     train = read_feature_set(setup.features_uri, catalogue, "train", config.augment)
     valid = read_feature_set(setup.features_uri, catalogue, "valid")
     training, taxonomy = config.training, setup.taxonomy
     torch.manual_seed(training.seed)
     model = start_model(config.model, train.features, taxonomy)
-    here = course
+    current = progress
 
     def on_epoch(report: EpochReport, state: TrainingState) -> None:
-        nonlocal here
-        here = here.with_epoch(asdict(report))
-        _report(here, state, here.told(config.search.metric, training.epochs))
+        nonlocal current
+        current = current.with_epoch(asdict(report))
+        _report(current, state, current.tune_metrics(config.search.metric, training.epochs))
 
     fit(
         model,
@@ -162,24 +162,24 @@ def _run_fold(
         start=start,
         on_epoch=on_epoch,
     )
-    return here
+    return current
 
 
-def _report(course: Course, state: TrainingState, told: dict[str, Any]) -> None:
+def _report(progress: TrialProgress, state: TrainingState, metrics: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, STATE_FILE).write_bytes(state.to_bytes())
-        Path(folder, COURSE_FILE).write_text(json.dumps(asdict(course)), encoding="utf-8")
-        tune.report(told, checkpoint=tune.Checkpoint.from_directory(folder))
+        Path(folder, PROGRESS_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
-def _taken_up() -> tuple[Course, TrainingState | None]:
+def _resumed() -> tuple[TrialProgress, TrainingState | None]:
     checkpoint = tune.get_checkpoint()
     if checkpoint is None:
-        return Course(), None
+        return TrialProgress(), None
     with checkpoint.as_directory() as folder:
         state = TrainingState.from_bytes(Path(folder, STATE_FILE).read_bytes())
-        course = json.loads(Path(folder, COURSE_FILE).read_text(encoding="utf-8"))
-    return Course(**course), state
+        progress = json.loads(Path(folder, PROGRESS_FILE).read_text(encoding="utf-8"))
+    return TrialProgress(**progress), state
 
 
 def _kept(epochs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from mgc.cluster.metrics import count_rows
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig
 from mgc.data.frames import frame_of
-from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.outputs import OutputDirectory, OutputRun
 from mgc.data.run_index import INDEX, ITEM
 from mgc.data.schema import PLAN
 from mgc.errors import ClusterError, MgcError
@@ -38,7 +38,7 @@ BLOCKS_AT_MOST = 10_000
 
 
 @dataclass(frozen=True)
-class Advance:
+class ChunkProgress:
     """What a finished chunk adds to the progress: rows, how many of them failed, and their audio."""
 
     items: int
@@ -94,14 +94,14 @@ def chunk_starts(todo: pl.DataFrame, size: int) -> list[int]:
 
 def run_chunks(
     output: OutputDirectory,
-    run: Run,
+    run: OutputRun,
     todo: pl.DataFrame,
     spec: WorkerSpec,
     config: ClusterConfig,
     session: RaySession,
     *,
     gpus_per_worker: float = 0.0,
-    on_advance: Callable[[Advance], None] = lambda _: None,
+    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
 ) -> Done:
     """Work through `todo` (schema PLAN, by track) and return the index of what was written.
 
@@ -126,7 +126,7 @@ def run_chunks(
             last = time.perf_counter()
             first = last if len(tables) == 2 else first
             count_rows(output.kind, table)
-            on_advance(_advance(table))
+            on_progress(_advance(table))
     except ray.exceptions.RayError as error:
         if (own := _own_error(error)) is not None:
             raise own from error
@@ -151,7 +151,7 @@ def _own_error(error: BaseException) -> MgcError | None:
     return None
 
 
-def _write_plan(output: OutputDirectory, run: Run, todo: pl.DataFrame, starts: list[int]) -> None:
+def _write_plan(output: OutputDirectory, run: OutputRun, todo: pl.DataFrame, starts: list[int]) -> None:
     buffer = io.BytesIO()
     plan = todo.to_arrow().select(PLAN.names).cast(PLAN)
     with pq.ParquetWriter(buffer, PLAN) as writer:
@@ -162,7 +162,7 @@ def _write_plan(output: OutputDirectory, run: Run, todo: pl.DataFrame, starts: l
 
 def _dataset(
     output: OutputDirectory,
-    run: Run,
+    run: OutputRun,
     n_chunks: int,
     workers: int,
     spec: WorkerSpec,
@@ -199,9 +199,9 @@ def _dataset(
     return dataset
 
 
-def _advance(index: pa.Table) -> Advance:
+def _advance(index: pa.Table) -> ChunkProgress:
     failed = index.num_rows - index["error_code"].null_count
-    return Advance(index.num_rows, failed, float(pa.compute.sum(index["duration_seconds"]).as_py() or 0.0))
+    return ChunkProgress(index.num_rows, failed, float(pa.compute.sum(index["duration_seconds"]).as_py() or 0.0))
 
 
 def _require_each_once(todo: pl.DataFrame, index: pl.DataFrame) -> None:

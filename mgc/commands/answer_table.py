@@ -55,8 +55,8 @@ def answer_cells(answer: FileAnswer, taxonomy: Taxonomy) -> list[Text]:
     """Return the genres and the tags of an answer, each where the taxonomy has some; or what is wrong."""
     prediction = answer.prediction
     if prediction is None:
-        said = answer.error
-        code, why = (said.track_code.value, said.message) if said else ("", "")
+        error = answer.error
+        code, why = (error.track_code.value, error.message) if error else ("", "")
         return [Text.assemble(("failed ", "bold yellow"), (code, "yellow"), "\n", why)]
     cells = []
     if taxonomy.genres:

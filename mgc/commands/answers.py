@@ -10,7 +10,7 @@ import polars as pl
 from mgc.data.shards import FeatureSet, failed_tracks, read_feature_set
 from mgc.data.view import read_predictions
 from mgc.errors import FingerprintError, SchemaError, TrainingError
-from mgc.evaluation.answers import Answers, Failure, genre_indices, names_outside, tag_vectors
+from mgc.evaluation.answers import Failure, LabelledPredictions, genre_indices, names_outside, tag_vectors
 from mgc.evaluation.join import answers_from_tables
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle
@@ -19,7 +19,9 @@ from mgc.training.batches import require_sound
 TRACKS_AT_ONCE = 256
 
 
-def answers_from_shards(bundle: Bundle, features_uri: str, catalogue: pl.DataFrame, split: str) -> Answers:
+def answers_from_shards(
+    bundle: Bundle, features_uri: str, catalogue: pl.DataFrame, split: str
+) -> LabelledPredictions:
     """Return the ensemble's answers for a split's shards, failed extractions among `failed`.
 
     Raises
@@ -38,7 +40,7 @@ def answers_from_shards(bundle: Bundle, features_uri: str, catalogue: pl.DataFra
         for prediction in predictor.predict(tracks.log_mels[start : start + TRACKS_AT_ONCE])
     ]
     genres, tags = bundle.taxonomy.genres, bundle.taxonomy.tags
-    return Answers(
+    return LabelledPredictions(
         track_ids=tracks.track_ids,
         groups=tracks.groups,
         genres=genres,
@@ -56,7 +58,9 @@ def answers_from_shards(bundle: Bundle, features_uri: str, catalogue: pl.DataFra
     )
 
 
-def answers_from_predictions(bundle: Bundle, predictions_uri: str, catalogue: pl.DataFrame, split: str) -> Answers:
+def answers_from_predictions(
+    bundle: Bundle, predictions_uri: str, catalogue: pl.DataFrame, split: str
+) -> LabelledPredictions:
     """Return the answers that a tagging run wrote.
 
     Raises
@@ -78,7 +82,7 @@ def answers_from_predictions(bundle: Bundle, predictions_uri: str, catalogue: pl
 
 
 def both_splits(features_uri: str, catalogue: pl.DataFrame, split: str) -> tuple[FeatureSet, FeatureSet]:
-    """Return the training tracks and those of `split`, for a rival to learn and to answer."""
+    """Return the training tracks and those of `split`, for a baseline to learn and to answer."""
     return _sound_features(features_uri, catalogue, "train"), _sound_features(features_uri, catalogue, split)
 
 

@@ -11,7 +11,7 @@ import typer
 from mgc.commands.door import ConfigOption, SetOption, settings
 from mgc.commands.tag_files import audio_of
 from mgc.errors import ConfigError
-from mgc.inference.listening import STANDARD_INPUT, FileListener
+from mgc.inference.listening import STANDARD_INPUT, FileReader
 from mgc.models.hearing import read_bundle_for_audio
 
 
@@ -33,10 +33,10 @@ def compare(
     if STANDARD_INPUT in uris:
         raise ConfigError("standard input can be read once, and two bundles hear it", "give a file")
     with ExitStack() as stack:
-        listeners = [stack.enter_context(FileListener(one.features, chosen.decode)) for one in stored]
-        waiting = [listener.begin(uris) for listener in listeners]
+        readers = [stack.enter_context(FileReader(one.features, chosen.decode)) for one in stored]
+        waiting = [reader.begin(uris) for reader in readers]
         # Only now: torch takes longer to import than a song to be heard, which other processes do meanwhile.
-        room = importlib.import_module("mgc.commands.compared")
+        module = importlib.import_module("mgc.commands.compared")
         answers = importlib.import_module("mgc.commands.file_answers").answers
-        given = [answers(one, chosen.tagging, heard) for one, heard in zip(stored, waiting, strict=True)]
-        room.show_compared(*given, as_json=json)
+        given = [answers(one, chosen.tagging, futures) for one, futures in zip(stored, waiting, strict=True)]
+        module.show_compared(*given, as_json=json)

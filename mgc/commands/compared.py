@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mgc.commands.answer_table import answer_cells, names_of
 from mgc.commands.door import console
-from mgc.commands.file_answers import FAILED, Answers
+from mgc.commands.file_answers import FAILED, BundleAnswers
 from mgc.commands.tables import counted
 from mgc.inference.file_tagger import FileAnswer
 from mgc.inference.side_by_side import Difference, Vocabularies, difference, json_difference
@@ -24,7 +24,7 @@ CHANGES_SHOWN = 3
 CHANGE_WORTH_SHOWING = 0.05
 
 
-def show_compared(a: Answers, b: Answers, *, as_json: bool) -> None:
+def show_compared(a: BundleAnswers, b: BundleAnswers, *, as_json: bool) -> None:
     """Print both answers of each file, as JSON lines or as one table, and where they differ.
 
     Raises
@@ -43,14 +43,14 @@ def show_compared(a: Answers, b: Answers, *, as_json: bool) -> None:
         raise typer.Exit(FAILED)
 
 
-def _show(screen: Console, a: Answers, b: Answers, pairs: list[tuple[FileAnswer, FileAnswer]]) -> None:
+def _show(screen: Console, a: BundleAnswers, b: BundleAnswers, pairs: list[tuple[FileAnswer, FileAnswer]]) -> None:
     found = [difference(*pair, a.bundle, b.bundle) for pair in pairs]
     table = Table(box=box.SIMPLE_HEAD, show_lines=True, pad_edge=False)
     for title in ("track", "A", "B", "difference"):
         table.add_column(title, overflow="fold", no_wrap=title in "AB")
     names = names_of([one.uri for one, _ in pairs])
     for name, (one, other), differs in zip(names, pairs, found, strict=True):
-        table.add_row(Text(name), _said(one, a), _said(other, b), _words(differs))
+        table.add_row(Text(name), _answer_text(one, a), _answer_text(other, b), _words(differs))
     screen.print(Text(f"A  {a.bundle.uri}  {a.bundle.fingerprint}"), soft_wrap=True)
     screen.print(Text(f"B  {b.bundle.uri}  {b.bundle.fingerprint}"), soft_wrap=True)
     screen.print(table)
@@ -58,7 +58,7 @@ def _show(screen: Console, a: Answers, b: Answers, pairs: list[tuple[FileAnswer,
         screen.print(Text(line), soft_wrap=True)
 
 
-def _said(answer: FileAnswer, given: Answers) -> RenderableType:
+def _answer_text(answer: FileAnswer, given: BundleAnswers) -> RenderableType:
     return Text("\n").join(answer_cells(answer, given.bundle.taxonomy))
 
 

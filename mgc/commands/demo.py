@@ -88,7 +88,7 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
     # A demo run again with other music or settings is meant to replace what the last one made.
     request = TrainingRequest(tracks, features, bundle, config, overwrite=False, replace_other=True)
     lines = EpochLines(screen, len(config.member_models()))
-    show_training(screen, train_ensemble(request, lines.show, lines.taken_up), bundle)
+    show_training(screen, train_ensemble(request, lines.show, lines.resumed), bundle)
     _step(screen, 4, "evaluate")
     page = run_evaluation(
         screen, EvaluationRequest(tracks, bundle, str(place / "evaluation"), config, features=features)

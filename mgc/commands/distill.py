@@ -13,7 +13,7 @@ from mgc.commands.tables import facts
 from mgc.commands.train import EpochLines, show_training
 from mgc.inference.pace import windows_per_second
 from mgc.models.bundle import load_bundle
-from mgc.models.student import student_place
+from mgc.models.student import student_uri
 
 
 def distill(
@@ -36,14 +36,14 @@ def distill(
     student = chosen.distill.model
     screen.print(f"[bold]distilling[/] {teacher} into one {student.name}, at most {chosen.training.epochs} epochs")
     lines = EpochLines(screen, 1)
-    place = bundle or student_place(teacher)
+    place = bundle or student_uri(teacher)
     request = TrainingRequest(catalogue, features, place, chosen, overwrite, teacher_uri=teacher)
-    outcome = train_ensemble(request, lines.show, lines.taken_up)
+    outcome = train_ensemble(request, lines.show, lines.resumed)
     show_training(screen, outcome, place)
-    show_beside_teacher(screen, teacher, place)
+    show_student_vs_teacher(screen, teacher, place)
 
 
-def show_beside_teacher(screen: Console, teacher: str, student: str) -> None:
+def show_student_vs_teacher(screen: Console, teacher: str, student: str) -> None:
     """Print what the student lost and gained: validation figures of both, and how fast their networks are."""
     one, two = load_bundle(teacher), load_bundle(student)
     rows = {}

@@ -17,9 +17,9 @@ from mgc.config import Config
 from mgc.data.catalogue import read_catalogue
 from mgc.data.storage import Store
 from mgc.errors import ConfigError
-from mgc.evaluation.answers import Answers
+from mgc.evaluation.answers import LabelledPredictions
 from mgc.evaluation.baseline import compare_with_baseline, svm_baseline
-from mgc.evaluation.comparison import Comparison
+from mgc.evaluation.comparison import BaselineComparison
 from mgc.evaluation.metrics import Evaluation
 from mgc.evaluation.metrics import evaluate as figures_of
 from mgc.evaluation.report import ReportContext, write_evaluation_report
@@ -93,29 +93,31 @@ def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
         comparison=comparison,
     )
     page = write_evaluation_report(evaluation, context, request.output)
-    told = {"catalogue": request.catalogue, "protocol": protocol}
-    facts(screen, f"Evaluation on split '{request.split}'", {**told, **_rows(evaluation, comparison), "report": page})
+    heading = {"catalogue": request.catalogue, "protocol": protocol}
+    facts(
+        screen, f"Evaluation on split '{request.split}'", {**heading, **_rows(evaluation, comparison), "report": page}
+    )
     return page
 
 
-def _answers(request: EvaluationRequest, bundle: Bundle, tracks: pl.DataFrame) -> Answers:
+def _answers(request: EvaluationRequest, bundle: Bundle, tracks: pl.DataFrame) -> LabelledPredictions:
     if request.predictions is not None:
         return answers_from_predictions(bundle, request.predictions, tracks, request.split)
     return answers_from_shards(bundle, str(request.features), tracks, request.split)
 
 
 def _comparison(
-    request: EvaluationRequest, bundle: Bundle, tracks: pl.DataFrame, answers: Answers
-) -> Comparison | None:
+    request: EvaluationRequest, bundle: Bundle, tracks: pl.DataFrame, answers: LabelledPredictions
+) -> BaselineComparison | None:
     if not request.baseline or request.features is None or request.split == "train":
         return None
     if not tracks.filter(
         (pl.col("split") == "train") & (pl.col("genre").is_not_null() | pl.col("tags_known"))
     ).height:
         return None
-    seen, asked = both_splits(request.features, tracks, request.split)
-    rival = svm_baseline(seen, asked, bundle.taxonomy, request.config.evaluation.seed)
-    return compare_with_baseline(answers, rival, request.config.evaluation, request.resample)
+    train_set, evaluation_set = both_splits(request.features, tracks, request.split)
+    baseline = svm_baseline(train_set, evaluation_set, bundle.taxonomy, request.config.evaluation.seed)
+    return compare_with_baseline(answers, baseline, request.config.evaluation, request.resample)
 
 
 def _is_own(catalogue: str, bundle: Bundle) -> bool:
@@ -155,7 +157,7 @@ def _parted(split: str, tracks: pl.DataFrame) -> str:
     return "One fixed split; no group (artist, work) stands in two splits."
 
 
-def _rows(evaluation: Evaluation, comparison: Comparison | None) -> dict[str, str]:
+def _rows(evaluation: Evaluation, comparison: BaselineComparison | None) -> dict[str, str]:
     rows = {"tracks": f"{evaluation.tracks:,} of {evaluation.groups:,} groups, {evaluation.answered:,} answered"}
     if evaluation.genre:
         rows["accuracy"] = figure_text(evaluation.genre.accuracy)
@@ -163,12 +165,12 @@ def _rows(evaluation: Evaluation, comparison: Comparison | None) -> dict[str, st
             rows["accuracy, failures wrong"] = figure_text(evaluation.genre.accuracy_with_failures)
         rows["macro F1"] = figure_text(evaluation.genre.macro_f1)
     if evaluation.genre and evaluation.genre.selective.abstention:
-        silent = evaluation.genre.selective.abstention
+        abstention = evaluation.genre.selective.abstention
         rows["answered, not abstained"] = (
-            f"{figure_text(silent.coverage)}, accuracy of those {figure_text(silent.accuracy)}"
+            f"{figure_text(abstention.coverage)}, accuracy of those {figure_text(abstention.accuracy)}"
         )
     if comparison and comparison.evaluation.genre:
-        rows[f"accuracy, {comparison.rival}"] = figure_text(comparison.evaluation.genre.accuracy)
+        rows[f"accuracy, {comparison.baseline}"] = figure_text(comparison.evaluation.genre.accuracy)
         rows["difference (paired)"] = figure_text(comparison.accuracy_difference, signed=True)
     if evaluation.tag:
         if evaluation.tag.min_positives > 1:

@@ -14,7 +14,7 @@ from mgc.commands.door import console
 from mgc.config import TaggingConfig
 from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.inference.json_answer import json_answer
-from mgc.inference.listening import HeardFile
+from mgc.inference.listening import FileFeatures
 from mgc.inference.taggram import write_taggram
 from mgc.models.bundle import Bundle
 from mgc.models.stored import StoredBundle
@@ -24,7 +24,7 @@ FAILED = 1
 
 
 @dataclass(frozen=True)
-class Shown:
+class AnswerOptions:
     """How answers are shown, and where their windows are written."""
 
     json: bool = False
@@ -34,20 +34,20 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Answers:
+class BundleAnswers:
     """A bundle and its answers, each as it comes."""
 
     bundle: Bundle
     each: Iterator[FileAnswer]
 
 
-def answers(stored: StoredBundle, config: TaggingConfig, waiting: Sequence[Future[HeardFile]]) -> Answers:
+def answers(stored: StoredBundle, config: TaggingConfig, waiting: Sequence[Future[FileFeatures]]) -> BundleAnswers:
     """Return a bundle's answers for files that are being heard."""
     tagger = FileTagger(stored, config)
-    return Answers(tagger.bundle, (tagger.answer(heard.result()) for heard in waiting))
+    return BundleAnswers(tagger.bundle, (tagger.answer(future.result()) for future in waiting))
 
 
-def show_answers(given: Answers, shown: Shown) -> None:
+def show_answers(given: BundleAnswers, shown: AnswerOptions) -> None:
     """Print answers: a JSON object a line as they come, or one table.
 
     Raises

@@ -9,7 +9,7 @@ import typer
 
 from mgc.commands.door import ConfigOption, SetOption, settings
 from mgc.errors import ConfigError
-from mgc.inference.listening import FileListener, Look
+from mgc.inference.listening import FileReader, ReadOptions
 from mgc.models.hearing import read_bundle_for_audio
 
 MOMENTS_A_WINDOW = 4
@@ -35,9 +35,9 @@ def inspect(
         raise ConfigError(f"'{output}' is neither a page nor a picture", "end --output in .html or .png")
     chosen = settings(config, set_)
     stored = read_bundle_for_audio(bundle)
-    look = Look(every_seconds=every or stored.features.window_seconds / MOMENTS_A_WINDOW, outline=True)
-    with FileListener(stored.features, chosen.decode) as listener:
-        (waiting,) = listener.begin([track], look)
+    options = ReadOptions(every_seconds=every or stored.features.window_seconds / MOMENTS_A_WINDOW, outline=True)
+    with FileReader(stored.features, chosen.decode) as reader:
+        (waiting,) = reader.begin([track], options)
         # Only now: torch and matplotlib take longer to import than a song to be heard.
-        room = importlib.import_module("mgc.commands.inspected")
-        room.show_inspected(stored, chosen.tagging, waiting, predictions, output)
+        module = importlib.import_module("mgc.commands.inspected")
+        module.show_inspected(stored, chosen.tagging, waiting, predictions, output)

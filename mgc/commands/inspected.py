@@ -16,18 +16,18 @@ from mgc.config import TaggingConfig
 from mgc.data.storage import Store, split_uri
 from mgc.data.view import read_predictions
 from mgc.evaluation.neighbours import nearest_tracks
-from mgc.evaluation.track_look import Neighbour, TrackLook
+from mgc.evaluation.track_look import Neighbour, TrackView
 from mgc.evaluation.track_page import track_page
 from mgc.evaluation.track_picture import track_png
 from mgc.inference.file_tagger import FileAnswer, FileTagger
-from mgc.inference.listening import STANDARD_INPUT, HeardFile
+from mgc.inference.listening import STANDARD_INPUT, FileFeatures
 from mgc.models.bundle import Bundle
 from mgc.models.forward import FloatArray
 from mgc.models.stored import StoredBundle
 
 
 def show_inspected(
-    stored: StoredBundle, config: TaggingConfig, waiting: Future[HeardFile], predictions: str | None, output: str
+    stored: StoredBundle, config: TaggingConfig, waiting: Future[FileFeatures], predictions: str | None, output: str
 ) -> None:
     """Write the page or the picture, and print the answer.
 
@@ -37,26 +37,26 @@ def show_inspected(
         With status 1 where the file has no answer; nothing is written then.
     """
     tagger = FileTagger(stored, config)
-    heard = waiting.result()
-    answer = tagger.answer(heard)
+    extracted = waiting.result()
+    answer = tagger.answer(extracted)
     screen = console()
     screen.print(answer_table([answer], tagger.bundle.taxonomy))
     if answer.error:
         raise typer.Exit(FAILED)
-    look = track_look(heard, answer, tagger.bundle, predictions, tagger.tag_thresholds)
-    data = track_png(look) if output.lower().endswith(".png") else track_page(look).encode()
+    view = track_look(extracted, answer, tagger.bundle, predictions, tagger.tag_thresholds)
+    data = track_png(view) if output.lower().endswith(".png") else track_page(view).encode()
     root, key = split_uri(output)
     Store(root).write_atomic(key, data)
     screen.print(f"output  {escape(Store(root).uri(key))}", soft_wrap=True)
 
 
 def track_look(
-    heard: HeardFile,
+    extracted: FileFeatures,
     answer: FileAnswer,
     bundle: Bundle,
     predictions: str | None,
     tag_thresholds: npt.NDArray[np.float64],
-) -> TrackLook:
+) -> TrackView:
     """Return what a page of a file shows.
 
     Raises
@@ -65,25 +65,25 @@ def track_look(
         The file has no answer, or was not looked at in time.
     """
     prediction, in_time = answer.prediction, answer.in_time
-    if prediction is None or in_time is None or heard.dense is None or heard.outline is None:
-        raise ValueError(f"'{heard.uri}' was not heard in time")
+    if prediction is None or in_time is None or extracted.dense is None or extracted.outline is None:
+        raise ValueError(f"'{extracted.uri}' was not heard in time")
     taxonomy = bundle.taxonomy
-    return TrackLook(
-        uri=heard.uri,
+    return TrackView(
+        uri=extracted.uri,
         genres=_ranked(taxonomy.genres, prediction.genre_probabilities),
         tags=_ranked(taxonomy.tags, prediction.tag_probabilities),
         tag_thresholds=tag_thresholds,
         windows=prediction.windows,
-        outline=heard.outline,
+        outline=extracted.outline,
         features=bundle.features,
-        log_mel=heard.dense.log_mel,
+        log_mel=extracted.dense.log_mel,
         start_seconds=in_time.start_seconds,
         end_seconds=in_time.end_seconds,
         genre_names=taxonomy.genres,
         tag_names=taxonomy.tags,
         genre_in_time=in_time.probabilities.genre_probabilities,
         tag_in_time=in_time.probabilities.tag_probabilities,
-        nearest=None if predictions is None else _nearest(predictions, heard.uri, prediction.embedding, bundle),
+        nearest=None if predictions is None else _nearest(predictions, extracted.uri, prediction.embedding, bundle),
         bundle_uri=bundle.uri,
         bundle_fingerprint=bundle.fingerprint,
     )

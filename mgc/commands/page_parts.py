@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from mgc.acting.duplicates import duplicate_groups, hear_shards
+from mgc.acting.duplicates import duplicate_groups, read_fingerprints
 from mgc.acting.lookalikes import TRACKS_AT_MOST, lookalikes
 from mgc.acting.review import READ, ReviewOptions, review_queue
 from mgc.acting.similarity import embedding_matrix
@@ -13,8 +13,8 @@ from mgc.data.records import RunRecord
 from mgc.data.storage import ObjectNotFoundError, Store
 from mgc.data.view import read_predictions
 from mgc.evaluation.page import count
-from mgc.evaluation.tagging_report import Copies, Queue
-from mgc.evaluation.track_map import TRACKS_ON_MAP, TrackMap, map_of
+from mgc.evaluation.tagging_report import NearDuplicates, ReviewQueue
+from mgc.evaluation.track_map import TRACKS_ON_MAP, TrackMap, lay_out_map
 
 MAP_FILE = "report/map.json"
 REVIEWED_AT_MOST = 10_000
@@ -23,16 +23,16 @@ COPIES_SHOWN = 1_000
 _COPY_COLUMNS = ["track_id", "uri", "duration_seconds", "embedding"]
 
 
-def made_map(output: str, record: RunRecord, held: pl.Series) -> tuple[TrackMap | None, str]:
+def made_map(output: str, record: RunRecord, listed: pl.Series) -> tuple[TrackMap | None, str]:
     """Return the map and what it says of itself; the map is kept beside the page, and taken up by the next run.
 
     Parameters
     ----------
-    held
+    listed
         Ids of the tracks that the page's table holds: only those can be opened from the map.
     """
     answered = _of_bundle(output, record.bundle_fingerprint).join(
-        held.to_frame("track_id"), on="track_id", how="semi"
+        listed.to_frame("track_id"), on="track_id", how="semi"
     )
     chosen = answered.sort("track_id").head(TRACKS_ON_MAP)["track_id"]
     rows = rows_of(output, ["track_id", "embedding"], chosen).sort("track_id")
@@ -40,7 +40,7 @@ def made_map(output: str, record: RunRecord, held: pl.Series) -> tuple[TrackMap 
         return None, ""
     store = Store.open(output)
     old = _old_map(store)
-    made = map_of(rows["track_id"].to_list(), embedding_matrix(rows), record.bundle_fingerprint, old)
+    made = lay_out_map(rows["track_id"].to_list(), embedding_matrix(rows), record.bundle_fingerprint, old)
     if made is None:
         return None, ""
     if old is None or old.track_ids != made.track_ids or old.bundle_fingerprint != made.bundle_fingerprint:
@@ -53,24 +53,24 @@ def made_map(output: str, record: RunRecord, held: pl.Series) -> tuple[TrackMap 
     )
 
 
-def found_copies(output: str, record: RunRecord, catalogue: str, features: str | None) -> Copies:
+def found_copies(output: str, record: RunRecord, catalogue: str, features: str | None) -> NearDuplicates:
     """Return near-duplicates: by fingerprints where there are features, else by length and embedding."""
     if features is not None:
         groups = duplicate_groups(
-            read_predictions(output, _COPY_COLUMNS), hear_shards(features, read_catalogue(catalogue))
+            read_predictions(output, _COPY_COLUMNS), read_fingerprints(features, read_catalogue(catalogue))
         )
         how = "One recording in several files, by fingerprints of what is heard; likeness is their correlation."
         return _copies(groups.rename({"correlation": "likeness"}), how)
     ids = _of_bundle(output, record.bundle_fingerprint)["track_id"]
     if len(ids) < 2:
-        return Copies("Fewer than two tracks have an answer of this bundle.")
+        return NearDuplicates("Fewer than two tracks have an answer of this bundle.")
     if len(ids) > TRACKS_AT_MOST:
-        return Copies(
+        return NearDuplicates(
             f"Not looked for among more than {count(TRACKS_AT_MOST)} tracks; mgc similar --duplicates does."
         )
     found = lookalikes(rows_of(output, _COPY_COLUMNS, ids))
-    if not found.asked:
-        return Copies(
+    if not found.comparable:
+        return NearDuplicates(
             "Not looked for: too many tracks are equally long, and embeddings alone cannot tell a copy from a "
             "likeness. With the shards of mgc extract they can be told: mgc report … --features features/."
         )
@@ -81,7 +81,7 @@ def found_copies(output: str, record: RunRecord, catalogue: str, features: str |
     return _copies(found.groups.rename({"cosine": "likeness"}), how)
 
 
-def found_queue(output: str, record: RunRecord, catalogue: str) -> Queue | None:
+def found_queue(output: str, record: RunRecord, catalogue: str) -> ReviewQueue | None:
     """Return the head of the review queue; None where no track has an answer of this bundle."""
     tracks = read_catalogue(catalogue)
     answered = _of_bundle(output, record.bundle_fingerprint)
@@ -108,7 +108,7 @@ def found_queue(output: str, record: RunRecord, catalogue: str) -> Queue | None:
     if not shown:
         words = "Nothing to ask: every answer is sure."
     too = "" if unlabelled else " --labelled-too"
-    return Queue(words, shown, f"mgc review {catalogue} -p {output} -o review.csv{too}")
+    return ReviewQueue(words, shown, f"mgc review {catalogue} -p {output} -o review.csv{too}")
 
 
 def rows_of(output: str, columns: list[str], track_ids: pl.Series) -> pl.DataFrame:
@@ -131,16 +131,18 @@ def _least_sure(answered: pl.DataFrame) -> pl.Series:
     return pl.concat([torn.head(REVIEWED_AT_MOST // 2)["track_id"], some]).unique()
 
 
-def _copies(groups: pl.DataFrame, how: str) -> Copies:
+def _copies(groups: pl.DataFrame, how: str) -> NearDuplicates:
     n_groups = groups["group_id"].n_unique()
     if not n_groups:
-        return Copies(f"None found. Looked for: {how[0].lower()}{how[1:]}")
+        return NearDuplicates(f"None found. Looked for: {how[0].lower()}{how[1:]}")
     number = pl.col("group_id").rank("dense").alias("group")
     shown = groups.with_columns(number).head(COPIES_SHOWN)
     cut = f" The first {count(shown.height)} tracks are shown." if shown.height < groups.height else ""
     in_groups = "1 group" if n_groups == 1 else f"{count(n_groups)} groups"
     words = f"{count(groups.height)} tracks in {in_groups}. {how}{cut}"
-    return Copies(words, list(shown.select("group", "uri", "duration_seconds", "likeness").iter_rows(named=True)))
+    return NearDuplicates(
+        words, list(shown.select("group", "uri", "duration_seconds", "likeness").iter_rows(named=True))
+    )
 
 
 def _old_map(store: Store) -> TrackMap | None:

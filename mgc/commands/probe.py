@@ -19,7 +19,7 @@ from mgc.data.shards import FeatureSet
 from mgc.data.storage import Store, split_uri
 from mgc.errors import ConfigError
 from mgc.evaluation.answers import FloatArray
-from mgc.evaluation.baseline import NAME, svm_on
+from mgc.evaluation.baseline import NAME, fit_svm_baseline
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.metrics import Evaluation
 from mgc.evaluation.metrics import evaluate as figures_of
@@ -48,9 +48,11 @@ def probe(
     tracks = read_catalogue(catalogue)
     found: dict[str, Evaluation] = {}
     for uri, shards in zip(bundle, features, strict=True):
-        seen, asked = both_splits(shards, tracks, split)
-        found.setdefault(NAME, _figures(mfcc_statistics, seen, asked, chosen))
-        found[f"SVM on the embedding of {uri}"] = _figures(_listener(load_bundle(uri)), seen, asked, chosen)
+        train_set, evaluation_set = both_splits(shards, tracks, split)
+        found.setdefault(NAME, _figures(mfcc_statistics, train_set, evaluation_set, chosen))
+        found[f"SVM on the embedding of {uri}"] = _figures(
+            _embedder(load_bundle(uri)), train_set, evaluation_set, chosen
+        )
     if output is not None:
         figures = {name: one.to_json() for name, one in found.items()}
         place = split_uri(output)
@@ -58,22 +60,24 @@ def probe(
     _show(console(), split, found)
 
 
-def _listener(bundle: Bundle) -> Callable[[FeatureSet], FloatArray]:
+def _embedder(bundle: Bundle) -> Callable[[FeatureSet], FloatArray]:
     predictor = Predictor(bundle)
 
-    def hear(tracks: FeatureSet) -> FloatArray:
+    def embed(tracks: FeatureSet) -> FloatArray:
         predictor.check_features(tracks.feature_fingerprint)
         starts = range(0, len(tracks), TRACKS_AT_ONCE)
         parts = [predictor.predict(tracks.log_mels[start : start + TRACKS_AT_ONCE]) for start in starts]
         return np.stack([one.embedding for part in parts for one in part]).astype(np.float64)
 
-    return hear
+    return embed
 
 
 def _figures(
-    hear: Callable[[FeatureSet], FloatArray], seen: FeatureSet, asked: FeatureSet, config: Config
+    embed: Callable[[FeatureSet], FloatArray], train_set: FeatureSet, evaluation_set: FeatureSet, config: Config
 ) -> Evaluation:
-    return figures_of(svm_on(hear, seen, asked, seed=config.evaluation.seed).answers, config.evaluation)
+    return figures_of(
+        fit_svm_baseline(embed, train_set, evaluation_set, seed=config.evaluation.seed).answers, config.evaluation
+    )
 
 
 def _show(screen: Console, split: str, found: dict[str, Evaluation]) -> None:

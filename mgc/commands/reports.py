@@ -8,19 +8,19 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 from rich.text import Text
 
-from mgc.cluster.incremental import Outcome
+from mgc.cluster.incremental import RunOutcome
 from mgc.commands.page_parts import found_copies, found_queue, made_map, rows_of
 from mgc.commands.tables import facts
 from mgc.data.outputs import OutputDirectory
-from mgc.data.records import COUNTED as HEARD
-from mgc.data.records import RunRecord, heard_of, read_records, rows_of_commit, write_record
+from mgc.data.records import COUNTED as SUMMARY_COLUMNS
+from mgc.data.records import RunRecord, read_records, rows_of_commit, summarise_predictions, write_record
 from mgc.data.storage import Store
 from mgc.data.view import read_predictions
 from mgc.errors import SchemaError
-from mgc.evaluation.drift import Drift, drift_of
-from mgc.evaluation.drift_view import drift_view, shift_words, verdict_of
+from mgc.evaluation.drift import Drift, detect_drift
+from mgc.evaluation.drift_view import drift_verdict, drift_view, shift_text
 from mgc.evaluation.tagging_report import PAGE_FILE, PageParts, write_tagging_report
-from mgc.evaluation.tagging_rows import held_tracks
+from mgc.evaluation.tagging_rows import select_listed_tracks
 from mgc.evaluation.tagging_view import COUNTED
 from mgc.evaluation.track_pack import PACKED
 from mgc.models.bundle import load_bundle
@@ -37,18 +37,18 @@ class PageMade:
     drift: Drift
 
 
-def latest_tagging_page(outcome: Outcome, catalogue: str, bundle: str, output: str) -> str:
+def latest_tagging_page(outcome: RunOutcome, catalogue: str, bundle: str, output: str) -> str:
     """Return where the page of a run is; of one that had nothing to do, that of the run before."""
     if outcome.run_id is None:
         return Store.open(output).uri(PAGE_FILE)
     return tagging_page(outcome, catalogue, bundle, output).uri
 
 
-def tagging_page(outcome: Outcome, catalogue: str, bundle: str, output: str) -> PageMade:
+def tagging_page(outcome: RunOutcome, catalogue: str, bundle: str, output: str) -> PageMade:
     """Keep a run's record, compare it with earlier ones, and write the page beside the predictions."""
     place = OutputDirectory(Store.open(output), "predictions")
     commit = next(one for one in reversed(place.commits()) if one.run_id == outcome.run_id)
-    heard = heard_of(rows_of_commit(read_predictions(output, HEARD), commit))
+    prediction_summary = summarise_predictions(rows_of_commit(read_predictions(output, SUMMARY_COLUMNS), commit))
     finished, plan = datetime.now(UTC), outcome.plan
     record = RunRecord(
         run_id=commit.run_id,
@@ -68,8 +68,8 @@ def tagging_page(outcome: Outcome, catalogue: str, bundle: str, output: str) -> 
         work_seconds=outcome.work_seconds,
         why={"new": plan.new, "changed": plan.changed, "remade": plan.remade, "retried": plan.retried},
         deleted=outcome.deleted,
-        returned=outcome.returned,
-        heard=heard,
+        restored=outcome.restored,
+        prediction_summary=prediction_summary,
     )
     write_record(place, record)
     return page_of(record, catalogue)
@@ -86,16 +86,16 @@ def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> P
     output = record.output
     runs = read_records(OutputDirectory(Store.open(output), "predictions"), RECORDS_READ)
     earlier = [run for run in runs if run.sequence < record.sequence]
-    drift = drift_of(record, earlier)
+    drift = detect_drift(record, earlier)
     predictions = read_predictions(output, COUNTED)
-    held = held_tracks(predictions)
-    layout, map_words = made_map(output, record, held.track_ids)
+    listed = select_listed_tracks(predictions)
+    layout, map_text = made_map(output, record, listed.track_ids)
     parts = PageParts(
-        held=rows_of(output, PACKED, held.track_ids),
-        sampled=held.sampled,
+        listed=rows_of(output, PACKED, listed.track_ids),
+        sampled=listed.sampled,
         run_ids=_run_ids(record),
         layout=layout,
-        map_words=map_words,
+        map_text=map_text,
         drift=drift_view(drift, [*earlier, record]),
         copies=found_copies(output, record, catalogue, features),
         queue=found_queue(output, record, catalogue),
@@ -121,10 +121,10 @@ def last_record(output: str) -> RunRecord:
 
 def show_page(console: Console, made: PageMade) -> None:
     """Print what drifted, and where the page is."""
-    rows: dict[str, str | Text] = {"compared": verdict_of(made.drift)}
+    rows: dict[str, str | Text] = {"compared": drift_verdict(made.drift)}
     moved = made.drift.moved
     for number, shift in enumerate(moved[:MOVED_PRINTED], 1):
-        rows[f"moved {number}"] = Text(shift_words(shift), "yellow")
+        rows[f"moved {number}"] = Text(shift_text(shift), "yellow")
     if len(moved) > MOVED_PRINTED:
         rows["and"] = f"{len(moved) - MOVED_PRINTED} more, in the report"
     if made.drift.cause:

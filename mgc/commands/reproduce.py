@@ -26,7 +26,7 @@ from mgc.experiment.loading import load_experiment
 from mgc.experiment.page_view import headline_system, verdict
 from mgc.experiment.report import PAGE_FILE, write_report
 from mgc.experiment.settings import Experiment
-from mgc.experiment.tables import Run
+from mgc.experiment.tables import ExperimentRun
 
 FAILED_STATUS = 1
 
@@ -61,7 +61,7 @@ def reproduce(
         raise ConfigError(
             f"no cell of '{experiment}' is finished: there is nothing to show", "run it without --page-only"
         )
-    run = Run(chosen, outcome.material, outcome.cells, outcome.results, outcome.failures)
+    run = ExperimentRun(chosen, outcome.material, outcome.cells, outcome.results, outcome.failures)
     summary = write_report(run, output)
     _show(screen, outcome, summary, output)
     if outcome.failures:
@@ -118,8 +118,8 @@ def _show(screen: Console, outcome: ExperimentOutcome, summary: Summary, output:
         cells = [_accuracy(summary, system, name).rjust(24) for name in names]
         screen.print("  ".join([system.ljust(widest), *cells]), markup=False, soft_wrap=True)
     rows = {"cells": f"{len(outcome.results):,} of {len(outcome.cells):,} finished, {outcome.run_now:,} run now"}
-    if said := verdict(summary):
-        rows[f"what the split is worth to {headline_system(summary)}"] = said
+    if split_verdict := verdict(summary):
+        rows[f"what the split is worth to {headline_system(summary)}"] = split_verdict
     rows["report"] = Store.open(output).uri(PAGE_FILE)
     facts(screen, summary.experiment.name, rows)
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from mgc.cluster.incremental import Outcome, RunOptions
+from mgc.cluster.incremental import RunOptions, RunOutcome
 from mgc.cluster.progress import Meter
-from mgc.cluster.work import Advance
+from mgc.cluster.work import ChunkProgress
 from mgc.commands.tables import counted, facts, warned
 from mgc.data.changes import WorkPlan
 
@@ -24,7 +24,7 @@ class Watch:
     options: RunOptions
     meter: Meter | None = None
 
-    def advance(self, step: Advance) -> None:
+    def advance(self, step: ChunkProgress) -> None:
         """Pass a finished chunk to the meter."""
         if self.meter:
             self.meter.advance(step)
@@ -36,12 +36,12 @@ def watched(console: Console, label: str, options: RunOptions) -> Iterator[Watch
     with ExitStack() as stack:
         watch = Watch(options)
 
-        def on_plan(plan: WorkPlan, adopted: int) -> None:
+        def on_plan(plan: WorkPlan, resumed: int) -> None:
             total = plan.limited(options.limit).height
-            if options.dry_run or (not total and not adopted):  # the summary says so
+            if options.dry_run or (not total and not resumed):  # the summary says so
                 return
             console.print(
-                f"[bold]{label}[/] {_amount(plan, options.limit)}  ({_plan_text(plan, adopted)})", soft_wrap=True
+                f"[bold]{label}[/] {_amount(plan, options.limit)}  ({_plan_text(plan, resumed)})", soft_wrap=True
             )
             unit = "tracks" if _only_clean(plan) else "views"
             watch.meter = stack.enter_context(Meter(console, label, total, unit).shown())
@@ -62,17 +62,17 @@ def _amount(plan: WorkPlan, limit: int | None) -> str:
     return f"{views}{of_all}{counted(plan.tracks, 'track')}"
 
 
-def _plan_text(plan: WorkPlan, adopted: int) -> str:
+def _plan_text(plan: WorkPlan, resumed: int) -> str:
     counts = {
         "new": plan.new,
         "changed": plan.changed,
         f"to remake{_makers(plan)}": plan.remade,
         "to retry": plan.retried,
-        "taken up from a killed run": adopted,
-        "unchanged": plan.unchanged - adopted,
+        "taken up from a killed run": resumed,
+        "unchanged": plan.unchanged - resumed,
         "views no longer wanted": plan.unwanted,
-        "no longer in the catalogue": plan.gone,
-        "back, as they were": plan.returned,
+        "no longer in the catalogue": plan.removed,
+        "back, as they were": plan.restored,
     }
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
 
@@ -85,11 +85,11 @@ def _makers(plan: WorkPlan) -> str:
     return f" (made by {plan.made_by[0]}{more})"
 
 
-def dry_summary(console: Console, verb: str, outcome: Outcome, limit: int | None) -> None:
+def dry_summary(console: Console, verb: str, outcome: RunOutcome, limit: int | None) -> None:
     """Print what a run would do, some of the tracks, and how long it is likely to take."""
     plan = outcome.plan
     rows: dict[str, str | Text] = {f"would {verb}": _amount(plan, limit) if plan.tracks else "nothing"}
-    rows["because"] = _plan_text(plan, outcome.adopted)
+    rows["because"] = _plan_text(plan, outcome.resumed)
     rows |= {
         f"{_WORDS[reason]}, e.g.": ", ".join(plan.examples[reason]) for reason in _WORDS if reason in plan.examples
     }
@@ -100,17 +100,17 @@ def dry_summary(console: Console, verb: str, outcome: Outcome, limit: int | None
 _WORDS = {"new": "new", "changed": "changed", "remade": "to remake", "retried": "to retry"}
 
 
-def _forecast_text(outcome: Outcome) -> str:
-    guess = outcome.forecast
+def _forecast_text(outcome: RunOutcome) -> str:
+    forecast = outcome.forecast
     if not outcome.plan.tracks:
         return "none"
-    if guess is None or guess.seconds is None:
+    if forecast is None or forecast.seconds is None:
         return "not known: no earlier run in this output tells a pace"
-    workers, runs = counted(guess.workers or 1, "worker"), counted(guess.runs, "earlier run")
-    return f"about {_duration(guess.seconds)} with {workers}, as {runs} went"
+    workers, runs = counted(forecast.workers or 1, "worker"), counted(forecast.runs, "earlier run")
+    return f"about {_duration(forecast.seconds)} with {workers}, as {runs} went"
 
 
-def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> None:
+def run_summary(console: Console, title: str, outcome: RunOutcome, output: str) -> None:
     """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is."""
     if outcome.run_id is None:
         console.print(
@@ -120,7 +120,7 @@ def run_summary(console: Console, title: str, outcome: Outcome, output: str) -> 
     facts(console, f"{title} {outcome.run_id}", _summary_rows(outcome) | {"output": output})
 
 
-def _summary_rows(outcome: Outcome) -> dict[str, str | Text]:
+def _summary_rows(outcome: RunOutcome) -> dict[str, str | Text]:
     failed = outcome.failed_by_code
     done = outcome.index.height
     tracks = outcome.index["track_id"].n_unique()
@@ -133,13 +133,13 @@ def _summary_rows(outcome: Outcome) -> dict[str, str | Text]:
     if failed:
         rows["why"] = "column error_message of their rows; docs/errors.md explains the codes"
     counts = {
-        "unchanged, not touched": outcome.plan.unchanged - outcome.adopted,
+        "unchanged, not touched": outcome.plan.unchanged - outcome.resumed,
         "left for the next run": outcome.plan.todo.height - done,
-        "taken up from a killed run": outcome.adopted,
+        "taken up from a killed run": outcome.resumed,
         "views no longer wanted": outcome.plan.unwanted,
         "marked deleted": outcome.deleted,
-        "back, as they were": outcome.returned,
-        "no longer in the catalogue": outcome.plan.gone - outcome.deleted,
+        "back, as they were": outcome.restored,
+        "no longer in the catalogue": outcome.plan.removed - outcome.deleted,
     }
     rows |= {name: f"{count:,}" for name, count in counts.items() if count > 0}
     if done:
@@ -150,12 +150,12 @@ def _summary_rows(outcome: Outcome) -> dict[str, str | Text]:
     return rows
 
 
-def _current_text(outcome: Outcome) -> str:
-    plan, gone = outcome.plan, outcome.plan.gone
+def _current_text(outcome: RunOutcome) -> str:
+    plan, removed = outcome.plan, outcome.plan.removed
     views = f"{plan.unchanged:,} views of " if plan.unchanged != plan.wanted_tracks else ""
     count = plan.wanted_tracks
     text = f"all {views}{count:,} tracks are current" if count != 1 else f"{views or 'the '}one track is current"
-    return f"{text} ({gone:,} no longer in the catalogue)" if gone else text
+    return f"{text} ({removed:,} no longer in the catalogue)" if removed else text
 
 
 def _duration(seconds: float) -> str:

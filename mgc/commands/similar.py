@@ -7,7 +7,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from mgc.acting.duplicates import duplicate_groups, hear_shards
+from mgc.acting.duplicates import duplicate_groups, read_fingerprints
 from mgc.acting.similarity import embedding_matrix, open_index
 from mgc.acting.similarity_score import SimilarityScore, score_similarity
 from mgc.commands.door import ConfigOption, SetOption, console, settings
@@ -64,23 +64,23 @@ def _score(
     predictions: str, catalogue: str | None, features: str | None, split: str, k: int, config: EvaluationConfig
 ) -> SimilarityScore:
     tracks = read_catalogue(_given(catalogue, "a score needs labels", "--catalogue"))
-    rival = read_feature_set(features, tracks, split) if features else None
+    baseline_features = read_feature_set(features, tracks, split) if features else None
     answered = read_predictions(predictions, ["track_id", "embedding"]).filter(pl.col("embedding").is_not_null())
     labelled = tracks.filter((pl.col("split") == split) & (pl.col("genre").is_not_null() | pl.col("tags_known")))
-    asked = labelled.join(answered, on="track_id").sort("track_id")
-    if rival is not None:
-        asked = asked.filter(pl.col("track_id").is_in(rival.track_ids))
-        rival = rival.of_tracks(asked["track_id"].to_list())
-    if asked.is_empty():
+    queries = labelled.join(answered, on="track_id").sort("track_id")
+    if baseline_features is not None:
+        queries = queries.filter(pl.col("track_id").is_in(baseline_features.track_ids))
+        baseline_features = baseline_features.of_tracks(queries["track_id"].to_list())
+    if queries.is_empty():
         raise ConfigError(f"no labelled track of split '{split}' has an embedding", "check --split and the catalogue")
-    return score_similarity(asked, embedding_matrix(asked), k, config, rival)
+    return score_similarity(queries, embedding_matrix(queries), k, config, baseline_features)
 
 
 def _duplicates(predictions: str, catalogue: str | None, features: str | None) -> pl.DataFrame:
     tracks = read_catalogue(_given(catalogue, "duplicates are looked for among a catalogue's tracks", "--catalogue"))
     shards = _given(features, "embeddings cannot tell two encodings from two similar tracks", "--features")
     columns = ["track_id", "uri", "duration_seconds", "embedding"]
-    return duplicate_groups(read_predictions(predictions, columns), hear_shards(shards, tracks))
+    return duplicate_groups(read_predictions(predictions, columns), read_fingerprints(shards, tracks))
 
 
 def _given(value: str | None, why: str, option: str) -> str:

@@ -1,7 +1,7 @@
 """`mgc tag`: genre, tags, confidence and embedding, for every track of a catalogue or for a few files.
 
 One command, told apart by what it is given: one Parquet table is a catalogue and starts the job on Ray; anything
-else is audio, and is answered here, without Ray. Only the room that is needed is opened: Ray's imports alone take
+else is audio, and is answered here, without Ray. Only the module that is needed is opened: Ray's imports alone take
 longer than a song.
 """
 
@@ -119,5 +119,5 @@ def _refuse(options: dict[str, Any], what: str, remedy: str) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} is for {what}", remedy)
 
 
-def _run(room: str, **arguments: Any) -> None:
-    getattr(importlib.import_module(f"mgc.commands.{room}"), room)(**arguments)
+def _run(module: str, **arguments: Any) -> None:
+    getattr(importlib.import_module(f"mgc.commands.{module}"), module)(**arguments)

@@ -58,8 +58,8 @@ def tag_catalogue(
         )
 
 
-def _confirmed(gone: int, live: int) -> bool:
+def _confirmed(removed: int, live: int) -> bool:
     """Ask whether so many tracks are gone for good; no where nobody can answer."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    return typer.confirm(f"{gone:,} of {live:,} tracks are gone from the catalogue. Mark them deleted?")
+    return typer.confirm(f"{removed:,} of {live:,} tracks are gone from the catalogue. Mark them deleted?")

@@ -11,7 +11,7 @@ from mgc.commands.door import settings
 from mgc.data.listing import list_audio
 from mgc.data.storage import Store
 from mgc.errors import ConfigError
-from mgc.inference.listening import FileListener, Look
+from mgc.inference.listening import FileReader, ReadOptions
 from mgc.models.hearing import read_bundle_for_audio
 
 FEW_FILES = 200
@@ -34,13 +34,15 @@ def tag_files(
     chosen = settings(config, set_)
     stored = read_bundle_for_audio(bundle)
     uris = audio_of(tracks)
-    with FileListener(stored.features, chosen.decode) as listener:
-        waiting = listener.begin(uris, Look(every_seconds=every))
+    with FileReader(stored.features, chosen.decode) as reader:
+        waiting = reader.begin(uris, ReadOptions(every_seconds=every))
         # Only now: torch takes longer to import than a song to be heard, which another process does meanwhile.
-        room = importlib.import_module("mgc.commands.file_answers")
-        room.show_answers(
-            room.answers(stored, chosen.tagging, waiting),
-            room.Shown(json=json, embedding=embedding, windows=windows or every is not None, taggram=taggram),
+        module = importlib.import_module("mgc.commands.file_answers")
+        module.show_answers(
+            module.answers(stored, chosen.tagging, waiting),
+            module.AnswerOptions(
+                json=json, embedding=embedding, windows=windows or every is not None, taggram=taggram
+            ),
         )
 
 

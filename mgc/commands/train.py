@@ -55,7 +55,7 @@ def train(
             style="dim",
         )
     lines = EpochLines(screen, len(models))
-    outcome = train_ensemble(request, lines.show, lines.taken_up)
+    outcome = train_ensemble(request, lines.show, lines.resumed)
     show_training(screen, outcome, bundle)
 
 
@@ -69,7 +69,7 @@ class EpochLines:
         self._best: dict[int, float] = {}
         self._members = members
 
-    def taken_up(self, member: int, history: list[dict[str, Any]]) -> None:
+    def resumed(self, member: int, history: list[dict[str, Any]]) -> None:
         """Say how far a member had come when it was stopped."""
         losses = [epoch["valid_loss"] for epoch in history if epoch["valid_loss"] is not None]
         self._best[member] = min(losses, default=float("inf"))

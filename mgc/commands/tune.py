@@ -68,15 +68,15 @@ class EpochCount:
         self._screen = screen
         self._trials = trials
 
-    def show(self, number: int, told: dict[str, Any]) -> None:
+    def show(self, number: int, progress: dict[str, Any]) -> None:
         """Print where a trial stands."""
-        if told.get("failed"):
-            self._screen.print(f"trial {number:>3} of {self._trials}  failed: {told['failed']}", markup=False)
-        elif told["epochs"] == 1 or told["epochs"] % self.EVERY == 0:
+        if progress.get("failed"):
+            self._screen.print(f"trial {number:>3} of {self._trials}  failed: {progress['failed']}", markup=False)
+        elif progress["epochs"] == 1 or progress["epochs"] % self.EVERY == 0:
             self._screen.print(
-                f"trial {number:>3} of {self._trials}  epoch {told['epochs']:>3}  best so far: loss "
-                f"{_number(told['valid_loss'])}  accuracy {_number(told['valid_accuracy'])}"
-                f"  tag PR-AUC {_number(told['valid_tag_macro_average_precision'])}",
+                f"trial {number:>3} of {self._trials}  epoch {progress['epochs']:>3}  best so far: loss "
+                f"{_number(progress['valid_loss'])}  accuracy {_number(progress['valid_accuracy'])}"
+                f"  tag PR-AUC {_number(progress['valid_tag_macro_average_precision'])}",
                 soft_wrap=True,
             )
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mgc.acting.tag_journal import Head, JournalWriter, read_journal
+from mgc.acting.tag_journal import JournalHeader, JournalWriter, read_journal
 from mgc.acting.tag_plan import Skips, TagChange, Where, WriteOptions, planned_changes
 from mgc.acting.tag_writing import Written, undo, write_changes
 from mgc.audio.tag_families import Values
@@ -26,7 +26,7 @@ from mgc.commands.tables import counted, facts, warned
 from mgc.data.catalogue import catalogue_root, read_catalogue
 from mgc.data.lease import RunLease, run_lease
 from mgc.data.outputs import MARKER
-from mgc.data.restate import restate_catalogue, restate_predictions
+from mgc.data.restate import rewrite_catalogue_content_ids, rewrite_prediction_content_ids
 from mgc.data.storage import Store, split_uri
 from mgc.data.view import read_predictions
 from mgc.errors import ConfigError, MgcError
@@ -54,7 +54,7 @@ def write_tags(
     max_bytes, lease_seconds = chosen.decode.max_file_bytes, chosen.cluster.lease_seconds
     screen = console()
     if undo_ is not None:
-        take_back(screen, undo_, max_bytes, lease_seconds, takeover=takeover)
+        undo_journal(screen, undo_, max_bytes, lease_seconds, takeover=takeover)
         return
     if catalogue is None or predictions is None:
         raise ConfigError("nothing to write", "give the catalogue and --predictions, or --undo with a journal")
@@ -106,7 +106,9 @@ def _apply(screen: Console, places: Places, options: WriteOptions, max_bytes: in
         _summary(screen, Written(skips=skips), "nothing to write")
         return
     path = places.journal or _journal_path(places.predictions)
-    head = Head(Store.open(places.catalogue).root, Store.open(places.predictions).root, datetime.now(UTC).isoformat())
+    head = JournalHeader(
+        Store.open(places.catalogue).root, Store.open(places.predictions).root, datetime.now(UTC).isoformat()
+    )
     writer = JournalWriter(path, head)
     try:
         written = write_changes(todo, writer, max_bytes)
@@ -114,16 +116,16 @@ def _apply(screen: Console, places: Places, options: WriteOptions, max_bytes: in
         writer.close()
     written.skips.merge(skips)
     _summary(screen, written, "Tags written", {"journal": path, "to take it back": f"mgc write-tags --undo {path}"})
-    _restate(screen, head, written, lease)
+    _rewrite_content_ids(screen, head, written, lease)
 
 
-def take_back(screen: Console, path: str, max_bytes: int, lease_seconds: float, *, takeover: bool = False) -> None:
+def undo_journal(screen: Console, path: str, max_bytes: int, lease_seconds: float, *, takeover: bool = False) -> None:
     """Undo a journal, and print what came of it."""
     journal = read_journal(path)
     with _held(journal.head.predictions, lease_seconds, takeover=takeover) as lease:
         written = undo(journal, max_bytes)
         _summary(screen, written, "Tags taken back")
-        _restate(screen, journal.head, written, lease)
+        _rewrite_content_ids(screen, journal.head, written, lease)
 
 
 def show_plan(screen: Console, planned: Iterable[TagChange], skips: Skips, changes: str | None) -> None:
@@ -161,17 +163,17 @@ def _skip_rows(skips: Skips) -> dict[str, str | Text]:
     return rows
 
 
-def _restate(screen: Console, head: Head, written: Written, lease: RunLease | None) -> None:
+def _rewrite_content_ids(screen: Console, head: JournalHeader, written: Written, lease: RunLease | None) -> None:
     """Let catalogue and predictions know the files as they are now, so that no run tags them anew."""
     if not written.content_ids:
         return
     try:
         if lease is not None:
             lease.require()
-        restate_catalogue(head.catalogue, written.content_ids, written.sizes)
+        rewrite_catalogue_content_ids(head.catalogue, written.content_ids, written.sizes)
         if head.predictions.endswith(".parquet"):
             raise ConfigError("the predictions are one file, not the directory of `mgc tag`")
-        count = restate_predictions(head.predictions, written.content_ids)
+        count = rewrite_prediction_content_ids(head.predictions, written.content_ids)
     except MgcError as error:
         screen.print(Text(f"the next run will tag these files anew: {error.message}", "yellow"), soft_wrap=True)
         return

@@ -117,12 +117,12 @@ class FeatureConfig(Section):
         """
         settings = self.model_dump(mode="json")
         if self.frames == ("log_mel",) and not self.statistics:
-            settings = {name: value for name, value in settings.items() if name not in _NOT_HEARD_BY_MODELS}
+            settings = {name: value for name, value in settings.items() if name not in _NOT_MODEL_INPUTS}
         return fingerprint_of({"section": type(self).__name__, **settings})
 
     def for_model(self) -> FeatureConfig:
         """Return what of the settings decides the log-mel, which is all that a model hears."""
-        return self.model_copy(update={name: type(self).model_fields[name].default for name in _NOT_HEARD_BY_MODELS})
+        return self.model_copy(update={name: type(self).model_fields[name].default for name in _NOT_MODEL_INPUTS})
 
     @property
     def window_samples(self) -> int:
@@ -177,7 +177,7 @@ class MelsConfig(Section):
         return f"npy, {self.layout}, {self.unit_db:g} dB a unit, reference {self.reference}"
 
 
-_NOT_HEARD_BY_MODELS = frozenset(
+_NOT_MODEL_INPUTS = frozenset(
     {
         "frames",
         "statistics",

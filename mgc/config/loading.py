@@ -133,7 +133,7 @@ def explained(
     return ConfigError(f"bad settings{where}:\n  " + "\n  ".join(lines), remedy)
 
 
-def _problem(kind: str, place: _Place, problem: Any) -> str:
+def _problem(kind: str, place: _SettingLocation, problem: Any) -> str:
     if kind == "extra_forbidden":
         return f"unknown setting '{place.key}': {_elsewhere(place) or did_you_mean(place.name, place.valid)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -150,7 +150,7 @@ def _shown(value: Any) -> str:
     return "{…}" if isinstance(value, dict | BaseModel) else repr(value)
 
 
-class _Place(NamedTuple):
+class _SettingLocation(NamedTuple):
     """Where in the settings something is wrong: the key as a reader writes it, and what is valid there.
 
     `member` says whether that is in an entry of `training.ensemble`.
@@ -166,7 +166,7 @@ class _Place(NamedTuple):
         return self.key.rpartition(".")[2]
 
 
-def _elsewhere(place: _Place) -> str:
+def _elsewhere(place: _SettingLocation) -> str:
     """Return where a setting belongs that is one, but not of a member's network or of its fit; else nothing."""
     if not place.member:
         return ""
@@ -177,7 +177,7 @@ def _elsewhere(place: _Place) -> str:
     return ""
 
 
-def _walk(location: tuple[int | str, ...], root: type[Section]) -> _Place:
+def _walk(location: tuple[int | str, ...], root: type[Section]) -> _SettingLocation:
     """Follow pydantic's location, in which the name of a network stands between its section and its key."""
     words: list[str] = []
     sections: list[type[Section]] = [root]
@@ -197,4 +197,4 @@ def _walk(location: tuple[int | str, ...], root: type[Section]) -> _Place:
     valid = [name for section in sections for name in section.model_fields]
     if member and sections != [FitConfig]:
         valid.append("training")
-    return _Place(".".join(words), valid, member)
+    return _SettingLocation(".".join(words), valid, member)

@@ -14,12 +14,12 @@ UNSHARED = ("cluster", "logs", "search")
 
 def to_toml(config: Config, comment: str = "") -> str:
     """Return every setting that is not the default, by section, under a comment."""
-    told = config.model_dump(mode="json", exclude_defaults=True, exclude=set(UNSHARED))
+    dumped = config.model_dump(mode="json", exclude_defaults=True, exclude=set(UNSHARED))
     if not config.training.ensemble:
         # Said even where it is the default: `mgc train` trains an ensemble of several kinds where no network is.
-        told = {**told, "model": told.get("model", {})}
+        dumped = {**dumped, "model": dumped.get("model", {})}
     lines = [f"# {line}".rstrip() for line in comment.splitlines()]
-    for section, values in told.items():
+    for section, values in dumped.items():
         if section == "model":
             values = {"name": config.model.name, **values}
         if section == "distill" and "model" in values:

@@ -29,9 +29,9 @@ class WorkPlan:
     unchanged, new, changed, remade, retried
         Items whose row is current; never seen; of other content; made with another recipe or fingerprint; failed
         and tried again.
-    gone_rows
+    removed_rows
         Index rows of tracks that are no longer in the catalogue and not marked deleted yet.
-    returned_rows
+    restored_rows
         Index rows of tracks that were marked deleted and are back as they were; they count as unchanged.
     live
         Tracks that have a row and are not marked deleted.
@@ -51,8 +51,8 @@ class WorkPlan:
     changed: int
     remade: int
     retried: int
-    gone_rows: pl.DataFrame
-    returned_rows: pl.DataFrame
+    removed_rows: pl.DataFrame
+    restored_rows: pl.DataFrame
     live: int = 0
     unwanted: int = 0
     wanted_tracks: int = 0
@@ -65,14 +65,14 @@ class WorkPlan:
         return self.todo["track_id"].n_unique()
 
     @property
-    def gone(self) -> int:
+    def removed(self) -> int:
         """Tracks that are no longer in the catalogue and not marked deleted yet."""
-        return self.gone_rows["track_id"].n_unique()
+        return self.removed_rows["track_id"].n_unique()
 
     @property
-    def returned(self) -> int:
+    def restored(self) -> int:
         """Tracks that were marked deleted and are back as they were."""
-        return self.returned_rows["track_id"].n_unique()
+        return self.restored_rows["track_id"].n_unique()
 
     def limited(self, limit: int | None) -> pl.DataFrame:
         """Return the items of the first `limit` tracks; all where it is None."""
@@ -122,9 +122,11 @@ def plan_work(
     todo = items.filter(work).select(items.columns).sort(ITEM)
     deleted = index["deleted"].fill_null(False)
     live, dead = (index.filter(~deleted), index.filter(deleted)) if deleted.any() else (index, index.clear())
-    unasked = live.join(wanted.select(by), on=by, how="anti")
-    gone = unasked.join(items.select("track_id"), on="track_id", how="anti") if unasked.height else unasked
-    returned = dead.join(wanted.select(by).filter(~work), on=by, how="semi") if dead.height else dead
+    unrequested = live.join(wanted.select(by), on=by, how="anti")
+    removed = (
+        unrequested.join(items.select("track_id"), on="track_id", how="anti") if unrequested.height else unrequested
+    )
+    restored = dead.join(wanted.select(by).filter(~work), on=by, how="semi") if dead.height else dead
     return WorkPlan(
         todo=todo,
         unchanged=counts.get("unchanged", 0),
@@ -132,10 +134,10 @@ def plan_work(
         changed=counts.get("changed", 0),
         remade=counts.get("remade", 0),
         retried=counts.get("retried", 0),
-        gone_rows=gone,
-        returned_rows=returned,
+        removed_rows=removed,
+        restored_rows=restored,
         live=_tracks(live, by),
-        unwanted=unasked.height - gone.height,
+        unwanted=unrequested.height - removed.height,
         wanted_tracks=_tracks(items, by),
         made_by=_makers(live, fingerprint) if counts.get("remade") else (),
         examples=_examples(items.filter(work).select("uri").with_columns(reason.filter(work).alias("reason"))),

@@ -9,16 +9,16 @@ import polars as pl
 import pyarrow as pa
 
 from mgc.data.frames import frame_of
-from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.outputs import OutputDirectory, OutputRun
 from mgc.data.retry import RETRY_COLUMNS
-from mgc.data.rolled import parquet_bytes, rolled
+from mgc.data.rolled import in_batches, parquet_bytes
 from mgc.data.run_index import ITEM, empty_index, index_rows
 from mgc.data.schema import marked
 from mgc.data.view import current_rows
 
 
 def copy_rows(
-    output: OutputDirectory, run: Run, rows: pl.DataFrame, change: Callable[[pa.Table], pa.Table], name: str
+    output: OutputDirectory, run: OutputRun, rows: pl.DataFrame, change: Callable[[pa.Table], pa.Table], name: str
 ) -> pl.DataFrame:
     """Write predictions of other runs as rows of `run`, and return their index.
 
@@ -34,7 +34,7 @@ def copy_rows(
     indices = [empty_index()]
     for number, ((fingerprint,), some) in enumerate(rows.group_by(["fingerprint"], maintain_order=True)):
         schema = marked(output.kind, fingerprint=str(fingerprint))
-        for chunk, table in enumerate(rolled(current_rows(output, some))):
+        for chunk, table in enumerate(in_batches(current_rows(output, some))):
             made = _of_run(change(table), run).cast(schema)
             key = f"{run.folder}/{name}-{number:03d}-{chunk:06d}.parquet"
             output.store.write_atomic(key, parquet_bytes(made))
@@ -51,7 +51,7 @@ def deleted_at(moment: datetime | None) -> Callable[[pa.Table], pa.Table]:
     return lambda table: _set(table, "deleted_at", pa.repeat(value, table.num_rows))
 
 
-def _of_run(table: pa.Table, run: Run) -> pa.Table:
+def _of_run(table: pa.Table, run: OutputRun) -> pa.Table:
     table = _set(table, "run_id", pa.repeat(run.run_id, table.num_rows))
     return _set(table, "sequence", pa.repeat(run.sequence, table.num_rows))
 

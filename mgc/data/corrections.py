@@ -61,10 +61,10 @@ def read_corrections(config: CatalogueConfig, root: str) -> pl.DataFrame | None:
             if rows.columns[0] != "track_id"
             else rows.with_columns(name=pl.col("track_id"))
         )
-        said = rows.filter(pl.col("genre").is_not_null() | pl.col("tags_known")).select(
+        labelled = rows.filter(pl.col("genre").is_not_null() | pl.col("tags_known")).select(
             "track_id", "name", "genre", pl.when("tags_known").then("tags").alias("tags")
         )
-        merged = said if merged is None else _on_top(merged, said)
+        merged = labelled if merged is None else _on_top(merged, labelled)
     return merged
 
 

@@ -34,7 +34,7 @@ from mgc.errors import StorageError
 
 NAMES_AT_ONCE = 4_096
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The disk is full, or the user's quota of it, or the limit on a file's size is reached."""
 
 
@@ -225,7 +225,7 @@ def _storage_error(error: OSError, path: str, action: str) -> StorageError:
         return ObjectNotFoundError(f"'{path}' does not exist", "check the path")
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return AccessDeniedError(f"no permission to {action} '{path}' ({error.strerror})", "check its owner and mode")
-    if error.errno in NO_ROOM:
+    if error.errno in DISK_FULL_ERRNOS:
         return DiskFullError(
             f"no room to write '{path}': {error.strerror}",
             "free some space, or raise the quota, and start again: what was finished is taken up",

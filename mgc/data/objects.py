@@ -118,7 +118,7 @@ class ChangedError(StorageError):
     """An object is not the one that was indexed; nothing of it was read."""
 
 
-class Backend(Protocol):
+class StoreBackend(Protocol):
     """One kind of store. Keys are relative to the root; every failure is a `StorageError`."""
 
     def uri(self, key: str) -> str: ...

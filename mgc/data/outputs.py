@@ -33,7 +33,7 @@ MARKER = "_mgc.json"
 
 
 @dataclass(frozen=True)
-class Run:
+class OutputRun:
     """One run over an output directory.
 
     Parameters
@@ -130,20 +130,20 @@ class OutputDirectory:
         if not self.store.exists(MARKER):
             self._write_json(MARKER, {"kind": self.kind, "schema_version": SCHEMA_VERSIONS[self.kind]})
 
-    def start_run(self, fingerprint: str, facts: dict[str, Any]) -> Run:
+    def start_run(self, fingerprint: str, facts: dict[str, Any]) -> OutputRun:
         """Return a new run, recorded as started."""
         self.mark()
         # The order of runs comes from the runs there are, not from the clock, which may go backwards.
         sequence = max((run.sequence for run in self.runs()), default=0) + 1
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        run = Run(f"{stamp}-{uuid.uuid4().hex[:8]}", sequence, fingerprint, facts)
+        run = OutputRun(f"{stamp}-{uuid.uuid4().hex[:8]}", sequence, fingerprint, facts)
         self._write_json(f"started/{sequence:08d}-{run.run_id}.json", asdict(run))
         return run
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self) -> Iterator[OutputRun]:
         """Yield every run there is, committed or not."""
         for item in self.store.list("started/"):
-            yield Run(**json.loads(self.store.read_bytes(item.key)))
+            yield OutputRun(**json.loads(self.store.read_bytes(item.key)))
 
     def commits(self) -> list[Commit]:
         """Return the visible runs, oldest first; those that a compaction stands for are left out."""
@@ -164,12 +164,12 @@ class OutputDirectory:
         """Make a run's parts visible: the one write that counts."""
         self._write_json(f"commits/{commit.sequence:08d}-{commit.run_id}.json", asdict(commit))
 
-    def finished_parts(self, run: Run) -> list[str]:
+    def finished_parts(self, run: OutputRun) -> list[str]:
         """Return the keys of a run's finished parts, in chunk order."""
         keys = (item.key for item in self.store.list(f"{run.folder}/"))
         return sorted(key for key in keys if key.rpartition("/")[2].startswith("part-"))
 
-    def unfinished_runs(self, fingerprint: str) -> list[Run]:
+    def unfinished_runs(self, fingerprint: str) -> list[OutputRun]:
         """Return the runs of `fingerprint` whose finished parts no commit shows yet, oldest first."""
         commits = self.all_commits()
         done = {commit.run_id for commit in commits}

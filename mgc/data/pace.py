@@ -12,7 +12,7 @@ RUNS_LOOKED_AT = 5
 
 
 @dataclass(frozen=True)
-class Pace:
+class RunThroughput:
     """What a run measured of itself; its commit keeps it.
 
     Parameters
@@ -63,7 +63,7 @@ def forecast(commits: list[Commit], rows: int, workers: int | None) -> Forecast:
     workers
         Actors; None: as many as the newest of the runs had.
     """
-    paces = [Pace(**commit.facts["pace"]) for commit in commits if "pace" in commit.facts]
+    paces = [RunThroughput(**commit.facts["pace"]) for commit in commits if "pace" in commit.facts]
     telling = [pace for pace in paces if pace.rows_per_worker_second][-RUNS_LOOKED_AT:]
     if not telling:
         return Forecast(None, workers, 0)

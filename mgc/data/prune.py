@@ -18,9 +18,9 @@ import polars as pl
 
 from mgc.data.frames import frame_of
 from mgc.data.objects import ObjectInfo
-from mgc.data.outputs import Commit, OutputDirectory, PartRef, Run
+from mgc.data.outputs import Commit, OutputDirectory, OutputRun, PartRef
 from mgc.data.published import history_run, publish
-from mgc.data.rolled import parquet_bytes, rolled
+from mgc.data.rolled import in_batches, parquet_bytes
 from mgc.data.run_index import ITEM, empty_index, newest, read_index, write_index
 from mgc.data.view import current_rows
 from mgc.errors import SchemaError
@@ -84,8 +84,10 @@ def plan_prune(output: OutputDirectory, keep_days: float, now: datetime | None =
     dropped = index.height - kept.height
     if len(old) < 2 and not dropped:
         old, kept = [], index.clear()
-    gone = {commit.run_id for commit in old}
-    needed = _runs_of([commit for commit in commits if commit.run_id not in gone]) | _resumable(output, commits)
+    old_run_ids = {commit.run_id for commit in old}
+    needed = _runs_of([commit for commit in commits if commit.run_id not in old_run_ids]) | _resumable(
+        output, commits
+    )
     everything = list(output.store.list(""))
     replaced = [item for item in everything if (run := _run_of(item.key)) in _runs_of(old) and run not in needed]
     waste = [item for item in everything if (run := _run_of(item.key)) and run not in needed | _runs_of(old)]
@@ -153,7 +155,7 @@ def _run_of(key: str) -> str | None:
     return history_run(key)
 
 
-def _compact(output: OutputDirectory, plan: PrunePlan) -> Run:
+def _compact(output: OutputDirectory, plan: PrunePlan) -> OutputRun:
     # All that had a part in it, before earlier compactions too: what is left of them, where the deletions are broken
     # off, must neither be seen nor be taken for a killed run's.
     earlier = {run_id for commit in plan.compacted for run_id in commit.replaces}
@@ -173,11 +175,11 @@ def _compact(output: OutputDirectory, plan: PrunePlan) -> Run:
     return run
 
 
-def _write_parts(output: OutputDirectory, run: Run, kept: pl.DataFrame) -> pl.DataFrame:
+def _write_parts(output: OutputDirectory, run: OutputRun, kept: pl.DataFrame) -> pl.DataFrame:
     """Write the rows that stay, each fingerprint's apart, and return their index."""
     indices = [empty_index()]
     for number, (_, rows) in enumerate(kept.group_by(["fingerprint"], maintain_order=True)):
-        for chunk, table in enumerate(rolled(current_rows(output, rows))):
+        for chunk, table in enumerate(in_batches(current_rows(output, rows))):
             key = f"{run.folder}/compact-{number:03d}-{chunk:06d}.parquet"
             output.store.write_atomic(key, parquet_bytes(table))
             by = [name for name in ITEM if name in table.column_names]

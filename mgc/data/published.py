@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from mgc.data.frames import frame_of
 from mgc.data.outputs import Commit, OutputDirectory
-from mgc.data.rolled import ROWS_A_GROUP, parquet_bytes, read_whole, rolled
+from mgc.data.rolled import ROWS_A_GROUP, in_batches, parquet_bytes, read_whole
 from mgc.data.run_index import newest_index
 from mgc.data.schema import marked
 from mgc.data.view import CURRENT, current_rows
@@ -84,7 +84,7 @@ def publish_history(output: OutputDirectory, commit: Commit) -> None:
     day = str(commit.facts.get("run_date", commit.run_id[:8]))  # of a compaction, its newest run's
     folder = f"{HISTORY}/run_date={day[:4]}-{day[4:6]}-{day[6:]}"
     tables = read_whole(output.store, [part.key for part in commit.parts], marked(output.kind))
-    for number, table in enumerate(rolled(tables)):
+    for number, table in enumerate(in_batches(tables)):
         key = f"{folder}/{commit.sequence:08d}-{commit.run_id}-{number:04d}.parquet"
         output.store.write_atomic(key, parquet_bytes(table))
 

@@ -21,14 +21,14 @@ FOLDER = "records/"
 VERSION = 1
 CONFIDENCE_BINS = 20
 COUNTED = ["run_id", "uri", "genre", "genre_probability", "abstained", "tags", "error_code"]
-"""Columns of the predictions that `heard_of` reads."""
+"""Columns of the predictions that `summarise_predictions` reads."""
 
 FEWEST_FOLDERS = 30
 """Below so many, folders are no sample of albums: they may as well be the genres themselves."""
 
 
 @dataclass(frozen=True)
-class Heard:
+class PredictionSummary:
     """What the rows of a run say, counted.
 
     Parameters
@@ -43,7 +43,7 @@ class Heard:
         Of the stated probability of the genre, over the `confident` rows that state one.
     confidence_bins
         The same as a histogram of 20 equal bins over [0, 1].
-    likeness
+    design_effects
         How alike tracks of one folder are in each kind of answer (genre, tag, failed, abstained, confidence), as the
         design effect of Kish (1965): 1 where folders do not matter, the size of a folder where all its tracks are
         alike. Empty where there are too few folders to tell.
@@ -59,7 +59,7 @@ class Heard:
     confidence_mean: float = 0.0
     confidence_variance: float = 0.0
     confidence_bins: tuple[int, ...] = (0,) * CONFIDENCE_BINS
-    likeness: Mapping[str, float] = field(default_factory=dict)
+    design_effects: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class RunRecord:
         CPUs that worked.
     why
         Why tracks were tagged: new, changed, remade (another bundle, or asked for), retried.
-    deleted, returned
+    deleted, restored
         Tracks marked deleted; live again as they were.
-    heard
+    prediction_summary
         What the run's rows say, those included that it took over from a killed run.
     """
 
@@ -107,8 +107,8 @@ class RunRecord:
     sequence: int = 0
     why: Mapping[str, int] = field(default_factory=dict)
     deleted: int = 0
-    returned: int = 0
-    heard: Heard = field(default_factory=Heard)
+    restored: int = 0
+    prediction_summary: PredictionSummary = field(default_factory=PredictionSummary)
 
     @property
     def busy_seconds(self) -> float:
@@ -116,7 +116,7 @@ class RunRecord:
         return max(self.work_seconds or self.wall_seconds, 1e-9)
 
 
-def heard_of(predictions: pl.DataFrame) -> Heard:
+def summarise_predictions(predictions: pl.DataFrame) -> PredictionSummary:
     """Return what rows say, counted.
 
     Parameters
@@ -126,7 +126,7 @@ def heard_of(predictions: pl.DataFrame) -> Heard:
     """
     answered = predictions.filter(pl.col("error_code").is_null())
     stated = answered["genre_probability"].drop_nulls().to_numpy().astype(np.float64)
-    return Heard(
+    return PredictionSummary(
         tracks=predictions.height,
         answered=answered.height,
         abstained=int(answered["abstained"].fill_null(False).sum()),
@@ -137,33 +137,35 @@ def heard_of(predictions: pl.DataFrame) -> Heard:
         confidence_mean=float(stated.mean()) if len(stated) else 0.0,
         confidence_variance=float(stated.var(ddof=1)) if len(stated) > 1 else 0.0,
         confidence_bins=tuple(map(int, np.histogram(stated, CONFIDENCE_BINS, (0.0, 1.0))[0])),
-        likeness=likeness_of(predictions),
+        design_effects=design_effects(predictions),
     )
 
 
-def likeness_of(predictions: pl.DataFrame) -> dict[str, float]:
+def design_effects(predictions: pl.DataFrame) -> dict[str, float]:
     """Return the design effect of folders on each kind of answer; empty where there are fewer than 30 folders."""
     rows = predictions.with_columns(folder=pl.col("uri").str.replace(r"/[^/]*$", ""))
     if rows["folder"].n_unique() < FEWEST_FOLDERS:
         return {}
     answered = rows.filter(pl.col("error_code").is_null())
-    asked = {
+    answers_by_kind = {
         "genre": (answered, answered.select("folder", name="genre")),
         "tag": (answered, answered.select("folder", name="tags").explode("name")),
         "failed": (rows, rows.select("folder", name="error_code")),
         "abstained": (answered, answered.filter("abstained").select("folder", name=pl.lit("abstained"))),
     }
-    found = {kind: _design_effect(whole, said.drop_nulls()) for kind, (whole, said) in asked.items()}
-    return {kind: round(max(1.0, value), 3) for kind, value in found.items() if value is not None} | _steady(answered)
+    found = {kind: _design_effect(whole, named.drop_nulls()) for kind, (whole, named) in answers_by_kind.items()}
+    return {
+        kind: round(max(1.0, value), 3) for kind, value in found.items() if value is not None
+    } | _confidence_design_effect(answered)
 
 
-def _design_effect(rows: pl.DataFrame, said: pl.DataFrame) -> float | None:
+def _design_effect(rows: pl.DataFrame, named: pl.DataFrame) -> float | None:
     """Return the mean over names of: the variance of a name's share between folders over that of single tracks."""
     sizes = rows.group_by("folder").agg(size=pl.len().cast(pl.Float64))
     total = rows.height
     squares = float((sizes["size"] ** 2).sum())
     by_name = (
-        said.group_by("folder", "name")
+        named.group_by("folder", "name")
         .agg(count=pl.len().cast(pl.Float64))
         .join(sizes, on="folder")
         .group_by("name")
@@ -177,7 +179,7 @@ def _design_effect(rows: pl.DataFrame, said: pl.DataFrame) -> float | None:
     return float(mean) if mean is not None else None
 
 
-def _steady(answered: pl.DataFrame) -> dict[str, float]:
+def _confidence_design_effect(answered: pl.DataFrame) -> dict[str, float]:
     rows = answered.select("folder", value=pl.col("genre_probability").cast(pl.Float64)).drop_nulls()
     spread = rows["value"].std() if rows.height > 1 else None
     if not isinstance(spread, float) or spread <= 0:
@@ -212,9 +214,18 @@ def _record(data: bytes) -> RunRecord | None:
         if value.pop("version") != VERSION:
             return None
         times = {name: datetime.fromisoformat(value[name]) for name in ("started_at", "finished_at")}
-        heard = Heard(**{**value["heard"], "confidence_bins": tuple(value["heard"]["confidence_bins"])})
+        prediction_summary = PredictionSummary(
+            **{
+                **value["prediction_summary"],
+                "confidence_bins": tuple(value["prediction_summary"]["confidence_bins"]),
+            }
+        )
         known = {one.name for one in fields(RunRecord)}
-        return RunRecord(**{name: value[name] for name in value if name in known} | times | {"heard": heard})
+        return RunRecord(
+            **{name: value[name] for name in value if name in known}
+            | times
+            | {"prediction_summary": prediction_summary}
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # of another version
 

@@ -23,11 +23,11 @@ from mgc.data.run_index import newest_index, run_part_refs, write_index
 from mgc.data.schema import CATALOGUE, require_kind
 from mgc.data.storage import Store, split_uri
 
-RESTATED = "restated"
+CONTENT_IDS_REWRITTEN = "restated"
 """In place of a fingerprint: rows of any bundle are put down again."""
 
 
-def restate_predictions(output_uri: str, content_ids: Mapping[str, str]) -> int:
+def rewrite_prediction_content_ids(output_uri: str, content_ids: Mapping[str, str]) -> int:
     """Put the newest row of each track down under a new content id, and publish them; return how many.
 
     Parameters
@@ -40,7 +40,7 @@ def restate_predictions(output_uri: str, content_ids: Mapping[str, str]) -> int:
     output = OutputDirectory(Store.open(output_uri), "predictions")
     wanted = newest_index(output).filter(pl.col("track_id").is_in(list(content_ids)))
     if not wanted.is_empty():
-        run = output.start_run(RESTATED, {"restated": wanted.height})
+        run = output.start_run(CONTENT_IDS_REWRITTEN, {"restated": wanted.height})
         index = copy_rows(output, run, wanted, lambda table: _with_content_ids(table, content_ids), "restated")
         index_key = f"{run.folder}/index.parquet"
         write_index(output, index_key, index)
@@ -50,7 +50,9 @@ def restate_predictions(output_uri: str, content_ids: Mapping[str, str]) -> int:
     return wanted.height
 
 
-def restate_catalogue(path: str, content_ids: Mapping[str, str], sizes: Mapping[str, int]) -> pl.DataFrame:
+def rewrite_catalogue_content_ids(
+    path: str, content_ids: Mapping[str, str], sizes: Mapping[str, int]
+) -> pl.DataFrame:
     """Give tracks of a catalogue new content ids and sizes, and return it."""
     root, key = split_uri(path)
     with Store(root).open_input(key) as source:

@@ -17,7 +17,7 @@ from mgc.data.storage import Store
 T = TypeVar("T")
 R = TypeVar("R")
 
-ROLLED_BYTES = 64 * 1024**2
+BATCH_BYTES = 64 * 1024**2
 """Of a table put together, in memory."""
 
 ROWS_A_GROUP = 8_192
@@ -27,7 +27,7 @@ READERS = 4
 """Files that are read at once; so many tables are held."""
 
 
-def rolled(tables: Iterable[pa.Table], max_bytes: int = ROLLED_BYTES) -> Iterator[pa.Table]:
+def in_batches(tables: Iterable[pa.Table], max_bytes: int = BATCH_BYTES) -> Iterator[pa.Table]:
     """Yield the rows of `tables` in tables of about `max_bytes`; empty ones are left out."""
     held: list[pa.Table] = []
     for table in tables:
@@ -40,7 +40,7 @@ def rolled(tables: Iterable[pa.Table], max_bytes: int = ROLLED_BYTES) -> Iterato
         yield pa.concat_tables(held)
 
 
-def ahead(read: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
+def prefetched(read: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
     """Yield `read(each)` in order, some of them begun ahead: a store far away answers late."""
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         remaining = iter(wanted)
@@ -52,7 +52,7 @@ def ahead(read: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
 
 def read_whole(store: Store, keys: Iterable[str], schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield Parquet files in order."""
-    return ahead(lambda key: _read(store, key, schema), keys)
+    return prefetched(lambda key: _read(store, key, schema), keys)
 
 
 def _read(store: Store, key: str, schema: pa.Schema) -> pa.Table:

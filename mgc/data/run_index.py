@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.data.frames import frame_of
-from mgc.data.outputs import OutputDirectory, PartRef, Run
+from mgc.data.outputs import OutputDirectory, OutputRun, PartRef
 from mgc.data.retry import RETRY_COLUMNS
 from mgc.views import CLEAN
 
@@ -51,7 +51,7 @@ LOT_ROWS = 100_000
 
 
 @dataclass(frozen=True)
-class Adopted:
+class ResumedParts:
     """Finished parts of killed runs, taken up by the run at hand."""
 
     parts: list[PartRef]
@@ -122,7 +122,7 @@ def _superseded(have: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     if isinstance(first, int) and isinstance(last, int) and first > last:
         by = item_key(have, rows)
         return pl.concat([have.join(rows.select(by), on=by, how="anti"), rows])
-    # A killed run's parts, adopted after a later run; or runs that raced.
+    # A killed run's parts, resumed after a later run; or runs that raced.
     return newest(pl.concat([have, rows]))
 
 
@@ -142,7 +142,7 @@ def read_index(output: OutputDirectory, key: str) -> pl.DataFrame:
     return found.with_columns(lacking).select(INDEX.names)
 
 
-def adopt_unfinished(output: OutputDirectory, fingerprint: str) -> Adopted:
+def resume_unfinished(output: OutputDirectory, fingerprint: str) -> ResumedParts:
     """Return what killed runs of the same fingerprint had finished.
 
     A part is written whole or not at all, so a part that is there is done.
@@ -156,7 +156,7 @@ def adopt_unfinished(output: OutputDirectory, fingerprint: str) -> Adopted:
                 table = file.read(columns=[name for name in _PART_COLUMNS if name in file.schema_arrow.names])
             parts.append(PartRef(key, table.num_rows, fingerprint, run.sequence))
             frames.append(frame_of(index_rows(table, key, run.sequence, fingerprint)))
-    return Adopted(parts, pl.concat(frames))
+    return ResumedParts(parts, pl.concat(frames))
 
 
 def newest(index: pl.DataFrame) -> pl.DataFrame:
@@ -176,7 +176,7 @@ def newest(index: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([index.filter(~several), last])
 
 
-def run_part_refs(run: Run, index: pl.DataFrame) -> list[PartRef]:
+def run_part_refs(run: OutputRun, index: pl.DataFrame) -> list[PartRef]:
     """Return the parts that a run's own index names."""
     own = index.filter(pl.col("sequence") == run.sequence)
     counts = own.group_by("part", "fingerprint").len().sort("part")

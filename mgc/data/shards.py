@@ -90,7 +90,7 @@ class ShardFacts:
     fingerprint: str
 
     @property
-    def heard(self) -> FeatureConfig:
+    def model_features(self) -> FeatureConfig:
         """The part of the settings that decides what a model hears."""
         return self.features.for_model()
 
@@ -163,8 +163,8 @@ def read_feature_set(
         tags=rows["tags"].to_list(),
         tags_known=rows["tags_known"].to_list(),
         groups=rows["group"].to_list(),
-        features=facts.heard,
-        feature_fingerprint=facts.heard.fingerprint(),
+        features=facts.model_features,
+        feature_fingerprint=facts.model_features.fingerprint(),
         views=rows["view"].to_list(),
     )
 

@@ -24,13 +24,13 @@ from mgc.data.objects import (
     HASH_MARK,
     AccessDeniedError,
     ArrowLocation,
-    Backend,
     ChangedError,
     FetchBounds,
     Glimpse,
     LongObject,
     ObjectInfo,
     ObjectNotFoundError,
+    StoreBackend,
     TooLargeError,
 )
 from mgc.data.s3_files import S3Files
@@ -115,7 +115,7 @@ class Store:
         return cls(_normal_root(uri))
 
     @property
-    def _backend(self) -> Backend:
+    def _backend(self) -> StoreBackend:
         if self.root.startswith("s3://"):
             return S3Files.at(self.root, _filesystem)
         return LocalFiles(self.root)

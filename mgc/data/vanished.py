@@ -10,7 +10,7 @@ import polars as pl
 
 from mgc.data.changes import WorkPlan
 from mgc.data.copies import copy_rows, deleted_at
-from mgc.data.outputs import OutputDirectory, Run
+from mgc.data.outputs import OutputDirectory, OutputRun
 
 
 @dataclass(frozen=True)
@@ -29,40 +29,40 @@ class DeletionRule:
 
     ask_fraction: float
     accepted: bool = False
-    confirm: Callable[[int, int], bool] = lambda gone, live: False
+    confirm: Callable[[int, int], bool] = lambda removed, live: False
 
     def allows(self, plan: WorkPlan) -> bool:
-        """Return whether the plan's `gone_rows` are to be marked."""
-        gone = plan.gone
-        if not gone or self.accepted or gone < self.ask_fraction * plan.live:
+        """Return whether the plan's `removed_rows` are to be marked."""
+        removed = plan.removed
+        if not removed or self.accepted or removed < self.ask_fraction * plan.live:
             return True
-        return self.confirm(gone, plan.live)
+        return self.confirm(removed, plan.live)
 
 
 @dataclass(frozen=True)
-class Marks:
+class DeletionMarks:
     """What is to be marked: index rows of tracks that are gone, and of tracks that are back."""
 
-    gone: pl.DataFrame
-    returned: pl.DataFrame
+    removed: pl.DataFrame
+    restored: pl.DataFrame
     refused: int = 0
 
     @property
     def count(self) -> int:
         """Rows to write."""
-        return self.gone.height + self.returned.height
+        return self.removed.height + self.restored.height
 
 
-def marks_of(plan: WorkPlan, rule: DeletionRule | None) -> Marks:
+def deletion_marks(plan: WorkPlan, rule: DeletionRule | None) -> DeletionMarks:
     """Return what a run has to mark; nothing where there is no rule, as for features."""
     if rule is None:
-        return Marks(plan.gone_rows.clear(), plan.returned_rows.clear())
+        return DeletionMarks(plan.removed_rows.clear(), plan.restored_rows.clear())
     if rule.allows(plan):
-        return Marks(plan.gone_rows, plan.returned_rows)
-    return Marks(plan.gone_rows.clear(), plan.returned_rows, refused=plan.gone)
+        return DeletionMarks(plan.removed_rows, plan.restored_rows)
+    return DeletionMarks(plan.removed_rows.clear(), plan.restored_rows, refused=plan.removed)
 
 
-def write_marks(output: OutputDirectory, run: Run, marks: Marks) -> pl.DataFrame:
+def write_marks(output: OutputDirectory, run: OutputRun, marks: DeletionMarks) -> pl.DataFrame:
     """Write the marks as rows of a run, and return their index."""
-    gone = copy_rows(output, run, marks.gone, deleted_at(datetime.now(UTC)), "deleted")
-    return pl.concat([gone, copy_rows(output, run, marks.returned, deleted_at(None), "returned")])
+    removed = copy_rows(output, run, marks.removed, deleted_at(datetime.now(UTC)), "deleted")
+    return pl.concat([removed, copy_rows(output, run, marks.restored, deleted_at(None), "restored")])

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mgc.data.frames import frame_of
 from mgc.data.outputs import OutputDirectory
-from mgc.data.rolled import ahead
+from mgc.data.rolled import prefetched
 from mgc.data.run_index import ITEM, newest_index
 from mgc.data.schema import require_kind
 from mgc.data.storage import Store
@@ -43,7 +43,7 @@ def current_rows(
         A part is damaged, or of another kind or version.
     """
     by_part = wanted.sort("part").group_by(["part"], maintain_order=True)
-    return ahead(lambda each: _rows_of(output, str(each[0][0]), each[1], columns), by_part)
+    return prefetched(lambda each: _rows_of(output, str(each[0][0]), each[1], columns), by_part)
 
 
 def _rows_of(output: OutputDirectory, part: str, rows: pl.DataFrame, columns: Sequence[str] | None) -> pa.Table:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mgc.audio.encode import encode
 from mgc.demo.plan import DemoClip, plan_clips
 from mgc.demo.render import render
-from mgc.demo.stamp import Stamp, is_complete, make_room, write_stamp
+from mgc.demo.stamp import Stamp, is_complete, prepare_folder, write_stamp
 from mgc.errors import ConfigError, StorageError
 
 SYNTHESISER_VERSION = 1
@@ -107,7 +107,7 @@ def compose_catalogue(
     damaged = DAMAGED if broken else ()
     found = is_complete(folder, arguments)
     if not found:
-        make_room(folder)
+        prepare_folder(folder)
         files = (*(clip.path for clip in clips), *damaged, MANIFEST, README)
         write_stamp(folder, Stamp(arguments, files, complete=False))
         _write(folder, clips, damaged, _readme(len(clips), clip_seconds, seed, broken))
@@ -127,7 +127,7 @@ def _check(clips_per_style: int, clip_seconds: float, seed: int) -> None:
 def _write(folder: Path, clips: tuple[DemoClip, ...], damaged: tuple[str, ...], readme: str) -> None:
     try:
         for clip in clips:
-            _write_bytes(folder / clip.path, sound_of(clip))
+            _write_bytes(folder / clip.path, render_clip(clip))
         for path in damaged:
             _write_bytes(folder / path, _damaged_bytes(path, clips[0]))
         _write_bytes(folder / MANIFEST, _manifest(clips).encode())
@@ -138,7 +138,7 @@ def _write(folder: Path, clips: tuple[DemoClip, ...], damaged: tuple[str, ...], 
         ) from error
 
 
-def sound_of(clip: DemoClip) -> bytes:
+def render_clip(clip: DemoClip) -> bytes:
     """Return the audio file of a clip."""
     return encode(render(clip.piece, clip.sample_rate, clip.channels), clip.sample_rate, clip.container)
 

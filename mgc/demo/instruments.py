@@ -13,7 +13,7 @@ import numpy as np
 from mgc.audio.types import FloatArray
 from mgc.demo.oscillators import decay, held_noise, modulate, noise, oscillate, pluck, swell
 
-Sound = Callable[[float, float, int, np.random.Generator], FloatArray]
+SynthFunction = Callable[[float, float, int, np.random.Generator], FloatArray]
 """(frequency in Hz, seconds, sample_rate, rng) → mono samples; may ring on after `seconds`."""
 
 
@@ -22,11 +22,11 @@ class Instrument:
     """A sound, the family it belongs to, and its level in the mix (linear)."""
 
     family: str
-    sound: Sound
+    sound: SynthFunction
     level: float = 0.5
 
 
-def _pad(shape: str, harmonics: int, detune_cents: float) -> Sound:
+def _pad(shape: str, harmonics: int, detune_cents: float) -> SynthFunction:
     def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
         length = seconds + 0.6
         voices = [
@@ -46,7 +46,7 @@ def _pad(shape: str, harmonics: int, detune_cents: float) -> Sound:
     return sound
 
 
-def _string(brightness: float, sustain: float, ring: float) -> Sound:
+def _string(brightness: float, sustain: float, ring: float) -> SynthFunction:
     def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
         length = min(seconds, 2.0) + ring
         samples = pluck(frequency_hz, length, sample_rate, rng, brightness=brightness, sustain=sustain)
@@ -55,7 +55,7 @@ def _string(brightness: float, sustain: float, ring: float) -> Sound:
     return sound
 
 
-def _bell(ratio: float, index: float, half_life: float) -> Sound:
+def _bell(ratio: float, index: float, half_life: float) -> SynthFunction:
     def sound(frequency_hz: float, _: float, sample_rate: int, __: np.random.Generator) -> FloatArray:
         samples = modulate(frequency_hz, ratio, index, 6 * half_life, sample_rate)
         return samples * decay(len(samples), sample_rate, half_life)
@@ -65,7 +65,7 @@ def _bell(ratio: float, index: float, half_life: float) -> Sound:
 
 def _lead(
     shape: str, harmonics: int, attack: float, half_life: float | None, vibrato_cents: float, breath: float = 0.0
-) -> Sound:
+) -> SynthFunction:
     def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
         length = seconds + 0.03
         samples = oscillate(
@@ -87,7 +87,7 @@ def _lead(
     return sound
 
 
-def _acid(shape: str, half_life: float) -> Sound:
+def _acid(shape: str, half_life: float) -> SynthFunction:
     """Bright and dark readings of one wave, cross-faded: a filter that closes, without a filter."""
 
     def sound(frequency_hz: float, seconds: float, sample_rate: int, _: np.random.Generator) -> FloatArray:
@@ -100,7 +100,7 @@ def _acid(shape: str, half_life: float) -> Sound:
     return sound
 
 
-def _drum(start_hz: float, end_hz: float, half_life: float, click: float) -> Sound:
+def _drum(start_hz: float, end_hz: float, half_life: float, click: float) -> SynthFunction:
     def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
         n_samples = round(7 * half_life * sample_rate)
         sweep = end_hz + (start_hz - end_hz) * np.exp2(-np.arange(n_samples) / (0.018 * sample_rate))
@@ -113,7 +113,7 @@ def _drum(start_hz: float, end_hz: float, half_life: float, click: float) -> Sou
     return sound
 
 
-def _rattle(low_hz: float, half_life: float, tone_hz: float = 0.0, attack: float = 0.001) -> Sound:
+def _rattle(low_hz: float, half_life: float, tone_hz: float = 0.0, attack: float = 0.001) -> SynthFunction:
     def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
         samples = noise(7 * half_life, sample_rate, rng, low_hz=low_hz, high_hz=16_000)
         if tone_hz:
@@ -124,7 +124,7 @@ def _rattle(low_hz: float, half_life: float, tone_hz: float = 0.0, attack: float
     return sound
 
 
-def _chip_noise(rate_hz: float, half_life: float) -> Sound:
+def _chip_noise(rate_hz: float, half_life: float) -> SynthFunction:
     def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
         samples = held_noise(6 * half_life, rate_hz, sample_rate, rng)
         return samples * decay(len(samples), sample_rate, half_life)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mgc.audio.encode import Container
 from mgc.demo.players import compose_clip
 from mgc.demo.project import plan_projects
-from mgc.demo.score import Piece, tags_of
+from mgc.demo.score import Piece, derive_tags
 from mgc.demo.styles import STYLES, Style
 
 CLIPS_PER_PROJECT = 2
@@ -65,6 +65,6 @@ def _plan_style(style: Style, n_clips: int, clip_seconds: float, seeds: list[int
         container, sample_rate, channels = FORMATS[number % len(FORMATS)]
         path = f"{style.name}/{project.name}{letter}.{container}"
         clips.append(
-            DemoClip(path, style.name, tags_of(piece), project.name, container, sample_rate, channels, piece)
+            DemoClip(path, style.name, derive_tags(piece), project.name, container, sample_rate, channels, piece)
         )
     return clips

@@ -40,7 +40,7 @@ def compose_clip(project: Project, seconds: float, seeds: list[int]) -> Piece:
         project.key,
         seconds,
         tuple(parts),
-        project.style.room,
+        project.style.effects,
         int(rng.integers(2**31)),
     )
 

@@ -33,15 +33,15 @@ def render(piece: Piece, sample_rate: int, channels: int) -> FloatArray:
     sounds: dict[tuple[str, int, float], FloatArray] = {}
     for part in piece.parts:
         line = _play(piece, part, n_samples, sample_rate, sounds)
-        if part.role in ECHOED_ROLES and piece.room.echo_gain:
+        if part.role in ECHOED_ROLES and piece.effects.echo_gain:
             line = _echo(line, piece, sample_rate)
         angle = (part.pan + 1) * np.pi / 4
         bus = drums if part.role == "drums" else music
         bus += line[:, None] * np.array([np.cos(angle), np.sin(angle)])
         send += part.send * line
     mix = drums + music * _ducking(piece, n_samples, sample_rate)[:, None]
-    if piece.room.reverb_seconds:
-        mix += _reverb(send, piece.room.reverb_seconds, sample_rate, np.random.default_rng(piece.seed))
+    if piece.effects.reverb_seconds:
+        mix += _reverb(send, piece.effects.reverb_seconds, sample_rate, np.random.default_rng(piece.seed))
     if channels == 1:
         mix = mix.mean(axis=1, keepdims=True)
     return _finish(mix, piece, sample_rate)
@@ -84,11 +84,11 @@ def _sound(
 
 
 def _echo(line: npt.NDArray[np.float64], piece: Piece, sample_rate: int) -> npt.NDArray[np.float64]:
-    delay = round(piece.room.echo_beats * 60.0 / piece.tempo_bpm * sample_rate)
+    delay = round(piece.effects.echo_beats * 60.0 / piece.tempo_bpm * sample_rate)
     echoed = line.copy()
     for repeat in range(1, ECHOES + 1):
         if repeat * delay < len(line):
-            echoed[repeat * delay :] += piece.room.echo_gain**repeat * line[: -repeat * delay]
+            echoed[repeat * delay :] += piece.effects.echo_gain**repeat * line[: -repeat * delay]
     return echoed
 
 
@@ -96,9 +96,9 @@ def _ducking(piece: Piece, n_samples: int, sample_rate: int) -> npt.NDArray[np.f
     """Return the gain that the kick drum leaves to the rest: down at each stroke, back within a third of a beat."""
     gain = np.ones(n_samples)
     beat_samples = 60.0 / piece.tempo_bpm * sample_rate
-    dip = 1 - piece.room.ducking * np.linspace(1.0, 0.0, round(0.6 * beat_samples)) ** 2
+    dip = 1 - piece.effects.ducking * np.linspace(1.0, 0.0, round(0.6 * beat_samples)) ** 2
     for part in piece.parts:
-        if piece.room.ducking and part.instrument in KICKS:
+        if piece.effects.ducking and part.instrument in KICKS:
             for note in part.notes:
                 start = min(n_samples, round(note.start_beats * beat_samples))
                 stop = min(n_samples, start + len(dip))
@@ -143,8 +143,8 @@ def _finish(mix: npt.NDArray[np.float64], piece: Piece, sample_rate: int) -> Flo
     n_fade = min(len(mix), round(FADE_OUT_SECONDS * sample_rate))
     mix[len(mix) - n_fade :] *= np.linspace(1.0, 0.0, n_fade)[:, None]
     mix /= max(1e-9, float(np.abs(mix).max()))
-    if piece.room.bits:
-        levels = 2 ** (piece.room.bits - 1)
+    if piece.effects.bits:
+        levels = 2 ** (piece.effects.bits - 1)
         mix = np.round(mix * levels) / levels
     peak_db = np.random.default_rng([piece.seed, 1]).uniform(-6.0, -1.0)
     return np.asarray(mix * 10.0 ** (peak_db / 20.0), dtype=np.float32)

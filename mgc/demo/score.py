@@ -61,7 +61,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Room:
+class Effects:
     """What happens to the mix.
 
     Parameters
@@ -92,11 +92,11 @@ class Piece:
     key: Key
     seconds: float
     parts: tuple[Part, ...]
-    room: Room
+    effects: Effects
     seed: int
 
 
-def tags_of(piece: Piece) -> tuple[str, ...]:
+def derive_tags(piece: Piece) -> tuple[str, ...]:
     """Return the tags that are true of a piece, sorted: read off its notes, never decided apart from them."""
     audible = [part for part in piece.parts if any(_seconds(piece, note) < piece.seconds for note in part.notes)]
     families = {INSTRUMENTS[part.instrument].family for part in audible}

@@ -31,7 +31,7 @@ def is_complete(folder: Path, arguments: str) -> bool:
     )
 
 
-def make_room(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
     """Create the folder, or delete what an earlier catalogue left in it; other files of its user stay.
 
     Raises

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mgc.demo.score import Room
+from mgc.demo.score import Effects
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Style:
     chords: tuple[str, ...]
     arpeggio_beats: tuple[float, ...]
     rhythms: tuple[tuple[float, ...], ...]
-    room: Room
+    effects: Effects
     bars_a_chord: float = 1.0
     send: float = 0.2
     looseness_beats: float = 0.0
@@ -82,7 +82,7 @@ AMBIENT = Style(
     chords=("X...............", "X.......x......."),
     arpeggio_beats=(0.5, 1.0),
     rhythms=((-1.0, 3.0), (2.0, 2.0), (-2.0, 1.0, 1.0)),
-    room=Room(reverb_seconds=3.5, echo_beats=1.5, echo_gain=0.35),
+    effects=Effects(reverb_seconds=3.5, echo_beats=1.5, echo_gain=0.35),
     send=0.6,
     looseness_beats=0.02,
 )
@@ -118,7 +118,7 @@ TECHNO = Style(
     chords=("...X..x....X..x.", "..X...X...X...X.", "X..x..X..x..X..."),
     arpeggio_beats=(0.25,),
     rhythms=((0.5, -0.5, 0.5, 0.5, -1.0, 1.0), (-0.5, 0.5, -0.5, 0.5, -0.5, 0.5, 1.0)),
-    room=Room(reverb_seconds=0.9, echo_beats=0.75, echo_gain=0.3, ducking=0.6),
+    effects=Effects(reverb_seconds=0.9, echo_beats=0.75, echo_gain=0.3, ducking=0.6),
     bars_a_chord=2.0,
 )
 
@@ -146,7 +146,7 @@ CHIPTUNE = Style(
         (0.75, 0.75, 0.5, 0.5, 0.5, 1.0),
         (0.25, 0.25, 0.5, 0.25, 0.25, 0.5, 0.5, 0.5, -1.0),
     ),
-    room=Room(echo_beats=0.5, echo_gain=0.25, bits=6),
+    effects=Effects(echo_beats=0.5, echo_gain=0.25, bits=6),
     send=0.0,
 )
 
@@ -185,7 +185,7 @@ FOLK = Style(
         (1.5, 0.5, 1.0, -1.0),
         (2 / 3, 1 / 3, 2 / 3, 1 / 3, 1.0, 1.0),
     ),
-    room=Room(reverb_seconds=1.1),
+    effects=Effects(reverb_seconds=1.1),
     send=0.22,
     looseness_beats=0.025,
 )

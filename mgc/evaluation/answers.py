@@ -39,7 +39,7 @@ class Failure(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class LabelledPredictions:
     """The answers for the tracks of one split, beside the truth.
 
     Parameters
@@ -111,7 +111,7 @@ class Answers:
         """Which tracks have a genre that the model knows, shape (n,)."""
         return np.asarray(self.genre_true >= 0)
 
-    def take(self, rows: npt.NDArray[np.intp]) -> Answers:
+    def take(self, rows: npt.NDArray[np.intp]) -> LabelledPredictions:
         """Return the answers of some tracks, in that order; failures stay."""
         return replace(
             self,
@@ -124,13 +124,13 @@ class Answers:
             tag_probabilities=self.tag_probabilities[rows],
         )
 
-    def in_track_order(self) -> Answers:
+    def in_track_order(self) -> LabelledPredictions:
         """Return the same in the order of track ids, so that no figure depends on the order of rows."""
         rows = np.array(sorted(range(len(self)), key=self.track_ids.__getitem__), dtype=np.intp)
         return replace(self.take(rows), failed=sorted(self.failed, key=lambda failure: failure.track_id))
 
 
-def guessed_genres(probabilities: FloatArray) -> IntArray:
+def predicted_genres(probabilities: FloatArray) -> IntArray:
     """Return the most probable genre of each track, shape (n,); of equal ones the first."""
     return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 

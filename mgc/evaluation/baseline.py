@@ -1,4 +1,4 @@
-"""The rival: a support vector machine on means and deviations of MFCCs, what one would try first.
+"""The baseline: a support vector machine on means and deviations of MFCCs, what one would try first.
 
 Twenty mel-frequency cepstral coefficients a frame, their mean and standard deviation over the track, scaled,
 into an SVM with a radial kernel: the summary statistics of Tzanetakis & Cook (2002) with the classifier of
@@ -17,16 +17,16 @@ from threadpoolctl import threadpool_limits
 from mgc.config import EvaluationConfig
 from mgc.data.shards import FeatureSet
 from mgc.errors import FingerprintError, TrainingError
-from mgc.evaluation.answers import Answers, FloatArray, genre_indices, names_outside, tag_vectors
+from mgc.evaluation.answers import FloatArray, LabelledPredictions, genre_indices, names_outside, tag_vectors
 from mgc.evaluation.bootstrap import Resample
-from mgc.evaluation.comparison import Comparison, compare
+from mgc.evaluation.comparison import BaselineComparison, compare
 from mgc.evaluation.mfcc import N_MFCC, mfcc_statistics
 from mgc.evaluation.rivals import (
     DEFAULT_PENALTY,
     LOGISTIC_PENALTIES,
     SVM_PENALTIES,
-    Choice,
     OneVersusRest,
+    PenaltyChoice,
     choose_penalty,
     decision_values,
     softmax,
@@ -41,7 +41,7 @@ NAME = "SVM on MFCC means and deviations"
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """The rival's answers for the validation tracks, and how it was fitted.
+    """The baseline's answers for the validation tracks, and how it was fitted.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class BaselineResult:
         Of the cross-validation that chose C; 0 where there were too few groups.
     """
 
-    answers: Answers
+    answers: LabelledPredictions
     train_tracks: int
     svm_penalty: float | None
     logistic_penalty: float | None
@@ -73,7 +73,7 @@ class BaselineResult:
 def svm_baseline(
     train: FeatureSet, valid: FeatureSet, taxonomy: Taxonomy | None = None, seed: int = 0
 ) -> BaselineResult:
-    """Fit the rival on `train` and let it answer `valid`.
+    """Fit the baseline on `train` and let it answer `valid`.
 
     Parameters
     ----------
@@ -94,17 +94,17 @@ def svm_baseline(
             f"training features are {train.feature_fingerprint}, validation features {valid.feature_fingerprint}",
             "extract both with the same [features] settings",
         )
-    return svm_on(mfcc_statistics, train, valid, taxonomy, seed)
+    return fit_svm_baseline(mfcc_statistics, train, valid, taxonomy, seed)
 
 
-def svm_on(
-    hear: Callable[[FeatureSet], FloatArray],
+def fit_svm_baseline(
+    extract_features: Callable[[FeatureSet], FloatArray],
     train: FeatureSet,
     valid: FeatureSet,
     taxonomy: Taxonomy | None = None,
     seed: int = 0,
 ) -> BaselineResult:
-    """Fit the rival's classifiers on what `hear` makes of each track, shape (n_tracks, d): on embeddings, say.
+    """Fit the baseline's classifiers on what `extract_features` makes of each track, shape (n_tracks, d).
 
     Raises
     ------
@@ -117,11 +117,11 @@ def svm_on(
         raise TrainingError("no training track is labelled: the SVM baseline has nothing to learn from")
     # Hundreds of fits on small matrices: BLAS threads would cost ten times what they do.
     with threadpool_limits(1):
-        seen, asked = hear(train), hear(valid)
-        genre, genre_choice = _genre_probabilities(seen, asked, train, vocabulary, seed)
-        tag, tag_choice = _tag_probabilities(seen, asked, train, vocabulary, seed)
+        train_features, valid_features = extract_features(train), extract_features(valid)
+        genre, genre_choice = _genre_probabilities(train_features, valid_features, train, vocabulary, seed)
+        tag, tag_choice = _tag_probabilities(train_features, valid_features, train, vocabulary, seed)
     answers = replace(_truth(valid, vocabulary), genre_probabilities=genre, tag_probabilities=tag)
-    # What could not be learned is not asked: a rival of constant zeros would be judged by the order of names.
+    # What could not be learned is not asked: a baseline of constant zeros would be judged by the order of names.
     if not any(train.genres):
         answers = replace(answers, genre_true=np.full(len(valid), UNKNOWN, dtype=np.int64))
     if not known:
@@ -131,15 +131,15 @@ def svm_on(
 
 
 def compare_with_baseline(
-    ours: Answers, baseline: BaselineResult, config: EvaluationConfig, resample: Resample = "track"
-) -> Comparison:
-    """Return the paired comparison of our answers with the rival's."""
+    ours: LabelledPredictions, baseline: BaselineResult, config: EvaluationConfig, resample: Resample = "track"
+) -> BaselineComparison:
+    """Return the paired comparison of our answers with the baseline's."""
     return compare(ours, baseline.answers, config, name=NAME, details=baseline.describe(), resample=resample)
 
 
-def _truth(tracks: FeatureSet, taxonomy: Taxonomy) -> Answers:
+def _truth(tracks: FeatureSet, taxonomy: Taxonomy) -> LabelledPredictions:
     """Return the truth of the tracks with probabilities of zero."""
-    return Answers(
+    return LabelledPredictions(
         track_ids=tracks.track_ids,
         groups=tracks.groups,
         genres=taxonomy.genres,
@@ -154,36 +154,38 @@ def _truth(tracks: FeatureSet, taxonomy: Taxonomy) -> Answers:
 
 
 def _genre_probabilities(
-    seen: FloatArray, asked: FloatArray, train: FeatureSet, taxonomy: Taxonomy, seed: int
-) -> tuple[FloatArray, Choice]:
-    probabilities = np.zeros((len(asked), len(taxonomy.genres)))
+    train_features: FloatArray, valid_features: FloatArray, train: FeatureSet, taxonomy: Taxonomy, seed: int
+) -> tuple[FloatArray, PenaltyChoice]:
+    probabilities = np.zeros((len(valid_features), len(taxonomy.genres)))
     true = genre_indices(train.genres, taxonomy.genres)
     rows = np.flatnonzero(true >= 0)
     classes = np.unique(true[rows])
     if len(classes) < 2:
         probabilities[:, classes] = 1.0
-        return probabilities, Choice(None, 0)
+        return probabilities, PenaltyChoice(None, 0)
     groups = np.array(train.groups)[rows]
-    choice = choose_penalty(seen[rows], true[rows], groups, SVM_PENALTIES, svm, svm_score, seed)
-    model = svm(choice.penalty or DEFAULT_PENALTY).fit(seen[rows], true[rows])
-    probabilities[:, classes] = softmax(decision_values(model, asked))
+    choice = choose_penalty(train_features[rows], true[rows], groups, SVM_PENALTIES, svm, svm_score, seed)
+    model = svm(choice.penalty or DEFAULT_PENALTY).fit(train_features[rows], true[rows])
+    probabilities[:, classes] = softmax(decision_values(model, valid_features))
     return probabilities, choice
 
 
 def _tag_probabilities(
-    seen: FloatArray, asked: FloatArray, train: FeatureSet, taxonomy: Taxonomy, seed: int
-) -> tuple[FloatArray, Choice]:
-    probabilities = np.zeros((len(asked), len(taxonomy.tags)))
+    train_features: FloatArray, valid_features: FloatArray, train: FeatureSet, taxonomy: Taxonomy, seed: int
+) -> tuple[FloatArray, PenaltyChoice]:
+    probabilities = np.zeros((len(valid_features), len(taxonomy.tags)))
     rows = np.flatnonzero(train.tags_known)
     if not len(rows) or not taxonomy.tags:
-        return probabilities, Choice(None, 0)
+        return probabilities, PenaltyChoice(None, 0)
     true = tag_vectors([train.tags[row] for row in rows], taxonomy.tags)
     probabilities[:] = true.mean(axis=0)  # what is left for a tag that every track has, or none
     varied = np.flatnonzero((true.min(axis=0) == 0) & (true.max(axis=0) == 1))
     if not len(varied):
-        return probabilities, Choice(None, 0)
+        return probabilities, PenaltyChoice(None, 0)
     groups = np.array(train.groups)[rows]
-    choice = choose_penalty(seen[rows], true[:, varied], groups, LOGISTIC_PENALTIES, OneVersusRest, tag_score, seed)
-    model = OneVersusRest(choice.penalty or DEFAULT_PENALTY).fit(seen[rows], true[:, varied])
-    probabilities[:, varied] = model.predict(asked)
+    choice = choose_penalty(
+        train_features[rows], true[:, varied], groups, LOGISTIC_PENALTIES, OneVersusRest, tag_score, seed
+    )
+    model = OneVersusRest(choice.penalty or DEFAULT_PENALTY).fit(train_features[rows], true[:, varied])
+    probabilities[:, varied] = model.predict(valid_features)
     return probabilities, choice

@@ -117,7 +117,7 @@ class Resampling:
         return Figure(plain.value, max(0.0, min(low, plain.value)), min(1.0, max(high, plain.value)))
 
 
-def resampling_of(
+def make_resampling(
     track_ids: Sequence[str], groups: Sequence[str], config: EvaluationConfig, resample: Resample = "track"
 ) -> Resampling:
     """Return the resamples of tracks, or of whole groups; a track with an empty group is one of its own."""

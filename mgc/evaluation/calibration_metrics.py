@@ -34,7 +34,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationMetrics:
     """Expected calibration error of the most probable genre, and the reliability behind it.
 
     Parameters
@@ -69,9 +69,9 @@ def equal_mass_bins(confidence: FloatArray) -> IntArray:
     return rank * n_bins // max(1, len(confidence))
 
 
-def calibration_of(
+def measure_calibration(
     confidence: FloatArray, right: BoolArray, resampling: Resampling, rows: npt.NDArray[np.intp]
-) -> Calibration:
+) -> CalibrationMetrics:
     """Return the calibration of n stated probabilities.
 
     Parameters
@@ -82,7 +82,7 @@ def calibration_of(
         Resamples of all units, and which of them these n tracks are.
     """
     if not len(confidence):
-        return Calibration(UNDEFINED, None, ())
+        return CalibrationMetrics(UNDEFINED, None, ())
     bins = equal_mass_bins(confidence)
     counts = np.bincount(bins)
     hits = np.bincount(bins, weights=right)
@@ -95,7 +95,7 @@ def calibration_of(
     )
     errors = _errors(right - confidence, bins, resampling, rows)
     floor = _ece_if_perfect(confidence, bins, resampling.seed)
-    return Calibration(resampling.corrected_figure(ece, errors, enough=enough), floor, reliability)
+    return CalibrationMetrics(resampling.corrected_figure(ece, errors, enough=enough), floor, reliability)
 
 
 def wilson_interval(hits: int, tracks: int, confidence: float) -> Figure:

@@ -35,12 +35,12 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Rivalry:
+class BaselineComparisonRow:
     """One line of the comparison: the same figure of both systems."""
 
     title: str
     ours: Figure
-    rival: Figure
+    baseline: Figure
     as_percent: bool
 
 
@@ -50,21 +50,21 @@ def headline_cards(evaluation: Evaluation) -> list[Card]:
     return [*genre, *(_tag_cards(evaluation.tag) if evaluation.tag else [])]
 
 
-def rivalries(ours: Evaluation, rival: Evaluation) -> list[Rivalry]:
+def baseline_comparison_rows(ours: Evaluation, baseline: Evaluation) -> list[BaselineComparisonRow]:
     """Return the figures that both systems have."""
     lines = []
-    if ours.genre and rival.genre:
+    if ours.genre and baseline.genre:
         lines += [
-            Rivalry("Accuracy", ours.genre.accuracy, rival.genre.accuracy, True),
-            Rivalry("Macro F1", ours.genre.macro_f1, rival.genre.macro_f1, False),
-            Rivalry("Top-2 accuracy", ours.genre.top2_accuracy, rival.genre.top2_accuracy, True),
+            BaselineComparisonRow("Accuracy", ours.genre.accuracy, baseline.genre.accuracy, True),
+            BaselineComparisonRow("Macro F1", ours.genre.macro_f1, baseline.genre.macro_f1, False),
+            BaselineComparisonRow("Top-2 accuracy", ours.genre.top2_accuracy, baseline.genre.top2_accuracy, True),
         ]
-    if ours.tag and rival.tag:
+    if ours.tag and baseline.tag:
         lines += [
-            Rivalry("Tags: ROC-AUC", ours.tag.roc_auc, rival.tag.roc_auc, False),
-            Rivalry("Tags: PR-AUC", ours.tag.pr_auc, rival.tag.pr_auc, False),
+            BaselineComparisonRow("Tags: ROC-AUC", ours.tag.roc_auc, baseline.tag.roc_auc, False),
+            BaselineComparisonRow("Tags: PR-AUC", ours.tag.pr_auc, baseline.tag.pr_auc, False),
         ]
-    return [line for line in lines if line.ours.value is not None and line.rival.value is not None]
+    return [line for line in lines if line.ours.value is not None and line.baseline.value is not None]
 
 
 def _genre_cards(genre: GenreEvaluation) -> list[Card]:
@@ -72,8 +72,8 @@ def _genre_cards(genre: GenreEvaluation) -> list[Card]:
     answered = f"of {genre.tracks:,} answered tracks with a known genre"
     cards = [_share("Accuracy", genre.accuracy, answered, genre.majority_share, majority)]
     if genre.tracks_with_failures > genre.tracks:
-        asked = f"of all {genre.tracks_with_failures:,} tracks with a known genre"
-        cards.append(_share("Failures counted as wrong", genre.accuracy_with_failures, asked))
+        denominator = f"of all {genre.tracks_with_failures:,} tracks with a known genre"
+        cards.append(_share("Failures counted as wrong", genre.accuracy_with_failures, denominator))
     cards.append(_score("Macro F1", genre.macro_f1, "every genre counts the same"))
     if genre.top2_accuracy.value is not None:
         cards.append(_share("Top-2 accuracy", genre.top2_accuracy, "the genre is among the two most probable"))

@@ -53,7 +53,7 @@ class Dispersion:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SignificanceResult:
     """One question's answer: p-value before correction, and the size of the effect (Cohen 1988)."""
 
     p_value: float
@@ -93,29 +93,29 @@ def mean_dispersion(means: FloatArray, variances: FloatArray, totals: FloatArray
     return _moderated(squares, len(totals) - 1, np.array([True]), within)[0]
 
 
-def _moderated(squares: FloatArray, degrees: int, asked: npt.NDArray[np.bool_], within: float) -> list[Dispersion]:
-    if degrees < 1 or not asked.any():
+def _moderated(squares: FloatArray, degrees: int, tested: npt.NDArray[np.bool_], within: float) -> list[Dispersion]:
+    if degrees < 1 or not tested.any():
         return [Dispersion(within=within)] * len(squares)
-    family = max(1.0, float(squares[asked].mean()) / degrees)
+    family = max(1.0, float(squares[tested].mean()) / degrees)
     # The others of the family are the evidence for it; one alone has none but its own.
-    prior = min(PRIOR_DEGREES, degrees * (int(asked.sum()) - 1))
+    prior = min(PRIOR_DEGREES, degrees * (int(tested.sum()) - 1))
     values = (prior * family + squares) / (prior + degrees)
     return [Dispersion(max(1.0, float(value)), float(prior + degrees), within) for value in values]
 
 
 def compare_shares(
     before: float, before_total: float, now: float, now_total: float, spread: Dispersion | None = None
-) -> Comparison:
+) -> SignificanceResult:
     """Compare two shares: G-test of a 2 x 2 table; the effect is Cohen's h, the difference of arcsines."""
     table = np.array([[before, before_total - before], [now, now_total - now]])
     effect = 2 * np.arcsin(np.sqrt(now / now_total)) - 2 * np.arcsin(np.sqrt(before / before_total))
     p_value = (spread or Dispersion()).p_value(g_statistic(table), 1)
     if _expected(table).min() < SMALL_COUNT:
         p_value = max(p_value, float(stats.fisher_exact(table.astype(np.int64)).pvalue))
-    return Comparison(p_value, float(effect))
+    return SignificanceResult(p_value, float(effect))
 
 
-def compare_distributions(before: FloatArray, now: FloatArray, spreads: Sequence[Dispersion]) -> Comparison:
+def compare_distributions(before: FloatArray, now: FloatArray, spreads: Sequence[Dispersion]) -> SignificanceResult:
     """Compare two sets of counts over the same names: G-test; the effect is Cohen's w.
 
     Names too rare to be expected five times are counted as one.
@@ -125,25 +125,25 @@ def compare_distributions(before: FloatArray, now: FloatArray, spreads: Sequence
     table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
     table = table[:, table.sum(axis=0) > 0]
     if table.shape[1] < 2:
-        return Comparison(1.0, 0.0)
+        return SignificanceResult(1.0, 0.0)
     first = spreads[0]
     spread = Dispersion(float(np.mean([one.value for one in spreads])), first.degrees, first.within)
     shares = table / table.sum(axis=1, keepdims=True)
     usual = np.maximum(shares[0], 0.5 / table[0].sum())
     effect = float(np.sqrt(np.sum((shares[1] - shares[0]) ** 2 / usual)))
-    return Comparison(spread.p_value(g_statistic(table), table.shape[1] - 1), effect)
+    return SignificanceResult(spread.p_value(g_statistic(table), table.shape[1] - 1), effect)
 
 
 def compare_means(
     before: tuple[float, float, float], now: tuple[float, float, float], spread: Dispersion | None = None
-) -> Comparison:
+) -> SignificanceResult:
     """Compare two means, each given as (mean, variance, n): Welch's test; the effect is Cohen's d."""
     variance = before[1] / before[2] + now[1] / now[2]
     pooled = (before[1] * before[2] + now[1] * now[2]) / (before[2] + now[2])
     if variance <= 0 or pooled <= 0:
-        return Comparison(1.0, 0.0)
+        return SignificanceResult(1.0, 0.0)
     difference = now[0] - before[0]
-    return Comparison(
+    return SignificanceResult(
         (spread or Dispersion()).p_value(difference**2 / variance, 1), float(difference / np.sqrt(pooled))
     )
 

@@ -66,7 +66,7 @@ def _curves(axes: Axes, histories: Sequence[Sequence[Mapping[str, Any]]], names:
                 linewidth=1.7,
                 linestyle=line,
                 alpha=1.0 if member == 0 else 0.55,
-                label=_spoken(name) if member == 0 else None,
+                label=_display_name(name) if member == 0 else None,
                 marker="o" if len(points) == 1 else None,
             )
             if name == "valid_loss" and points:
@@ -78,7 +78,7 @@ def _curves(axes: Axes, histories: Sequence[Sequence[Mapping[str, Any]]], names:
     axes.legend(loc="best", fontsize=10)
 
 
-def _spoken(name: str) -> str:
+def _display_name(name: str) -> str:
     return name.replace("_", " ").replace("macro average precision", "PR-AUC").replace("valid ", "validation ")
 
 

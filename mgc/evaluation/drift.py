@@ -2,8 +2,8 @@
 
 Asked of each run: the share of each genre and of each tag, all genres at once, how sure the ensemble was, how often
 it abstained, and how often tracks failed, in all and by each code. A shift counts where both hold: its p-value,
-corrected for all questions of the run, is below `FALSE_ALARMS`, so that of a hundred nights without change one has a
-false alarm; and its effect is at least `SMALLEST_EFFECT` on Cohen's scales (h, w, d; 0.2 is what he calls small),
+corrected for all questions of the run, is below `FALSE_ALARM_RATE`, so that of a hundred runs without change one
+has a false alarm; and its effect is at least `SMALLEST_EFFECT` on Cohen's scales (h, w, d; 0.2 is what he calls small),
 because among a million tracks everything moves beyond chance.
 """
 
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mgc.data.records import Heard, RunRecord
+from mgc.data.records import PredictionSummary, RunRecord
 from mgc.evaluation.chance import (
-    Comparison,
     FloatArray,
+    SignificanceResult,
     compare_distributions,
     compare_means,
     compare_shares,
@@ -27,7 +27,7 @@ from mgc.evaluation.chance import (
 )
 
 RUNS_COMPARED = 10
-FALSE_ALARMS = 0.01
+FALSE_ALARM_RATE = 0.01
 SMALLEST_EFFECT = 0.1
 FEWEST_TRACKS = 20
 """Fewer tracks of a run, or of all runs before, are not compared."""
@@ -64,7 +64,7 @@ class Shift:
     @property
     def moved(self) -> bool:
         """Whether it is beyond chance and no trifle."""
-        return self.p_value < FALSE_ALARMS and abs(self.effect) >= SMALLEST_EFFECT
+        return self.p_value < FALSE_ALARM_RATE and abs(self.effect) >= SMALLEST_EFFECT
 
 
 @dataclass(frozen=True)
@@ -96,89 +96,110 @@ class Drift:
         return [shift for shift in self.shifts if shift.moved]
 
 
-def drift_of(run: RunRecord, earlier: Sequence[RunRecord]) -> Drift:
+def detect_drift(run: RunRecord, earlier: Sequence[RunRecord]) -> Drift:
     """Return how a run differs from earlier ones (oldest first): of the same bundle, where there are any."""
-    earlier = [one for one in earlier if one.heard.tracks]
+    earlier = [one for one in earlier if one.prediction_summary.tracks]
     if not earlier:
-        return Drift(tracks=run.heard.tracks, why_not="there is no earlier run to compare with")
+        return Drift(tracks=run.prediction_summary.tracks, why_not="there is no earlier run to compare with")
     same = [one for one in earlier if one.bundle_fingerprint == run.bundle_fingerprint]
     last = [one for one in earlier if one.bundle_fingerprint == earlier[-1].bundle_fingerprint]
     chosen = (same or last)[-RUNS_COMPARED:]
-    before = sum(one.heard.tracks for one in chosen)
-    if min(run.heard.tracks, before) < FEWEST_TRACKS:
-        why = f"{run.heard.tracks} tracks beside {before} of earlier runs are too few to compare"
-        return Drift(tracks=run.heard.tracks, tracks_before=before, why_not=why)
-    shifts = _shifts(run.heard, [one.heard for one in chosen])
+    before = sum(one.prediction_summary.tracks for one in chosen)
+    if min(run.prediction_summary.tracks, before) < FEWEST_TRACKS:
+        why = f"{run.prediction_summary.tracks} tracks beside {before} of earlier runs are too few to compare"
+        return Drift(tracks=run.prediction_summary.tracks, tracks_before=before, why_not=why)
+    shifts = _shifts(run.prediction_summary, [one.prediction_summary for one in chosen])
     return Drift(
         shifts=shifts,
         against=[one.run_id for one in chosen],
-        tracks=run.heard.tracks,
+        tracks=run.prediction_summary.tracks,
         tracks_before=before,
         cause=_cause(run, chosen[-1], shifts),
     )
 
 
 @dataclass(frozen=True)
-class _Question:
+class _TestedShift:
     kind: str
     name: str
     before: float | None
     now: float | None
-    found: Comparison
+    found: SignificanceResult
 
 
-def _shifts(now: Heard, earlier: list[Heard]) -> list[Shift]:
-    asked = [
-        *_genre_questions(now, earlier),
-        *_share_questions("tag", now, earlier, lambda heard: heard.tags, lambda heard: heard.answered),
-        *_share_questions("failed", now, earlier, _failed_at_all, lambda heard: heard.tracks),
-        *_share_questions("code", now, earlier, lambda heard: heard.failed, lambda heard: heard.tracks),
-        *_share_questions("abstained", now, earlier, _abstained, lambda heard: heard.answered),
-        *_confidence_question(now, earlier),
+def _shifts(now: PredictionSummary, earlier: list[PredictionSummary]) -> list[Shift]:
+    tested = [
+        *_test_genres(now, earlier),
+        *_test_shares(
+            "tag",
+            now,
+            earlier,
+            lambda prediction_summary: prediction_summary.tags,
+            lambda prediction_summary: prediction_summary.answered,
+        ),
+        *_test_shares("failed", now, earlier, _failed_at_all, lambda prediction_summary: prediction_summary.tracks),
+        *_test_shares(
+            "code",
+            now,
+            earlier,
+            lambda prediction_summary: prediction_summary.failed,
+            lambda prediction_summary: prediction_summary.tracks,
+        ),
+        *_test_shares("abstained", now, earlier, _abstained, lambda prediction_summary: prediction_summary.answered),
+        *_test_confidence(now, earlier),
     ]
-    corrected = holm([one.found.p_value for one in asked])
+    corrected = holm([one.found.p_value for one in tested])
     shifts = [
         Shift(one.kind, one.name, one.before, one.now, one.found.effect, p_value)
-        for one, p_value in zip(asked, corrected, strict=True)
+        for one, p_value in zip(tested, corrected, strict=True)
     ]
     return sorted(shifts, key=lambda shift: (not shift.moved, -abs(shift.effect), shift.kind, shift.name))
 
 
-def _failed_at_all(heard: Heard) -> Mapping[str, int]:
-    return {"": sum(heard.failed.values())}
+def _failed_at_all(prediction_summary: PredictionSummary) -> Mapping[str, int]:
+    return {"": sum(prediction_summary.failed.values())}
 
 
-def _abstained(heard: Heard) -> Mapping[str, int]:
-    return {"": heard.abstained}
+def _abstained(prediction_summary: PredictionSummary) -> Mapping[str, int]:
+    return {"": prediction_summary.abstained}
 
 
-def _share_questions(
+def _test_shares(
     kind: str,
-    now: Heard,
-    earlier: list[Heard],
-    counts_of: Callable[[Heard], Mapping[str, int]],
-    total_of: Callable[[Heard], int],
-) -> list[_Question]:
-    total, totals = total_of(now), np.array([total_of(heard) for heard in earlier], dtype=np.float64)
+    now: PredictionSummary,
+    earlier: list[PredictionSummary],
+    counts_of: Callable[[PredictionSummary], Mapping[str, int]],
+    total_of: Callable[[PredictionSummary], int],
+) -> list[_TestedShift]:
+    total, totals = (
+        total_of(now),
+        np.array([total_of(prediction_summary) for prediction_summary in earlier], dtype=np.float64),
+    )
     if not total or not totals.sum():
         return []
-    names = sorted({name for heard in [now, *earlier] for name in counts_of(heard)})
-    table = _table(names, [counts_of(heard) for heard in earlier])
-    questions = []
+    names = sorted({name for prediction_summary in [now, *earlier] for name in counts_of(prediction_summary)})
+    table = _table(names, [counts_of(prediction_summary) for prediction_summary in earlier])
+    results = []
     spreads = dispersions(table, totals, _likeness(kind, now, earlier))
     for name, before, spread in zip(names, table.sum(axis=0), spreads, strict=True):
         count = counts_of(now).get(name, 0)
         found = compare_shares(float(before), float(totals.sum()), count, total, spread)
-        questions.append(_Question(kind, name, float(before / totals.sum()), count / total, found))
-    return questions
+        results.append(_TestedShift(kind, name, float(before / totals.sum()), count / total, found))
+    return results
 
 
-def _likeness(kind: str, now: Heard, earlier: list[Heard]) -> float:
+def _likeness(kind: str, now: PredictionSummary, earlier: list[PredictionSummary]) -> float:
     """Return the larger design effect of folders: of the run, or of those before it, by their tracks."""
     kind = "failed" if kind == "code" else kind
-    tracks = sum(heard.tracks for heard in earlier)
-    before = sum(heard.likeness.get(kind, 1.0) * heard.tracks for heard in earlier) / tracks
-    return max(1.0, now.likeness.get(kind, 1.0), before)
+    tracks = sum(prediction_summary.tracks for prediction_summary in earlier)
+    before = (
+        sum(
+            prediction_summary.design_effects.get(kind, 1.0) * prediction_summary.tracks
+            for prediction_summary in earlier
+        )
+        / tracks
+    )
+    return max(1.0, now.design_effects.get(kind, 1.0), before)
 
 
 def _table(names: Sequence[str], counts: Sequence[Mapping[str, int]]) -> FloatArray:
@@ -188,25 +209,29 @@ def _table(names: Sequence[str], counts: Sequence[Mapping[str, int]]) -> FloatAr
     return table
 
 
-def _genre_questions(now: Heard, earlier: list[Heard]) -> list[_Question]:
-    questions = _share_questions(
-        "genre", now, earlier, lambda heard: heard.genres, lambda heard: sum(heard.genres.values())
+def _test_genres(now: PredictionSummary, earlier: list[PredictionSummary]) -> list[_TestedShift]:
+    results = _test_shares(
+        "genre",
+        now,
+        earlier,
+        lambda prediction_summary: prediction_summary.genres,
+        lambda prediction_summary: sum(prediction_summary.genres.values()),
     )
-    if len(questions) < 2:
-        return questions
-    names = [one.name for one in questions]
-    table = _table(names, [heard.genres for heard in earlier])
+    if len(results) < 2:
+        return results
+    names = [one.name for one in results]
+    table = _table(names, [prediction_summary.genres for prediction_summary in earlier])
     spreads = dispersions(table, table.sum(axis=1), _likeness("genre", now, earlier))
     found = compare_distributions(table.sum(axis=0), _table(names, [now.genres])[0], spreads)
-    return [_Question("genres", "", None, None, found), *questions]
+    return [_TestedShift("genres", "", None, None, found), *results]
 
 
-def _confidence_question(now: Heard, earlier: list[Heard]) -> list[_Question]:
-    totals = np.array([heard.confident for heard in earlier], dtype=np.float64)
+def _test_confidence(now: PredictionSummary, earlier: list[PredictionSummary]) -> list[_TestedShift]:
+    totals = np.array([prediction_summary.confident for prediction_summary in earlier], dtype=np.float64)
     if now.confident < 2 or totals.sum() < 2:
         return []
-    means = np.array([heard.confidence_mean for heard in earlier])
-    variances = np.array([heard.confidence_variance for heard in earlier])
+    means = np.array([prediction_summary.confidence_mean for prediction_summary in earlier])
+    variances = np.array([prediction_summary.confidence_variance for prediction_summary in earlier])
     middle = float(np.average(means, weights=totals))
     within = float(np.average(variances, weights=totals))
     spread = mean_dispersion(means, variances, totals, _likeness("confidence", now, earlier))
@@ -215,7 +240,7 @@ def _confidence_question(now: Heard, earlier: list[Heard]) -> list[_Question]:
         (now.confidence_mean, now.confidence_variance, float(now.confident)),
         spread,
     )
-    return [_Question("confidence", "", middle, now.confidence_mean, found)]
+    return [_TestedShift("confidence", "", middle, now.confidence_mean, found)]
 
 
 def _cause(run: RunRecord, before: RunRecord, shifts: list[Shift]) -> str:
@@ -224,7 +249,7 @@ def _cause(run: RunRecord, before: RunRecord, shifts: list[Shift]) -> str:
         return ""
     if all(shift.kind in ("failed", "code") for shift in moved):
         return "What failed says something of the files or the store, and nothing of the bundle."
-    again = run.why.get("remade", 0) >= SAME_TRACKS * run.heard.tracks
+    again = run.why.get("remade", 0) >= SAME_TRACKS * run.prediction_summary.tracks
     if run.bundle_fingerprint == before.bundle_fingerprint:
         if again:
             return "The bundle is the same, and so are most tracks: settings or the version of mgc are not."

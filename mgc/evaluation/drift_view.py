@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mgc.data.records import Heard, RunRecord
-from mgc.evaluation.drift import FALSE_ALARMS, SMALLEST_EFFECT, Drift, Shift
+from mgc.data.records import PredictionSummary, RunRecord
+from mgc.evaluation.drift import FALSE_ALARM_RATE, SMALLEST_EFFECT, Drift, Shift
 from mgc.evaluation.page import count, decimal, percent
 
 RUNS_SHOWN = 12
@@ -28,15 +28,15 @@ KINDS = {
 class ShiftLine:
     """One row of the table of what moved."""
 
-    kind_words: str
+    kind_text: str
     name: str
     before: float | None
     now: float | None
     change: float | None
-    change_words: str
+    change_text: str
     effect: float
     p_value: float
-    chance_words: str
+    p_value_text: str
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RunLine:
     run_id: str
     bundle_fingerprint: str
     finished_at: object
-    heard: Heard
+    prediction_summary: PredictionSummary
     failed_share: float | None
     abstained_share: float | None
     confidence: float | None
@@ -60,25 +60,25 @@ class DriftView:
     headline: str
     cause: str
     moved: list[ShiftLine]
-    asked: list[ShiftLine]
+    tested: list[ShiftLine]
     runs: list[RunLine]
-    alarm_share: str = percent(FALSE_ALARMS, 0)
+    alarm_share: str = percent(FALSE_ALARM_RATE, 0)
     smallest_effect: str = f"{SMALLEST_EFFECT:g}"
 
 
 def drift_view(drift: Drift, runs: Sequence[RunRecord]) -> DriftView:
     """Return what the page says; `runs` are the last ones, oldest first, this one included."""
     return DriftView(
-        verdict=verdict_of(drift),
-        headline=headline_of(drift),
+        verdict=drift_verdict(drift),
+        headline=drift_headline(drift),
         cause=drift.cause,
         moved=[_line(shift) for shift in drift.moved],
-        asked=[_line(shift) for shift in drift.shifts],
+        tested=[_line(shift) for shift in drift.shifts],
         runs=[_run_line(run) for run in runs[-RUNS_SHOWN:]],
     )
 
 
-def verdict_of(drift: Drift) -> str:
+def drift_verdict(drift: Drift) -> str:
     """Return what became of the comparison, in a sentence."""
     if drift.why_not:
         return f"Nothing was compared: {drift.why_not}."
@@ -89,15 +89,15 @@ def verdict_of(drift: Drift) -> str:
     return f"{beside}: {found} more than chance and more than a trifle."
 
 
-def headline_of(drift: Drift) -> str:
+def drift_headline(drift: Drift) -> str:
     """Return what moved most, in a line; empty where nothing did."""
     moved = [shift for shift in drift.moved if shift.kind != "genres"] or drift.moved
-    named = "; ".join(shift_words(shift) for shift in moved[:NAMED])
+    named = "; ".join(shift_text(shift) for shift in moved[:NAMED])
     more = f"; and {len(moved) - NAMED} more" if len(moved) > NAMED else ""
     return f"Drift: {named}{more}." if moved else ""
 
 
-def shift_words(shift: Shift) -> str:
+def shift_text(shift: Shift) -> str:
     """Return one shift: "genre jazz 21.0 % → 35.2 %"."""
     name = f"{KINDS[shift.kind]} {shift.name}".strip()
     return name if shift.before is None else f"{name} {percent(shift.before)} → {percent(shift.now)}"
@@ -106,26 +106,30 @@ def shift_words(shift: Shift) -> str:
 def _line(shift: Shift) -> ShiftLine:
     change = None if shift.before is None or shift.now is None else shift.now - shift.before
     return ShiftLine(
-        kind_words=KINDS[shift.kind],
+        kind_text=KINDS[shift.kind],
         name=shift.name,
         before=shift.before,
         now=shift.now,
         change=change,
-        change_words="" if change is None else f"{'+' if change > 0 else ''}{decimal(100 * change, 1)} points",
+        change_text="" if change is None else f"{'+' if change > 0 else ''}{decimal(100 * change, 1)} points",
         effect=shift.effect,
         p_value=shift.p_value,
-        chance_words="< 0.0001" if shift.p_value < 1e-4 else decimal(shift.p_value, 4 if shift.p_value < 0.1 else 2),
+        p_value_text="< 0.0001" if shift.p_value < 1e-4 else decimal(shift.p_value, 4 if shift.p_value < 0.1 else 2),
     )
 
 
 def _run_line(run: RunRecord) -> RunLine:
-    heard = run.heard
+    prediction_summary = run.prediction_summary
     return RunLine(
         run_id=run.run_id,
         bundle_fingerprint=run.bundle_fingerprint,
         finished_at=run.finished_at,
-        heard=heard,
-        failed_share=sum(heard.failed.values()) / heard.tracks if heard.tracks else None,
-        abstained_share=heard.abstained / heard.answered if heard.answered else None,
-        confidence=heard.confidence_mean if heard.confident else None,
+        prediction_summary=prediction_summary,
+        failed_share=sum(prediction_summary.failed.values()) / prediction_summary.tracks
+        if prediction_summary.tracks
+        else None,
+        abstained_share=prediction_summary.abstained / prediction_summary.answered
+        if prediction_summary.answered
+        else None,
+        confidence=prediction_summary.confidence_mean if prediction_summary.confident else None,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mgc.evaluation.answers import IntArray
 from mgc.evaluation.bootstrap import Figure, rounded
-from mgc.evaluation.calibration_metrics import Calibration
+from mgc.evaluation.calibration_metrics import CalibrationMetrics
 from mgc.evaluation.selective import Selective
 
 
@@ -73,7 +73,7 @@ class GenreEvaluation:
     top2_accuracy: Figure
     classes: tuple[ClassFigures, ...]
     confusion: IntArray
-    calibration: Calibration
+    calibration: CalibrationMetrics
     histogram_right: IntArray
     histogram_wrong: IntArray
     mistakes: tuple[Mistake, ...]

@@ -15,38 +15,38 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
-from mgc.evaluation.answers import Answers, BoolArray, FloatArray, IntArray, guessed_genres, known_genre
+from mgc.evaluation.answers import BoolArray, FloatArray, IntArray, LabelledPredictions, known_genre, predicted_genres
 from mgc.evaluation.bootstrap import Resampling, mean_of_defined, ratio, sums_by_cell
-from mgc.evaluation.calibration_metrics import calibration_of
+from mgc.evaluation.calibration_metrics import measure_calibration
 from mgc.evaluation.genre_figures import ClassFigures, GenreEvaluation, Mistake
-from mgc.evaluation.selective import selective_of
+from mgc.evaluation.selective import measure_selective
 
 MISTAKES_SHOWN = 10
 HISTOGRAM_BINS = 20
 
 
 @dataclass(frozen=True, eq=False)
-class _Guesses:
+class _GenrePredictions:
     """What was guessed for the answered tracks with a known genre; `rows` are their units."""
 
     rows: npt.NDArray[np.intp]
     true: IntArray
-    guess: IntArray
+    predicted: IntArray
     confidence: FloatArray
     right: BoolArray
     in_top2: BoolArray
 
     @classmethod
-    def of(cls, answers: Answers) -> _Guesses:
+    def of(cls, answers: LabelledPredictions) -> _GenrePredictions:
         rows = np.flatnonzero(answers.labelled)
         true, probabilities = answers.genre_true[rows], answers.genre_probabilities[rows]
-        guess = guessed_genres(probabilities)
+        predicted = predicted_genres(probabilities)
         first_two = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
         in_top2 = np.asarray((first_two == true[:, None]).any(axis=1))
-        return cls(rows, true, guess, probabilities[np.arange(len(rows)), guess], guess == true, in_top2)
+        return cls(rows, true, predicted, probabilities[np.arange(len(rows)), predicted], predicted == true, in_top2)
 
 
-def evaluate_genres(answers: Answers, resampling: Resampling) -> GenreEvaluation | None:
+def evaluate_genres(answers: LabelledPredictions, resampling: Resampling) -> GenreEvaluation | None:
     """Return the genre figures; None where no answered track has a genre that the model knows.
 
     Parameters
@@ -58,33 +58,33 @@ def evaluate_genres(answers: Answers, resampling: Resampling) -> GenreEvaluation
     """
     if not answers.labelled.any():
         return None
-    guesses, asked, n_genres = _Guesses.of(answers), _asked(answers), len(answers.genres)
-    replicates = _replicates(guesses, asked, n_genres, resampling)
-    classes = _classes(answers.genres, guesses, resampling, replicates)
+    predictions, has_label, n_genres = _GenrePredictions.of(answers), _has_label(answers), len(answers.genres)
+    replicates = _replicates(predictions, has_label, n_genres, resampling)
+    classes = _classes(answers.genres, predictions, resampling, replicates)
     headline = {
-        "accuracy": float(guesses.right.mean()),
-        "accuracy_with_failures": float(guesses.right.sum() / asked.sum()),
+        "accuracy": float(predictions.right.mean()),
+        "accuracy_with_failures": float(predictions.right.sum() / has_label.sum()),
         "macro_f1": float(np.mean([one.f1.value for one in classes if one.f1.value is not None])),
-        "top2_accuracy": float(guesses.in_top2.mean()) if n_genres > 2 else None,
+        "top2_accuracy": float(predictions.in_top2.mean()) if n_genres > 2 else None,
     }
-    several = _several(resampling, guesses.rows)
-    cells = guesses.true * n_genres + guesses.guess
+    several = _several(resampling, predictions.rows)
+    cells = predictions.true * n_genres + predictions.predicted
     edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
     return GenreEvaluation(
         genres=tuple(answers.genres),
-        tracks=len(guesses.rows),
-        tracks_with_failures=int(asked.sum()),
+        tracks=len(predictions.rows),
+        tracks_with_failures=int(has_label.sum()),
         **{name: resampling.figure(value, replicates[name], enough=several) for name, value in headline.items()},
-        majority_share=float(np.bincount(guesses.true).max() / len(guesses.rows)),
+        majority_share=float(np.bincount(predictions.true).max() / len(predictions.rows)),
         classes=classes,
         confusion=np.bincount(cells, minlength=n_genres**2).reshape(n_genres, n_genres),
-        calibration=calibration_of(guesses.confidence, guesses.right, resampling, guesses.rows),
-        histogram_right=np.histogram(guesses.confidence[guesses.right], edges)[0],
-        histogram_wrong=np.histogram(guesses.confidence[~guesses.right], edges)[0],
-        mistakes=_mistakes(answers, guesses),
-        selective=selective_of(
-            guesses.confidence,
-            guesses.right,
+        calibration=measure_calibration(predictions.confidence, predictions.right, resampling, predictions.rows),
+        histogram_right=np.histogram(predictions.confidence[predictions.right], edges)[0],
+        histogram_wrong=np.histogram(predictions.confidence[~predictions.right], edges)[0],
+        mistakes=_mistakes(answers, predictions),
+        selective=measure_selective(
+            predictions.confidence,
+            predictions.right,
             answers.abstain_below,
             answers.abstain_precision,
             resampling.confidence,
@@ -92,25 +92,27 @@ def evaluate_genres(answers: Answers, resampling: Resampling) -> GenreEvaluation
     )
 
 
-def _asked(answers: Answers) -> BoolArray:
+def _has_label(answers: LabelledPredictions) -> BoolArray:
     """Return which units, answered then failed, have a genre label and so deserve a right answer."""
     failed = np.array([failure.genre is not None for failure in answers.failed], dtype=bool)
     return np.concatenate([known_genre(answers.genre_true), failed])
 
 
-def _replicates(guesses: _Guesses, asked: BoolArray, n_genres: int, resampling: Resampling) -> dict[str, FloatArray]:
+def _replicates(
+    predictions: _GenrePredictions, has_label: BoolArray, n_genres: int, resampling: Resampling
+) -> dict[str, FloatArray]:
     """Return each figure in each resample; class figures have shape (n_genres, samples)."""
-    cells = guesses.true * n_genres + guesses.guess
+    cells = predictions.true * n_genres + predictions.predicted
     found: dict[str, list[FloatArray]] = defaultdict(list)
     for weights in resampling.chunks():
-        drawn = weights[guesses.rows]
+        drawn = weights[predictions.rows]
         confusion = sums_by_cell(cells, drawn, n_genres**2).reshape(n_genres, n_genres, -1)
         hits, support, predicted = np.einsum("iib->ib", confusion), confusion.sum(axis=1), confusion.sum(axis=0)
         total, right = support.sum(axis=0), hits.sum(axis=0)
         f1 = np.where(support > 0, ratio(2 * hits, support + predicted), np.nan)
         found["accuracy"].append(ratio(right, total))
-        found["accuracy_with_failures"].append(ratio(right, weights[asked].sum(axis=0, dtype=np.float64)))
-        found["top2_accuracy"].append(ratio(drawn[guesses.in_top2].sum(axis=0, dtype=np.float64), total))
+        found["accuracy_with_failures"].append(ratio(right, weights[has_label].sum(axis=0, dtype=np.float64)))
+        found["top2_accuracy"].append(ratio(drawn[predictions.in_top2].sum(axis=0, dtype=np.float64), total))
         found["macro_f1"].append(mean_of_defined(f1))
         found["f1"].append(f1)
         found["precision"].append(ratio(hits, predicted))
@@ -119,14 +121,17 @@ def _replicates(guesses: _Guesses, asked: BoolArray, n_genres: int, resampling: 
 
 
 def _classes(
-    genres: Sequence[str], guesses: _Guesses, resampling: Resampling, replicates: dict[str, FloatArray]
+    genres: Sequence[str], predictions: _GenrePredictions, resampling: Resampling, replicates: dict[str, FloatArray]
 ) -> tuple[ClassFigures, ...]:
     points = precision_recall_fscore_support(
-        guesses.true, guesses.guess, labels=range(len(genres)), zero_division=np.nan
+        predictions.true, predictions.predicted, labels=range(len(genres)), zero_division=np.nan
     )
     made = []
     for index, genre in enumerate(genres):
-        examples, named = guesses.rows[guesses.true == index], guesses.rows[guesses.guess == index]
+        examples, named = (
+            predictions.rows[predictions.true == index],
+            predictions.rows[predictions.predicted == index],
+        )
         precision, recall, f1 = (
             resampling.figure(
                 float(point[index]) if len(over) else None,
@@ -146,16 +151,16 @@ def _several(resampling: Resampling, rows: npt.NDArray[np.intp]) -> bool:
     return len(np.unique(resampling.clusters[rows])) > 1
 
 
-def _mistakes(answers: Answers, guesses: _Guesses) -> tuple[Mistake, ...]:
-    wrong = np.flatnonzero(~guesses.right)
-    worst = wrong[np.argsort(-guesses.confidence[wrong], kind="stable")][:MISTAKES_SHOWN]
+def _mistakes(answers: LabelledPredictions, predictions: _GenrePredictions) -> tuple[Mistake, ...]:
+    wrong = np.flatnonzero(~predictions.right)
+    worst = wrong[np.argsort(-predictions.confidence[wrong], kind="stable")][:MISTAKES_SHOWN]
     return tuple(
         Mistake(
-            track_id=answers.track_ids[int(guesses.rows[index])],
-            genre=answers.genres[int(guesses.true[index])],
-            predicted=answers.genres[int(guesses.guess[index])],
-            confidence=float(guesses.confidence[index]),
-            true_probability=float(answers.genre_probabilities[guesses.rows[index], guesses.true[index]]),
+            track_id=answers.track_ids[int(predictions.rows[index])],
+            genre=answers.genres[int(predictions.true[index])],
+            predicted=answers.genres[int(predictions.predicted[index])],
+            confidence=float(predictions.confidence[index]),
+            true_probability=float(answers.genre_probabilities[predictions.rows[index], predictions.true[index]]),
         )
         for index in worst
     )

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from mgc.errors import SchemaError, SplitError
 from mgc.evaluation.answers import (
-    Answers,
     Failure,
     FloatArray,
     IntArray,
+    LabelledPredictions,
     genre_indices,
     names_outside,
     tag_vectors,
@@ -30,7 +30,7 @@ def answers_from_tables(
     split: str,
     genres: Sequence[str],
     tags: Sequence[str],
-) -> Answers:
+) -> LabelledPredictions:
     """Return the answers for one split of a catalogue.
 
     Parameters
@@ -52,13 +52,13 @@ def answers_from_tables(
         A track of the split has no prediction or two, a prediction was made of another content than the
         catalogue's, or lacks the probability of a genre or tag.
     """
-    asked = catalogue.filter(pl.col("split") == split).sort("track_id")
-    if asked.is_empty():
+    requested = catalogue.filter(pl.col("split") == split).sort("track_id")
+    if requested.is_empty():
         found = ", ".join(sorted(catalogue["split"].unique())) or "none"
         raise SplitError(f"the catalogue has no track of split '{split}'", f"splits it has: {found}")
-    joined = _joined(asked, predictions, split)
+    joined = _joined(requested, predictions, split)
     answered = joined.filter(pl.col("error_code").is_null())
-    return Answers(
+    return LabelledPredictions(
         track_ids=answered["track_id"].to_list(),
         groups=answered["group"].to_list(),
         genres=tuple(genres),
@@ -79,21 +79,21 @@ def answers_from_tables(
     )
 
 
-def _joined(asked: pl.DataFrame, predictions: pl.DataFrame, split: str) -> pl.DataFrame:
+def _joined(requested: pl.DataFrame, predictions: pl.DataFrame, split: str) -> pl.DataFrame:
     made = predictions.select(
         "track_id",
         pl.col("content_id").alias("predicted_content"),
         "error_code",
         "genre_probabilities",
         "tag_probabilities",
-    ).join(asked.select("track_id"), on="track_id", how="semi")
+    ).join(requested.select("track_id"), on="track_id", how="semi")
     repeated = made.filter(pl.col("track_id").is_duplicated())["track_id"].unique().sort()
     if len(repeated):
         raise SchemaError(
             f"{_tracks(len(repeated), split)} more than one prediction: {_named(repeated)}",
             "give the output directory of `mgc tag`, or one of its files in current/, not its history",
         )
-    joined = asked.join(made, on="track_id", how="left", maintain_order="left")
+    joined = requested.join(made, on="track_id", how="left", maintain_order="left")
     missing = joined.filter(pl.col("predicted_content").is_null())["track_id"]
     if len(missing):
         raise SchemaError(

@@ -9,8 +9,8 @@ import numpy as np
 
 from mgc.config import EvaluationConfig
 from mgc.errors import SplitError
-from mgc.evaluation.answers import OUTSIDE, Answers
-from mgc.evaluation.bootstrap import Resample, resampling_of
+from mgc.evaluation.answers import OUTSIDE, LabelledPredictions
+from mgc.evaluation.bootstrap import Resample, make_resampling
 from mgc.evaluation.genre_figures import GenreEvaluation
 from mgc.evaluation.genre_metrics import evaluate_genres
 from mgc.evaluation.tag_metrics import TagEvaluation, evaluate_tags
@@ -87,7 +87,7 @@ class Evaluation:
         }
 
 
-def evaluate(answers: Answers, config: EvaluationConfig, resample: Resample = "track") -> Evaluation:
+def evaluate(answers: LabelledPredictions, config: EvaluationConfig, resample: Resample = "track") -> Evaluation:
     """Return all figures of the answers, with intervals from resampled tracks or groups.
 
     No figure depends on the order of the tracks.
@@ -101,7 +101,7 @@ def evaluate(answers: Answers, config: EvaluationConfig, resample: Resample = "t
     track_ids = [*ordered.track_ids, *(failure.track_id for failure in ordered.failed)]
     groups = [*ordered.groups, *(failure.group for failure in ordered.failed)]
     _require_labels(ordered)
-    resampling = resampling_of(track_ids, groups, config, resample)
+    resampling = make_resampling(track_ids, groups, config, resample)
     failed = Counter(failure.error_code for failure in ordered.failed)
     return Evaluation(
         split=ordered.split,
@@ -120,7 +120,7 @@ def evaluate(answers: Answers, config: EvaluationConfig, resample: Resample = "t
     )
 
 
-def _require_labels(answers: Answers) -> None:
+def _require_labels(answers: LabelledPredictions) -> None:
     if answers.labelled.any() or (answers.tags and answers.tags_known.any()):
         return
     where = f"split '{answers.split}'" if answers.split else "the tracks given"

@@ -1,4 +1,4 @@
-"""What the rival hears: mel-frequency cepstral coefficients, their mean and their deviation over a track."""
+"""What the baseline hears: mel-frequency cepstral coefficients, their mean and their deviation over a track."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ FEW_TRACKS = 200
 FEW_POSITIVES = 10
 
 
-def notes_of(evaluation: Evaluation, *, own_catalogue: bool = True) -> list[str]:
+def list_caveats(evaluation: Evaluation, *, own_catalogue: bool = True) -> list[str]:
     """Return the notes that a reader of these figures needs, the weightiest first.
 
     Parameters

@@ -12,11 +12,11 @@ from markupsafe import Markup
 
 from mgc import __version__
 from mgc.data.storage import Store
-from mgc.evaluation.cards import headline_cards, rivalries
-from mgc.evaluation.comparison import Comparison
+from mgc.evaluation.cards import baseline_comparison_rows, headline_cards
+from mgc.evaluation.comparison import BaselineComparison
 from mgc.evaluation.curve_plots import learning_chart
 from mgc.evaluation.metrics import Evaluation
-from mgc.evaluation.notes import FEW_POSITIVES, notes_of
+from mgc.evaluation.notes import FEW_POSITIVES, list_caveats
 from mgc.evaluation.page import interval_text, render
 from mgc.evaluation.plots import (
     class_f1_chart,
@@ -63,7 +63,7 @@ class ReportContext:
     config: Mapping[str, Any] = field(default_factory=dict)
     histories: Sequence[Sequence[Mapping[str, Any]]] = ()
     track_uris: Mapping[str, str] = field(default_factory=dict)
-    comparison: Comparison | None = None
+    comparison: BaselineComparison | None = None
     own_catalogue: bool = True
     made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -71,7 +71,7 @@ class ReportContext:
 def write_evaluation_report(evaluation: Evaluation, context: ReportContext, uri: str) -> str:
     """Write evaluation.json and index.html into a folder or prefix, and return the page's URI.
 
-    `evaluation.json` is `Evaluation.to_json` with `comparison` (`Comparison.to_json`, or null) and `context`.
+    `evaluation.json` is `Evaluation.to_json` with `comparison` (`BaselineComparison.to_json`, or null) and `context`.
 
     Raises
     ------
@@ -107,9 +107,11 @@ def evaluation_page(evaluation: Evaluation, context: ReportContext) -> str:
         context=context,
         cards=headline_cards(evaluation),
         comparison=context.comparison,
-        rivalries=rivalries(evaluation, context.comparison.evaluation) if context.comparison else [],
+        baseline_comparison_rows=baseline_comparison_rows(evaluation, context.comparison.evaluation)
+        if context.comparison
+        else [],
         charts=_charts(evaluation, context),
-        notes=notes_of(evaluation, own_catalogue=context.own_catalogue),
+        notes=list_caveats(evaluation, own_catalogue=context.own_catalogue),
         few_positives=FEW_POSITIVES,
         config=json.dumps(context.config, indent=2, ensure_ascii=False),
         interval_text=interval_text,

@@ -1,4 +1,4 @@
-"""The models behind the rival: an SVM for genre, logistic regressions for tags, and the choice of their C."""
+"""The models behind the baseline: an SVM for genre, logistic regressions for tags, and the choice of their C."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEFAULT_PENALTY = 1.0
 
 
 @dataclass(frozen=True)
-class Choice:
+class PenaltyChoice:
     """The C that was chosen, None where nothing is fitted; and over how many folds, 0: it is the default."""
 
     penalty: float | None
@@ -106,7 +106,7 @@ def choose_penalty(
     build: Callable[[float], Any],
     score: Callable[[Any, FloatArray, IntArray], float],
     seed: int,
-) -> Choice:
+) -> PenaltyChoice:
     """Return the C of the best mean score over folds that keep groups together.
 
     Parameters
@@ -116,12 +116,12 @@ def choose_penalty(
     """
     parts = _folds(features, true, groups, seed)
     if len(parts) < 2:
-        return Choice(DEFAULT_PENALTY, 0)
+        return PenaltyChoice(DEFAULT_PENALTY, 0)
     means = [
         np.mean([score(build(C).fit(features[fit], true[fit]), features[rest], true[rest]) for fit, rest in parts])
         for C in penalties
     ]
-    return Choice(penalties[int(np.argmax(means))], len(parts))
+    return PenaltyChoice(penalties[int(np.argmax(means))], len(parts))
 
 
 def _folds(

@@ -79,7 +79,7 @@ class Selective:
         return rounded(float(self.accuracy[place]))
 
 
-def selective_of(
+def measure_selective(
     confidence: FloatArray, right: BoolArray, below: float, precision: float | None, level: float
 ) -> Selective:
     """Return the curve of n answers.
@@ -105,8 +105,8 @@ def selective_of(
 def _abstention(
     confidence: FloatArray, right: BoolArray, below: float, precision: float | None, level: float
 ) -> Abstention:
-    said = confidence >= below
-    answered, tracks = int(said.sum()), len(said)
-    hits = int((right & said).sum())
+    confident = confidence >= below
+    answered, tracks = int(confident.sum()), len(confident)
+    hits = int((right & confident).sum())
     accuracy = wilson_interval(hits, answered, level) if answered else UNDEFINED
     return Abstention(below, precision, answered, tracks, wilson_interval(answered, tracks, level), accuracy)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mgc.evaluation.answers import Answers, BoolArray, FloatArray
+from mgc.evaluation.answers import BoolArray, FloatArray, LabelledPredictions
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, mean_of_defined, rounded
 from mgc.evaluation.ranking import RankedScores, RankingFigures, ranking_figures
 from mgc.evaluation.tag_categories import CategoryFigures, RankedTag, by_category
@@ -92,7 +92,9 @@ class TagEvaluation:
         }
 
 
-def evaluate_tags(answers: Answers, resampling: Resampling, min_positives: int = 1) -> TagEvaluation | None:
+def evaluate_tags(
+    answers: LabelledPredictions, resampling: Resampling, min_positives: int = 1
+) -> TagEvaluation | None:
     """Return the tag figures; None where there is no tag, or no answered track whose tags are known.
 
     Parameters

@@ -11,7 +11,7 @@ from mgc.data.records import RunRecord
 from mgc.data.storage import Store
 from mgc.evaluation.drift_view import DriftView
 from mgc.evaluation.page import count, decimal, percent, render, span
-from mgc.evaluation.tagging_view import TaggingView, view_of
+from mgc.evaluation.tagging_view import TaggingView, build_tagging_view
 from mgc.evaluation.track_map import TrackMap
 from mgc.evaluation.track_pack import pack_tracks
 
@@ -20,7 +20,7 @@ SCRIPTS = ("table.js", "tracks.js", "map.js")
 
 
 @dataclass(frozen=True)
-class Copies:
+class NearDuplicates:
     """What a page says of near-duplicates: words, and rows with group, uri, duration_seconds and likeness."""
 
     words: str
@@ -28,7 +28,7 @@ class Copies:
 
 
 @dataclass(frozen=True)
-class Queue:
+class ReviewQueue:
     """What a page says of the review queue: words, the rows of the queue's CSV, and the command that writes it."""
 
     words: str
@@ -42,13 +42,13 @@ class PageParts:
 
     Parameters
     ----------
-    held
+    listed
         Rows of the table, columns `PACKED`; None: all rows of the predictions, which then have those columns.
     sampled
         What part of all they are, in words.
     run_ids
         Whose rows count as made in this run, beside its own.
-    layout, map_words
+    layout, map_text
         The map, and what it says of itself.
     drift
         This run beside those before.
@@ -56,14 +56,14 @@ class PageParts:
         Near-duplicates, and what to label next.
     """
 
-    held: pl.DataFrame | None = None
+    listed: pl.DataFrame | None = None
     sampled: str = ""
     run_ids: tuple[str, ...] = ()
     layout: TrackMap | None = None
-    map_words: str = ""
+    map_text: str = ""
     drift: DriftView | None = None
-    copies: Copies | None = None
-    queue: Queue | None = None
+    copies: NearDuplicates | None = None
+    queue: ReviewQueue | None = None
 
 
 def write_tagging_report(
@@ -89,16 +89,16 @@ def write_tagging_report(
 def tagging_page(predictions: pl.DataFrame, record: RunRecord, parts: PageParts | None = None) -> str:
     """Return the page."""
     parts = parts or PageParts()
-    held = (predictions if parts.held is None else parts.held).sort("uri")
-    view = view_of(predictions, held, parts.sampled)
+    listed = (predictions if parts.listed is None else parts.listed).sort("uri")
+    view = build_tagging_view(predictions, listed, parts.sampled)
     return render(
         "tagging.html",
         scripts=SCRIPTS,
         summary=record,
         view=view,
         cards=_cards(record, view),
-        packed=pack_tracks(held, [record.run_id, *parts.run_ids], parts.layout),
-        map_words=parts.map_words if parts.layout is not None else "",
+        packed=pack_tracks(listed, [record.run_id, *parts.run_ids], parts.layout),
+        map_text=parts.map_text if parts.layout is not None else "",
         drift=parts.drift,
         copies=parts.copies,
         queue=parts.queue,

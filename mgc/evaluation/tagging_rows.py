@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from mgc.evaluation.page import count
-from mgc.evaluation.track_pack import answers_of
+from mgc.evaluation.track_pack import top_labels
 
-ROWS_HELD = 100_000
-FAILED_HELD = 20_000
+MAX_LISTED_ROWS = 100_000
+MAX_LISTED_FAILURES = 20_000
 """Of the rows held, failed ones come first, up to so many where there are more rows than fit."""
 
 ROWS_WRITTEN = 25
@@ -21,7 +21,7 @@ TAGS_A_ROW = 8
 
 
 @dataclass(frozen=True)
-class HeldTracks:
+class ListedTracks:
     """The ids of the tracks that the table holds, and what part of all they are, in words; empty: all."""
 
     track_ids: pl.Series
@@ -51,7 +51,9 @@ class TrackLine:
     error_message: str
 
 
-def held_tracks(predictions: pl.DataFrame, at_most: int = ROWS_HELD, failed_at_most: int = FAILED_HELD) -> HeldTracks:
+def select_listed_tracks(
+    predictions: pl.DataFrame, at_most: int = MAX_LISTED_ROWS, failed_at_most: int = MAX_LISTED_FAILURES
+) -> ListedTracks:
     """Return at most 100,000 tracks.
 
     Track ids are hashes, so that the first ones in their order are a random sample, the same each time.
@@ -62,7 +64,7 @@ def held_tracks(predictions: pl.DataFrame, at_most: int = ROWS_HELD, failed_at_m
         Columns track_id and error_code.
     """
     if predictions.height <= at_most:
-        return HeldTracks(predictions["track_id"], "")
+        return ListedTracks(predictions["track_id"], "")
     failed = predictions.filter(pl.col("error_code").is_not_null())["track_id"].sort()
     tagged = predictions.filter(pl.col("error_code").is_null())["track_id"].sort()
     n_failed = min(len(failed), max(failed_at_most, at_most - len(tagged)))
@@ -70,7 +72,7 @@ def held_tracks(predictions: pl.DataFrame, at_most: int = ROWS_HELD, failed_at_m
     parts = [f"{count(n_tagged)} of {count(len(tagged))} tagged tracks, drawn at random"]
     if len(failed):
         parts.append(f"{count(n_failed)} of {count(len(failed))} failed ones")
-    return HeldTracks(pl.concat([failed.head(n_failed), tagged.head(n_tagged)]), " and ".join(parts))
+    return ListedTracks(pl.concat([failed.head(n_failed), tagged.head(n_tagged)]), " and ".join(parts))
 
 
 def track_lines(rows: pl.DataFrame) -> list[TrackLine]:
@@ -87,5 +89,5 @@ def track_lines(rows: pl.DataFrame) -> list[TrackLine]:
             error_code=code,
             error_message=message or "",
         )
-        for (uri, seconds, code, message), answer in zip(named, answers_of(first), strict=True)
+        for (uri, seconds, code, message), answer in zip(named, top_labels(first), strict=True)
     ]

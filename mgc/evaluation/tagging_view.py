@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 from markupsafe import Markup
 
-from mgc.evaluation.code_meanings import Meaning, meaning_of
+from mgc.evaluation.code_meanings import ErrorMeaning, error_meaning
 from mgc.evaluation.curve_plots import histogram_chart
 from mgc.evaluation.page import count
 from mgc.evaluation.tagging_rows import TrackLine, track_lines
@@ -47,7 +47,7 @@ class FailureLine:
     stage: str
     tracks: int
     examples: list[tuple[str, str]]
-    meaning: Meaning | None = None
+    meaning: ErrorMeaning | None = None
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class TaggingView:
     charts: Mapping[str, Markup | None] = field(default_factory=dict)
 
 
-def view_of(predictions: pl.DataFrame, held: pl.DataFrame, sampled: str = "") -> TaggingView:
+def build_tagging_view(predictions: pl.DataFrame, listed: pl.DataFrame, sampled: str = "") -> TaggingView:
     """Return what the page shows, counted over all rows.
 
     Parameters
     ----------
     predictions
         All rows, columns `COUNTED`.
-    held
+    listed
         Those that the table holds, by URI, columns `mgc.evaluation.track_pack.PACKED`.
     sampled
         What part of all they are, in words.
@@ -103,7 +103,7 @@ def view_of(predictions: pl.DataFrame, held: pl.DataFrame, sampled: str = "") ->
         untagged=answered.filter(pl.col("tags").list.len().fill_null(0) == 0).height,
         failures=_failures(predictions),
         abstained=int(answered["abstained"].fill_null(False).sum()),
-        lines=track_lines(held),
+        lines=track_lines(listed),
         sampled=sampled,
         mean_confidence=float(mean) if isinstance(mean, float) else None,
         charts={"confidence": _confidence_chart(answered), "duration": _duration_chart(answered)},
@@ -122,7 +122,7 @@ def _failures(predictions: pl.DataFrame) -> list[FailureLine]:
         few = rows.head(EXAMPLES_A_CODE)
         examples = [(uri, message or "") for uri, message in few.select("uri", "error_message").iter_rows()]
         stage = rows["error_stage"][0] or ""
-        lines.append(FailureLine(str(code), stage, rows.height, examples, meaning_of(str(code))))
+        lines.append(FailureLine(str(code), stage, rows.height, examples, error_meaning(str(code))))
     return sorted(lines, key=lambda line: (-line.tracks, line.code))
 
 

@@ -19,7 +19,7 @@ MOST_COLUMNS = 1_100
 
 _ROUNDING = 1e-6
 
-WORTH_A_ROW = 0.05
+MIN_ROW_PROBABILITY = 0.05
 """What is never more probable than that in a track has no row in its picture,"""
 
 FEWEST_ROWS = 4
@@ -45,7 +45,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class TrackLook:
+class TrackView:
     """One track, ready to be shown.
 
     Parameters
@@ -102,27 +102,27 @@ class TrackLook:
         return [(name, probability) for name, probability in self.tags if probability >= listed_at[name]]
 
     @property
-    def threshold_words(self) -> str:
+    def threshold_text(self) -> str:
         """At what probability tags are listed, in words: one for all, or each tag's own."""
         if not self.tag_names or np.ptp(self.tag_thresholds):
             return "their own thresholds"
         return f"{100 * self.tag_thresholds[0]:.0f} %"
 
 
-def spectrogram(look: TrackLook) -> FloatArray:
+def spectrogram(view: TrackView) -> FloatArray:
     """Return the log-mel of the whole track in dB, shape (n_columns, n_mels).
 
     A column is the mean over the frames that fall into it, of all windows; NaN where none was heard.
     """
-    features = look.features
+    features = view.features
     step_seconds = features.hop_length / features.sample_rate
     # A little more than nothing, here and below: a frame that begins a column must not fall into the one before.
-    n_columns = int(min(MOST_COLUMNS, max(1.0, look.duration_seconds / step_seconds + _ROUNDING)))
-    n_windows, n_frames, n_mels = look.log_mel.shape
-    seconds = np.array(look.start_seconds)[:, np.newaxis] + step_seconds * np.arange(n_frames)
-    columns = (seconds / look.duration_seconds * n_columns + _ROUNDING).astype(np.int64).ravel()
+    n_columns = int(min(MOST_COLUMNS, max(1.0, view.duration_seconds / step_seconds + _ROUNDING)))
+    n_windows, n_frames, n_mels = view.log_mel.shape
+    seconds = np.array(view.start_seconds)[:, np.newaxis] + step_seconds * np.arange(n_frames)
+    columns = (seconds / view.duration_seconds * n_columns + _ROUNDING).astype(np.int64).ravel()
     inside = columns < n_columns  # a short track's window is filled with silence
-    frames = look.log_mel.reshape(n_windows * n_frames, n_mels)[inside].astype(np.float32)
+    frames = view.log_mel.reshape(n_windows * n_frames, n_mels)[inside].astype(np.float32)
     order = np.argsort(columns[inside], kind="stable")
     filled, firsts, counts = np.unique(columns[inside][order], return_index=True, return_counts=True)
     means = np.full((n_columns, n_mels), np.nan, dtype=np.float32)
@@ -130,22 +130,22 @@ def spectrogram(look: TrackLook) -> FloatArray:
     return means
 
 
-def moment_edges(look: TrackLook) -> npt.NDArray[np.float64]:
+def window_edges(view: TrackView) -> npt.NDArray[np.float64]:
     """Return where the moments of the windows end, in seconds, shape (n_windows + 1,).
 
     A moment is what is nearer to a window's middle than to that of any other.
     """
-    middles = (np.array(look.start_seconds) + np.array(look.end_seconds)) / 2
-    return np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [look.duration_seconds]])
+    middles = (np.array(view.start_seconds) + np.array(view.end_seconds)) / 2
+    return np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [view.duration_seconds]])
 
 
-def in_columns(look: TrackLook, in_time: FloatArray) -> FloatArray:
+def in_columns(view: TrackView, in_time: FloatArray) -> FloatArray:
     """Return windows' probabilities at evenly spaced times, shape (MOST_COLUMNS, n_names).
 
-    At each time those of the window whose moment it is (`moment_edges`).
+    At each time those of the window whose moment it is (`window_edges`).
     """
-    times = (np.arange(MOST_COLUMNS) + 0.5) / MOST_COLUMNS * look.duration_seconds
-    return in_time[np.searchsorted(moment_edges(look)[1:-1], times)]
+    times = (np.arange(MOST_COLUMNS) + 0.5) / MOST_COLUMNS * view.duration_seconds
+    return in_time[np.searchsorted(window_edges(view)[1:-1], times)]
 
 
 def strongest(names: Sequence[str], whole: Sequence[tuple[str, float]], in_time: FloatArray, most: int) -> list[int]:
@@ -158,7 +158,7 @@ def strongest(names: Sequence[str], whole: Sequence[tuple[str, float]], in_time:
     """
     peak = dict(zip(names, in_time.max(axis=0).tolist(), strict=True))
     ranked = sorted(whole, key=lambda pair: -max(pair[1], peak[pair[0]]))[:most]
-    heard = [pair for pair in ranked if max(pair[1], peak[pair[0]]) >= WORTH_A_ROW]
-    ranked = heard if len(heard) >= FEWEST_ROWS else ranked[:FEWEST_ROWS]
+    likely = [pair for pair in ranked if max(pair[1], peak[pair[0]]) >= MIN_ROW_PROBABILITY]
+    ranked = likely if len(likely) >= FEWEST_ROWS else ranked[:FEWEST_ROWS]
     place = {name: index for index, name in enumerate(names)}
     return [place[name] for name, _ in sorted(ranked, key=lambda pair: -pair[1])]

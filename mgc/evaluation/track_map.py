@@ -66,7 +66,7 @@ class TrackMap:
             return None
 
 
-def map_of(
+def lay_out_map(
     track_ids: Sequence[str],
     embeddings: npt.NDArray[np.float32],
     bundle_fingerprint: str,

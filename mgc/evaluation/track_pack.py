@@ -22,7 +22,7 @@ TAGS_A_TRACK = 10
 PLACES = 4_000
 """Steps of the map, across and down."""
 
-TAGGED, GUESSED, FAILED = range(3)
+TAGGED, ABSTAINED, FAILED = range(3)
 """States of a track: answered; answered, and marked as a guess; failed."""
 
 PACKED = [
@@ -41,7 +41,7 @@ PACKED = [
 
 
 @dataclass(frozen=True)
-class Answer:
+class TopLabels:
     """What a track's row says of it, the likeliest first.
 
     Parameters
@@ -59,10 +59,10 @@ class Answer:
     tags_left_out: int = 0
 
 
-def answers_of(rows: pl.DataFrame) -> list[Answer]:
+def top_labels(rows: pl.DataFrame) -> list[TopLabels]:
     """Return what rows (columns `PACKED`) say, in their order."""
     columns = rows.select("genre_probabilities", "tags", "tag_probabilities")
-    return [_answer(*row) for row in columns.iter_rows()]
+    return [_top_labels(*row) for row in columns.iter_rows()]
 
 
 def pack_tracks(rows: pl.DataFrame, run_ids: Iterable[str], layout: TrackMap | None = None) -> str:
@@ -87,7 +87,7 @@ def _columns(rows: pl.DataFrame, run_ids: set[str], layout: TrackMap | None) -> 
     genres: list[int] = []
     tags: list[int] = []
     tag_counts: list[int] = []
-    for answer in answers_of(rows):
+    for answer in top_labels(rows):
         for name, probability in answer.genres:
             genres += (names.number(name), _permille(probability))
         genres += (-1, 0) * (GENRES_A_TRACK - len(answer.genres))
@@ -132,7 +132,7 @@ def _states(rows: pl.DataFrame) -> list[int]:
         pl.when(pl.col("error_code").is_not_null())
         .then(FAILED)
         .when(pl.col("abstained").fill_null(False))
-        .then(GUESSED)
+        .then(ABSTAINED)
         .otherwise(TAGGED)
     )
     return rows.select(state.alias("state"))["state"].to_list()
@@ -154,11 +154,11 @@ def _places(rows: pl.DataFrame, layout: TrackMap | None) -> dict[str, list[int]]
     return {"row": placed["row"].to_list(), **across}
 
 
-def _answer(genre_probabilities: object, tags: list[str] | None, tag_probabilities: object) -> Answer:
+def _top_labels(genre_probabilities: object, tags: list[str] | None, tag_probabilities: object) -> TopLabels:
     genres = sorted(pairs(genre_probabilities), key=lambda pair: -pair[1])[:GENRES_A_TRACK]
     sure = dict(pairs(tag_probabilities)) if tags else {}
     listed = sorted(((tag, sure.get(tag, 0.0)) for tag in tags or []), key=lambda pair: -pair[1])
-    return Answer(genres, listed[:TAGS_A_TRACK], max(0, len(listed) - TAGS_A_TRACK))
+    return TopLabels(genres, listed[:TAGS_A_TRACK], max(0, len(listed) - TAGS_A_TRACK))
 
 
 def pairs(probabilities: object) -> list[tuple[str, float]]:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.evaluation.page import render
-from mgc.evaluation.track_look import TrackLook
+from mgc.evaluation.track_look import TrackView
 from mgc.evaluation.track_picture import track_chart
 
 GENRES_SHOWN = 10
 TAGS_SHOWN = 12
-TAGS_A_MOMENT = 5
+TAGS_PER_WINDOW = 5
 
 
 @dataclass(frozen=True)
-class Moment:
+class WindowSummary:
     """One window in words: from, to, its genre with probability, its tags."""
 
     start_seconds: float
@@ -26,37 +26,37 @@ class Moment:
     tags: list[tuple[str, float]]
 
 
-def track_page(look: TrackLook) -> str:
+def track_page(view: TrackView) -> str:
     """Return the page, complete in itself."""
-    listed = look.listed_tags
+    listed = view.listed_tags
     return render(
         "track.html",
-        look=look,
-        chart=track_chart(look),
-        genres=look.genres[:GENRES_SHOWN],
-        tags=listed or look.tags[:TAGS_SHOWN],
+        view=view,
+        chart=track_chart(view),
+        genres=view.genres[:GENRES_SHOWN],
+        tags=listed or view.tags[:TAGS_SHOWN],
         tags_listed=bool(listed),
-        moments=moments(look),
+        window_summaries=window_summaries(view),
     )
 
 
-def moments(look: TrackLook) -> list[Moment]:
+def window_summaries(view: TrackView) -> list[WindowSummary]:
     """Return every window in words: what the picture says to those who do not see it."""
     return [
-        _moment(look, row, start, end)
-        for row, (start, end) in enumerate(zip(look.start_seconds, look.end_seconds, strict=True))
+        _window_summary(view, row, start, end)
+        for row, (start, end) in enumerate(zip(view.start_seconds, view.end_seconds, strict=True))
     ]
 
 
-def _moment(look: TrackLook, row: int, start: float, end: float) -> Moment:
-    genres, tags = look.genre_in_time[row], look.tag_in_time[row]
-    above = np.flatnonzero(tags >= look.tag_thresholds)
-    listed = sorted(((look.tag_names[tag], float(tags[tag])) for tag in above), key=lambda pair: -pair[1])
+def _window_summary(view: TrackView, row: int, start: float, end: float) -> WindowSummary:
+    genres, tags = view.genre_in_time[row], view.tag_in_time[row]
+    above = np.flatnonzero(tags >= view.tag_thresholds)
+    listed = sorted(((view.tag_names[tag], float(tags[tag])) for tag in above), key=lambda pair: -pair[1])
     best = int(genres.argmax()) if genres.size else None
-    return Moment(
+    return WindowSummary(
         start,
         end,
-        None if best is None else look.genre_names[best],
+        None if best is None else view.genre_names[best],
         None if best is None else float(genres[best]),
-        listed[:TAGS_A_MOMENT],
+        listed[:TAGS_PER_WINDOW],
     )

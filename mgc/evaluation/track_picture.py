@@ -15,7 +15,7 @@ from mgc.audio.features.mel import hz_to_mel
 from mgc.evaluation.canvas import BLUE, FULL_WIDTH, INK, LIGHT, MUTED, chart, picture, short
 from mgc.evaluation.page import base_name, clock, percent
 from mgc.evaluation.track_heat import PROBABILITY, SOUND, heat
-from mgc.evaluation.track_look import FloatArray, TrackLook, in_columns, moment_edges, spectrogram, strongest
+from mgc.evaluation.track_look import FloatArray, TrackView, in_columns, spectrogram, strongest, window_edges
 
 GENRES_SHOWN = 8
 TAGS_SHOWN = 16
@@ -29,90 +29,90 @@ CELL_PX, GAP_PX = 12, 3
 Colours = Callable[[str], str]
 
 
-def track_chart(look: TrackLook) -> Markup:
+def track_chart(view: TrackView) -> Markup:
     """Return the picture as inline SVG that follows the page's light or dark colours."""
-    rows = _Rows(look)
+    rows = _Rows(view)
     description = (
-        f"Waveform, log-mel spectrogram and taggram of {base_name(look.uri)} over time; "
+        f"Waveform, log-mel spectrogram and taggram of {base_name(view.uri)} over time; "
         "the table of windows below holds the same numbers"
     )
-    return chart(description, FULL_WIDTH, rows.height_px, lambda canvas: _paint(canvas, look, rows, str, both=True))
+    return chart(description, FULL_WIDTH, rows.height_px, lambda canvas: _paint(canvas, view, rows, str, both=True))
 
 
-def track_png(look: TrackLook) -> bytes:
+def track_png(view: TrackView) -> bytes:
     """Return the picture by itself, with a heading, as a PNG."""
-    rows = _Rows(look)
-    lines = _nearest_lines(look)
+    rows = _Rows(view)
+    lines = _nearest_lines(view)
 
     def paint(canvas: Canvas) -> None:
-        canvas.suptitle(heading(look), x=0.01, ha="left", fontsize=14, color=LIGHT[INK])
-        _paint(canvas, look, rows, LIGHT.__getitem__, both=False)
+        canvas.suptitle(heading(view), x=0.01, ha="left", fontsize=14, color=LIGHT[INK])
+        _paint(canvas, view, rows, LIGHT.__getitem__, both=False)
         if lines:
             canvas.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=11.5, color=LIGHT[MUTED], linespacing=1.5)
 
     return picture(FULL_WIDTH, rows.height_px + 40 + (18 * len(lines) + 20 if lines else 0), paint)
 
 
-def _nearest_lines(look: TrackLook) -> list[str]:
-    if not look.nearest:
+def _nearest_lines(view: TrackView) -> list[str]:
+    if not view.nearest:
         return []
     named = [
         f"{one.similarity:.3f}   {short(base_name(one.uri))}" + (f"   {one.genre}" if one.genre else "")
-        for one in look.nearest[:NEAREST_SHOWN]
+        for one in view.nearest[:NEAREST_SHOWN]
     ]
     return ["nearest tracks, by the cosine of their embeddings", *named]
 
 
-def heading(look: TrackLook) -> str:
+def heading(view: TrackView) -> str:
     """Return the track's name, length and answer in one line."""
-    genre = f"{look.genres[0][0]} {percent(look.genres[0][1], 0)}" if look.genres else ""
-    tags = ", ".join(name for name, _ in look.listed_tags[:6])
-    said = ": ".join(part for part in (genre, tags) if part)
-    return "   ".join(part for part in (base_name(look.uri), clock(look.duration_seconds), said) if part)
+    genre = f"{view.genres[0][0]} {percent(view.genres[0][1], 0)}" if view.genres else ""
+    tags = ", ".join(name for name, _ in view.listed_tags[:6])
+    prediction = ": ".join(part for part in (genre, tags) if part)
+    return "   ".join(part for part in (base_name(view.uri), clock(view.duration_seconds), prediction) if part)
 
 
 class _Rows:
     """Which genres and tags have a row, and how high the picture becomes."""
 
-    def __init__(self, look: TrackLook) -> None:
-        self.genres = strongest(look.genre_names, look.genres, look.genre_in_time, GENRES_SHOWN)
-        self.tags = strongest(look.tag_names, look.tags, look.tag_in_time, TAGS_SHOWN)
+    def __init__(self, view: TrackView) -> None:
+        self.genres = strongest(view.genre_names, view.genres, view.genre_in_time, GENRES_SHOWN)
+        self.tags = strongest(view.tag_names, view.tags, view.tag_in_time, TAGS_SHOWN)
         self.panels_px = [WAVE_PX, MEL_PX, *(ROW_PX * len(rows) + 8 for rows in (self.genres, self.tags) if rows)]
         self.height_px = sum(self.panels_px) + 26 * len(self.panels_px) + AROUND_PX
 
 
-def _paint(canvas: Canvas, look: TrackLook, rows: _Rows, colour: Colours, *, both: bool) -> None:
+def _paint(canvas: Canvas, view: TrackView, rows: _Rows, colour: Colours, *, both: bool) -> None:
     panels = canvas.subplots(
         len(rows.panels_px), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": rows.panels_px}
     )[:, 0]
-    _waveform(panels[0], look, colour)
-    _log_mel(panels[1], look, colour, both=both)
+    _waveform(panels[0], view, colour)
+    _log_mel(panels[1], view, colour, both=both)
     taggrams = [
         (name, chosen, dict(whole), names, in_time, listed_at)
         for name, chosen, whole, names, in_time, listed_at in (
-            ("genres", rows.genres, look.genres, look.genre_names, look.genre_in_time, None),
-            ("tags", rows.tags, look.tags, look.tag_names, look.tag_in_time, look.tag_thresholds),
+            ("genres", rows.genres, view.genres, view.genre_names, view.genre_in_time, None),
+            ("tags", rows.tags, view.tags, view.tag_names, view.tag_in_time, view.tag_thresholds),
         )
         if chosen
     ]
     for axes, (name, chosen, whole, names, in_time, listed_at) in zip(panels[2:], taggrams, strict=True):
         labels = [f"{short(names[row])}  {percent(whole[names[row]], 0)}" for row in chosen]
-        _taggram(axes, look, in_columns(look, in_time[:, chosen]), labels, both=both)
+        _taggram(axes, view, in_columns(view, in_time[:, chosen]), labels, both=both)
         title = f"{name} in time, with the whole track's probability"
         if listed_at is not None:
-            _underline(axes, look, in_time[:, chosen] >= listed_at[chosen], colour)
-            title += f"; underlined at {look.threshold_words} or more"
+            _underline(axes, view, in_time[:, chosen] >= listed_at[chosen], colour)
+            title += f"; underlined at {view.threshold_text} or more"
         axes.set_title(title, loc="left", color=colour(MUTED))
     for axes in panels:
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-    panels[-1].set(xlim=(0.0, look.duration_seconds))
+    panels[-1].set(xlim=(0.0, view.duration_seconds))
     panels[-1].xaxis.set_major_formatter(lambda seconds, _: clock(max(seconds, 0.0)))
     panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 1.5, 3, 6, 10]))
 
 
-def _waveform(axes: Axes, look: TrackLook, colour: Colours) -> None:
-    outline = look.outline
+def _waveform(axes: Axes, view: TrackView, colour: Colours) -> None:
+    outline = view.outline
     seconds = (np.arange(len(outline.low)) + 0.5) * outline.stretch_seconds
     axes.fill_between(seconds, outline.low, outline.high, color=colour(BLUE), alpha=0.4, linewidth=0)
     axes.fill_between(seconds, -outline.rms, outline.rms, color=colour(BLUE), alpha=0.95, linewidth=0)
@@ -122,10 +122,10 @@ def _waveform(axes: Axes, look: TrackLook, colour: Colours) -> None:
     axes.set_title("waveform: extremes, and in the middle its strength (RMS)", loc="left", color=colour(MUTED))
 
 
-def _log_mel(axes: Axes, look: TrackLook, colour: Colours, *, both: bool) -> None:
-    features = look.features
-    loudness = 1.0 + spectrogram(look) / features.top_db
-    heat(axes, loudness, (0.0, look.duration_seconds, 0.0, features.n_mels), SOUND, both=both)
+def _log_mel(axes: Axes, view: TrackView, colour: Colours, *, both: bool) -> None:
+    features = view.features
+    loudness = 1.0 + spectrogram(view) / features.top_db
+    heat(axes, loudness, (0.0, view.duration_seconds, 0.0, features.n_mels), SOUND, both=both)
     low, high = features.f_min, features.f_max or features.sample_rate / 2
     ticks = [hz for hz in TICKS_HZ if low < hz < high]
     ends, places = (hz_to_mel(np.array(hz, dtype=np.float64), features.mel_scale) for hz in ((low, high), ticks))
@@ -141,18 +141,18 @@ def _log_mel(axes: Axes, look: TrackLook, colour: Colours, *, both: bool) -> Non
     )
 
 
-def _taggram(axes: Axes, look: TrackLook, columns: FloatArray, labels: list[str], *, both: bool) -> None:
+def _taggram(axes: Axes, view: TrackView, columns: FloatArray, labels: list[str], *, both: bool) -> None:
     cells = np.full((len(columns), len(labels), CELL_PX + GAP_PX), np.nan, dtype=np.float32)
     cells[:, :, GAP_PX:] = columns[:, ::-1, np.newaxis]
-    extent = (0.0, look.duration_seconds, -len(labels) + 0.5, 0.5)
+    extent = (0.0, view.duration_seconds, -len(labels) + 0.5, 0.5)
     heat(axes, cells.reshape(len(columns), -1), extent, PROBABILITY, both=both)
     axes.set(ylim=(-len(labels) + 0.5, 0.5))
     axes.set_yticks([-row for row in range(len(labels))], labels)
 
 
-def _underline(axes: Axes, look: TrackLook, listed: npt.NDArray[np.bool_], colour: Colours) -> None:
+def _underline(axes: Axes, view: TrackView, listed: npt.NDArray[np.bool_], colour: Colours) -> None:
     """Underline each row where its tag would be listed: not by colour alone."""
-    edges = moment_edges(look)
+    edges = window_edges(view)
     for row, column in enumerate(listed.T):
         turns = np.flatnonzero(np.diff(np.concatenate([[False], column, [False]]).astype(np.int8)))
         for begin, end in turns.reshape(-1, 2):

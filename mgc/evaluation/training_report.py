@@ -21,7 +21,7 @@ JSON_FILE, PAGE_FILE, PICTURE_FILE = "training.json", "training.html", "training
 
 
 @dataclass(frozen=True)
-class MemberCourse:
+class MemberReport:
     """One member's way.
 
     Parameters
@@ -72,59 +72,59 @@ def write_training_report(bundle_uri: str, *, anew: bool = True) -> str | None:
     if not anew and store.exists(PAGE_FILE):
         return store.uri(PAGE_FILE)
     stored = read_bundle_files(bundle_uri)
-    courses = member_courses(stored.description)
-    histories = [course.history for course in courses]
+    reports = read_member_reports(stored.description)
+    histories = [report.history for report in reports]
     picture = curves_picture(histories)
     if picture is None:
         return None
     store.write_atomic(PICTURE_FILE, picture)
-    store.write_atomic(JSON_FILE, training_json(stored, courses).encode())
-    store.write_atomic(PAGE_FILE, training_page(stored, courses).encode())
+    store.write_atomic(JSON_FILE, training_json(stored, reports).encode())
+    store.write_atomic(PAGE_FILE, training_page(stored, reports).encode())
     return store.uri(PAGE_FILE)
 
 
-def member_courses(description: Mapping[str, Any]) -> list[MemberCourse]:
+def read_member_reports(description: Mapping[str, Any]) -> list[MemberReport]:
     """Return each member's way from what `bundle.json` says; empty where it says nothing of epochs."""
     members, histories = description["members"], description["facts"].get("histories", [])
-    courses = []
+    reports = []
     for number, (entry, own, history) in enumerate(zip(members, fits_of(members).own, histories, strict=False), 1):
         kept = _epoch(history, best_epoch(history))
-        courses.append(MemberCourse(number, entry["model"]["name"], history, kept, settings_text(own)))
-    return courses
+        reports.append(MemberReport(number, entry["model"]["name"], history, kept, settings_text(own)))
+    return reports
 
 
 def _epoch(history: History, number: int | None) -> Mapping[str, Any] | None:
     return next((epoch for epoch in history if epoch["epoch"] == number), None)
 
 
-def training_json(stored: StoredBundle, courses: Sequence[MemberCourse]) -> str:
+def training_json(stored: StoredBundle, reports: Sequence[MemberReport]) -> str:
     """Return every epoch of every member, for machines."""
     value = {
         "bundle_fingerprint": stored.manifest.fingerprint,
         "mgc_version": __version__,
         "members": [
             {
-                "network": course.network,
+                "network": report.network,
                 "training": member.get("training", {}),
-                "kept_epoch": course.best["epoch"] if course.best else None,
-                "seconds": course.seconds,
-                "epochs": list(course.history),
+                "kept_epoch": report.best["epoch"] if report.best else None,
+                "seconds": report.seconds,
+                "epochs": list(report.history),
             }
-            for course, member in zip(courses, stored.description["members"], strict=False)
+            for report, member in zip(reports, stored.description["members"], strict=False)
         ],
     }
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
-def training_page(stored: StoredBundle, courses: Sequence[MemberCourse]) -> str:
+def training_page(stored: StoredBundle, reports: Sequence[MemberReport]) -> str:
     """Return the page."""
     description = stored.description
     return render(
         "training.html",
         fingerprint=stored.manifest.fingerprint,
         description=description,
-        courses=courses,
-        chart=curves_chart([course.history for course in courses]),
+        reports=reports,
+        chart=curves_chart([report.history for report in reports]),
         training=json.dumps(description["training"], indent=2),
         bundle=stored.uri,
     )

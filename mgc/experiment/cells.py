@@ -60,7 +60,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Answered:
+class SystemPredictions:
     """What one system said of the tracks it was asked about.
 
     Parameters
@@ -101,7 +101,7 @@ class CellResult:
     seed: int
     tracks: list[str]
     windows: list[int]
-    answers: dict[str, Answered]
+    answers: dict[str, SystemPredictions]
     facts: dict[str, Any]
     curves: list[list[dict[str, Any]]] = field(default_factory=list)
     version: str = __version__
@@ -114,7 +114,7 @@ class CellResult:
     def from_bytes(cls, data: bytes) -> CellResult:
         """Return what `to_bytes` wrote."""
         values = json.loads(data)
-        answers = {head: Answered(**one) for head, one in values.pop("answers").items()}
+        answers = {head: SystemPredictions(**one) for head, one in values.pop("answers").items()}
         return cls(answers=answers, **values)
 
 

@@ -30,7 +30,7 @@ from mgc.evaluation.rivals import (
     svm_score,
     tag_score,
 )
-from mgc.experiment.settings import Head, SystemSettings
+from mgc.experiment.settings import HeadKind, SystemSettings
 from mgc.taxonomy import Taxonomy
 
 CHOSEN_ON_AT_MOST = 1_500
@@ -60,7 +60,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Said:
+class RowProbabilities:
     """Probabilities of each row, shape (n_rows, n_genres) and (n_rows, n_tags), and what was fitted."""
 
     genre: FloatArray
@@ -78,34 +78,34 @@ def statistics_rows(tracks: FeatureSet, by_window: bool) -> Rows:
 
 
 def fit_and_answer(
-    head: Head, system: SystemSettings, train: Rows, asked: Rows, taxonomy: Taxonomy, seed: int
-) -> Said:
+    head: HeadKind, system: SystemSettings, train: Rows, held_out: Rows, taxonomy: Taxonomy, seed: int
+) -> RowProbabilities:
     """Fit a classifier on the rows of one side and answer those of the other."""
     # Many fits on small matrices: BLAS threads would cost ten times what they do.
     with threadpool_limits(1):
         if head == "knn":
-            return _knn(system.neighbours, train, asked, taxonomy)
-        return _svm(system.penalty, train, asked, taxonomy, seed)
+            return _knn(system.neighbours, train, held_out, taxonomy)
+        return _svm(system.penalty, train, held_out, taxonomy, seed)
 
 
-def _svm(penalty: float | None, train: Rows, asked: Rows, taxonomy: Taxonomy, seed: int) -> Said:
+def _svm(penalty: float | None, train: Rows, held_out: Rows, taxonomy: Taxonomy, seed: int) -> RowProbabilities:
     facts: dict[str, Any] = {}
-    genre = np.zeros((len(asked.values), len(taxonomy.genres)))
+    genre = np.zeros((len(held_out.values), len(taxonomy.genres)))
     true = genre_indices(train.tracks.genres, taxonomy.genres)[train.of_track]
     known = np.flatnonzero(true >= 0)
     classes = np.unique(true[known])
     if len(classes) > 1:
         facts["penalty"] = penalty or _chosen(train, known, true, SVM_PENALTIES, svm, svm_score, seed)
         model = svm(facts["penalty"]).fit(train.values[known], true[known])
-        genre[:, classes] = softmax(decision_values(model, asked.values))
+        genre[:, classes] = softmax(decision_values(model, held_out.values))
     elif len(classes):
         genre[:, classes] = 1.0
-    return Said(genre, _logistic(train, asked, taxonomy, seed, facts), facts)
+    return RowProbabilities(genre, _logistic(train, held_out, taxonomy, seed, facts), facts)
 
 
-def _logistic(train: Rows, asked: Rows, taxonomy: Taxonomy, seed: int, facts: dict[str, Any]) -> FloatArray:
+def _logistic(train: Rows, held_out: Rows, taxonomy: Taxonomy, seed: int, facts: dict[str, Any]) -> FloatArray:
     """Return tag probabilities by one logistic regression a tag."""
-    tags = np.zeros((len(asked.values), len(taxonomy.tags)))
+    tags = np.zeros((len(held_out.values), len(taxonomy.tags)))
     known = np.flatnonzero(np.array(train.tracks.tags_known, dtype=bool)[train.of_track])
     if not len(known) or not taxonomy.tags:
         return tags
@@ -116,7 +116,7 @@ def _logistic(train: Rows, asked: Rows, taxonomy: Taxonomy, seed: int, facts: di
         penalty = _chosen(train, known, true[:, varied], LOGISTIC_PENALTIES, OneVersusRest, tag_score, seed)
         facts["logistic_penalty"] = penalty
         tags[:, varied] = (
-            OneVersusRest(penalty).fit(train.values[known], true[known][:, varied]).predict(asked.values)
+            OneVersusRest(penalty).fit(train.values[known], true[known][:, varied]).predict(held_out.values)
         )
     return tags
 
@@ -135,23 +135,23 @@ def _chosen(
     return choice.penalty or DEFAULT_PENALTY
 
 
-def _knn(neighbours: int, train: Rows, asked: Rows, taxonomy: Taxonomy) -> Said:
+def _knn(neighbours: int, train: Rows, held_out: Rows, taxonomy: Taxonomy) -> RowProbabilities:
     """Return shares among the nearest rows, nearer ones weighing more."""
     true = genre_indices(train.tracks.genres, taxonomy.genres)[train.of_track]
     known = np.flatnonzero(true >= 0)
-    genre = _shares(train.values[known], np.eye(len(taxonomy.genres))[true[known]], asked.values, neighbours)
+    genre = _shares(train.values[known], np.eye(len(taxonomy.genres))[true[known]], held_out.values, neighbours)
     tagged = np.flatnonzero(np.array(train.tracks.tags_known, dtype=bool)[train.of_track])
     vectors = tag_vectors(train.tracks.tags, taxonomy.tags)[train.of_track][tagged]
-    return Said(genre, _shares(train.values[tagged], vectors, asked.values, neighbours), {})
+    return RowProbabilities(genre, _shares(train.values[tagged], vectors, held_out.values, neighbours), {})
 
 
-def _shares(values: FloatArray, truth: Any, asked: FloatArray, neighbours: int) -> FloatArray:
+def _shares(values: FloatArray, truth: Any, held_out: FloatArray, neighbours: int) -> FloatArray:
     """Return the mean of the truth of the nearest rows, weighted by 1 / distance, on scaled features."""
     if not len(values) or not truth.shape[1]:
-        return np.zeros((len(asked), truth.shape[1]))
+        return np.zeros((len(held_out), truth.shape[1]))
     scaler = StandardScaler().fit(values)
     nearest = NearestNeighbors(n_neighbors=min(neighbours, len(values))).fit(scaler.transform(values))
-    distances, places = nearest.kneighbors(scaler.transform(asked))
+    distances, places = nearest.kneighbors(scaler.transform(held_out))
     weights = 1.0 / np.maximum(distances, np.finfo(np.float32).eps)
     shares = np.einsum("rn,rnk->rk", weights, truth[places].astype(np.float64))
     return np.asarray(shares / weights.sum(axis=1, keepdims=True))

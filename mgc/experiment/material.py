@@ -62,11 +62,11 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Sides:
+class FoldFeatures:
     """A fold: what is learnt from, what is asked, and how many groups (artists) are on both sides."""
 
     train: FeatureSet
-    asked: FeatureSet
+    held_out: FeatureSet
     groups_across: int
 
 
@@ -158,7 +158,9 @@ def folds_of(protocol: ProtocolSettings, material: Material, seed: int) -> Seque
     return random_segments(catalogue, windows, protocol.valid_fraction, seed)
 
 
-def sides_of(fold: Fold | SegmentFold, material: Material, views: Sequence[str], augment: AugmentConfig) -> Sides:
+def read_fold(
+    fold: Fold | SegmentFold, material: Material, views: Sequence[str], augment: AugmentConfig
+) -> FoldFeatures:
     """Return the features on both sides of a fold; those asked about are clean.
 
     Parameters
@@ -168,8 +170,8 @@ def sides_of(fold: Fold | SegmentFold, material: Material, views: Sequence[str],
     """
     if isinstance(fold, SegmentFold):
         tracks = Fold(*(tuple(sorted({track for track, _ in side})) for side in (fold.train, fold.valid)))
-        train, asked = (_windows(material.tracks, side) for side in (fold.train, fold.valid))
-        return Sides(train, asked, len(groups_across(material.catalogue, tracks)))
+        train, held_out = (_windows(material.tracks, side) for side in (fold.train, fold.valid))
+        return FoldFeatures(train, held_out, len(groups_across(material.catalogue, tracks)))
     train = material.tracks.of_tracks(list(fold.train))
     if tuple(views) != (CLEAN,):
         wanted = augment.model_copy(update={"views": (CLEAN, *(view for view in views if view != CLEAN))})
@@ -179,8 +181,8 @@ def sides_of(fold: Fold | SegmentFold, material: Material, views: Sequence[str],
         train = in_segments(
             read_feature_set(material.features_uri, folded, "train", wanted), material.segment_seconds
         )
-    asked = material.tracks.of_tracks(list(fold.valid))
-    return Sides(train, asked, len(groups_across(material.catalogue, fold)))
+    held_out = material.tracks.of_tracks(list(fold.valid))
+    return FoldFeatures(train, held_out, len(groups_across(material.catalogue, fold)))
 
 
 def _windows(tracks: FeatureSet, chosen: Sequence[tuple[str, int]]) -> FeatureSet:

@@ -18,9 +18,9 @@ from torch import nn
 from mgc.config import FitConfig, ModelConfig
 from mgc.data.shards import FeatureSet
 from mgc.experiment.settings import SystemSettings
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.ensemble import combine, unit_length
-from mgc.models.forward import FloatArray, TrackOutputs, of_tracks, window_outputs
+from mgc.models.forward import FloatArray, TrackOutputs, outputs_by_track, window_outputs
 from mgc.models.registry import count_parameters
 from mgc.models.starting import start_model
 from mgc.taxonomy import Taxonomy
@@ -34,20 +34,20 @@ OnEpoch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Heard:
+class NetworkPredictions:
     """What a network or an ensemble says of windows, those of a track next to each other; float32.
 
     Parameters
     ----------
     genre, tags
-        Probabilities of each track, shape (n_tracks, …), and `windows_genre` of each window.
+        Probabilities of each track, shape (n_tracks, …), and `window_genre` of each window.
     embeddings
         Of each track, of length 1.
     """
 
     genre: FloatArray
     tags: FloatArray
-    windows_genre: FloatArray
+    window_genre: FloatArray
     embeddings: FloatArray
 
 
@@ -73,12 +73,14 @@ class Fitted:
         """Numbers that training may change, over all members."""
         return sum(count_parameters(member) for member in self.members)
 
-    def hear(self, tracks: FeatureSet) -> Heard:
+    def predict(self, tracks: FeatureSet) -> NetworkPredictions:
         """Return what the members say together: the mean of their probabilities."""
         by_window = [window_outputs(member, tracks.log_mels, device=self.device) for member in self.members]
-        whole = combine([of_tracks(one, tracks.log_mels) for one in by_window], [Calibration()] * len(by_window))
-        windows = np.mean([Calibration().genre_probabilities(one.genre_logits) for one in by_window], axis=0)
-        return Heard(whole.genre_probabilities, whole.tag_probabilities, windows, whole.embeddings)
+        whole = combine(
+            [outputs_by_track(one, tracks.log_mels) for one in by_window], [TemperatureScaling()] * len(by_window)
+        )
+        windows = np.mean([TemperatureScaling().genre_probabilities(one.genre_logits) for one in by_window], axis=0)
+        return NetworkPredictions(whole.genre_probabilities, whole.tag_probabilities, windows, whole.embeddings)
 
     def window_embeddings(self, tracks: FeatureSet) -> FloatArray:
         """Return the embedding of each window, of length 1, those of the members side by side."""
@@ -91,7 +93,7 @@ class Fitted:
 def fit_network(
     system: SystemSettings,
     train: FeatureSet,
-    asked: FeatureSet,
+    held_out: FeatureSet,
     taxonomy: Taxonomy,
     seed: int,
     device: str,
@@ -114,7 +116,7 @@ def fit_network(
         network, reports = _fit_one(
             config,
             train,
-            asked,
+            held_out,
             taxonomy,
             how,
             seed + MEMBER_STEP * member,
@@ -133,7 +135,7 @@ def _counting(on_epoch: OnEpoch, before: int, total: int) -> Callable[[int], Non
 def _fit_one(
     config: ModelConfig,
     train: FeatureSet,
-    asked: FeatureSet,
+    held_out: FeatureSet,
     taxonomy: Taxonomy,
     training: FitConfig,
     seed: int,
@@ -145,7 +147,7 @@ def _fit_one(
     fitted = fit(
         model,
         train,
-        asked,
+        held_out,
         taxonomy,
         training,
         seed=seed,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from mgc.experiment.cells import Cell
 
 
-class Pace:
+class CellTimeEstimator:
     """Seconds of cells by system, and a forecast from them.
 
     Parameters
@@ -21,7 +21,7 @@ class Pace:
         self._slots = max(1, slots)
         self._seconds: dict[str, list[float]] = defaultdict(list)
 
-    def took(self, system: str, seconds: float) -> None:
+    def record(self, system: str, seconds: float) -> None:
         """Take in a finished cell."""
         self._seconds[system].append(seconds)
 

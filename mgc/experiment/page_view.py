@@ -143,7 +143,7 @@ def notes(summary: Summary) -> list[str]:
     """Return what the figures say and do not say."""
     experiment = summary.experiment
     level = f"{100 * experiment.evaluation.confidence:g} %"
-    said = [
+    paragraphs = [
         "No network saw the tracks it is asked about, and none was chosen by them: all epochs are run and the last "
         "weights are kept. “At its best epoch” is what one would report who stops where those tracks do best.",
         f"Intervals are {level} bootstrap intervals over tracks, {count(experiment.evaluation.bootstrap_samples)} "
@@ -157,18 +157,18 @@ def notes(summary: Summary) -> list[str]:
     ]
     seeds = len(experiment.seeds)
     if seeds == 1:
-        said.append("One seed: what another drawing of weights would change is not known.")
+        paragraphs.append("One seed: what another drawing of weights would change is not known.")
     else:
-        said.append(f"Figures are means over {seeds} seeds, not those of an ensemble of {seeds}.")
+        paragraphs.append(f"Figures are means over {seeds} seeds, not those of an ensemble of {seeds}.")
     cut = [one.name for one in experiment.protocols if one.kind.endswith("k_fold") and one.n_folds < one.folds]
     if cut:
-        said.append(f"Of {', '.join(cut)} only the first folds were run: not every track was asked about.")
+        paragraphs.append(f"Of {', '.join(cut)} only the first folds were run: not every track was asked about.")
     if any(one.tags for one in summary.results):
-        said.append(
+        paragraphs.append(
             "Tags are ranked over all tracks asked about, across folds: networks of different folds may differ in "
             "scale, which costs a little AUC."
         )
-    return said
+    return paragraphs
 
 
 def signed(figure: Figure) -> str:

@@ -35,7 +35,7 @@ class Truth:
         How often each track is drawn, shape (n, samples).
     """
 
-    place: dict[str, int]
+    row_of_track: dict[str, int]
     taxonomy: Taxonomy
     genre: IntArray
     tags: BoolArray
@@ -49,7 +49,7 @@ class Truth:
         rows: pl.DataFrame = material.catalogue
         resampling = Resampling(np.arange(rows.height), config.bootstrap_samples, config.confidence, config.seed)
         return cls(
-            place={track: number for number, track in enumerate(rows["track_id"])},
+            row_of_track={track: number for number, track in enumerate(rows["track_id"])},
             taxonomy=material.taxonomy,
             genre=genre_indices(rows["genre"], material.taxonomy.genres),
             tags=tag_vectors(rows["tags"].to_list(), material.taxonomy.tags).astype(bool),
@@ -60,7 +60,7 @@ class Truth:
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class PooledPredictions:
     """A system's answers under one protocol with one seed, over the folds that are finished.
 
     Parameters
@@ -81,14 +81,14 @@ class Pool:
     windows_right: IntArray
 
     @classmethod
-    def of(cls, results: Sequence[CellResult], head: str, truth: Truth) -> Pool:
+    def of(cls, results: Sequence[CellResult], head: str, truth: Truth) -> PooledPredictions:
         """Lay the folds of one seed end to end."""
         n_genres, n_tags = len(truth.taxonomy.genres), len(truth.taxonomy.tags)
         answers = [result.answers[head] for result in results]
         ids = [track for result in results for track in result.tracks]
         return cls(
             seed=results[0].seed,
-            rows=np.array([truth.place[track] for track in ids], dtype=np.int64),
+            rows=np.array([truth.row_of_track[track] for track in ids], dtype=np.int64),
             genre=np.array([row for one in answers for row in one.genre]).reshape(len(ids), n_genres),
             tags=np.array([row for one in answers for row in one.tags]).reshape(len(ids), n_tags),
             windows=np.array([count for result in results for count in result.windows], dtype=np.int64),
@@ -114,13 +114,13 @@ class GenreStatistics:
     recall: FloatArray
 
 
-def genre_statistics(pool: Pool, truth: Truth, weights: WeightArray) -> GenreStatistics:
+def genre_statistics(pool: PooledPredictions, truth: Truth, weights: WeightArray) -> GenreStatistics:
     """Return the genre figures of a pool; `weights` are of all tracks, shape (n, samples)."""
     n_genres = len(truth.taxonomy.genres)
     known = np.flatnonzero(truth.genre[pool.rows] >= 0)
     drawn = weights[pool.rows[known]]
-    true, guess = truth.genre[pool.rows[known]], pool.genre[known].argmax(axis=1)
-    confusion = sums_by_cell(true * n_genres + guess, drawn, n_genres**2).reshape(n_genres, n_genres, -1)
+    true, predicted_genre = truth.genre[pool.rows[known]], pool.genre[known].argmax(axis=1)
+    confusion = sums_by_cell(true * n_genres + predicted_genre, drawn, n_genres**2).reshape(n_genres, n_genres, -1)
     hits, support, predicted = np.einsum("iib->ib", confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     f1 = np.where(support > 0, ratio(2 * hits, support + predicted), np.nan)
     return GenreStatistics(
@@ -135,8 +135,8 @@ def _summed(values: IntArray, drawn: WeightArray) -> FloatArray:
     return np.asarray(values.astype(np.float64) @ drawn)
 
 
-def confusion_of(pool: Pool, truth: Truth) -> IntArray:
-    """Return tracks by true and guessed genre, shape (n_genres, n_genres)."""
+def confusion_of(pool: PooledPredictions, truth: Truth) -> IntArray:
+    """Return tracks by true and predicted genre, shape (n_genres, n_genres)."""
     n_genres = len(truth.taxonomy.genres)
     true = truth.genre[pool.rows]
     known = true >= 0
@@ -152,7 +152,7 @@ class TagStatistics:
     pr_auc: FloatArray
 
 
-def tag_statistics(pool: Pool, truth: Truth, weights: WeightArray) -> TagStatistics:
+def tag_statistics(pool: PooledPredictions, truth: Truth, weights: WeightArray) -> TagStatistics:
     """Return the tag figures of a pool; NaN for a tag that no track asked about has, or every one."""
     known = np.flatnonzero(truth.tags_known[pool.rows])
     rows = pool.rows[known]

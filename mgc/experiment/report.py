@@ -38,14 +38,14 @@ from mgc.experiment.page_view import (
     verdict,
 )
 from mgc.experiment.summary import summarise
-from mgc.experiment.tables import Run, cell_table, report_json
+from mgc.experiment.tables import ExperimentRun, cell_table, report_json
 
 PAGE_FILE, JSON_FILE, TABLE_FILE = "index.html", "results.json", "results.parquet"
 SHOWN_AT_ONCE = 4
 """Confusion matrices, and systems in the charts of tags, that are shown without unfolding."""
 
 
-def write_report(run: Run, uri: str) -> Summary:
+def write_report(run: ExperimentRun, uri: str) -> Summary:
     """Write the page and the tables of the finished cells into a folder or prefix; return the figures.
 
     Raises
@@ -77,7 +77,7 @@ class AuditLine:
         return max(values) - min(values) if len(values) > 1 else None
 
 
-def experiment_page(run: Run, summary: Summary) -> str:
+def experiment_page(run: ExperimentRun, summary: Summary) -> str:
     """Return the report for people, one HTML page."""
     primary = summary.primary
     details = sorted(summary.under(primary), key=lambda one: -(one.accuracy.value or 0.0))

@@ -24,7 +24,7 @@ from mgc.experiment.claims import CLAIMS
 from mgc.model_config import CrnnConfig
 from mgc.views import parse_view
 
-Head = Literal["svm", "knn"]
+HeadKind = Literal["svm", "knn"]
 HEAD_NAMES: dict[str, str] = {"svm": "SVM", "knn": "kNN"}
 
 
@@ -76,7 +76,9 @@ class SystemSettings(Section):
     like: str | None = Field(None, description="an earlier system: its settings below these, and its gain over it")
     model: ModelConfig = CrnnConfig()
     training: TrainingConfig = TrainingConfig(members=1)
-    heads: tuple[Head, ...] = Field((), description="classifiers on the trained network's embeddings, as systems too")
+    heads: tuple[HeadKind, ...] = Field(
+        (), description="classifiers on the trained network's embeddings, as systems too"
+    )
     views: tuple[str, ...] = Field(("clean",), description="views of the training tracks; the shards must have them")
     penalty: float | None = Field(
         None, gt=0.0, description="C of the SVM; None: chosen on folds of the training part"

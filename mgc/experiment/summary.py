@@ -18,7 +18,7 @@ from mgc.experiment.cells import Cell, CellResult
 from mgc.experiment.figures import Gain, Result, Summary, TagResults
 from mgc.experiment.material import Material
 from mgc.experiment.pools import (
-    Pool,
+    PooledPredictions,
     Truth,
     confusion_of,
     genre_statistics,
@@ -33,7 +33,7 @@ def summarise(
     """Return the figures of the cells that are finished."""
     truth = Truth.of(material, experiment.evaluation)
     gathered: list[Result] = []
-    pools: dict[tuple[str, str], list[Pool]] = {}
+    pools: dict[tuple[str, str], list[PooledPredictions]] = {}
     for system in experiment.systems:
         for head in ("", *system.heads):
             name = headed(system.name, head)
@@ -54,15 +54,21 @@ def summarise(
     return replace(summary, gains=_gains(summary, pools, truth))
 
 
-def _pools(results: list[CellResult], head: str, truth: Truth) -> list[Pool]:
+def _pools(results: list[CellResult], head: str, truth: Truth) -> list[PooledPredictions]:
     by_seed: dict[int, list[CellResult]] = defaultdict(list)
     for result in results:
         by_seed[result.seed].append(result)
-    return [Pool.of(some, head, truth) for some in by_seed.values()]
+    return [PooledPredictions.of(some, head, truth) for some in by_seed.values()]
 
 
 def _result(
-    name: str, entry: str, protocol: str, head: str, results: list[CellResult], pools: list[Pool], truth: Truth
+    name: str,
+    entry: str,
+    protocol: str,
+    head: str,
+    results: list[CellResult],
+    pools: list[PooledPredictions],
+    truth: Truth,
 ) -> Result:
     exact = [genre_statistics(pool, truth, np.ones((len(truth.genre), 1), np.int32)) for pool in pools]
     drawn = [genre_statistics(pool, truth, truth.weights) for pool in pools]
@@ -130,10 +136,10 @@ def _peeked(results: Sequence[CellResult]) -> float | None:
     return float(np.average(best, weights=tracks))
 
 
-def _tags(pools: Sequence[Pool], truth: Truth) -> TagResults | None:
+def _tags(pools: Sequence[PooledPredictions], truth: Truth) -> TagResults | None:
     names = truth.taxonomy.tags
-    asked = np.unique(np.concatenate([pool.rows for pool in pools]))
-    known = asked[truth.tags_known[asked]]
+    held_out = np.unique(np.concatenate([pool.rows for pool in pools]))
+    known = held_out[truth.tags_known[held_out]]
     if not names or not len(known):
         return None
     ones = np.ones((len(truth.genre), 1), np.int32)
@@ -166,7 +172,9 @@ def _tags(pools: Sequence[Pool], truth: Truth) -> TagResults | None:
     )
 
 
-def _gains(summary: Summary, pools: Mapping[tuple[str, str], list[Pool]], truth: Truth) -> tuple[Gain, ...]:
+def _gains(
+    summary: Summary, pools: Mapping[tuple[str, str], list[PooledPredictions]], truth: Truth
+) -> tuple[Gain, ...]:
     """Return the paired differences of systems from those they are like, over the same tracks and seeds."""
     primary, made = summary.primary, []
     for system in summary.experiment.systems:
@@ -183,11 +191,11 @@ def _gains(summary: Summary, pools: Mapping[tuple[str, str], list[Pool]], truth:
     return tuple(made)
 
 
-def _roc_gain(own: Sequence[Pool], other: Sequence[Pool], truth: Truth) -> Figure:
+def _roc_gain(own: Sequence[PooledPredictions], other: Sequence[PooledPredictions], truth: Truth) -> Figure:
     """Return the paired difference of the macro ROC-AUC over tags."""
     ones = np.ones((len(truth.genre), 1), np.int32)
 
-    def macro(pools: Sequence[Pool], weights: Any) -> FloatArray:
+    def macro(pools: Sequence[PooledPredictions], weights: Any) -> FloatArray:
         return mean_of_defined(
             np.stack([mean_of_defined(tag_statistics(pool, truth, weights).roc_auc) for pool in pools])
         )

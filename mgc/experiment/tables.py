@@ -20,7 +20,7 @@ from mgc.experiment.settings import Experiment, headed
 
 
 @dataclass(frozen=True)
-class Run:
+class ExperimentRun:
     """What there is to report: the cells, what they gave, and why some did not."""
 
     experiment: Experiment
@@ -30,16 +30,18 @@ class Run:
     failures: dict[str, str]
 
 
-def cell_table(run: Run) -> pl.DataFrame:
+def cell_table(run: ExperimentRun) -> pl.DataFrame:
     """Return a row for each finished cell and head: its accuracy and what it took."""
     truth = dict(run.material.catalogue.select("track_id", "genre").iter_rows())
     genres = run.material.taxonomy.genres
     rows: list[dict[str, Any]] = []
     for result in run.results.values():
         for head, answered in result.answers.items():
-            guessed = [genres[int(np.argmax(one))] if one else None for one in answered.genre]
+            predictions = [genres[int(np.argmax(one))] if one else None for one in answered.genre]
             known = [
-                (truth[track], guess) for track, guess in zip(result.tracks, guessed, strict=True) if truth[track]
+                (truth[track], predicted)
+                for track, predicted in zip(result.tracks, predictions, strict=True)
+                if truth[track]
             ]
             rows.append(
                 {
@@ -48,7 +50,7 @@ def cell_table(run: Run) -> pl.DataFrame:
                     "fold": result.fold,
                     "seed": result.seed,
                     "tracks": len(result.tracks),
-                    "accuracy": float(np.mean([true == guess for true, guess in known])) if known else None,
+                    "accuracy": float(np.mean([true == predicted for true, predicted in known])) if known else None,
                     "window_accuracy": sum(answered.windows_right) / max(1, sum(result.windows)),
                     **{name: result.facts.get(name) for name in FACTS},
                     "key": result.key,
@@ -65,7 +67,7 @@ FACTS = (
 )  # fmt: skip
 
 
-def report_json(run: Run, summary: Summary) -> str:
+def report_json(run: ExperimentRun, summary: Summary) -> str:
     """Return the figures for machines."""
     value = {
         "name": run.experiment.name,

@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mgc.audio.supervise import HeardTrack
+from mgc.audio.supervise import ExtractedFeatures
 from mgc.config import TaggingConfig
 from mgc.errors import Stage, TrackCode, TrackError
-from mgc.inference.listening import HeardFile
+from mgc.inference.listening import FileFeatures
 from mgc.inference.predictor import Predictor, TrackPrediction, WindowProbabilities
 from mgc.models.bundle import Bundle, bundle_of
 from mgc.models.stored import StoredBundle
 
 
 @dataclass(frozen=True)
-class AnswerInTime:
+class WindowPredictions:
     """What the ensemble says of each window of a file.
 
     Parameters
@@ -52,7 +52,7 @@ class FileAnswer:
     uri: str
     duration_seconds: float | None = None
     prediction: TrackPrediction | None = None
-    in_time: AnswerInTime | None = None
+    in_time: WindowPredictions | None = None
     error: TrackError | None = None
 
 
@@ -72,24 +72,28 @@ class FileTagger:
         """Probability at which each tag is listed, shape (n_tags,)."""
         return self._predictor.tag_thresholds
 
-    def answer(self, heard: HeardFile) -> FileAnswer:
+    def answer(self, file_features: FileFeatures) -> FileAnswer:
         """Return the ensemble's word on a file; a failure is in it, never raised."""
-        if heard.track is None:
-            return FileAnswer(heard.uri, error=heard.error)
-        duration_seconds = heard.track.duration_seconds
+        if file_features.track is None:
+            return FileAnswer(file_features.uri, error=file_features.error)
+        duration_seconds = file_features.track.duration_seconds
         try:
-            (prediction,) = self._predictor.predict([heard.track.log_mel], in_time=True)
-            in_time = self._in_time(heard.dense, None) if heard.dense else self._in_time(heard.track, prediction)
+            (prediction,) = self._predictor.predict([file_features.track.log_mel], in_time=True)
+            in_time = (
+                self._in_time(file_features.dense, None)
+                if file_features.dense
+                else self._in_time(file_features.track, prediction)
+            )
         except (RuntimeError, ValueError) as error:
             reason = TrackError(TrackCode.PREDICT_FAILED, Stage.PREDICT, str(error).splitlines()[0])
-            return FileAnswer(heard.uri, duration_seconds, error=reason)
-        return FileAnswer(heard.uri, duration_seconds, prediction, in_time)
+            return FileAnswer(file_features.uri, duration_seconds, error=reason)
+        return FileAnswer(file_features.uri, duration_seconds, prediction, in_time)
 
-    def _in_time(self, track: HeardTrack, prediction: TrackPrediction | None) -> AnswerInTime:
+    def _in_time(self, track: ExtractedFeatures, prediction: TrackPrediction | None) -> WindowPredictions:
         if prediction is None:
             (prediction,) = self._predictor.predict([track.log_mel], in_time=True)
         if prediction.in_time is None:
             raise ValueError("the predictor was asked for windows and gave none")
         length = self.bundle.features.window_seconds
         ends = tuple(min(start + length, track.duration_seconds) for start in track.start_seconds)
-        return AnswerInTime(track.start_seconds, ends, prediction.in_time)
+        return WindowPredictions(track.start_seconds, ends, prediction.in_time)

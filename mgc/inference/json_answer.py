@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mgc.errors import error_columns
-from mgc.inference.file_tagger import AnswerInTime, FileAnswer
+from mgc.inference.file_tagger import FileAnswer, WindowPredictions
 from mgc.models.bundle import Bundle
 from mgc.models.forward import FloatArray
 from mgc.taxonomy import Taxonomy
@@ -47,7 +47,7 @@ def json_answer(
     return value
 
 
-def _in_time(in_time: AnswerInTime, taxonomy: Taxonomy) -> list[dict[str, Any]]:
+def _in_time(in_time: WindowPredictions, taxonomy: Taxonomy) -> list[dict[str, Any]]:
     return [
         {
             "start_seconds": start,

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from mgc.audio.content import RemoteBytes
-from mgc.audio.supervise import HeardTrack, SupervisedExtractor
+from mgc.audio.supervise import ExtractedFeatures, SupervisedExtractor
 from mgc.audio.types import Outline
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.data.tracks import fetch_track
@@ -21,7 +21,7 @@ STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
-class Look:
+class ReadOptions:
     """What is wanted of a file beside the few windows that its answer is made from.
 
     Parameters
@@ -37,7 +37,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class HeardFile:
+class FileFeatures:
     """What became of one file.
 
     Parameters
@@ -51,13 +51,13 @@ class HeardFile:
     """
 
     uri: str
-    track: HeardTrack | None = None
-    dense: HeardTrack | None = None
+    track: ExtractedFeatures | None = None
+    dense: ExtractedFeatures | None = None
     outline: Outline | None = None
     error: TrackError | None = None
 
 
-class FileListener:
+class FileReader:
     """Hears files one after another in a thread, decoding in a supervised child; use it as a context manager.
 
     Parameters
@@ -73,22 +73,22 @@ class FileListener:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="listen")
         self._limits = decode
 
-    def begin(self, uris: Sequence[str], look: Look | None = None) -> list[Future[HeardFile]]:
+    def begin(self, uris: Sequence[str], options: ReadOptions | None = None) -> list[Future[FileFeatures]]:
         """Start hearing files, and return at once."""
-        return [self._thread.submit(self.hear, uri, look or Look()) for uri in uris]
+        return [self._thread.submit(self.read, uri, options or ReadOptions()) for uri in uris]
 
-    def hear(self, uri: str, look: Look) -> HeardFile:
+    def read(self, uri: str, options: ReadOptions) -> FileFeatures:
         """Return what became of a file; what is wrong with it is in the result, never raised."""
         try:
             data = self._fetch(uri)
-            return HeardFile(
+            return FileFeatures(
                 uri,
                 self._extractor.extract(data),
-                None if look.every_seconds is None else self._extractor.extract(data, look.every_seconds),
-                self._extractor.outline(data) if look.outline else None,
+                None if options.every_seconds is None else self._extractor.extract(data, options.every_seconds),
+                self._extractor.outline(data) if options.outline else None,
             )
         except TrackError as error:
-            return HeardFile(uri, error=error)
+            return FileFeatures(uri, error=error)
 
     def close(self) -> None:
         """End the child; files that were not begun are not heard."""

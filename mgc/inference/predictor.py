@@ -10,7 +10,7 @@ import numpy as np
 from mgc.errors import FingerprintError
 from mgc.models.bundle import Bundle
 from mgc.models.ensemble import EnsembleOutputs, combine
-from mgc.models.forward import FloatArray, LogMel, TrackOutputs, ensemble_window_outputs, of_tracks
+from mgc.models.forward import FloatArray, LogMel, TrackOutputs, ensemble_window_outputs, outputs_by_track
 
 CPU_WINDOWS = 32
 """Windows a pass where nothing else is asked for: more, and a layer's output leaves the second-level cache."""
@@ -139,9 +139,11 @@ class Predictor:
             return []
         for number, track in enumerate(tracks):
             self._check(number, track)
-        heard = ensemble_window_outputs(self._members, tracks, batch_windows=self._batch_windows, device=self._device)
-        whole = self._combined([of_tracks(windows, tracks) for windows in heard])
-        moments = self._combined(heard) if in_time else None
+        window_outputs = ensemble_window_outputs(
+            self._members, tracks, batch_windows=self._batch_windows, device=self._device
+        )
+        whole = self._combined([outputs_by_track(windows, tracks) for windows in window_outputs])
+        moments = self._combined(window_outputs) if in_time else None
         ends = np.cumsum([len(track) for track in tracks])
         return [
             self._prediction(whole, row, len(track), _moments(moments, end - len(track), end))

@@ -94,7 +94,7 @@ class AdditiveAttention(nn.Module):
         return (weights * frames).sum(dim=1)
 
 
-class Head(nn.Module):
+class ClassificationHead(nn.Module):
     """A linear layer to `n_labels` logits; for 0 labels nothing, of shape (batch, 0)."""
 
     def __init__(self, size: int, n_labels: int) -> None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mgc.config import FeatureConfig, TrainingConfig, read_model_config
 from mgc.data.storage import Store
 from mgc.errors import BundleError, LabelError
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.card import model_card
 from mgc.models.contents import (
     Bundle,
@@ -151,7 +151,7 @@ def _member(number: int, entry: dict[str, Any], files: dict[str, bytes]) -> Memb
     return Member(
         config=read_model_config(entry["model"]),
         weights=weights_from_bytes(files[name], name),
-        calibration=Calibration(**entry["calibration"]),
+        calibration=TemperatureScaling(**entry["calibration"]),
     )
 
 

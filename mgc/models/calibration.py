@@ -16,7 +16,7 @@ from mgc.models.forward import FloatArray
 
 
 @dataclass(frozen=True)
-class Calibration:
+class TemperatureScaling:
     """Temperatures of one member, above 0."""
 
     genre_temperature: float = 1.0

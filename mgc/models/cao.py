@@ -40,6 +40,6 @@ class CaoCnn(nn.Module):
         self.heads = Heads(PLACES * config.channels, n_genres, n_tags, config.dropout)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        heard: ModelOutput = self.heads(self.convolutions(self.scaling(log_mel)))
-        return heard
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        output: ModelOutput = self.heads(self.convolutions(self.scaling(log_mel)))
+        return output

@@ -35,7 +35,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         "## What it answers",
         _vocabulary(description["taxonomy"]),
         "## Networks",
-        _networks(description) + _taught(description["facts"]) + _built_on(description["facts"]),
+        _networks(description) + _distilled_from(description["facts"]) + _built_on(description["facts"]),
         "## How they decide",
         _decision(description["decision"], description["metrics"].get("abstention", {})),
         "## Validation figures",
@@ -108,7 +108,7 @@ def _setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _taught(facts: Mapping[str, Any]) -> str:
+def _distilled_from(facts: Mapping[str, Any]) -> str:
     if "teacher" not in facts:
         return ""
     share = facts["teacher_share"]
@@ -126,8 +126,8 @@ def _built_on(facts: Mapping[str, Any]) -> str:
 
 
 def _network(model: Mapping[str, Any]) -> str:
-    told = {key: value for key, value in model.items() if key not in ("name", "published")}
-    return f"`{model['name']}`, {settings_text(told)}"
+    settings = {key: value for key, value in model.items() if key not in ("name", "published")}
+    return f"`{model['name']}`, {settings_text(settings)}"
 
 
 FUSIONS = {

@@ -10,7 +10,7 @@ from torch import nn
 from mgc import __version__
 from mgc.config import FeatureConfig, FitConfig, ModelConfig, TrainingConfig, fingerprint_of
 from mgc.errors import BundleError
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.fusion import Decision
 from mgc.models.manifest import FORMAT_VERSION
 from mgc.models.registry import build_model
@@ -27,7 +27,7 @@ class Member:
 
     config: ModelConfig
     weights: Weights
-    calibration: Calibration
+    calibration: TemperatureScaling
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class BundleContents:
     members
         At least one.
     features
-        What the members hear.
+        Features that the members take.
     taxonomy
         What they answer.
     training
@@ -49,7 +49,7 @@ class BundleContents:
     facts
         What is known of the training data; JSON-ready.
     decision
-        How the members' words become answers.
+        How the members' predictions become answers.
     """
 
     members: tuple[Member, ...]

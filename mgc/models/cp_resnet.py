@@ -5,7 +5,7 @@ Classification and Tagging with Deep CNNs": a ResNet whose receptive field is ke
 convolutions into 1×1 (Table II there; `rho` says how many stay 3×3), and whose convolutions are told by one more
 input channel which height of the spectrum they stand at (Koutini et al. 2019, frequency-aware CNN). Slimmer than
 theirs by a factor of four in channels, and with a stem that steps by four instead of two, to fit a CPU: with
-rho = 4 a place of the last maps hears some 75 frames and 75 mel bins.
+rho = 4 a place of the last maps covers some 75 frames and 75 mel bins.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class FrequencyAware(nn.Module):
             batch, _, bins, frames = maps.shape
             height = torch.linspace(-1.0, 1.0, bins, device=maps.device, dtype=maps.dtype)
             maps = cat([maps, height[None, None, :, None].expand(batch, 1, bins, frames)], dim=1)
-        heard: Tensor = self.norm(self.conv(maps))
-        return heard
+        output: Tensor = self.norm(self.conv(maps))
+        return output
 
 
 class Residual(nn.Module):
@@ -90,13 +90,13 @@ class CpResnet(nn.Module):
         self.stages.to(memory_format=channels_last)  # type: ignore[call-overload]
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
         image = self.scaling(log_mel).unsqueeze(1).contiguous(memory_format=channels_last)
         maps = self.stages(self.stem(image))
         over_time = maps.mean(dim=2)
         pooled = cat([over_time.mean(dim=2), over_time.amax(dim=2)], dim=1)
-        heard: ModelOutput = self.heads(self.embed(pooled))
-        return heard
+        output: ModelOutput = self.heads(self.embed(pooled))
+        return output
 
 
 def _stages(config: CpResnetConfig) -> list[nn.Module]:

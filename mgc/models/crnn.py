@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, cat, nn
 
 from mgc.model_config import CrnnConfig
-from mgc.models.blocks import AdditiveAttention, GatedResidual, Head
+from mgc.models.blocks import AdditiveAttention, ClassificationHead, GatedResidual
 from mgc.models.network import CENTRE_DB, SPREAD_DB, activation
 from mgc.models.types import ModelOutput
 
@@ -56,11 +56,11 @@ class Crnn(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(pooled_size, config.embedding_size), nn.LayerNorm(config.embedding_size), nn.GELU()
         )
-        self.genre_head = Head(config.embedding_size, n_genres)
-        self.tag_head = Head(config.embedding_size, n_tags)
+        self.genre_head = ClassificationHead(config.embedding_size, n_genres)
+        self.tag_head = ClassificationHead(config.embedding_size, n_tags)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows.
+        """Map windows.
 
         Parameters
         ----------

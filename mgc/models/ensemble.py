@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.forward import FloatArray, TrackOutputs
 from mgc.models.fusion import Fusion
 
@@ -40,7 +40,7 @@ class EnsembleOutputs:
 
 
 def combine(
-    members: Sequence[TrackOutputs], calibrations: Sequence[Calibration], fusion: Fusion | None = None
+    members: Sequence[TrackOutputs], calibrations: Sequence[TemperatureScaling], fusion: Fusion | None = None
 ) -> EnsembleOutputs:
     """Return the ensemble's word from its members' on the same tracks, in the same order.
 

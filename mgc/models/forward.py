@@ -24,7 +24,7 @@ WINDOWS_IN_STEP = 8
 """A pass is filled up to a multiple of this: matrix kernels round the rows of an unfilled group in another way.
 
 So, on a CPU, a track's answer is the same to the last bit whichever tracks it shares a pass with, and a run that
-was killed and taken up writes the table of one that was not.
+was killed and resumed writes the table of one that was not.
 """
 
 
@@ -51,7 +51,7 @@ def member_outputs(
     model: nn.Module, log_mels: Sequence[LogMel], *, batch_windows: int = 64, device: str = "cpu"
 ) -> TrackOutputs:
     """Return a network's logits and embedding for each track, in order; see `window_outputs`."""
-    return of_tracks(window_outputs(model, log_mels, batch_windows=batch_windows, device=device), log_mels)
+    return outputs_by_track(window_outputs(model, log_mels, batch_windows=batch_windows, device=device), log_mels)
 
 
 def window_outputs(
@@ -88,13 +88,13 @@ def ensemble_window_outputs(
             raise ValueError(f"track {number}: log-mel of shape {log_mel.shape}, not (windows, frames, mels)")
     for model in models:
         model.eval()
-    heard: list[list[ModelOutput]] = [[] for _ in models]
+    by_model: list[list[ModelOutput]] = [[] for _ in models]
     with torch.inference_mode():
         for batch in _batches(log_mels, batch_windows):
             windows = batch.to(device).float()
-            for model, outputs in zip(models, heard, strict=True):
-                outputs.append(_heard(model, windows))
-    return [_joined(outputs) for outputs in heard]
+            for model, outputs in zip(models, by_model, strict=True):
+                outputs.append(_forward_padded(model, windows))
+    return [_joined(outputs) for outputs in by_model]
 
 
 def _joined(outputs: list[ModelOutput]) -> TrackOutputs:
@@ -105,7 +105,7 @@ def _joined(outputs: list[ModelOutput]) -> TrackOutputs:
     return TrackOutputs(genre, tag, embedding)
 
 
-def of_tracks(windows: TrackOutputs, log_mels: Sequence[LogMel]) -> TrackOutputs:
+def outputs_by_track(windows: TrackOutputs, log_mels: Sequence[LogMel]) -> TrackOutputs:
     """Return the mean over each track's windows of what `window_outputs` said of them."""
     if not log_mels:
         return windows
@@ -117,7 +117,7 @@ def of_tracks(windows: TrackOutputs, log_mels: Sequence[LogMel]) -> TrackOutputs
     )
 
 
-def _heard(model: nn.Module, windows: torch.Tensor) -> ModelOutput:
+def _forward_padded(model: nn.Module, windows: torch.Tensor) -> ModelOutput:
     """Return what a network says of windows, shape (n, n_frames, n_mels), whatever n is."""
     spare = windows[:1].expand(-len(windows) % WINDOWS_IN_STEP, -1, -1)
     output: ModelOutput = model(torch.cat([windows, spare]) if len(spare) else windows)

@@ -1,4 +1,4 @@
-"""How an ensemble decides: what each member's word weighs, from when on a tag is there, when it keeps silent.
+"""How an ensemble decides: each member's weight, from when on a tag is there, when it abstains.
 
 Fitted on the validation split by `training.fuse` and `training.decide`, carried by the bundle, obeyed wherever
 the ensemble answers.
@@ -22,7 +22,7 @@ HALF = 0.5
 
 
 @dataclass(frozen=True)
-class Pool:
+class HeadFusion:
     """One head's fusion.
 
     Parameters
@@ -54,8 +54,8 @@ class Fusion:
     """
 
     method: Method = "mean"
-    genre: Pool = field(default_factory=Pool)
-    tag: Pool = field(default_factory=Pool)
+    genre: HeadFusion = field(default_factory=HeadFusion)
+    tag: HeadFusion = field(default_factory=HeadFusion)
 
     def genre_probabilities(self, members: Sequence[FloatArray]) -> FloatArray:
         """Return shape (n_tracks, n_genres) from as many by each member; rows sum to 1."""
@@ -120,25 +120,25 @@ class Decision:
         """
         fusion = value["fusion"]
         return cls(
-            fusion=Fusion(fusion["method"], _pool(fusion["genre"]), _pool(fusion["tag"])),
+            fusion=Fusion(fusion["method"], _head_fusion(fusion["genre"]), _head_fusion(fusion["tag"])),
             tag_thresholds=tuple(float(one) for one in value["tag_thresholds"]),
             abstain_below=float(value["abstain_below"]),
             abstain_precision=value["abstain_precision"],
         )
 
 
-def _pool(value: dict[str, Any]) -> Pool:
-    return Pool(tuple(value["weights"]), tuple(value["biases"]), float(value["temperature"]))
+def _head_fusion(value: dict[str, Any]) -> HeadFusion:
+    return HeadFusion(tuple(value["weights"]), tuple(value["biases"]), float(value["temperature"]))
 
 
-def _mixed(members: Sequence[FloatArray], pool: Pool) -> npt.NDArray[np.float64]:
-    if not pool.weights:
+def _mixed(members: Sequence[FloatArray], head_fusion: HeadFusion) -> npt.NDArray[np.float64]:
+    if not head_fusion.weights:
         return np.asarray(np.mean(members, axis=0))
-    return _weighted(members, pool)
+    return _weighted(members, head_fusion)
 
 
-def _weighted(members: Sequence[npt.NDArray[Any]], pool: Pool) -> npt.NDArray[np.float64]:
-    weights = pool.weights or (1.0 / len(members),) * len(members)
+def _weighted(members: Sequence[npt.NDArray[Any]], head_fusion: HeadFusion) -> npt.NDArray[np.float64]:
+    weights = head_fusion.weights or (1.0 / len(members),) * len(members)
     return np.asarray(np.tensordot(np.array(weights), np.stack(members).astype(np.float64), axes=1))
 
 

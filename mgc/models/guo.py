@@ -44,9 +44,9 @@ class GuoCnn(nn.Module):
         self.heads = Heads(config.embedding_size, n_genres, n_tags, config.dropout)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        heard: ModelOutput = self.heads(self.dense(self.convolutions(self.scaling(log_mel)).amax(dim=2)))
-        return heard
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        output: ModelOutput = self.heads(self.dense(self.convolutions(self.scaling(log_mel)).amax(dim=2)))
+        return output
 
 
 class GuoRnn(nn.Module):
@@ -63,10 +63,10 @@ class GuoRnn(nn.Module):
         self.heads = Heads(config.units, n_genres, n_tags, config.dropout)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
         unfolded, _ = self.rnn(self.scaling(log_mel).transpose(1, 2))
-        heard: ModelOutput = self.heads(unfolded[:, -1])
-        return heard
+        output: ModelOutput = self.heads(unfolded[:, -1])
+        return output
 
 
 class GuoHybrid(nn.Module):
@@ -85,7 +85,7 @@ class GuoHybrid(nn.Module):
         self.heads = Heads(config.units, n_genres, n_tags, config.dropout)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
         unfolded, _ = self.rnn(self.convolutions(self.scaling(log_mel)).transpose(1, 2))
-        heard: ModelOutput = self.heads(unfolded[:, -1])
-        return heard
+        output: ModelOutput = self.heads(unfolded[:, -1])
+        return output

@@ -1,4 +1,4 @@
-"""Whether a bundle may hear audio: its members must have learnt from what mgc computes from audio."""
+"""Whether a bundle may be given audio: its members must have learnt from what mgc computes from audio."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mgc.models.stored import StoredBundle, read_bundle_files
 
 
 def read_bundle_for_audio(uri: str) -> StoredBundle:
-    """Return a bundle's files, checked, if it may hear audio.
+    """Return a bundle's files, checked, if it may be given audio.
 
     Raises
     ------
@@ -39,9 +39,9 @@ def require_audio(features: FeatureConfig, bundle_uri: str) -> None:
     """
     if features.from_audio:
         return
-    heard = features.model_copy(update={"source": AUDIO_SOURCE})
+    from_mgc_audio = features.model_copy(update={"source": AUDIO_SOURCE})
     raise FingerprintError(
         f"bundle '{bundle_uri}' was trained on features {features.fingerprint()} ({features.source}), which are "
-        f"not those that mgc computes from audio with these frames and bands, {heard.fingerprint()}",
+        f"not those that mgc computes from audio with these frames and bands, {from_mgc_audio.fingerprint()}",
         "evaluate it on imported shards (`mgc evaluate --features`), or train one on features of `mgc extract`",
     )

@@ -40,11 +40,11 @@ class JainMlp(nn.Module):
         self.heads = Heads(MLP_UNITS[-1], n_genres, n_tags, config.dropout)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels)."""
+        """Map windows in dB, shape (batch, n_frames, n_mels)."""
         segments = self.segments(log_mel)
         embedding = mean_over_segments(self.hidden(segments.flatten(0, 1).flatten(1)), segments.shape[1])
-        heard: ModelOutput = self.heads(embedding)
-        return heard
+        output: ModelOutput = self.heads(embedding)
+        return output
 
 
 class JainLstm(nn.Module):
@@ -61,12 +61,12 @@ class JainLstm(nn.Module):
         self.heads = Heads(DENSE_UNITS, n_genres, n_tags, config.dropout)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels)."""
+        """Map windows in dB, shape (batch, n_frames, n_mels)."""
         segments = self.segments(log_mel)
         unfolded, _ = self.rnn(segments.flatten(0, 1))
         embedding = mean_over_segments(self.dense(unfolded[:, -1]), segments.shape[1])
-        heard: ModelOutput = self.heads(embedding)
-        return heard
+        output: ModelOutput = self.heads(embedding)
+        return output
 
 
 class JainCnn(nn.Module):
@@ -95,9 +95,9 @@ class JainCnn(nn.Module):
         self.heads = Heads(DENSE_UNITS, n_genres, n_tags, config.dropout)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels)."""
+        """Map windows in dB, shape (batch, n_frames, n_mels)."""
         segments = self.segments(log_mel)
         maps = self.convolutions(segments.flatten(0, 1).unsqueeze(1))
         embedding = mean_over_segments(self.dense(maps.flatten(1)), segments.shape[1])
-        heard: ModelOutput = self.heads(embedding)
-        return heard
+        output: ModelOutput = self.heads(embedding)
+        return output

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mgc.model_config import Activation
-from mgc.models.blocks import Head
+from mgc.models.blocks import ClassificationHead
 from mgc.models.types import ModelOutput
 
 CENTRE_DB = -40.0
@@ -43,8 +43,8 @@ class Heads(nn.Module):
     def __init__(self, embedding_size: int, n_genres: int, n_tags: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.genre = Head(embedding_size, n_genres)
-        self.tag = Head(embedding_size, n_tags)
+        self.genre = ClassificationHead(embedding_size, n_genres)
+        self.tag = ClassificationHead(embedding_size, n_tags)
 
     def forward(self, embedding: Tensor) -> ModelOutput:
         """Map (batch, embedding_size) to logits."""

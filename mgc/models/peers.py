@@ -6,7 +6,7 @@ out is safetensors, and a bundle like any other: it tags with the 50 tags the we
 embeddings are those of a frozen network.
 
 Their spectrogram is a layer of theirs and left out here; `mgc extract` computes it. It differs in scale alone:
-their mel filters are of equal height, ours of equal area, and they hear dB relative to full scale, we relative to
+their mel filters are of equal height, ours of equal area, and they take dB relative to full scale, we relative to
 the track's maximum. The first is exact, for the filters travel with the weights; for the second a typical
 maximum is taken, `REFERENCE_DB`.
 """
@@ -25,7 +25,7 @@ from mgc.audio.features.mel import mel_filter_bank
 from mgc.config import FeatureConfig, TrainingConfig, read_model_config
 from mgc.errors import BundleError
 from mgc.models.bundle import BundleContents, Member
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.weights import Weights, check_weights
 from mgc.taxonomy import Taxonomy
 
@@ -43,7 +43,7 @@ PEER_FEATURES = FeatureConfig(
 )
 """16 kHz, 96 HTK mel bands, 62.5 frames a second."""
 WINDOWS = {"musicnn": (3.0, 10), "choi_fcn": (29.0, 2), "choi_crnn": (29.0, 2)}
-"""Seconds that each network heard at once in training, and windows of a track here."""
+"""Seconds that each network was given at once in training, and windows of a track here."""
 
 
 def published_bundle(data: bytes, tags: tuple[str, ...], name: str) -> BundleContents:
@@ -71,7 +71,7 @@ def published_bundle(data: bytes, tags: tuple[str, ...], name: str) -> BundleCon
     config = read_model_config({"name": network})
     weights = _renamed(state, features)
     check_weights(weights, config, features.n_mels, taxonomy, name)
-    member = Member(config, weights, Calibration())
+    member = Member(config, weights, TemperatureScaling())
     facts = {"published": name, "sha256": hashlib.sha256(data).hexdigest()}
     return BundleContents((member,), features, taxonomy, TrainingConfig(members=1), {}, facts)
 

@@ -2,7 +2,7 @@
 
 Layer by layer the networks that Won et al. (2020), "Evaluation of CNN-based Automatic Music Tagging Models",
 trained and shared: the same tensors under the same names, so that `mgc.models.peers` need only leave out the
-spectrogram. They hear dB relative to full scale of mel bands that are not scaled by their width (torchaudio's
+spectrogram. They take dB relative to full scale of mel bands that are not scaled by their width (torchaudio's
 `MelSpectrogram` and `AmplitudeToDB`); `band_db` brings ours there: see `PublishedScaling`.
 """
 
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
 from mgc.model_config import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig
-from mgc.models.blocks import Head
+from mgc.models.blocks import ClassificationHead
 from mgc.models.types import ModelOutput
 
 FCN_CHANNELS = (64, 128, 128, 128, 64)
@@ -37,7 +37,7 @@ LAYER_CHANNELS = {
         *(MusicnnConfig().backend_channels for _ in range(BACKEND_LAYERS)),
     ),
 }
-"""Channels of each of `hear_layers`, of the networks in their published sizes."""
+"""Channels of each of `layer_outputs`, of the networks in their published sizes."""
 
 
 class PublishedScaling(nn.Module):
@@ -72,8 +72,10 @@ class PooledConvolution(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (batch, before, bins, frames) to (batch, after, bins // pool, frames // pool), each at least 1."""
-        heard = F.relu(self.bn(self.conv(maps)))
-        return F.max_pool2d(heard, (min(self.pool[0], heard.shape[2]), min(self.pool[1], heard.shape[3])))
+        activations = F.relu(self.bn(self.conv(maps)))
+        return F.max_pool2d(
+            activations, (min(self.pool[0], activations.shape[2]), min(self.pool[1], activations.shape[3]))
+        )
 
 
 def _layers(channels: tuple[int, ...], pools: tuple[tuple[int, int], ...]) -> list[PooledConvolution]:
@@ -96,16 +98,16 @@ class ChoiFcn(nn.Module):
         self.spec_bn = PublishedScaling(n_mels)
         self.layer1, self.layer2, self.layer3, self.layer4, self.layer5 = _layers(FCN_CHANNELS, FCN_POOLS)
         self.dropout = nn.Dropout(config.dropout)
-        self.genre_head = Head(FCN_CHANNELS[-1], n_genres)
-        self.tag_head = Head(FCN_CHANNELS[-1], n_tags)
+        self.genre_head = ClassificationHead(FCN_CHANNELS[-1], n_genres)
+        self.tag_head = ClassificationHead(FCN_CHANNELS[-1], n_tags)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        embedding = self.hear_layers(log_mel)[-1].amax(dim=(2, 3))
-        kept = self.dropout(embedding)
-        return ModelOutput(self.genre_head(kept), self.tag_head(kept), embedding)
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        embedding = self.layer_outputs(log_mel)[-1].amax(dim=(2, 3))
+        dropped_out = self.dropout(embedding)
+        return ModelOutput(self.genre_head(dropped_out), self.tag_head(dropped_out), embedding)
 
-    def hear_layers(self, log_mel: Tensor) -> list[Tensor]:
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
         """Return what each layer gives, shapes (batch, channels, bins, frames)."""
         return _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4, self.layer5])
 
@@ -122,16 +124,16 @@ class ChoiCrnn(nn.Module):
         self.layer1, self.layer2, self.layer3, self.layer4 = _layers(CRNN_CHANNELS, CRNN_POOLS)
         self.layer5 = nn.GRU(CRNN_CHANNELS[-1], CRNN_UNITS, 2, batch_first=True)
         self.dropout = nn.Dropout(config.dropout)
-        self.genre_head = Head(CRNN_UNITS, n_genres)
-        self.tag_head = Head(CRNN_UNITS, n_tags)
+        self.genre_head = ClassificationHead(CRNN_UNITS, n_genres)
+        self.tag_head = ClassificationHead(CRNN_UNITS, n_tags)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        embedding = self.hear_layers(log_mel)[-1][:, :, -1]
-        kept = self.dropout(embedding)
-        return ModelOutput(self.genre_head(kept), self.tag_head(kept), embedding)
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        embedding = self.layer_outputs(log_mel)[-1][:, :, -1]
+        dropped_out = self.dropout(embedding)
+        return ModelOutput(self.genre_head(dropped_out), self.tag_head(dropped_out), embedding)
 
-    def hear_layers(self, log_mel: Tensor) -> list[Tensor]:
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
         """Return what each layer gives, shapes (batch, channels, bins, frames); of the recurrent one without bins."""
         maps = _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4])
         unfolded, _ = self.layer5(maps[-1].amax(dim=2).transpose(1, 2))
@@ -166,7 +168,7 @@ class Temporal(nn.Module):
         return F.relu(self.bn(self.conv(image.mean(dim=2))))
 
 
-class Backend(nn.Module):
+class MusicnnBackend(nn.Module):
     """A convolution of 7 frames over all channels, batch norm, ReLU."""
 
     def __init__(self, before: int, after: int) -> None:
@@ -184,7 +186,7 @@ class Musicnn(nn.Module):
 
     Timbral and temporal filters side by side, three densely joined convolutions, the maximum and the mean over
     time, a dense layer of 200, which is the embedding. 0.79 million parameters with 96 mel bins, without heads.
-    Published weights hear windows of 3 s (188 frames).
+    Published weights take windows of 3 s (188 frames).
     """
 
     def __init__(self, config: MusicnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
@@ -197,24 +199,24 @@ class Musicnn(nn.Module):
             ]
         )
         front = len(TIMBRE_SHARES) * TIMBRE_CHANNELS + len(TEMPORAL_FRAMES) * TEMPORAL_CHANNELS
-        self.layer1 = Backend(front, config.backend_channels)
-        self.layer2 = Backend(config.backend_channels, config.backend_channels)
-        self.layer3 = Backend(config.backend_channels, config.backend_channels)
+        self.layer1 = MusicnnBackend(front, config.backend_channels)
+        self.layer2 = MusicnnBackend(config.backend_channels, config.backend_channels)
+        self.layer3 = MusicnnBackend(config.backend_channels, config.backend_channels)
         self.dense1 = nn.Linear(2 * (front + BACKEND_LAYERS * config.backend_channels), config.dense_units)
         self.bn = nn.BatchNorm1d(config.dense_units)
         self.dropout = nn.Dropout(config.dropout)
-        self.genre_head = Head(config.dense_units, n_genres)
-        self.tag_head = Head(config.dense_units, n_tags)
+        self.genre_head = ClassificationHead(config.dense_units, n_genres)
+        self.tag_head = ClassificationHead(config.dense_units, n_tags)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        frames = cat(self.hear_layers(log_mel), dim=1)
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        frames = cat(self.layer_outputs(log_mel), dim=1)
         pooled = cat([frames.amax(dim=2), frames.mean(dim=2)], dim=1)
         embedding = F.relu(self.bn(self.dense1(pooled)))
-        kept = self.dropout(embedding)
-        return ModelOutput(self.genre_head(kept), self.tag_head(kept), embedding)
+        dropped_out = self.dropout(embedding)
+        return ModelOutput(self.genre_head(dropped_out), self.tag_head(dropped_out), embedding)
 
-    def hear_layers(self, log_mel: Tensor) -> list[Tensor]:
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
         """Return what each filter of the front end and each later layer gives, shapes (batch, channels, n_frames)."""
         image = self.spec_bn(log_mel)
         front = [layer(image) for layer in self.layers]

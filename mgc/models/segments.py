@@ -1,4 +1,4 @@
-"""Networks that hear a fixed number of frames, on windows of any length: segment by segment, then the mean.
+"""Networks that take a fixed number of frames, on windows of any length: segment by segment, then the mean.
 
 Jain et al. (2021, §7.2) cut a clip into ten segments and learn from each. Here a window is cut into as many
 whole segments as it holds, and its embedding is the mean of theirs; the heads are linear, so the logits are

@@ -4,7 +4,7 @@ Training needs batch norms apart, answering does not. `served` returns, of the n
 form without them: each batch norm becomes part of the convolution before it (Jacob et al. 2018, §3.2), that of the
 input a scale and a shift together with the decibels' own, and channels come last in memory, as a window's log-mel has
 them already. Logits differ from those of the trained form by some 1e-6 of their spread
-(`tests/unit/models/test_served.py`), and are the same in whatever company a window is heard.
+(`tests/unit/models/test_served.py`), and are the same in whatever company a window is scored.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ServedCrnn(nn.Module):
         self.genre_head, self.tag_head = crnn.genre_head, crnn.tag_head
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows, as `Crnn` does: dB, shape (batch, n_frames, n_mels)."""
+        """Map windows, as `Crnn` does: dB, shape (batch, n_frames, n_mels)."""
         scaled = torch.addcmul(self.shift, log_mel, self.scale)
         # Shape (batch, n_mels, 1, n_frames), the channels last in memory: nothing is moved.
         maps = self.blocks(self.rectify(self.stem(scaled.transpose(1, 2).unsqueeze(2))))

@@ -25,7 +25,7 @@ def start_model(config: ModelConfig, features: FeatureConfig, taxonomy: Taxonomy
     config
         Architecture and sizes.
     features
-        What it will hear.
+        Features that it will take.
     taxonomy
         What it will answer.
 
@@ -89,6 +89,6 @@ def published_facts(models: tuple[ModelConfig, ...]) -> list[dict[str, str]]:
     return [found[fingerprint] for fingerprint in sorted(found)]
 
 
-def without_place(model: ModelConfig) -> ModelConfig:
+def without_published_path(model: ModelConfig) -> ModelConfig:
     """Return settings that do not say where published weights were read: a trained network has them in it."""
     return model.model_copy(update={"published": None}) if isinstance(model, TransferConfig) else model

@@ -50,7 +50,7 @@ class Statistics(nn.Module):
 
 
 class RunningScaling(nn.Module):
-    """Each value by its mean and deviation over all that was heard in training, so far.
+    """Each value by its mean and deviation over all that was seen in training, so far.
 
     Not a batch norm: a window's answer does not depend on its batch, and a batch of one is enough.
     """
@@ -116,10 +116,10 @@ class StatisticsNetwork(nn.Module):
         self.heads = Heads(config.embedding_size, n_genres, n_tags, config.dropout)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        return self.judge(self.statistics(log_mel))
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        return self.forward_statistics(self.statistics(log_mel))
 
-    def judge(self, statistics: Tensor) -> ModelOutput:
+    def forward_statistics(self, statistics: Tensor) -> ModelOutput:
         """Answer for windows of which the statistics are known, shape (batch, sum(sizes))."""
-        heard: ModelOutput = self.heads(self.hidden(self.scaling(statistics) * self.weights))
-        return heard
+        output: ModelOutput = self.heads(self.hidden(self.scaling(statistics) * self.weights))
+        return output

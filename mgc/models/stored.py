@@ -1,6 +1,6 @@
 """A bundle's files as they are stored, checked by their hashes; torch is not needed to look at them.
 
-Tagging one file must know how to hear it long before torch is imported.
+Tagging one file must know how to decode it long before torch is imported.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class StoredBundle:
 
     @property
     def features(self) -> FeatureConfig:
-        """What the members hear.
+        """Features that the members take.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A bundle's student: the small network that `mgc distill` taught to answer like it, and `--fast` asks instead.
+"""A bundle's student: the small network that `mgc distill` trained to answer like it, and `--fast` asks instead.
 
 It is a bundle of its own in the directory `student` of its teacher's, so that one copy takes both along. Looked at
 without torch, which a song's decoding does not wait for.
@@ -16,7 +16,7 @@ TEACHER_FACT = "teacher"
 """Under which a student's facts keep its teacher's fingerprint."""
 
 
-def student_place(bundle_uri: str) -> str:
+def student_uri(bundle_uri: str) -> str:
     """Return where a bundle's student belongs."""
     return Store.open(bundle_uri).uri(STUDENT_FOLDER)
 
@@ -31,15 +31,15 @@ def student_of(bundle_uri: str) -> str:
     """
     bundle = Store.open(bundle_uri)
     fingerprint = read_manifest(bundle).fingerprint
-    place = student_place(bundle_uri)
+    place = student_uri(bundle_uri)
     if not Store.open(place).exists(MANIFEST_FILE):
-        if _teacher_of(bundle_uri) is not None:
+        if _teacher_fingerprint(bundle_uri) is not None:
             return bundle_uri
         raise BundleError(
             f"the bundle at '{bundle.uri()}' has no student, which --fast would ask: '{place}' holds no bundle",
             f"mgc distill {bundle_uri} CATALOGUE -f FEATURES",
         )
-    teacher = _teacher_of(place)
+    teacher = _teacher_fingerprint(place)
     if teacher != fingerprint:
         raise BundleError(
             f"the student at '{place}' learnt from {teacher or 'no bundle'}, not from {fingerprint} beside it",
@@ -48,7 +48,7 @@ def student_of(bundle_uri: str) -> str:
     return place
 
 
-def _teacher_of(bundle_uri: str) -> str | None:
+def _teacher_fingerprint(bundle_uri: str) -> str | None:
     """Return the fingerprint of the bundle that a student learnt from; None for what is no student."""
     stored = read_bundle_files(bundle_uri)
     facts = stored.description.get("facts")

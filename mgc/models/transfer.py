@@ -1,11 +1,11 @@
-"""A perceptron on what a network with published weights hears: a member for few tracks, taught by others' many.
+"""A perceptron on what a network with published weights gives: a member for few tracks, pretrained on others' many.
 
 Transfer learning as Choi, Fazekas, Sandler & Cho (2017), "Transfer learning for music classification and regression
 tasks", found it to work best: not the last layer alone, whose words are those of another task, but every layer's
 activations, joined. Of each channel of each layer there are here its mean, its maximum and its deviation over all
 places. The published network is frozen, and lies in the bundle with the perceptron: tagging needs no other file.
 
-The published networks hear 96 HTK mel bands at 16 kHz, 62.5 frames a second. `MelBridge` brings any of our log-mels
+The published networks take 96 HTK mel bands at 16 kHz, 62.5 frames a second. `MelBridge` brings any of our log-mels
 there, so that such a member sits in one ensemble with others, on one feature path: bands by their centre
 frequencies, frames by time, both linearly. What ours do not hold, fast changes at a slow frame rate say, stays
 unheard; the figures in docs/results.md are of such spectrograms.
@@ -27,7 +27,7 @@ from mgc.models.statistics_network import Statistics, StatisticsNetwork
 
 PUBLISHED_MELS = 96
 SEGMENT_FRAMES = {"musicnn": 187}
-"""Frames that a network heard at once in training, where that is less than a window of some 30 s."""
+"""Frames that a network was given at once in training, where that is less than a window of some 30 s."""
 STATISTICS_A_CHANNEL = 3
 
 
@@ -59,11 +59,11 @@ class MelBridge(nn.Module):
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Map (batch, n_frames, n_mels) to (batch, about n_frames * pace, wanted_mels)."""
-        heard = (log_mel @ self.bands).transpose(1, 2)
-        n_frames = max(1, round(heard.shape[2] * float(self.pace)))
-        if n_frames != heard.shape[2]:
-            heard = F.interpolate(heard, size=n_frames, mode="linear", align_corners=False)
-        return heard.transpose(1, 2)
+        resampled = (log_mel @ self.bands).transpose(1, 2)
+        n_frames = max(1, round(resampled.shape[2] * float(self.pace)))
+        if n_frames != resampled.shape[2]:
+            resampled = F.interpolate(resampled, size=n_frames, mode="linear", align_corners=False)
+        return resampled.transpose(1, 2)
 
 
 def _centres_hz(features: FeatureConfig) -> Frequencies:
@@ -100,16 +100,16 @@ class LayerStatistics(Statistics):
         frames = self.bridge(log_mel)
         # The first layers of a window of 30 s take 100 MB. On a CPU nothing is gained by many at once.
         at_once = len(frames) if frames.is_cuda else 1
-        return cat([self._of_windows(part) for part in frames.split(at_once)])
+        return cat([self._window_statistics(part) for part in frames.split(at_once)])
 
-    def _of_windows(self, frames: Tensor) -> Tensor:
+    def _window_statistics(self, frames: Tensor) -> Tensor:
         if self.segment_frames is None:
-            return self._of_whole(frames)
+            return self._layer_statistics(frames)
         segments = in_segments(frames, self.segment_frames)
-        return mean_over_segments(self._of_whole(segments.flatten(0, 1)), segments.shape[1])
+        return mean_over_segments(self._layer_statistics(segments.flatten(0, 1)), segments.shape[1])
 
-    def _of_whole(self, frames: Tensor) -> Tensor:
-        layers = [layer.flatten(2) for layer in self.network.hear_layers(frames)]
+    def _layer_statistics(self, frames: Tensor) -> Tensor:
+        layers = [layer.flatten(2) for layer in self.network.layer_outputs(frames)]
         groups = [cat([layer.mean(2), layer.amax(2), layer.std(2, correction=0)], dim=1) for layer in layers]
         return cat(groups, dim=1)
 

@@ -39,7 +39,7 @@ class ZhangCnn(nn.Module):
         self.heads = Heads(config.embedding_size, n_genres, n_tags, config.dropout)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Hear windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
         maps = self.convolutions(self.scaling(log_mel).unsqueeze(1))
-        heard: ModelOutput = self.heads(self.dense(maps.mean(dim=3).flatten(1)))
-        return heard
+        output: ModelOutput = self.heads(self.dense(maps.mean(dim=3).flatten(1)))
+        return output

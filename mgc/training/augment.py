@@ -37,7 +37,7 @@ class WindowShape:
 
 
 @dataclass(frozen=True)
-class Band:
+class MaskedBand:
     """One masked band a row, [start, start + width), of `length` places; arrays of shape (batch,)."""
 
     start: IntArray
@@ -75,8 +75,8 @@ class Draws:
     partner: IntArray
     own_part: FloatArray
     gain_db: FloatArray
-    bins: Band
-    frames: Band
+    bins: MaskedBand
+    frames: MaskedBand
     equaliser_db: FloatArray
     shift: IntArray
 
@@ -99,10 +99,10 @@ def draw(rng: np.random.Generator, batch: int, shape: WindowShape, config: FitCo
     )
 
 
-def _draw_band(rng: np.random.Generator, batch: int, length: int, widest: int) -> Band:
+def _draw_band(rng: np.random.Generator, batch: int, length: int, widest: int) -> MaskedBand:
     # However short the window, half of it stays.
     width = rng.integers(0, min(widest, length // 2) + 1, batch)
-    return Band(rng.integers(0, length - width + 1), width, length)
+    return MaskedBand(rng.integers(0, length - width + 1), width, length)
 
 
 def augment(log_mel: Tensor, draws: Draws, rows: IntArray) -> Tensor:

@@ -18,8 +18,8 @@ from mgc.data.shards import FeatureSet
 from mgc.errors import TrainingError
 from mgc.taxonomy import Taxonomy
 from mgc.training.augment import Draws, IntArray, WindowShape, augment, draw
-from mgc.training.labels import Masses, labels_of, masses_of
-from mgc.training.overlay import NOBODY, Overlay, draw_overlay, overlay
+from mgc.training.labels import LabelWeights, encode_labels, weigh_labels
+from mgc.training.overlay import NO_PARTNER, Overlay, draw_overlay, overlay
 from mgc.training.sampling import draw_order, epoch_size
 
 
@@ -39,14 +39,14 @@ class Batch:
     ----------
     log_mel
         dB, float32, shape (rows, crop_frames, n_mels).
-    genre_mass, tag_positive, tag_negative
-        See `Masses`; shapes (rows, n_genres), (rows, n_tags), (rows, n_tags).
+    genre_weight, tag_positive, tag_negative
+        See `LabelWeights`; shapes (rows, n_genres), (rows, n_tags), (rows, n_tags).
     genre_total, tag_total
-        Masses of the whole batch over the number of workers: what the losses are divided by.
+        Label weights of the whole batch over the number of workers: what the losses are divided by.
     """
 
     log_mel: Tensor
-    genre_mass: Tensor
+    genre_weight: Tensor
     tag_positive: Tensor
     tag_negative: Tensor
     genre_total: float
@@ -57,7 +57,7 @@ class Batch:
         return replace(
             self,
             log_mel=self.log_mel.to(device),
-            genre_mass=self.genre_mass.to(device),
+            genre_weight=self.genre_weight.to(device),
             tag_positive=self.tag_positive.to(device),
             tag_negative=self.tag_negative.to(device),
         )
@@ -83,7 +83,7 @@ class TrainingWindows:
         Label ↔ index.
     config
         Batch size, crop and augmentation.
-    taught
+    soft_labels
         What a teacher says of every window of every track, in order (`training.teach`); None: the labels alone.
 
     Raises
@@ -93,10 +93,10 @@ class TrainingWindows:
     """
 
     def __init__(
-        self, features: FeatureSet, taxonomy: Taxonomy, config: FitConfig, taught: Masses | None = None
+        self, features: FeatureSet, taxonomy: Taxonomy, config: FitConfig, soft_labels: LabelWeights | None = None
     ) -> None:
-        labels = labels_of(features, taxonomy)
-        useful = np.arange(len(features)) if taught else np.flatnonzero(labels.useful())
+        labels = encode_labels(features, taxonomy)
+        useful = np.arange(len(features)) if soft_labels else np.flatnonzero(labels.useful())
         if not useful.size:
             raise TrainingError(
                 f"none of the {len(features)} tracks to train on has a genre or a tag of the taxonomy",
@@ -109,8 +109,8 @@ class TrainingWindows:
         self._tracks = np.repeat(useful, counts)
         self._windows = np.concatenate([np.arange(count) for count in counts])
         self._genres = labels.genres[self._tracks]
-        by_track = masses_of(labels, len(taxonomy.genres), config.class_weights)
-        self._masses = taught or by_track.rows(self._tracks)
+        by_track = weigh_labels(labels, len(taxonomy.genres), config.class_weights)
+        self._label_weights = soft_labels or by_track.rows(self._tracks)
         self._shape = window_shape(features, config)
         self._unclear = np.array([tag in config.blend_unclear_tags for tag in taxonomy.tags], dtype=bool)
 
@@ -126,7 +126,7 @@ class TrainingWindows:
         """Yield the batches of an epoch: every window once, or as `sampling` says, in batches of about equal size."""
         order = draw_order(np.random.default_rng([seed, epoch]), self._genres, self._config.sampling)
         for step, chosen in enumerate(np.array_split(order, self.steps_per_epoch)):
-            # Fewer rows than workers: some are heard twice rather than none by somebody.
+            # Fewer rows than workers: some are used twice rather than none by somebody.
             whole = np.resize(chosen, max(len(chosen), shard.world_size))
             rng = np.random.default_rng([seed, epoch, 1 + step])
             draws = draw(rng, len(whole), self._shape, self._config)
@@ -143,15 +143,17 @@ class TrainingWindows:
     def _batch(self, whole: _Whole, shard: Shard) -> Batch:
         rows = np.arange(shard.rank, len(whole.windows), shard.world_size)
         draws, layer = whole.draws, whole.overlay
-        own_masses = self._masses.rows(whole.windows)
-        laid = np.flatnonzero(layer.partner != NOBODY)
-        partners = np.where(layer.partner == NOBODY, whole.windows, layer.partner)
-        masses = own_masses.overlaid(self._masses.rows(partners), laid).blended(layer.blended, self._unclear)
-        mixed = masses.mixed(draws.partner, draws.own_part)
+        own_label_weights = self._label_weights.rows(whole.windows)
+        laid = np.flatnonzero(layer.partner != NO_PARTNER)
+        partners = np.where(layer.partner == NO_PARTNER, whole.windows, layer.partner)
+        label_weights = own_label_weights.overlaid(self._label_weights.rows(partners), laid).blended(
+            layer.blended, self._unclear
+        )
+        mixed = label_weights.mixed(draws.partner, draws.own_part)
         own = mixed.rows(rows)
         return Batch(
             log_mel=self._log_mel(whole, rows),
-            genre_mass=torch.from_numpy(own.genre),
+            genre_weight=torch.from_numpy(own.genre),
             tag_positive=torch.from_numpy(own.tag_positive),
             tag_negative=torch.from_numpy(own.tag_negative),
             genre_total=mixed.genre_total / shard.world_size,
@@ -171,11 +173,11 @@ class TrainingWindows:
         """Return the crops of rows, each with the window that is laid over it."""
         log_mel = self._crops(whole.windows[rows], whole.draws.crop_start[rows])
         layer = whole.overlay
-        laid = np.flatnonzero(layer.partner[rows] != NOBODY)
+        laid = np.flatnonzero(layer.partner[rows] != NO_PARTNER)
         if laid.size:
             chosen = rows[laid]
-            room = self._shape.n_frames - self._shape.crop_frames + 1
-            starts = (layer.start_part[chosen] * room).astype(np.int64)
+            n_starts = self._shape.n_frames - self._shape.crop_frames + 1
+            starts = (layer.start_part[chosen] * n_starts).astype(np.int64)
             others = self._crops(layer.partner[chosen], starts)
             log_mel[laid] = overlay(log_mel[laid], others, torch.from_numpy(layer.own_part[chosen]))
         return log_mel

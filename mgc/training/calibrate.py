@@ -9,9 +9,9 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.forward import FloatArray, TrackOutputs
-from mgc.training.labels import Labels
+from mgc.training.labels import LabelArrays
 
 PRIOR_SPREAD = 0.5
 """Standard deviation of log T before any track is seen: a few tracks, all right, must not make T vanish."""
@@ -19,7 +19,7 @@ PRIOR_SPREAD = 0.5
 LOG_TEMPERATURE_BOUNDS = (-3.0, 3.0)
 
 
-def fit_calibration(outputs: TrackOutputs, labels: Labels) -> Calibration:
+def fit_calibration(outputs: TrackOutputs, labels: LabelArrays) -> TemperatureScaling:
     """Return the temperatures of least negative log-likelihood under the prior log T ~ N(0, PRIOR_SPREAD).
 
     Parameters
@@ -29,10 +29,12 @@ def fit_calibration(outputs: TrackOutputs, labels: Labels) -> Calibration:
     labels
         Of the same tracks; where nothing is known the temperature is 1.
     """
-    return Calibration(genre_temperature(outputs.genre_logits, labels), tag_temperature(outputs.tag_logits, labels))
+    return TemperatureScaling(
+        genre_temperature(outputs.genre_logits, labels), tag_temperature(outputs.tag_logits, labels)
+    )
 
 
-def genre_temperature(genre_logits: FloatArray, labels: Labels) -> float:
+def genre_temperature(genre_logits: FloatArray, labels: LabelArrays) -> float:
     """Return the genre head's temperature for logits of shape (n_tracks, n_genres)."""
     known = labels.genre_known
     logits, truth = genre_logits[known].astype(np.float64), labels.genres[known]
@@ -46,7 +48,7 @@ def genre_temperature(genre_logits: FloatArray, labels: Labels) -> float:
     return _best_temperature(loss)
 
 
-def tag_temperature(tag_logits: FloatArray, labels: Labels) -> float:
+def tag_temperature(tag_logits: FloatArray, labels: LabelArrays) -> float:
     """Return the tag head's temperature for logits of shape (n_tracks, n_tags)."""
     known = labels.tags_known
     logits, truth = tag_logits[known].astype(np.float64), labels.tags[known]

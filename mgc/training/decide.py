@@ -1,4 +1,4 @@
-"""From when on a tag is there, and below what the ensemble keeps silent: chosen on validation tracks."""
+"""From when on a tag is there, and below what the ensemble abstains: chosen on validation tracks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from mgc.models.ensemble import EnsembleOutputs
 from mgc.models.fusion import HALF
-from mgc.training.labels import Labels
+from mgc.training.labels import LabelArrays
 
 FEWEST_POSITIVES = 3
 """A tag with fewer validation tracks keeps 0.5: its best threshold would be luck."""
@@ -19,7 +19,7 @@ FEWEST_ANSWERS = 10
 FloatArray = npt.NDArray[np.floating]
 
 
-def fit_tag_thresholds(outputs: EnsembleOutputs, labels: Labels) -> tuple[float, ...]:
+def fit_tag_thresholds(outputs: EnsembleOutputs, labels: LabelArrays) -> tuple[float, ...]:
     """Return the probability of best F1 for each tag (Lipton, Elkan & Naryanaswamy 2014); 0.5 where few have it."""
     known = labels.tags_known
     probabilities, truth = outputs.tag_probabilities[known], labels.tags[known]
@@ -49,7 +49,7 @@ def best_f1_threshold(probabilities: FloatArray, truth: FloatArray) -> float:
     return float((ranked[best] + below) / 2.0)
 
 
-def fit_abstention(outputs: EnsembleOutputs, labels: Labels, precision: float) -> float:
+def fit_abstention(outputs: EnsembleOutputs, labels: LabelArrays, precision: float) -> float:
     """Return the lowest genre probability at which so large a share of the answers is right.
 
     The answers at or above it are right with at least `precision`, on the tracks given: of all such thresholds

@@ -12,16 +12,16 @@ import numpy.typing as npt
 from mgc.config import Config, FeatureConfig
 from mgc.data.shards import FeatureSet
 from mgc.models.bundle import BundleContents, Member, build_member
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.ensemble import EnsembleOutputs, combine
 from mgc.models.forward import FloatArray, TrackOutputs, member_outputs
 from mgc.models.fusion import Decision, Method
-from mgc.models.starting import without_place
+from mgc.models.starting import without_published_path
 from mgc.taxonomy import Taxonomy
 from mgc.training.calibrate import fit_calibration
 from mgc.training.decide import fit_abstention, fit_tag_thresholds
 from mgc.training.fuse import fit_fusion
-from mgc.training.labels import Labels, labels_of
+from mgc.training.labels import LabelArrays, encode_labels
 from mgc.training.metrics import (
     genre_accuracy,
     genre_calibration_error,
@@ -58,10 +58,10 @@ def assemble(
     facts
         What is known of the training data; JSON-ready.
     """
-    models = [without_place(model) for model in config.member_models()]
-    members = [Member(model, tensors, Calibration()) for model, tensors in zip(models, weights, strict=True)]
+    models = [without_published_path(model) for model in config.member_models()]
+    members = [Member(model, tensors, TemperatureScaling()) for model, tensors in zip(models, weights, strict=True)]
     contents = BundleContents(tuple(members), features, taxonomy, config.training, {}, facts)
-    labels = labels_of(valid, taxonomy) if valid else None
+    labels = encode_labels(valid, taxonomy) if valid else None
     if not valid or labels is None or not labels.useful().any():
         return contents
     outputs = [
@@ -72,12 +72,12 @@ def assemble(
 
 
 def _decided(
-    contents: BundleContents, outputs: list[TrackOutputs], labels: Labels, groups: Sequence[str]
+    contents: BundleContents, outputs: list[TrackOutputs], labels: LabelArrays, groups: Sequence[str]
 ) -> BundleContents:
     """Return the contents with all that is fitted on validation tracks, and with the figures there."""
     training = contents.training
     fused = training.temperature == "fused"
-    calibrations = [Calibration() if fused else fit_calibration(output, labels) for output in outputs]
+    calibrations = [TemperatureScaling() if fused else fit_calibration(output, labels) for output in outputs]
     fusion = fit_fusion(outputs, calibrations, labels, training.fusion, fused)
     whole = combine(outputs, calibrations, fusion)
     precision = training.abstain_precision
@@ -102,7 +102,7 @@ def _decided(
 
 
 def compare_fusions(
-    outputs: Sequence[TrackOutputs], labels: Labels, groups: Sequence[str], fused_temperature: bool
+    outputs: Sequence[TrackOutputs], labels: LabelArrays, groups: Sequence[str], fused_temperature: bool
 ) -> dict[str, Figures]:
     """Return the figures of each way to join members, fitted on four fifths of the groups and asked of the last.
 
@@ -114,13 +114,15 @@ def compare_fusions(
         genre = np.zeros_like(outputs[0].genre_logits)
         tag = np.zeros_like(outputs[0].tag_logits)
         for rest in np.unique(fold):
-            fit, asked = np.flatnonzero(fold != rest), np.flatnonzero(fold == rest)
+            fit, held_out = np.flatnonzero(fold != rest), np.flatnonzero(fold == rest)
             learned = [_rows(output, fit) for output in outputs]
             known = labels.rows(fit)
-            calibrations = [Calibration() if fused_temperature else fit_calibration(one, known) for one in learned]
+            calibrations = [
+                TemperatureScaling() if fused_temperature else fit_calibration(one, known) for one in learned
+            ]
             fusion = fit_fusion(learned, calibrations, known, method, fused_temperature)
-            answers = combine([_rows(output, asked) for output in outputs], calibrations, fusion)
-            genre[asked], tag[asked] = answers.genre_probabilities, answers.tag_probabilities
+            answers = combine([_rows(output, held_out) for output in outputs], calibrations, fusion)
+            genre[held_out], tag[held_out] = answers.genre_probabilities, answers.tag_probabilities
         found[method] = figures(genre, tag, labels)
     return found
 
@@ -135,7 +137,7 @@ def _rows(output: TrackOutputs, rows: npt.NDArray[np.intp]) -> TrackOutputs:
     return TrackOutputs(output.genre_logits[rows], output.tag_logits[rows], output.embeddings[rows])
 
 
-def abstention_figures(outputs: EnsembleOutputs, labels: Labels, abstain_below: float) -> Figures:
+def abstention_figures(outputs: EnsembleOutputs, labels: LabelArrays, abstain_below: float) -> Figures:
     """Return the share of tracks answered, and the share of those that is right; None where there are none."""
     probabilities = outputs.genre_probabilities[labels.genre_known]
     if not probabilities.size:
@@ -146,7 +148,9 @@ def abstention_figures(outputs: EnsembleOutputs, labels: Labels, abstain_below: 
     return {"coverage": float(answered.mean()), "accuracy_of_answered": accuracy}
 
 
-def figures(genre_probabilities: FloatArray, tag_probabilities: npt.NDArray[np.float32], labels: Labels) -> Figures:
+def figures(
+    genre_probabilities: FloatArray, tag_probabilities: npt.NDArray[np.float32], labels: LabelArrays
+) -> Figures:
     """Return the figures of one member or of the whole; None where no label is known."""
     return {
         "genre_accuracy": genre_accuracy(genre_probabilities, labels),

@@ -30,7 +30,7 @@ class Trainer:
     Parameters
     ----------
     model, view, parallel
-        The network; what hears a batch, which is the network or, where its statistics are kept, what is told them;
+        The network; what is given a batch, which is the network or, where its statistics are kept, what is told them;
         and the same as the caller wrapped it.
     shard
         This worker's part of each batch.
@@ -86,7 +86,7 @@ class Trainer:
     def _loss(self, batch: Batch) -> Tensor:
         batch = batch.to(self.device)
         output: ModelOutput = self.parallel(batch.log_mel)
-        genre = genre_loss(output.genre_logits, batch.genre_mass, batch.genre_total, self.config.label_smoothing)
+        genre = genre_loss(output.genre_logits, batch.genre_weight, batch.genre_total, self.config.label_smoothing)
         tag = tag_loss(output.tag_logits, batch.tag_positive, batch.tag_negative, batch.tag_total)
         return genre + self.config.tag_loss_weight * tag
 

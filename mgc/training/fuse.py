@@ -15,14 +15,14 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.ensemble import combine
 from mgc.models.forward import TrackOutputs
-from mgc.models.fusion import LEAST_PROBABILITY, Fusion, Method, Pool
+from mgc.models.fusion import LEAST_PROBABILITY, Fusion, HeadFusion, Method
 from mgc.training.calibrate import genre_temperature, tag_temperature
-from mgc.training.labels import Labels
+from mgc.training.labels import LabelArrays
 
-Float64 = npt.NDArray[np.float64]
+Float64Array = npt.NDArray[np.float64]
 
 MIXTURE_ROUNDS = 200
 PRIOR_TRACKS = 5.0
@@ -44,16 +44,16 @@ class _Heads:
         Genre index, shape (n_tracks,); 0 or 1, shape (n_tracks, n_tags).
     """
 
-    genre: Float64
+    genre: Float64Array
     genre_truth: npt.NDArray[np.int64]
-    tag: Float64
-    tag_truth: Float64
+    tag: Float64Array
+    tag_truth: Float64Array
 
 
 def fit_fusion(
     outputs: Sequence[TrackOutputs],
-    calibrations: Sequence[Calibration],
-    labels: Labels,
+    calibrations: Sequence[TemperatureScaling],
+    labels: LabelArrays,
     method: Method,
     fused_temperature: bool = False,
 ) -> Fusion:
@@ -78,13 +78,15 @@ def fit_fusion(
         )
         fusion = Fusion(
             method,
-            fit_genre(heads) if heads.genre.size else Pool(),
-            fit_tag(heads) if heads.tag.size else Pool(),
+            fit_genre(heads) if heads.genre.size else HeadFusion(),
+            fit_tag(heads) if heads.tag.size else HeadFusion(),
         )
     return _with_temperature(fusion, outputs, calibrations, labels) if fused_temperature else fusion
 
 
-def _heads(outputs: Sequence[TrackOutputs], calibrations: Sequence[Calibration], labels: Labels) -> _Heads:
+def _heads(
+    outputs: Sequence[TrackOutputs], calibrations: Sequence[TemperatureScaling], labels: LabelArrays
+) -> _Heads:
     genre_known, tags_known = labels.genre_known, labels.tags_known
     pairs = list(zip(outputs, calibrations, strict=True))
     genre = np.stack([one.genre_probabilities(output.genre_logits[genre_known]) for output, one in pairs])
@@ -97,18 +99,18 @@ def _heads(outputs: Sequence[TrackOutputs], calibrations: Sequence[Calibration],
     )
 
 
-def _mixture_of_genres(heads: _Heads) -> Pool:
+def _mixture_of_genres(heads: _Heads) -> HeadFusion:
     tracks = np.arange(len(heads.genre_truth))
-    return Pool(_mixture(heads.genre[:, tracks, heads.genre_truth], np.ones(len(tracks))))
+    return HeadFusion(_mixture(heads.genre[:, tracks, heads.genre_truth], np.ones(len(tracks))))
 
 
-def _mixture_of_tags(heads: _Heads) -> Pool:
+def _mixture_of_tags(heads: _Heads) -> HeadFusion:
     likelihood = np.where(heads.tag_truth > 0, heads.tag, 1.0 - heads.tag).reshape(len(heads.tag), -1)
     # The tags of a track go together: they count as one track's word.
-    return Pool(_mixture(likelihood, np.full(likelihood.shape[1], 1.0 / heads.tag_truth.shape[1])))
+    return HeadFusion(_mixture(likelihood, np.full(likelihood.shape[1], 1.0 / heads.tag_truth.shape[1])))
 
 
-def _mixture(likelihood: Float64, counts: Float64) -> tuple[float, ...]:
+def _mixture(likelihood: Float64Array, counts: Float64Array) -> tuple[float, ...]:
     """Return mixture weights from each member's likelihoods, shape (n_members, n), by EM with a Dirichlet prior."""
     members = len(likelihood)
     inside = np.maximum(likelihood, LEAST_PROBABILITY)
@@ -121,33 +123,33 @@ def _mixture(likelihood: Float64, counts: Float64) -> tuple[float, ...]:
     return tuple(float(weight) for weight in weights)
 
 
-def _stack_genres(heads: _Heads) -> Pool:
+def _stack_genres(heads: _Heads) -> HeadFusion:
     logits = np.log(np.maximum(heads.genre, LEAST_PROBABILITY))
     tracks = np.arange(len(heads.genre_truth))
 
-    def loss(weights: Float64, biases: Float64) -> float:
+    def loss(weights: Float64Array, biases: Float64Array) -> float:
         mixed = np.tensordot(weights, logits, axes=1) + biases
         return -float(log_softmax(mixed, axis=1)[tracks, heads.genre_truth].sum())
 
     return _stack(loss, len(logits), logits.shape[2])
 
 
-def _stack_tags(heads: _Heads) -> Pool:
+def _stack_tags(heads: _Heads) -> HeadFusion:
     inside = np.clip(heads.tag, LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
     logits = np.log(inside / (1.0 - inside))
     signs = np.where(heads.tag_truth > 0, 1.0, -1.0)
 
-    def loss(weights: Float64, biases: Float64) -> float:
+    def loss(weights: Float64Array, biases: Float64Array) -> float:
         mixed = np.tensordot(weights, logits, axes=1) + biases
         return float(np.logaddexp(0.0, -signs * mixed).sum() / signs.shape[1])
 
     return _stack(loss, len(logits), logits.shape[2])
 
 
-def _stack(loss: Callable[[Float64, Float64], float], members: int, labels: int) -> Pool:
+def _stack(loss: Callable[[Float64Array, Float64Array], float], members: int, labels: int) -> HeadFusion:
     centre = 1.0 / members
 
-    def objective(values: Float64) -> float:
+    def objective(values: Float64Array) -> float:
         weights, biases = values[:members], values[members:]
         prior = np.square((weights - centre) / WEIGHT_SPREAD)
         penalty = float(prior.sum()) + float(np.square(biases / BIAS_SPREAD).sum())
@@ -155,11 +157,11 @@ def _stack(loss: Callable[[Float64, Float64], float], members: int, labels: int)
 
     start = np.concatenate([np.full(members, centre), np.zeros(labels)])
     found = minimize(objective, start, method="L-BFGS-B").x
-    return Pool(tuple(map(float, found[:members])), tuple(map(float, found[members:])))
+    return HeadFusion(tuple(map(float, found[:members])), tuple(map(float, found[members:])))
 
 
 def _with_temperature(
-    fusion: Fusion, outputs: Sequence[TrackOutputs], calibrations: Sequence[Calibration], labels: Labels
+    fusion: Fusion, outputs: Sequence[TrackOutputs], calibrations: Sequence[TemperatureScaling], labels: LabelArrays
 ) -> Fusion:
     whole = combine(outputs, calibrations, fusion)
     genre = np.log(np.maximum(whole.genre_probabilities, LEAST_PROBABILITY))
@@ -167,6 +169,6 @@ def _with_temperature(
     tag = np.log(inside) - np.log1p(-inside)
     return Fusion(
         fusion.method,
-        Pool(fusion.genre.weights, fusion.genre.biases, genre_temperature(genre, labels)),
-        Pool(fusion.tag.weights, fusion.tag.biases, tag_temperature(tag, labels)),
+        HeadFusion(fusion.genre.weights, fusion.genre.biases, genre_temperature(genre, labels)),
+        HeadFusion(fusion.tag.weights, fusion.tag.biases, tag_temperature(tag, labels)),
     )

@@ -1,6 +1,6 @@
 """Statistics computed once for a whole fit, where every epoch would compute the same.
 
-A network of fixed statistics (`StatisticsNetwork`) hears a window the same way in every epoch unless chance changes
+A network of fixed statistics (`StatisticsNetwork`) sees a window the same way in every epoch unless chance changes
 the window. Where nothing does, its statistics take the window's place in the training set: epochs then cost what the
 perceptron costs, and what comes out is what would have come without, but for rounding.
 """
@@ -24,7 +24,7 @@ from mgc.training.batches import require_sound, window_shape
 BATCH_WINDOWS = 32
 
 
-class OnStatistics(nn.Module):
+class CachedStatisticsNetwork(nn.Module):
     """A network of statistics that is told them in place of the window.
 
     Parameters
@@ -39,10 +39,10 @@ class OnStatistics(nn.Module):
 
     def forward(self, statistics: Tensor) -> ModelOutput:
         """Answer for statistics, shape (batch, 1, size)."""
-        return self.network.judge(statistics[:, 0])
+        return self.network.forward_statistics(statistics[:, 0])
 
 
-def keeps_statistics(model: nn.Module, train: FeatureSet, config: FitConfig) -> TypeGuard[StatisticsNetwork]:
+def can_cache_statistics(model: nn.Module, train: FeatureSet, config: FitConfig) -> TypeGuard[StatisticsNetwork]:
     """Return whether a fit may compute a network's statistics once: chance leaves whole windows as they are."""
     if not isinstance(model, StatisticsNetwork) or not train.log_mels:
         return False
@@ -60,7 +60,7 @@ def keeps_statistics(model: nn.Module, train: FeatureSet, config: FitConfig) -> 
     return shape.crop_frames == shape.n_frames and not any(changes)
 
 
-def with_statistics(network: StatisticsNetwork, tracks: FeatureSet, device: str) -> FeatureSet:
+def cache_statistics(network: StatisticsNetwork, tracks: FeatureSet, device: str) -> FeatureSet:
     """Return tracks with the statistics of each window in its place, arrays of shape (n_windows, 1, size), float32.
 
     Raises
@@ -70,8 +70,8 @@ def with_statistics(network: StatisticsNetwork, tracks: FeatureSet, device: str)
     """
     require_sound(tracks)
     network.eval()
-    kept = [_of_track(network, log_mel, device) for log_mel in tracks.log_mels]
-    return replace(tracks, log_mels=cast(list[npt.NDArray[np.float16]], kept))
+    cached = [_of_track(network, log_mel, device) for log_mel in tracks.log_mels]
+    return replace(tracks, log_mels=cast(list[npt.NDArray[np.float16]], cached))
 
 
 def _of_track(network: StatisticsNetwork, log_mel: npt.NDArray[np.float16], device: str) -> npt.NDArray[np.float32]:

@@ -1,6 +1,6 @@
-"""Labels as masses: a known label weighs 1 (times its class weight), an unknown one 0.
+"""Labels as weights: a known label weighs 1 (times its class weight), an unknown one 0.
 
-Both losses are linear in these masses, so a mixture of two tracks (mixup) is the mixture of their masses,
+Both losses are linear in these weights, so a mixture of two tracks (mixup) is the mixture of their weights,
 and whatever is not known drops out by itself.
 """
 
@@ -22,7 +22,7 @@ MAX_CLASS_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelArrays:
     """The labels of tracks by a taxonomy.
 
     Parameters
@@ -45,9 +45,9 @@ class Labels:
         known: npt.NDArray[np.bool_] = self.genres != UNKNOWN
         return known
 
-    def rows(self, rows: npt.NDArray[np.intp]) -> Labels:
+    def rows(self, rows: npt.NDArray[np.intp]) -> LabelArrays:
         """Return those of some tracks, in their order."""
-        return Labels(self.genres[rows], self.tags[rows], self.tags_known[rows])
+        return LabelArrays(self.genres[rows], self.tags[rows], self.tags_known[rows])
 
     def useful(self) -> npt.NDArray[np.bool_]:
         """Return which tracks have anything to learn from, shape (n_tracks,)."""
@@ -56,7 +56,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Masses:
+class LabelWeights:
     """What each track's labels weigh in the losses; all float32.
 
     Parameters
@@ -73,30 +73,30 @@ class Masses:
 
     @property
     def genre_total(self) -> float:
-        """Mass of all genres."""
+        """Label weight of all genres."""
         return float(self.genre.sum())
 
     @property
     def tag_total(self) -> float:
-        """Mass of all tags, positive and negative."""
+        """Label weight of all tags, positive and negative."""
         return float(self.tag_positive.sum() + self.tag_negative.sum())
 
-    def rows(self, rows: npt.NDArray[np.int64]) -> Masses:
+    def rows(self, rows: npt.NDArray[np.int64]) -> LabelWeights:
         """Return those of some rows, in their order."""
-        return Masses(self.genre[rows], self.tag_positive[rows], self.tag_negative[rows])
+        return LabelWeights(self.genre[rows], self.tag_positive[rows], self.tag_negative[rows])
 
-    def mixed(self, partner: npt.NDArray[np.int64], own_part: npt.NDArray[np.float32]) -> Masses:
-        """Return `own_part` of each row's mass and the rest of its partner's."""
+    def mixed(self, partner: npt.NDArray[np.int64], own_part: npt.NDArray[np.float32]) -> LabelWeights:
+        """Return `own_part` of each row's weight and the rest of its partner's."""
         own, other = own_part[:, np.newaxis], (1.0 - own_part)[:, np.newaxis]
         partners = self.rows(partner)
-        return Masses(
+        return LabelWeights(
             own * self.genre + other * partners.genre,
             own * self.tag_positive + other * partners.tag_positive,
             own * self.tag_negative + other * partners.tag_negative,
         )
 
-    def overlaid(self, partners: Masses, laid: npt.NDArray[np.int64]) -> Masses:
-        """Return the masses where `partners` sound at the same time in the rows `laid`.
+    def overlaid(self, partners: LabelWeights, laid: npt.NDArray[np.int64]) -> LabelWeights:
+        """Return the label weights where `partners` sound at the same time in the rows `laid`.
 
         A tag that either has is there, one that both lack is not, and of others nothing is known. The genre is
         the same by choice.
@@ -104,19 +104,19 @@ class Masses:
         positive, negative = self.tag_positive.copy(), self.tag_negative.copy()
         positive[laid] = np.maximum(positive[laid], partners.tag_positive[laid])
         negative[laid] = np.minimum(negative[laid], partners.tag_negative[laid])
-        return Masses(self.genre, positive, negative)
+        return LabelWeights(self.genre, positive, negative)
 
-    def blended(self, rows: npt.NDArray[np.bool_], unclear: npt.NDArray[np.bool_]) -> Masses:
-        """Return the masses where `rows` are sums of any two tracks: nothing is known of their genre.
+    def blended(self, rows: npt.NDArray[np.bool_], unclear: npt.NDArray[np.bool_]) -> LabelWeights:
+        """Return the label weights where `rows` are sums of any two tracks: nothing is known of their genre.
 
-        Nor of the tags marked in `unclear`, shape (n_tags,), which are not of the kind 'is heard in it'.
+        Nor of the tags marked in `unclear`, shape (n_tags,), which are not of the kind 'is audible in it'.
         """
         known = ~rows[:, np.newaxis]
         tags_known = known | ~unclear
-        return Masses(self.genre * known, self.tag_positive * tags_known, self.tag_negative * tags_known)
+        return LabelWeights(self.genre * known, self.tag_positive * tags_known, self.tag_negative * tags_known)
 
 
-def labels_of(features: FeatureSet, taxonomy: Taxonomy) -> Labels:
+def encode_labels(features: FeatureSet, taxonomy: Taxonomy) -> LabelArrays:
     """Return the labels of a feature set; a genre that the taxonomy lacks counts as unknown, with a warning."""
     strange = sorted({genre for genre in features.genres if genre and genre not in taxonomy.genres})
     if strange:
@@ -124,18 +124,18 @@ def labels_of(features: FeatureSet, taxonomy: Taxonomy) -> Labels:
     genres = [taxonomy.genre_index(None if genre in strange else genre) for genre in features.genres]
     vectors = [taxonomy.tag_vector(tags) for tags in features.tags]
     tags = np.stack(vectors) if vectors else np.zeros((0, len(taxonomy.tags)), np.float32)
-    return Labels(np.array(genres, dtype=np.int64), tags, np.array(features.tags_known, dtype=bool))
+    return LabelArrays(np.array(genres, dtype=np.int64), tags, np.array(features.tags_known, dtype=bool))
 
 
-def masses_of(labels: Labels, n_genres: int, class_weights: bool) -> Masses:
-    """Return the masses of labels; `class_weights` makes every genre count alike in sum."""
+def weigh_labels(labels: LabelArrays, n_genres: int, class_weights: bool) -> LabelWeights:
+    """Return the label weights of labels; `class_weights` makes every genre count alike in sum."""
     genre = np.zeros((len(labels.genres), n_genres), np.float32)
     known = np.flatnonzero(labels.genre_known)
     genre[known, labels.genres[known]] = 1.0
     if class_weights and known.size:
         genre *= genre_weights(labels.genres[known], n_genres)
     tags_known = labels.tags_known[:, np.newaxis].astype(np.float32)
-    return Masses(genre, labels.tags * tags_known, (1.0 - labels.tags) * tags_known)
+    return LabelWeights(genre, labels.tags * tags_known, (1.0 - labels.tags) * tags_known)
 
 
 def genre_weights(genres: npt.NDArray[np.int64], n_genres: int) -> npt.NDArray[np.float32]:

@@ -17,8 +17,8 @@ from mgc.taxonomy import Taxonomy
 from mgc.training.average import Averaged, WeightAverage
 from mgc.training.batches import Shard, TrainingWindows
 from mgc.training.epoch import Trainer
-from mgc.training.kept import OnStatistics, keeps_statistics, with_statistics
-from mgc.training.labels import Masses
+from mgc.training.kept import CachedStatisticsNetwork, cache_statistics, can_cache_statistics
+from mgc.training.labels import LabelWeights
 from mgc.training.optim import make_optimizer
 from mgc.training.state import Tensors, TrainingState, copy_optimizer, copy_weights, restore_optimizer
 from mgc.training.validate import Validator, make_validator
@@ -98,7 +98,7 @@ def fit(
     on_epoch: Callable[[EpochReport, TrainingState], None] | None = None,
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     shard: tuple[int, int] = (0, 1),
-    taught: Masses | None = None,
+    soft_labels: LabelWeights | None = None,
 ) -> FitResult:
     """Fit a network's weights in place, and return the best ones seen.
 
@@ -118,7 +118,7 @@ def fit(
         Makes the network data-parallel (DistributedDataParallel); given the network on its device.
     shard
         (rank, world size) of this worker; each gets its part of every batch.
-    taught
+    soft_labels
         What a teacher says of every window of `train`, to learn from in place of the labels.
 
     Raises
@@ -129,10 +129,13 @@ def fit(
     part = Shard(*shard)
     model.to(device)
     view: nn.Module = model
-    if keeps_statistics(model, train, config):
-        view = OnStatistics(model)
-        train, valid = with_statistics(model, train, device), with_statistics(model, valid, device) if valid else None
-    windows = TrainingWindows(train, taxonomy, config, taught)
+    if can_cache_statistics(model, train, config):
+        view = CachedStatisticsNetwork(model)
+        train, valid = (
+            cache_statistics(model, train, device),
+            cache_statistics(model, valid, device) if valid else None,
+        )
+    windows = TrainingWindows(train, taxonomy, config, soft_labels)
     validator = make_validator(valid, taxonomy, config, device, part)
     if validator is None:
         logger.warning("no labelled validation track: training all %d epochs, keeping the last", config.epochs)

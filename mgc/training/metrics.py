@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
-from mgc.training.labels import Labels
+from mgc.training.labels import LabelArrays
 
 MOST_BINS, TRACKS_A_BIN = 15, 5
 
 FloatArray = npt.NDArray[np.floating]
 
 
-def genre_accuracy(scores: FloatArray, labels: Labels) -> float | None:
+def genre_accuracy(scores: FloatArray, labels: LabelArrays) -> float | None:
     """Return the part of tracks of known genre whose highest score is theirs; None where no genre is known.
 
     Parameters
@@ -31,7 +31,7 @@ def genre_accuracy(scores: FloatArray, labels: Labels) -> float | None:
     return float(np.mean(scores[known].argmax(axis=1) == labels.genres[known]))
 
 
-def genre_macro_f1(scores: FloatArray, labels: Labels) -> float | None:
+def genre_macro_f1(scores: FloatArray, labels: LabelArrays) -> float | None:
     """Return the mean F1 over the genres that occur; None where no genre is known."""
     known = labels.genre_known
     if not known.any() or not scores.shape[1]:
@@ -41,7 +41,7 @@ def genre_macro_f1(scores: FloatArray, labels: Labels) -> float | None:
     return float(f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0.0))
 
 
-def tag_macro_average_precision(scores: FloatArray, labels: Labels) -> float | None:
+def tag_macro_average_precision(scores: FloatArray, labels: LabelArrays) -> float | None:
     """Return the mean average precision over the tags that some, but not all, known tracks have; else None."""
     truth, known_scores = labels.tags[labels.tags_known], scores[labels.tags_known]
     counts = truth.sum(axis=0)
@@ -79,7 +79,7 @@ def average_precisions(scores: FloatArray, truth: FloatArray) -> npt.NDArray[np.
     return np.asarray(gained.sum(axis=0) / found[-1])
 
 
-def genre_log_loss(probabilities: FloatArray, labels: Labels) -> float | None:
+def genre_log_loss(probabilities: FloatArray, labels: LabelArrays) -> float | None:
     """Return the mean of −log of the true genre's probability, in nats; None where no genre is known."""
     known = labels.genre_known
     if not known.any() or not probabilities.shape[1]:
@@ -88,7 +88,7 @@ def genre_log_loss(probabilities: FloatArray, labels: Labels) -> float | None:
     return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
 
 
-def genre_calibration_error(probabilities: FloatArray, labels: Labels) -> float | None:
+def genre_calibration_error(probabilities: FloatArray, labels: LabelArrays) -> float | None:
     """Return the expected calibration error of the likeliest genre (Naeini et al. 2015), as `mgc evaluate` has it.
 
     Over at most 15 bins of equally many tracks, 5 or more. None where no genre is known.
@@ -105,7 +105,7 @@ def genre_calibration_error(probabilities: FloatArray, labels: Labels) -> float 
     return float(np.abs(gaps).sum() / len(order))
 
 
-def genre_rmse(probabilities: FloatArray, labels: Labels) -> float | None:
+def genre_rmse(probabilities: FloatArray, labels: LabelArrays) -> float | None:
     """Return the root of the mean squared error against 0 and 1 (Jain et al. 2021, Table 2); None as above."""
     known = labels.genre_known
     if not known.any() or not probabilities.shape[1]:

@@ -4,7 +4,7 @@ S = αS1 + (1−α)S2 for samples. Two recordings are not correlated, so their p
 α²P1 + (1−α)²P2 but for the cross terms, whose mean is 0.
 
 Either of one genre, which the sum keeps (overlay, as in the paper); or of any two tracks (blend), about as loud as
-each other: then tags are learnt from it alone. What is heard in either is heard in both, so that an instrument of
+each other: then tags are learnt from it alone. What is audible in either is audible in both, so that an instrument of
 few recordings is met among the instruments of all others (Kratimenos et al. 2020, "Augmentation methods on monophonic
 audio for instrument classification in polyphonic music"). The genre of such a sum nobody knows.
 """
@@ -25,8 +25,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 LEAST_OWN_PART = 0.5
 BLEND_PARTS = (0.3, 0.7)
-"""Either is at most 7 dB below the other, or it might not be heard."""
-NOBODY = -1
+"""Either is at most 7 dB below the other, or it might not be audible."""
+NO_PARTNER = -1
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Overlay:
     Parameters
     ----------
     partner
-        Training window laid over each row, `NOBODY` for none.
+        Training window laid over each row, `NO_PARTNER` for none.
     own_part
         α, in [0.5, 1]; in [0.3, 0.7] for a blend.
     start_part
@@ -72,7 +72,7 @@ def draw_overlay(
     blend_probability
         Of any other partner for a row that has none.
     """
-    partner = np.full(len(rows), NOBODY, dtype=np.int64)
+    partner = np.full(len(rows), NO_PARTNER, dtype=np.int64)
     sought = rng.random(len(rows)) < probability
     lot = rng.random(len(rows))
     for place in np.flatnonzero(sought & (genres[rows] != UNKNOWN)):
@@ -84,10 +84,10 @@ def draw_overlay(
     blended = np.zeros(len(rows), dtype=bool)
     if blend_probability:
         # Drawn last: without it an epoch is what it was before there were blends.
-        blended = (rng.random(len(rows)) < blend_probability) & (partner == NOBODY)
-        anybody = rng.integers(0, len(tracks), len(rows))
-        blended &= tracks[anybody] != tracks[rows]
-        partner = np.where(blended, anybody, partner)
+        blended = (rng.random(len(rows)) < blend_probability) & (partner == NO_PARTNER)
+        candidates = rng.integers(0, len(tracks), len(rows))
+        blended &= tracks[candidates] != tracks[rows]
+        partner = np.where(blended, candidates, partner)
         own_part = np.where(blended, rng.uniform(*BLEND_PARTS, len(rows)), own_part).astype(np.float32)
     return Overlay(partner, own_part, start_part, blended)
 

@@ -15,7 +15,7 @@ from mgc.data.shards import FeatureSet
 from mgc.models.forward import member_outputs
 from mgc.taxonomy import Taxonomy
 from mgc.training.batches import Shard, require_sound
-from mgc.training.labels import Labels, Masses, labels_of, masses_of
+from mgc.training.labels import LabelArrays, LabelWeights, encode_labels, weigh_labels
 from mgc.training.losses import genre_loss, tag_loss
 from mgc.training.metrics import genre_accuracy, genre_rmse, tag_macro_average_precision
 
@@ -50,13 +50,15 @@ def make_validator(
     """
     if not valid:
         return None
-    labels = labels_of(valid, taxonomy)
+    labels = encode_labels(valid, taxonomy)
     if not labels.useful().any():
         return None
     require_sound(valid)
-    masses = masses_of(labels, len(taxonomy.genres), class_weights=False)
+    label_weights = weigh_labels(labels, len(taxonomy.genres), class_weights=False)
     spread = shard.world_size > 1 and torch.distributed.is_available() and torch.distributed.is_initialized()
-    return Validator(valid.log_mels, labels, masses, config.tag_loss_weight, device, shard if spread else Shard())
+    return Validator(
+        valid.log_mels, labels, label_weights, config.tag_loss_weight, device, shard if spread else Shard()
+    )
 
 
 @dataclass(frozen=True)
@@ -65,16 +67,16 @@ class Validator:
 
     Parameters
     ----------
-    log_mels, labels, masses
+    log_mels, labels, label_weights
         Of the tracks.
     shard
-        Each worker hears its part of the tracks and all get all scores, the same to the last bit: they must
+        Each worker scores its part of the tracks and all get all scores, the same to the last bit: they must
         not disagree on when to stop.
     """
 
     log_mels: list[npt.NDArray[np.float16]]
-    labels: Labels
-    masses: Masses
+    labels: LabelArrays
+    label_weights: LabelWeights
     tag_loss_weight: float
     device: str
     shard: Shard
@@ -82,10 +84,13 @@ class Validator:
     def score(self, model: nn.Module) -> ValidationScores:
         """Return the figures; leaves the network in evaluation mode."""
         genre_logits, tag_logits = self._logits(model)
-        masses = self.masses
-        positive, negative = torch.from_numpy(masses.tag_positive), torch.from_numpy(masses.tag_negative)
-        loss = genre_loss(genre_logits, torch.from_numpy(masses.genre), masses.genre_total)
-        tags = tag_loss(tag_logits, positive, negative, masses.tag_total)
+        label_weights = self.label_weights
+        positive, negative = (
+            torch.from_numpy(label_weights.tag_positive),
+            torch.from_numpy(label_weights.tag_negative),
+        )
+        loss = genre_loss(genre_logits, torch.from_numpy(label_weights.genre), label_weights.genre_total)
+        tags = tag_loss(tag_logits, positive, negative, label_weights.tag_total)
         return ValidationScores(
             loss=float(loss + self.tag_loss_weight * tags),
             accuracy=genre_accuracy(genre_logits.numpy(), self.labels),
@@ -96,7 +101,7 @@ class Validator:
     def _logits(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         rank, world_size = self.shard.rank, self.shard.world_size
         outputs = member_outputs(model, self.log_mels[rank::world_size], device=self.device)
-        n_genres, n_tags = self.masses.genre.shape[1], self.masses.tag_positive.shape[1]
+        n_genres, n_tags = self.label_weights.genre.shape[1], self.label_weights.tag_positive.shape[1]
         own = np.concatenate([outputs.genre_logits, outputs.tag_logits], axis=1)
         logits = torch.zeros(len(self.log_mels), n_genres + n_tags)
         if own.shape[0]:

@@ -19,7 +19,7 @@ from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows
 
 JOBS = Path(__file__).parents[2] / "jobs"
-LOOK_EVERY_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 
 def job(script: str, *arguments: str, settings: list[str]) -> list[str]:
@@ -59,7 +59,7 @@ def wait_until(is_time: Callable[[], bool], seconds: float, goes_on: Callable[[]
     while not is_time():
         assert time.monotonic() < deadline, f"the moment to kill did not come in {seconds} s"
         assert goes_on(), "it ended by itself"
-        time.sleep(LOOK_EVERY_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def descendants(pid: int, title: str) -> list[int]:

@@ -12,7 +12,7 @@ from bundle_fixtures import Trained
 from small_music import SETTINGS, write_music, write_track
 
 from mgc.cluster.extract import extract_features
-from mgc.cluster.incremental import Outcome, RunOptions
+from mgc.cluster.incremental import RunOptions, RunOutcome
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.commands.door import console
@@ -38,7 +38,7 @@ def index(root: str, place: str) -> pl.DataFrame:
     return read_catalogue(place)
 
 
-def tag(root: str, catalogue: str, bundle: str, output: str) -> Outcome:
+def tag(root: str, catalogue: str, bundle: str, output: str) -> RunOutcome:
     return tag_catalogue(index(root, catalogue), bundle, output, CONFIG, RunOptions())
 
 
@@ -101,7 +101,7 @@ def test_everything_on_s3(trained: Trained, bucket: str, tmp_path: Path) -> None
     for path in [*here.glob("pulse/pulse06*"), here / "drone" / "drone000.wav"]:
         store.write_atomic(path.relative_to(here).as_posix(), path.read_bytes())
     again = tag(root, place, bundle, tags)
-    assert (again.plan.new, again.plan.changed, again.plan.gone, again.index.height) == (3, 1, 1, 4)
+    assert (again.plan.new, again.plan.changed, again.plan.removed, again.index.height) == (3, 1, 1, 4)
     rows = read_predictions(tags)
     assert rows["track_id"].sort().to_list() == read_catalogue(place)["track_id"].to_list()
     assert rows.filter(pl.col("run_id") == again.run_id).height == 4

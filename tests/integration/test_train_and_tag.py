@@ -136,7 +136,7 @@ def test_the_second_night_does_only_what_changed(trained: Trained, music: Path, 
     os.utime(changed, ns=(5, 5))
     (music / "pulse" / "pulse001.flac").unlink()
     third = tag_catalogue(indexed(music), str(trained.bundle), out, CONFIG, RunOptions())
-    assert (third.plan.new, third.plan.changed, third.plan.unchanged, third.plan.gone) == (3, 1, 35 - 1, 1)
+    assert (third.plan.new, third.plan.changed, third.plan.unchanged, third.plan.removed) == (3, 1, 35 - 1, 1)
     after = read_predictions(out)
     assert after.height == 38
     assert after.filter(pl.col("run_id") == third.run_id).height == 4

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from mgc.cli import build_app
 from mgc.config import TrainingConfig, read_model_config
 from mgc.models.bundle import BundleContents, Member, write_bundle
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.peers import PEER_FEATURES
 from mgc.models.registry import build_model
 from mgc.taxonomy import Taxonomy
@@ -29,7 +29,7 @@ ENSEMBLE = (
 def test_the_whole_way(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = read_model_config({"name": "choi_crnn"})
-    member = Member(config, dict(build_model(config, 96, 0, 2).state_dict()), Calibration())
+    member = Member(config, dict(build_model(config, 96, 0, 2).state_dict()), TemperatureScaling())
     published = BundleContents((member,), PEER_FEATURES, Taxonomy((), ("a", "b")), TrainingConfig(members=1), {}, {})
     fingerprint = write_bundle("peers/crnn", published)
     catalogue, features = str(trained.catalogue), str(trained.features)

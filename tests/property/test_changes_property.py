@@ -73,7 +73,7 @@ def test_the_join_agrees_with_a_loop(
     assert set(plan.todo["track_id"]) == expected(contents, history, retry)
     assert plan.todo["track_id"].is_sorted()
     assert _sum(plan) == len(contents)
-    assert plan.gone == len({row[0] for row in history} - set(contents))
+    assert plan.removed == len({row[0] for row in history} - set(contents))
 
 
 def _sum(plan: WorkPlan) -> int:
@@ -97,7 +97,7 @@ RACED = st.lists(
 def test_every_reader_sees_the_same_row_however_runs_raced(
     rows: list[tuple[str, str, str | None, int, str]], random: Random
 ) -> None:
-    """Runs of one sequence, parts that two runs adopted at different times: the order of reading decides nothing."""
+    """Runs of one sequence, parts that two runs resumed at different times: the order of reading decides nothing."""
     index = index_of([(track, content, stage, "new") for track, content, stage, _, _ in rows]).with_columns(
         sequence=pl.Series([row[3] for row in rows], dtype=pl.Int64),
         part=pl.Series([f"runs/{row[4]}/part-0" for row in rows]),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mgc.cluster.board import board
+from mgc.cluster.board import tensorboard_log
 from mgc.errors import ConfigError
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
@@ -40,7 +40,7 @@ def scalars(folder: Path) -> list[tuple[str, int, float]]:
 
 
 def test_every_figure_that_there_is_becomes_a_scalar(tmp_path: Path) -> None:
-    with board(str(tmp_path), "key") as log:
+    with tensorboard_log(str(tmp_path), "key") as log:
         assert log is not None
         log.epoch(0, EPOCH)
         log.epoch(1, {**EPOCH, "epoch": 2})
@@ -55,15 +55,15 @@ def test_every_figure_that_there_is_becomes_a_scalar(tmp_path: Path) -> None:
 
 
 def test_a_training_that_goes_on_tells_all_epochs_again(tmp_path: Path) -> None:
-    with board(str(tmp_path), "key") as log:
+    with tensorboard_log(str(tmp_path), "key") as log:
         assert log is not None
-        log.taken_up(0, [EPOCH, {**EPOCH, "epoch": 2}])
+        log.resumed(0, [EPOCH, {**EPOCH, "epoch": 2}])
         log.epoch(0, {**EPOCH, "epoch": 3})
     assert [step for name, step, _ in scalars(tmp_path / "key-member-0") if name == "loss/valid"] == [1, 2, 3]
 
 
 def test_without_a_folder_there_is_none() -> None:
-    with board(None, "key") as log:
+    with tensorboard_log(None, "key") as log:
         assert log is None
 
 
@@ -71,14 +71,14 @@ def test_the_library_is_optional_and_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with (
         pytest.raises(ConfigError, match=r"not installed.*\n.*pip install 'mgc\[tensorboard\]'"),
-        board(str(tmp_path), "k"),
+        tensorboard_log(str(tmp_path), "k"),
     ):
         pass
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with board(str(tmp_path / "file"), "key") as log:
+    with tensorboard_log(str(tmp_path / "file"), "key") as log:
         assert log is not None
         with pytest.raises(ConfigError, match=r"cannot write to logs\.tensorboard_dir"):
             log.epoch(0, EPOCH)

@@ -10,10 +10,10 @@ from in_process import config_of, run_tiny, without_ray
 from rich.console import Console
 from table_makers import TINY, catalogue
 
-from mgc.cluster.incremental import Outcome, RunOptions
+from mgc.cluster.incremental import RunOptions, RunOutcome
 from mgc.commands.show import dry_summary
 from mgc.data.outputs import Commit
-from mgc.data.pace import Pace, forecast
+from mgc.data.pace import RunThroughput, forecast
 
 DRY = RunOptions(dry_run=True)
 
@@ -23,11 +23,11 @@ def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     without_ray(monkeypatch)
 
 
-def commit_of(*paces: Pace) -> list[Commit]:
+def commit_of(*paces: RunThroughput) -> list[Commit]:
     return [Commit(f"run{number}", number, "", [], pace.facts()) for number, pace in enumerate(paces)]
 
 
-def said_of(outcome: Outcome, limit: int | None = None) -> str:
+def said_of(outcome: RunOutcome, limit: int | None = None) -> str:
     console = Console(file=io.StringIO(), width=200)
     dry_summary(console, "extract", outcome, limit)
     assert isinstance(console.file, io.StringIO)
@@ -60,11 +60,16 @@ def test_reasons_examples_and_time_come_from_what_is_there(tmp_path: Path) -> No
 
 
 def test_a_forecast_is_work_over_workers_and_what_every_run_pays() -> None:
-    runs = commit_of(Pace(2, 25.0, 10.0), Pace(2, 35.0, 12.0), Pace(2, None, 300.0), Pace(4, 30.0, 11.0))
+    runs = commit_of(
+        RunThroughput(2, 25.0, 10.0),
+        RunThroughput(2, 35.0, 12.0),
+        RunThroughput(2, None, 300.0),
+        RunThroughput(4, 30.0, 11.0),
+    )
     assert forecast(runs, 1_200, None).seconds == pytest.approx(1_200 / (30.0 * 4) + 11.0)
     assert forecast(runs, 1_200, 8).seconds == pytest.approx(1_200 / (30.0 * 8) + 11.0)
     assert forecast(runs, 1_200, 8).runs == 3
-    assert forecast(commit_of(Pace(2, None, 9.0)), 10, None).seconds is None
+    assert forecast(commit_of(RunThroughput(2, None, 9.0)), 10, None).seconds is None
 
 
 def test_what_made_the_rows_that_are_to_be_remade_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from acting_makers import GENRES, Tagged, tagged_folder, unit_rows
 
-from mgc.cluster.incremental import Outcome
+from mgc.cluster.incremental import RunOutcome
 from mgc.commands.report import report
 from mgc.commands.reports import PageMade, last_record, latest_tagging_page, page_of, tagging_page
 from mgc.data.changes import WorkPlan
@@ -51,9 +51,17 @@ def made_page(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> PageMade:
     index = visible_index(place)
     none = index.clear()
     plan = WorkPlan(
-        index, unchanged=0, new=N, changed=0, remade=0, retried=0, gone_rows=none, returned_rows=none, wanted_tracks=N
+        index,
+        unchanged=0,
+        new=N,
+        changed=0,
+        remade=0,
+        retried=0,
+        removed_rows=none,
+        restored_rows=none,
+        wanted_tracks=N,
     )
-    outcome = Outcome(commit.run_id, plan, 0, index, 4_000.0, 8.0, 10.0, 2, deleted=3)
+    outcome = RunOutcome(commit.run_id, plan, 0, index, 4_000.0, 8.0, 10.0, 2, deleted=3)
     monkeypatch.setattr("mgc.commands.reports.load_bundle", lambda uri: Fake())
     return tagging_page(outcome, str(tagged.catalogue), "bundle", str(tagged.predictions))
 
@@ -65,7 +73,7 @@ class Fake:
 
 
 def test_a_run_with_nothing_to_do_names_the_page_of_the_one_before(tmp_path: Path) -> None:
-    nothing = Outcome(None, cast(WorkPlan, None), 0, pl.DataFrame(), 0.0, 0.0, 0.0, 2)
+    nothing = RunOutcome(None, cast(WorkPlan, None), 0, pl.DataFrame(), 0.0, 0.0, 0.0, 2)
     page = latest_tagging_page(nothing, "catalogue.parquet", "bundle", str(tmp_path))
     assert page == str(tmp_path / "report" / "index.html")
 
@@ -75,8 +83,12 @@ def test_a_run_is_recorded_and_its_page_shows_all_parts(tagged: Tagged, monkeypa
     assert made.uri == str(tagged.predictions / "report" / "index.html")
     record = last_record(str(tagged.predictions))
     assert (record.tagged_now, record.tracks_total, record.failed) == (N, N, {"T202_NOT_AUDIO": 1})
-    assert (record.heard.tracks, record.heard.answered, record.heard.abstained) == (N, N - 1, 10)
-    assert dict(record.heard.genres) == {"jazz": 20, "rock": 19}
+    assert (
+        record.prediction_summary.tracks,
+        record.prediction_summary.answered,
+        record.prediction_summary.abstained,
+    ) == (N, N - 1, 10)
+    assert dict(record.prediction_summary.genres) == {"jazz": 20, "rock": 19}
     page = Path(made.uri).read_text(encoding="utf-8")
     for text in (
         "All tracks with an embedding of this bundle",
@@ -105,9 +117,9 @@ def test_report_command_makes_the_page_anew_and_compares(
     made_page(tagged, monkeypatch)
     place = OutputDirectory(Store.open(str(tagged.predictions)), "predictions")
     [first] = read_records(place, 1)
-    jazz = replace(first.heard, genres={"jazz": N - 1}, tracks=400, answered=400, abstained=0)
+    jazz = replace(first.prediction_summary, genres={"jazz": N - 1}, tracks=400, answered=400, abstained=0)
     later = datetime(2026, 3, 2, tzinfo=UTC)
-    write_record(place, replace(first, run_id="later", sequence=7, heard=jazz, finished_at=later))
+    write_record(place, replace(first, run_id="later", sequence=7, prediction_summary=jazz, finished_at=later))
     (tagged.predictions / "report" / "index.html").unlink()
     report(str(tagged.catalogue), str(tagged.predictions))
     said = capsys.readouterr().out

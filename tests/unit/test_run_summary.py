@@ -10,7 +10,7 @@ from in_process import run_tiny, without_ray
 from rich.console import Console
 from table_makers import catalogue
 
-from mgc.cluster.incremental import Outcome
+from mgc.cluster.incremental import RunOutcome
 from mgc.commands.show import run_summary
 
 
@@ -19,7 +19,7 @@ def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     without_ray(monkeypatch)
 
 
-def said_of(outcome: Outcome) -> list[str]:
+def said_of(outcome: RunOutcome) -> list[str]:
     console = Console(file=io.StringIO(), width=60)
     run_summary(console, "Extraction", outcome, "features/")
     assert isinstance(console.file, io.StringIO)

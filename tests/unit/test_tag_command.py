@@ -14,7 +14,7 @@ from rich.console import Console
 from mgc.commands import tag_files
 from mgc.commands.answer_table import answer_table, bar
 from mgc.commands.compared import show_compared
-from mgc.commands.file_answers import Answers
+from mgc.commands.file_answers import BundleAnswers
 from mgc.commands.tag import is_catalogue, tag
 from mgc.commands.tag_files import audio_of
 from mgc.errors import ConfigError, Stage, TrackCode, TrackError
@@ -116,7 +116,9 @@ def test_two_bundles_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
         for number, names in enumerate((TAXONOMY, other))
     ]
     with pytest.raises(typer.Exit) as end:
-        show_compared(Answers(bundles[0], iter([a, bad])), Answers(bundles[1], iter([b, bad])), as_json=False)
+        show_compared(
+            BundleAnswers(bundles[0], iter([a, bad])), BundleAnswers(bundles[1], iter([b, bad])), as_json=False
+        )
     assert end.value.exit_code == 1
     text = " ".join(capsys.readouterr().out.split())
     for part in ("only A: piano, slow", "only B: yodel", "piano -57 points", "tags that only B knows: yodel"):

@@ -14,7 +14,7 @@ from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, feature_set
 from ray import tune
 from table_makers import catalogue, commit_table, feature_part
 
-from mgc.cluster.trial import Course, TrialSetup, folds_of, run_trial, worst
+from mgc.cluster.trial import TrialProgress, TrialSetup, folds_of, run_trial, worst
 from mgc.config import Config, SearchConfig
 from mgc.data.outputs import OutputDirectory
 from mgc.data.storage import Store
@@ -26,27 +26,27 @@ def epoch(number: int, loss: float | None, accuracy: float | None = 0.5, kept: b
 
 
 def test_the_score_is_that_of_the_weights_that_would_be_kept() -> None:
-    course = Course()
+    progress = TrialProgress()
     for number, (loss, accuracy) in enumerate([(2.0, 0.3), (1.0, 0.6), (1.5, 0.9)], start=1):
-        course = course.with_epoch(epoch(number, loss, accuracy, kept=number < 3))
-    by_loss, by_accuracy = course.told("loss", 10), course.told("accuracy", 10)
+        progress = progress.with_epoch(epoch(number, loss, accuracy, kept=number < 3))
+    by_loss, by_accuracy = progress.tune_metrics("loss", 10), progress.tune_metrics("accuracy", 10)
     assert (by_loss["score"], by_accuracy["score"]) == (1.0, 0.6), (
         "not the best accuracy, but that of the lowest loss"
     )
     assert (by_loss["progress"], by_loss["epochs"], by_loss["kept_epoch"]) == (3, 3, 2)
-    assert course.told("tags", 10)["score"] == -math.inf == worst("tags")
+    assert progress.tune_metrics("tags", 10)["score"] == -math.inf == worst("tags")
 
 
 def test_folds_are_averaged_and_progress_jumps_to_the_next() -> None:
-    first = Course().with_epoch(epoch(1, 1.0)).with_epoch(epoch(2, 3.0, kept=False)).with_fold_finished()
-    told = first.with_epoch(epoch(1, 2.0, None)).told("loss", 10)
+    first = TrialProgress().with_epoch(epoch(1, 1.0)).with_epoch(epoch(2, 3.0, kept=False)).with_fold_finished()
+    told = first.with_epoch(epoch(1, 2.0, None)).tune_metrics("loss", 10)
     assert told["score"] == told["valid_loss"] == 1.5
     assert told["valid_accuracy"] == 0.5, "the mean of what is known"
     assert (told["folds"], told["progress"], told["epochs"]) == (2, 11, 3)
 
 
 def test_without_a_loss_a_trial_is_last() -> None:
-    told = Course().with_epoch(epoch(1, None)).told("loss", 10)
+    told = TrialProgress().with_epoch(epoch(1, None)).tune_metrics("loss", 10)
     assert told["score"] == math.inf
 
 

@@ -17,8 +17,8 @@ from mgc.audio.types import FloatArray
 
 def changes_samples(recipe: Recipe) -> bool:
     """Return whether a view's samples are others than the resampled track's."""
-    asked = (recipe.overlay_alpha, recipe.presence_db, recipe.gain_db, recipe.snr_db)
-    return any(value is not None for value in asked)
+    settings = (recipe.overlay_alpha, recipe.presence_db, recipe.gain_db, recipe.snr_db)
+    return any(value is not None for value in settings)
 
 
 def change_samples(

@@ -18,8 +18,8 @@ def overlay(samples: FloatArray, partner: FloatArray, alpha: float) -> FloatArra
         Part of `samples`, in [0, 1].
     """
     mixed = samples * np.float32(alpha)
-    heard = partner[: mixed.size]
-    mixed[: heard.size] += np.float32(1.0 - alpha) * heard
+    overlap = partner[: mixed.size]
+    mixed[: overlap.size] += np.float32(1.0 - alpha) * overlap
     return mixed
 
 
@@ -38,6 +38,6 @@ def partner_start(
     duration_seconds, partner_seconds
         Lengths of the two tracks.
     """
-    room = duration_seconds - length_seconds
-    share = start_seconds / room if room > 0 else 0.0
+    slack = duration_seconds - length_seconds
+    share = start_seconds / slack if slack > 0 else 0.0
     return share * max(0.0, partner_seconds - length_seconds)

@@ -21,7 +21,7 @@ _TOP_DB = 80.0
 
 
 @dataclass(frozen=True)
-class _Band:
+class _ContrastBand:
     bins: slice
     count: int
     """How many of the sorted bins are peaks, and how many valleys."""
@@ -58,7 +58,7 @@ def contrast_db(peaks_and_valleys: FloatArray) -> FloatArray:
     return difference
 
 
-def _bands(config: FeatureConfig) -> list[_Band]:
+def _bands(config: FeatureConfig) -> list[_ContrastBand]:
     """Return the bands below `contrast_f_min_hz`, of an octave each from there, and up to the end.
 
     A band starts at the bin before its lower edge and, but for the last, ends before the last bin within it, while
@@ -73,5 +73,5 @@ def _bands(config: FeatureConfig) -> list[_Band]:
         start = int(inside[0]) - (number > 0)
         stop = hz.size if last else int(inside[-1]) + 1
         count = max(1, int(np.rint(_QUANTILE * (stop - start))))
-        bands.append(_Band(slice(start, stop if last else stop - 1), count))
+        bands.append(_ContrastBand(slice(start, stop if last else stop - 1), count))
     return bands

@@ -27,7 +27,7 @@ _BAND_FILTERS = 16
 
 
 @dataclass(frozen=True)
-class _Band:
+class _FilterBand:
     """Filters `first_mel` and up, over bins `first_bin` and up; `weights` has shape (bins, filters)."""
 
     first_mel: int
@@ -94,7 +94,7 @@ def to_decibels(power: FloatArray, top_db: float) -> Decibels:
     return Decibels(decibels, float(reference_db))
 
 
-def _to_bands(filters: FloatArray) -> list[_Band]:
+def _to_bands(filters: FloatArray) -> list[_FilterBand]:
     """Cut a filter bank of shape (n_mels, n_bins) into dense blocks along its diagonal."""
     bands = []
     for first_mel in range(0, len(filters), _BAND_FILTERS):
@@ -102,5 +102,5 @@ def _to_bands(filters: FloatArray) -> list[_Band]:
         bins = np.flatnonzero(block.any(axis=0))
         if bins.size:
             weights = np.ascontiguousarray(block[:, bins[0] : bins[-1] + 1].T)
-            bands.append(_Band(first_mel, int(bins[0]), weights))
+            bands.append(_FilterBand(first_mel, int(bins[0]), weights))
     return bands

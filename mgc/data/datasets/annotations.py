@@ -26,7 +26,7 @@ class Annotations:
     folders: tuple[str, ...]
 
     @classmethod
-    def beside(cls, dataset: str, root: str, subfolder: str, given: str | None) -> Annotations:
+    def locate(cls, dataset: str, root: str, subfolder: str, given: str | None) -> Annotations:
         """Return the folder given, or those where the data set's archives unpack: in the root or beside it."""
         if given is not None:
             return cls(dataset, (given, f"{given.rstrip('/')}/{subfolder}") if subfolder else (given,))

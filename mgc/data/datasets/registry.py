@@ -82,7 +82,7 @@ def dataset_labels(config: CatalogueConfig, root: str) -> pl.DataFrame:
         raise ConfigError(
             f"data set '{name}' has no subset '{config.subset}': {choice}", "leave catalogue.subset out"
         )
-    annotations = Annotations.beside(name, root, dataset.subfolder, config.annotations)
+    annotations = Annotations.locate(name, root, dataset.subfolder, config.annotations)
     labels = dataset.read(annotations, config, root).select(LABELS)
     twice = labels.filter(pl.col("clip").is_duplicated())
     if not twice.is_empty():

@@ -34,12 +34,12 @@ class TrackMap {
     Object.assign(this, { part, tracks, at: null, hidden: new Set() });
     this.canvas = part.querySelector("canvas");
     this.tip = part.querySelector("[data-tip]");
-    this.said = part.querySelector("[data-said]");
+    this.status = part.querySelector("[data-status]");
     this.points = tracks.map.row.map((row, number) => ({ row, u: tracks.map.x[number] / 4000, v: 1 - tracks.map.y[number] / 4000 }));
     this.place = new Map(this.points.map((point, number) => [point.row, number]));
     this.rankGenres();
     this.legend();
-    this.listen();
+    this.bindEvents();
     this.resize();
   }
 
@@ -77,17 +77,17 @@ class TrackMap {
     });
   }
 
-  listen() {
+  bindEvents() {
     const { canvas } = this;
     const near = (event) => {
       const box = canvas.getBoundingClientRect();
       return this.nearest(event.clientX - box.left, event.clientY - box.top);
     };
-    canvas.addEventListener("pointermove", (event) => this.look(near(event)));
-    canvas.addEventListener("pointerleave", () => { if (document.activeElement !== canvas) this.look(null); });
+    canvas.addEventListener("pointermove", (event) => this.highlight(near(event)));
+    canvas.addEventListener("pointerleave", () => { if (document.activeElement !== canvas) this.highlight(null); });
     canvas.addEventListener("click", (event) => { const found = near(event); if (found !== null) mgc.open(this.points[found].row); });
-    canvas.addEventListener("focus", () => { if (this.at === null && canvas.matches(":focus-visible")) this.look(this.middle(), true); });
-    canvas.addEventListener("blur", () => this.look(null));
+    canvas.addEventListener("focus", () => { if (this.at === null && canvas.matches(":focus-visible")) this.highlight(this.middle(), true); });
+    canvas.addEventListener("blur", () => this.highlight(null));
     canvas.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.resize()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
@@ -97,11 +97,11 @@ class TrackMap {
     const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (ways[event.key]) {
       event.preventDefault();
-      this.look(this.at === null ? this.middle() : this.towards(...ways[event.key]), true);
+      this.highlight(this.at === null ? this.middle() : this.towards(...ways[event.key]), true);
     } else if ((event.key === "Enter" || event.key === " ") && this.at !== null) {
       event.preventDefault();
       mgc.open(this.points[this.at].row);
-    } else if (event.key === "Escape") this.look(null);
+    } else if (event.key === "Escape") this.highlight(null);
   }
 
   seen(point) { return !this.hidden.has(point.kind); }
@@ -131,10 +131,10 @@ class TrackMap {
   focusRow(row) {
     this.part.scrollIntoView({ block: "center" });
     this.canvas.focus({ preventScroll: true });
-    this.look(this.place.get(row), true);
+    this.highlight(this.place.get(row), true);
   }
 
-  look(number, aloud = false) {
+  highlight(number, announce = false) {
     if (number === this.at) return;
     this.at = number;
     this.draw();
@@ -142,10 +142,10 @@ class TrackMap {
     if (number === null) return;
     const { row, x, y } = this.points[number];
     const [genre, p] = this.tracks.genresOf(row)[0] ?? ["no genre", 0];
-    const guess = this.tracks.state[row] === GUESSED ? ", a guess" : "";
+    const guess = this.tracks.state[row] === ABSTAINED ? ", a guess" : "";
     const text = `${genre} ${percent(p)}${guess}`;
     this.tip.replaceChildren(make("strong", {}, make("bdi", {}, this.tracks.name[row])), make("br"), text);
-    if (aloud) this.said.textContent = `${this.tracks.name[row]}: ${text}`;
+    if (announce) this.status.textContent = `${this.tracks.name[row]}: ${text}`;
     const box = this.tip.getBoundingClientRect();
     this.tip.style.left = `${Math.max(0, Math.min(this.width - box.width, x - box.width / 2))}px`;
     this.tip.style.top = `${y > box.height + 18 ? y - box.height - 14 : y + 16}px`;
@@ -162,7 +162,7 @@ class TrackMap {
     }
     const { at } = this;
     this.at = null;
-    at === null ? this.draw() : this.look(at);
+    at === null ? this.draw() : this.highlight(at);
   }
 
   colours() {
@@ -194,7 +194,7 @@ class TrackMap {
     const radius = (this.points.length > 1500 ? 4.2 : 5.2) * (this.width < 600 ? 0.7 : 1);
     for (const point of this.points) {
       if (!this.seen(point)) continue;
-      this.mark(pen, point.kind, point.x, point.y, radius, this.shade.marks[point.kind], this.tracks.state[point.row] === GUESSED);
+      this.mark(pen, point.kind, point.x, point.y, radius, this.shade.marks[point.kind], this.tracks.state[point.row] === ABSTAINED);
     }
     for (const [canvas, kind] of this.keys) this.mark(this.pen(canvas, 16, 16), kind, 8, 8, 5.5, this.shade.marks[kind], false);
     if (this.at !== null) {

@@ -23,7 +23,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const part = table.closest("section");
   const words = part.querySelector("[data-search]");
   const choice = part.querySelector("[data-choose]");
-  const said = part.querySelector("output");
+  const rowCount = part.querySelector("output");
   const more = part.querySelector(".more");
   let shown = PAGE;
 
@@ -37,7 +37,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       found += fits;
       row.hidden = !fits || (more !== null && found > shown);
     }
-    if (said) said.textContent = `${found.toLocaleString()} of ${rows.length.toLocaleString()} rows`;
+    if (rowCount) rowCount.textContent = `${found.toLocaleString()} of ${rows.length.toLocaleString()} rows`;
     if (more) {
       more.hidden = found <= shown;
       more.textContent = `Show ${Math.min(PAGE, found - shown)} more`;

@@ -2,7 +2,7 @@
 const mgc = {};
 const FEW_BARS = 3;
 const FEW_TAGS = 8;
-const [TAGGED, GUESSED, FAILED] = [0, 1, 2];
+const [TAGGED, ABSTAINED, FAILED] = [0, 1, 2];
 
 const make = (name, attributes = {}, ...children) => {
   const element = document.createElement(name);
@@ -210,9 +210,9 @@ class TrackTable {
     const cells = [name, make("td", { class: "num" }, clock(tracks.seconds[row]))];
     const failure = tracks.failed.get(row);
     if (failure) {
-      const said = make("td", { colspan: "3" }, make("strong", {}, "failed: "), make("code", {}, failure.code), " ");
-      said.append(make("span", { class: "quiet" }, failure.message));
-      return make("tr", { "data-row": row }, ...cells, said);
+      const content = make("td", { colspan: "3" }, make("strong", {}, "failed: "), make("code", {}, failure.code), " ");
+      content.append(make("span", { class: "quiet" }, failure.message));
+      return make("tr", { "data-row": row }, ...cells, content);
     }
     const odds = make("div", { class: "odds" });
     for (const [genre, p] of tracks.genresOf(row).slice(0, FEW_BARS)) {
@@ -220,7 +220,7 @@ class TrackTable {
     }
     const sure = tracks.sureness(row);
     const sureness = make("td", { class: "num" }, sure === null ? "–" : percent(sure));
-    if (tracks.state[row] === GUESSED) sureness.append(make("br"), make("span", { class: "few" }, "a guess"));
+    if (tracks.state[row] === ABSTAINED) sureness.append(make("br"), make("span", { class: "few" }, "a guess"));
     const tags = tracks.tagsOf(row);
     const listed = make("td", {}, ...tags.slice(0, FEW_TAGS).map(([tag, p]) => tagOf(tag, p)));
     if (tags.length > FEW_TAGS) listed.append(` and ${tags.length - FEW_TAGS} more`);
@@ -255,7 +255,7 @@ class TrackDialog {
     this.find("name").textContent = tracks.name[row] || uri;
     this.find("facts").textContent = [
       clock(tracks.seconds[row]) === "–" ? null : `${clock(tracks.seconds[row])} long`,
-      failure ? "failed" : tracks.state[row] === GUESSED ? "the genre is a guess: the ensemble abstained" : "tagged",
+      failure ? "failed" : tracks.state[row] === ABSTAINED ? "the genre is a guess: the ensemble abstained" : "tagged",
       tracks.now[row] ? "in this run" : "in an earlier run",
     ].filter(Boolean).join(" · ");
     this.find("uri").textContent = uri;
@@ -285,9 +285,9 @@ class TrackDialog {
 
   failure({ code, message }) {
     const meaning = document.getElementById(`code-${code}`);
-    const said = [make("p", {}, make("code", {}, code), " ", message)];
-    if (meaning) said.push(make("p", { class: "quiet" }, meaning.textContent));
-    return said;
+    const content = [make("p", {}, make("code", {}, code), " ", message)];
+    if (meaning) content.push(make("p", { class: "quiet" }, meaning.textContent));
+    return content;
   }
 }
 

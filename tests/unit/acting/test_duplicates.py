@@ -11,7 +11,7 @@ import soundfile
 from acting_makers import frame, prediction
 from audio_samples import music
 
-from mgc.acting.duplicates import DuplicateLimits, Heard, duplicate_groups
+from mgc.acting.duplicates import DuplicateLimits, RecordingFingerprints, duplicate_groups
 from mgc.acting.fingerprint import Fingerprints, fingerprint_of
 from mgc.audio.encode import Container, encode
 from mgc.audio.extract import extract
@@ -32,10 +32,10 @@ def tune(seed: int, seconds: float = 12.0) -> np.ndarray[tuple[int, ...], np.dty
     return np.clip(samples, -1, 1).astype(np.float32)
 
 
-def heard(files: dict[str, bytes]) -> Heard:
+def recordings(files: dict[str, bytes]) -> RecordingFingerprints:
     pairs = [fingerprint_of(extract(data, FEATURES, DecodeConfig()).log_mel, FEATURES) for data in files.values()]
     middle, last = (np.stack(part) for part in zip(*pairs, strict=True))
-    return Heard(list(files), Fingerprints(middle, last))
+    return RecordingFingerprints(list(files), Fingerprints(middle, last))
 
 
 def rows(files: dict[str, bytes], seconds: float = 12.0) -> pl.DataFrame:
@@ -46,7 +46,7 @@ def test_encodings_of_one_recording_are_a_group_and_other_tunes_are_not() -> Non
     kinds: tuple[Container, ...] = ("flac", "mp3", "ogg")
     files = {f"{seed}.{kind}": encode(tune(seed), RATE, kind) for seed in range(3) for kind in kinds}
     files |= {f"alone{seed}": encode(tune(seed), RATE, "wav") for seed in range(3, 6)}
-    groups = duplicate_groups(rows(files), heard(files))
+    groups = duplicate_groups(rows(files), recordings(files))
     found = {group: sorted(names) for group, names in groups.group_by("group_id").agg("track_id").iter_rows()}
     assert found == {f"{seed}.flac": [f"{seed}.flac", f"{seed}.mp3", f"{seed}.ogg"] for seed in range(3)}
     assert groups["correlation"].min() > 0.85  # type: ignore[operator]
@@ -54,12 +54,12 @@ def test_encodings_of_one_recording_are_a_group_and_other_tunes_are_not() -> Non
 
 def test_a_quieter_copy_is_the_same_recording() -> None:
     files = {"a": encode(tune(0), RATE, "flac"), "b": encode(0.3 * tune(0), RATE, "mp3")}
-    assert duplicate_groups(rows(files), heard(files)).height == 2
+    assert duplicate_groups(rows(files), recordings(files)).height == 2
 
 
 def test_another_length_or_another_sound_is_another_recording() -> None:
     files = {"a": encode(tune(0), RATE, "flac"), "b": encode(tune(0), RATE, "mp3")}
-    known = heard(files)
+    known = recordings(files)
     longer = rows(files).with_columns(duration_seconds=pl.Series([12.0, 12.6]))
     assert duplicate_groups(longer, known).is_empty()
     elsewhere = rows(files).with_columns(embedding=pl.Series([[1.0, 0.0], [0.0, 1.0]], dtype=pl.List(pl.Float32)))
@@ -70,9 +70,9 @@ def test_another_length_or_another_sound_is_another_recording() -> None:
 def test_silence_and_failed_tracks_are_in_no_group() -> None:
     silence = np.zeros(12 * RATE, dtype=np.float32)
     files = {name: encode(silence, RATE, "wav") for name in ("a", "b")}
-    assert duplicate_groups(rows(files), heard(files)).is_empty()
+    assert duplicate_groups(rows(files), recordings(files)).is_empty()
     failed = frame([prediction("a", "/m/a", "c", error_code="T203_DECODE_FAILED")])
-    assert duplicate_groups(failed, heard(files)).is_empty()
+    assert duplicate_groups(failed, recordings(files)).is_empty()
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_real_compositions_re_encoded_are_found_and_nothing_else(shared_data: Pa
         files[name] = (folder / name).read_bytes()
         samples, rate = soundfile.read(folder / name, dtype="float32")
         files[f"{name}.copy"] = encode(samples * 0.7, rate, "mp3" if number % 2 else "ogg")
-    known = heard(files)
+    known = recordings(files)
     groups = duplicate_groups(rows(files), known)
     pairs = {
         tuple(sorted(names))

@@ -28,7 +28,7 @@ def test_equally_long_and_alike_are_a_group() -> None:
     vectors[20] = vectors[40]  # alike, of other lengths
     seconds[30] = seconds[31] + 0.05  # equally long, not alike
     found = lookalikes(tracks(seconds, vectors))
-    assert found.asked
+    assert found.comparable
     assert found.groups["track_id"].to_list() == ["003", "007", "009"]
     assert found.groups["group_id"].unique().to_list() == ["003"]
     assert found.groups["cosine"].min() > 0.999  # type: ignore[operator]
@@ -37,6 +37,6 @@ def test_equally_long_and_alike_are_a_group() -> None:
 def test_clips_of_one_length_are_not_asked() -> None:
     vectors = np.random.default_rng(0).normal(size=(300, 8))
     found = lookalikes(tracks([30.0] * 300, vectors))
-    assert (found.asked, found.groups.height) == (False, 0)
+    assert (found.comparable, found.groups.height) == (False, 0)
     none = tracks([10.0, 20.0], vectors[:2]).with_columns(embedding=pl.lit(None, pl.List(pl.Float32)))
-    assert not lookalikes(none).asked
+    assert not lookalikes(none).comparable

@@ -21,7 +21,7 @@ from mgc.acting.tag_writing import Written, write_changes
 from mgc.audio.encode import encode
 from mgc.audio.filetags import read_fields, with_fields
 from mgc.cli import build_app
-from mgc.commands.write_tags import take_back, write_tags
+from mgc.commands.write_tags import undo_journal, write_tags
 from mgc.config import CatalogueConfig
 from mgc.data.catalogue import catalogue_root, index_catalogue
 from mgc.data.changes import plan_work
@@ -143,7 +143,7 @@ def test_undo_puts_every_byte_and_time_back(tagged: Tagged) -> None:
     tracks = tagged.tracks()
     journal = apply(tagged)
     assert contents(tagged.music) != before
-    take_back(Console(file=io.StringIO()), str(journal), MAX_BYTES, LEASE_SECONDS)
+    undo_journal(Console(file=io.StringIO()), str(journal), MAX_BYTES, LEASE_SECONDS)
     assert contents(tagged.music) == before
     assert {path: path.stat().st_mtime_ns for path in tagged.music.iterdir()} == times
     assert tagged.tracks().equals(tracks)
@@ -155,7 +155,7 @@ def test_undo_leaves_files_alone_that_changed_since(tagged: Tagged) -> None:
         file.write(b"more")
     changed = (tagged.music / "ogg.ogg").read_bytes()
     screen = io.StringIO()
-    take_back(Console(file=screen, width=200), str(journal), MAX_BYTES, LEASE_SECONDS)
+    undo_journal(Console(file=screen, width=200), str(journal), MAX_BYTES, LEASE_SECONDS)
     assert (tagged.music / "ogg.ogg").read_bytes() == changed
     assert "changed since its tags were written" in screen.getvalue()
     assert fields(tagged.music / "mp3.mp3") == {}
@@ -202,7 +202,7 @@ def test_a_crash_before_the_file_is_replaced_leaves_the_old_file(
     monkeypatch.undo()
     journal = max((tagged.predictions / "tag-journals").iterdir())
     assert len(read_journal(str(journal)).entries) == 1
-    take_back(Console(file=io.StringIO()), str(journal), MAX_BYTES, LEASE_SECONDS)
+    undo_journal(Console(file=io.StringIO()), str(journal), MAX_BYTES, LEASE_SECONDS)
     assert contents(tagged.music) == before
 
 

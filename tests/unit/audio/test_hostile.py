@@ -16,7 +16,7 @@ from audio_samples import music
 from hostile_files import HOSTILE_FILES, hanging_wav, nested_files
 
 from mgc.audio.encode import encode
-from mgc.audio.supervise import HeardTrack, SupervisedExtractor
+from mgc.audio.supervise import ExtractedFeatures, SupervisedExtractor
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
@@ -160,7 +160,7 @@ def test_nothing_else_is_opened(extractor: SupervisedExtractor, good: bytes, tmp
         assert knocks == []
 
 
-def outcome(extractor: SupervisedExtractor, data: bytes) -> tuple[HeardTrack | None, TrackError | None]:
+def outcome(extractor: SupervisedExtractor, data: bytes) -> tuple[ExtractedFeatures | None, TrackError | None]:
     try:
         return extractor.extract(data), None
     except TrackError as error:

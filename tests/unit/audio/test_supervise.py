@@ -12,7 +12,7 @@ from mgc.audio.augment.recipe import Recipe, ViewRequest
 from mgc.audio.content import RemoteBytes
 from mgc.audio.encode import encode
 from mgc.audio.extract import extract, extract_views
-from mgc.audio.supervise import HeardTrack, SupervisedExtractor
+from mgc.audio.supervise import ExtractedFeatures, SupervisedExtractor
 from mgc.audio.types import TrackFeatures
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
@@ -172,9 +172,14 @@ def test_views_come_back_one_by_one_and_partners_may_be_long_files(extractor: Su
     remote = RemoteBytes(len(partner), lambda start, stop: partner[start:stop])
     there = extractor.extract_views(own, asked, [remote, b""])
     here = extract_views(own, asked, [partner, b""], FEATURES, DecodeConfig())
-    assert [type(one).__name__ for one in there] == ["HeardTrack", "HeardTrack", "TrackError", "HeardTrack"]
+    assert [type(one).__name__ for one in there] == [
+        "ExtractedFeatures",
+        "ExtractedFeatures",
+        "TrackError",
+        "ExtractedFeatures",
+    ]
     for one, other in zip(there, here, strict=True):
-        if isinstance(one, HeardTrack):
+        if isinstance(one, ExtractedFeatures):
             assert isinstance(other, TrackFeatures)
             assert one.duration_seconds == other.duration_seconds
             np.testing.assert_array_equal(one.log_mel, other.log_mel.astype(np.float16))

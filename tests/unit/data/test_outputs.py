@@ -7,7 +7,7 @@ import pytest
 from table_makers import TINY, catalogue, commit_part, feature_part, write_part
 
 from mgc.data.outputs import OutputDirectory
-from mgc.data.run_index import adopt_unfinished, newest, visible_index
+from mgc.data.run_index import newest, resume_unfinished, visible_index
 from mgc.data.storage import Store
 from mgc.data.view import current_index, current_rows
 from mgc.errors import SchemaError
@@ -29,10 +29,10 @@ def test_a_killed_run_is_adopted_once(tmp_path: Path) -> None:
     output = features_at(tmp_path)
     run = output.start_run(TINY.fingerprint(), {})
     write_part(output, run, 3, feature_part({"a": "1", "b": "1"}, failed=("b",)))
-    adopted = adopt_unfinished(output, TINY.fingerprint())
-    assert [part.key for part in adopted.parts] == [run.part_key(3)]
-    assert dict(adopted.index.select("track_id", "error_code").iter_rows()) == {"a": None, "b": "T202_NOT_AUDIO"}
-    assert adopt_unfinished(output, "another fingerprint").parts == []
+    resumed = resume_unfinished(output, TINY.fingerprint())
+    assert [part.key for part in resumed.parts] == [run.part_key(3)]
+    assert dict(resumed.index.select("track_id", "error_code").iter_rows()) == {"a": None, "b": "T202_NOT_AUDIO"}
+    assert resume_unfinished(output, "another fingerprint").parts == []
 
 
 def test_the_newest_row_of_a_track_wins_whatever_the_clock_says(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import tiny_predictions
 from in_process import without_ray
-from tiny_predictions import night
+from tiny_predictions import tag_once
 
 from mgc.data.schema import PREDICTIONS
 
@@ -29,7 +29,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     without_ray(monkeypatch)
     monkeypatch.chdir(tmp_path)
     contents = {f"a{number}": "1" for number in range(6)} | {"b1": "broken", "b2": "broken", "c": "offline"}
-    night("predictions", contents)
+    tag_once("predictions", contents)
     plain = tiny_predictions.prediction
 
     def rock(*identity: str, **changes: Any) -> dict[str, Any]:
@@ -38,9 +38,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     with monkeypatch.context() as patch:
         patch.setattr(tiny_predictions, "prediction", rock)
-        night("predictions", contents, bundle="other")
+        tag_once("predictions", contents, bundle="other")
     del contents["a5"]
-    night("predictions", contents, bundle="other")
+    tag_once("predictions", contents, bundle="other")
     return tmp_path
 
 

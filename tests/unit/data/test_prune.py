@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from in_process import run_tiny, without_ray
 from table_makers import catalogue
-from tiny_predictions import history, killed_at, night
+from tiny_predictions import history, killed_at, tag_once
 from typer.testing import CliRunner
 
 from mgc.cli import build_app
@@ -42,11 +42,11 @@ def pruned(uri: str, keep_days: float = 0.0, kind: str = "predictions") -> Any:
 
 def three_nights(uri: str) -> dict[str, str]:
     contents = {f"a{number}": "1" for number in range(8)} | {"bad": "broken", "gone": "1"}
-    night(uri, contents)
+    tag_once(uri, contents)
     contents = contents | {"a0": "2", "a1": "2"}
-    night(uri, contents)
+    tag_once(uri, contents)
     del contents["gone"]
-    night(uri, contents | {"a0": "3"})
+    tag_once(uri, contents | {"a0": "3"})
     return contents | {"a0": "3"}
 
 
@@ -67,9 +67,9 @@ def test_the_current_rows_and_the_last_row_of_deleted_tracks_stay_and_nothing_is
     assert rows.sort("track_id").filter(pl.col("deleted_at").is_null()).drop("run_date", strict=False).equals(before)
     assert len(files(tmp_path)) < had
     assert {name.split("/")[1] for name in files(tmp_path) if name.startswith("runs/")} == {done.run_id}
-    assert night(uri, contents).run_id is None
+    assert tag_once(uri, contents).run_id is None
     assert plan_prune(output_of(uri), 0.0, LATER).is_empty
-    again = night(uri, contents | {"a2": "2"})
+    again = tag_once(uri, contents | {"a2": "2"})
     assert (again.index.height, again.plan.unchanged) == (1, 8)
     assert read_predictions(uri).filter(track_id="a2")["sequence"].item() == 5, "after the compaction's own number"
 
@@ -86,12 +86,12 @@ def test_failures_keep_their_count(tmp_path: Path) -> None:
 def test_runs_within_the_days_kept_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = str(tmp_path)
     contents = {"a": "1", "b": "1"}
-    night(uri, contents)
-    night(uri, contents | {"a": "2"})
+    tag_once(uri, contents)
+    tag_once(uri, contents | {"a": "2"})
     young = (datetime.now(UTC) + timedelta(days=100)).strftime("%Y%m%dT%H%M%SZ")
     with monkeypatch.context() as patch:
         patch.setattr("time.strftime", lambda *_: young)
-        night(uri, contents | {"a": "3"})
+        tag_once(uri, contents | {"a": "3"})
     output = output_of(uri)
     prune(output, plan_prune(output, 30.0, datetime.now(UTC) + timedelta(days=101)))
     assert history(uri).filter(track_id="a")["content_id"].to_list() == ["2", "3"], "as it was then can be told"
@@ -112,7 +112,7 @@ def test_a_prune_killed_at_any_write_loses_nothing_and_the_next_ends_it(
         was_killed = killed_at(monkeypatch, at, lambda uri=str(place): pruned(uri))
         assert read_predictions(str(place)).equals(before), at
         assert newest(visible_index(output_of(str(place)))).drop("part").sort("track_id").equals(index), at
-        assert night(str(place), contents).run_id is None, at
+        assert tag_once(str(place), contents).run_id is None, at
         assert not pruned(str(place)) or history(str(place)).height == 10, at
         assert plan_prune(output_of(str(place)), 0.0, LATER).is_empty, at
         assert read_predictions(str(place)).equals(before), at
@@ -126,20 +126,20 @@ def test_what_killed_runs_left_goes_unless_the_next_run_would_take_it_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = str(tmp_path)
-    night(uri, {"a": "1"})
+    tag_once(uri, {"a": "1"})
     for bundle in ("old", "b" * 16):
         with monkeypatch.context() as patch:
             patch.setattr(OutputDirectory, "commit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
-                night(uri, {"a": "1", "b": "1"}, bundle=bundle)
+                tag_once(uri, {"a": "1", "b": "1"}, bundle=bundle)
     plan = plan_prune(output_of(uri), 0.0, LATER)
     assert (plan.compacted, len({item.key.split("/")[1] for item in plan.waste if item.key.startswith("runs/")})) == (
         [],
         1,
     )
     prune(output_of(uri), plan)
-    outcome = night(uri, {"a": "1", "b": "1"})
-    assert (outcome.adopted, outcome.index.height) == (1, 0), "the other killed run's part is still there"
+    outcome = tag_once(uri, {"a": "1", "b": "1"})
+    assert (outcome.resumed, outcome.index.height) == (1, 0), "the other killed run's part is still there"
 
 
 def test_feature_shards_are_pruned_too(tmp_path: Path) -> None:

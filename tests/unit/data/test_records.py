@@ -5,10 +5,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from drift_makers import made_heard, made_run
+from drift_makers import made_run, make_prediction_summary
 
 from mgc.data.outputs import Commit, OutputDirectory, PartRef
-from mgc.data.records import COUNTED, Heard, heard_of, likeness_of, read_records, rows_of_commit, write_record
+from mgc.data.records import (
+    COUNTED,
+    PredictionSummary,
+    design_effects,
+    read_records,
+    rows_of_commit,
+    summarise_predictions,
+    write_record,
+)
 from mgc.data.storage import Store
 
 ROWS = pl.DataFrame(
@@ -45,25 +53,30 @@ def albums(size: int, n: int = 2_400) -> pl.DataFrame:
 
 
 def test_rows_are_counted() -> None:
-    heard = heard_of(ROWS)
-    assert (heard.tracks, heard.answered, heard.abstained, heard.confident) == (4, 3, 1, 3)
-    assert heard.genres == {"jazz": 2, "rock": 1}
-    assert heard.tags == {"loud": 2, "slow": 1}
-    assert heard.failed == {"T101_NOT_FOUND": 1}
-    assert heard.confidence_mean == pytest.approx(1.7 / 3)
-    assert heard.confidence_variance == pytest.approx(np.var([0.9, 0.3, 0.5], ddof=1))
-    assert heard.confidence_bins[6] + heard.confidence_bins[5] == 1
-    assert sum(heard.confidence_bins) == 3
-    assert heard_of(ROWS.clear()) == Heard()
+    prediction_summary = summarise_predictions(ROWS)
+    assert (
+        prediction_summary.tracks,
+        prediction_summary.answered,
+        prediction_summary.abstained,
+        prediction_summary.confident,
+    ) == (4, 3, 1, 3)
+    assert prediction_summary.genres == {"jazz": 2, "rock": 1}
+    assert prediction_summary.tags == {"loud": 2, "slow": 1}
+    assert prediction_summary.failed == {"T101_NOT_FOUND": 1}
+    assert prediction_summary.confidence_mean == pytest.approx(1.7 / 3)
+    assert prediction_summary.confidence_variance == pytest.approx(np.var([0.9, 0.3, 0.5], ddof=1))
+    assert prediction_summary.confidence_bins[6] + prediction_summary.confidence_bins[5] == 1
+    assert sum(prediction_summary.confidence_bins) == 3
+    assert summarise_predictions(ROWS.clear()) == PredictionSummary()
 
 
 def test_likeness_of_a_folder_is_its_design_effect() -> None:
     kinds = ("genre", "tag", "failed", "abstained", "confidence")
-    alike = likeness_of(albums(12))
+    alike = design_effects(albums(12))
     assert [alike[kind] for kind in kinds] == [pytest.approx(12.0, rel=0.2)] * 5
-    apart = likeness_of(albums(1))
+    apart = design_effects(albums(1))
     assert [apart[kind] for kind in kinds] == [pytest.approx(1.0, abs=0.25)] * 5
-    assert likeness_of(albums(12).head(300)) == {}, "25 folders may be the genres themselves"
+    assert design_effects(albums(12).head(300)) == {}, "25 folders may be the genres themselves"
 
 
 def test_a_commit_knows_its_rows() -> None:
@@ -79,7 +92,7 @@ def test_records_are_kept_in_order(tmp_path: Path) -> None:
     output = OutputDirectory(Store.open(str(tmp_path)), "predictions")
     output.mark()
     rng = np.random.default_rng(0)
-    runs = [made_run(made_heard(rng, 50), number) for number in (2, 10, 1)]
+    runs = [made_run(make_prediction_summary(rng, 50), number) for number in (2, 10, 1)]
     for run in runs:
         write_record(output, run)
     assert read_records(output, 2) == [runs[0], runs[1]]

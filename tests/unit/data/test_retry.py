@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 from in_process import config_of, without_ray
-from tiny_predictions import night
+from tiny_predictions import tag_once
 
 from mgc.audio.decoder_mark import decoder_mark
 from mgc.config import DecodeConfig, RetryConfig
@@ -76,13 +76,13 @@ def test_nights_count_the_failures_of_one_content(tmp_path: Path, monkeypatch: p
         index = newest(visible_index(OutputDirectory(Store.open(uri), "predictions")))
         return dict(index.select("track_id", "attempts").iter_rows())
 
-    assert night(uri, contents, config=eager).index.height == 3
+    assert tag_once(uri, contents, config=eager).index.height == 3
     assert attempts() == {"far": 1, "bad": 1, "ok": None}
-    assert night(uri, contents, config=eager).plan.retried == 1
-    assert night(uri, contents, config=eager).plan.retried == 1
+    assert tag_once(uri, contents, config=eager).plan.retried == 1
+    assert tag_once(uri, contents, config=eager).plan.retried == 1
     assert attempts() == {"far": 3, "bad": 1, "ok": None}
-    assert night(uri, contents, config=eager).run_id is None, "three times is enough"
-    assert night(uri, contents | {"far": "offline-2"}, config=eager).plan.changed == 1
+    assert tag_once(uri, contents, config=eager).run_id is None, "three times is enough"
+    assert tag_once(uri, contents | {"far": "offline-2"}, config=eager).plan.changed == 1
     assert attempts()["far"] == 1, "another content begins anew"
     wider = eager.model_copy(update={"decode": DecodeConfig(max_file_bytes=10**12), "retry": RetryConfig(codes=())})
-    assert night(uri, contents | {"far": "offline-2"}, config=wider).plan.retried == 2, "other bounds: both anew"
+    assert tag_once(uri, contents | {"far": "offline-2"}, config=wider).plan.retried == 2, "other bounds: both anew"

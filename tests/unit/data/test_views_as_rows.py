@@ -57,7 +57,7 @@ def test_views_asked_for_later_are_all_that_is_made() -> None:
 def test_views_no_longer_wanted_are_counted_and_left() -> None:
     tracks = catalogue({"a": "1", "b": "1"})
     plan = planned(tracks, AugmentConfig(), done(plan_items(tracks, VIEWS)))
-    assert (plan.todo.height, plan.unchanged, plan.unwanted, plan.gone) == (0, 2, 4, 0)
+    assert (plan.todo.height, plan.unchanged, plan.unwanted, plan.removed) == (0, 2, 4, 0)
 
 
 def test_another_split_takes_the_views_away_and_gives_the_partner_up() -> None:

@@ -16,7 +16,7 @@ from mgc.demo.oscillators import oscillate, pluck
 from mgc.demo.plan import DemoClip, plan_clips
 from mgc.demo.players import PLAYERS
 from mgc.demo.render import render
-from mgc.demo.score import MAJOR, TAGS, Key, Note, Part, Piece, Room, tags_of
+from mgc.demo.score import MAJOR, TAGS, Effects, Key, Note, Part, Piece, derive_tags
 from mgc.demo.styles import STYLES
 
 SAMPLE_RATE = 22_050
@@ -95,8 +95,8 @@ def test_the_tags_are_what_was_composed() -> None:
 def test_a_part_that_starts_after_the_end_gives_no_tag() -> None:
     heard = Part("melody", "sine lead", (Note(0.0, 1.0, 72, 1.0),))
     late = Part("drums", "kick", (Note(30.0, 1.0, 60, 1.0),))
-    piece = Piece("techno", 120.0, Key(48, MAJOR), 12.0, (heard, late), Room(), 0)
-    assert tags_of(piece) == ("major",)
+    piece = Piece("techno", 120.0, Key(48, MAJOR), 12.0, (heard, late), Effects(), 0)
+    assert derive_tags(piece) == ("major",)
 
 
 def test_notes_stay_in_the_key() -> None:

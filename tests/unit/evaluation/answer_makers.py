@@ -14,7 +14,7 @@ from mgc.config import EvaluationConfig, FeatureConfig
 from mgc.data.frames import frame_of
 from mgc.data.schema import CATALOGUE, marked
 from mgc.data.shards import FeatureSet
-from mgc.evaluation.answers import Answers, Failure
+from mgc.evaluation.answers import Failure, LabelledPredictions
 from mgc.evaluation.bootstrap import Resampling
 
 QUICK = EvaluationConfig(bootstrap_samples=200)
@@ -28,7 +28,7 @@ def one_hot(guess: Sequence[int], n_genres: int, confidence: float = 0.7) -> np.
     return probabilities
 
 
-def genre_answers(true: Sequence[int], guess: Sequence[int], n_genres: int, **more: Any) -> Answers:
+def genre_answers(true: Sequence[int], guess: Sequence[int], n_genres: int, **more: Any) -> LabelledPredictions:
     """Return answers without tags, one group a track."""
     n = len(true)
     values: dict[str, Any] = {
@@ -42,10 +42,10 @@ def genre_answers(true: Sequence[int], guess: Sequence[int], n_genres: int, **mo
         "tags_known": np.zeros(n, dtype=bool),
         "tag_probabilities": np.zeros((n, 0)),
     }
-    return Answers(**(values | more))
+    return LabelledPredictions(**(values | more))
 
 
-def tag_answers(truth: np.ndarray, scores: np.ndarray, **more: Any) -> Answers:
+def tag_answers(truth: np.ndarray, scores: np.ndarray, **more: Any) -> LabelledPredictions:
     """Return answers without genres."""
     n, n_tags = truth.shape
     values: dict[str, Any] = {
@@ -56,14 +56,14 @@ def tag_answers(truth: np.ndarray, scores: np.ndarray, **more: Any) -> Answers:
         "tag_probabilities": scores,
     }
     without = {"genres": [], "genre_true": np.full(n, -1, dtype=np.int64)}
-    return Answers(
+    return LabelledPredictions(
         track_ids=[f"t{row:04}" for row in range(n)],
         groups=[f"g{row:04}" for row in range(n)],
         **(without | values | more),
     )
 
 
-def mixed_answers(n: int = 60, seed: int = 0) -> Answers:
+def mixed_answers(n: int = 60, seed: int = 0) -> LabelledPredictions:
     """Return answers with four genres, five tags, unknown labels, groups of three and two failures."""
     generator = np.random.default_rng(seed)
     true = generator.integers(-1, 4, n)

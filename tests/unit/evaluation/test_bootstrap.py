@@ -5,7 +5,7 @@ import pytest
 from answer_makers import resampling
 
 from mgc.config import EvaluationConfig
-from mgc.evaluation.bootstrap import Figure, Resampling, mean_of_defined, ratio, resampling_of, sums_by_cell
+from mgc.evaluation.bootstrap import Figure, Resampling, make_resampling, mean_of_defined, ratio, sums_by_cell
 
 
 def weights_of(of: Resampling) -> np.ndarray:
@@ -27,7 +27,7 @@ def test_same_seed_same_resamples_whatever_the_chunks(monkeypatch: pytest.Monkey
 
 
 def test_groups_are_drawn_whole() -> None:
-    of = resampling_of(["a", "b", "c", "d"], ["x", "y", "x", ""], EvaluationConfig(bootstrap_samples=40), "group")
+    of = make_resampling(["a", "b", "c", "d"], ["x", "y", "x", ""], EvaluationConfig(bootstrap_samples=40), "group")
     weights = weights_of(of)
     assert (weights[0] == weights[2]).all()
     assert set(of.clusters) == {0, 1, 2}, "a track without a group is one of its own"
@@ -35,7 +35,7 @@ def test_groups_are_drawn_whole() -> None:
 
 
 def test_track_without_group_is_not_mixed_up_with_a_group_of_its_name() -> None:
-    of = resampling_of(["a", "b"], ["", "a"], EvaluationConfig(), "group")
+    of = make_resampling(["a", "b"], ["", "a"], EvaluationConfig(), "group")
     assert of.clusters[0] != of.clusters[1]
 
 
@@ -92,7 +92,7 @@ def test_group_intervals_are_wider_where_groups_agree() -> None:
     right = np.array([int(group[1:]) % 2 == 0 for group in groups])
     widths = {}
     for kind in ("track", "group"):
-        of = resampling_of([f"t{row}" for row in range(100)], groups, EvaluationConfig(), kind)  # type: ignore[arg-type]
+        of = make_resampling([f"t{row}" for row in range(100)], groups, EvaluationConfig(), kind)  # type: ignore[arg-type]
         shares = np.concatenate([right @ weights / weights.sum(axis=0) for weights in of.chunks()])
         figure = of.figure(0.5, shares)
         assert figure.low is not None

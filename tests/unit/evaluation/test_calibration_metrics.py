@@ -5,11 +5,16 @@ import pytest
 from answer_makers import resampling
 from scipy.stats import binomtest
 
-from mgc.evaluation.calibration_metrics import Calibration, calibration_of, equal_mass_bins, wilson_interval
+from mgc.evaluation.calibration_metrics import (
+    CalibrationMetrics,
+    equal_mass_bins,
+    measure_calibration,
+    wilson_interval,
+)
 
 
-def calibrated(confidence: np.ndarray, right: np.ndarray, samples: int = 200) -> Calibration:
-    return calibration_of(confidence, right, resampling(len(right), samples), np.arange(len(right)))
+def calibrated(confidence: np.ndarray, right: np.ndarray, samples: int = 200) -> CalibrationMetrics:
+    return measure_calibration(confidence, right, resampling(len(right), samples), np.arange(len(right)))
 
 
 def test_bins_hold_equally_many_tracks_in_order_of_confidence() -> None:
@@ -49,7 +54,7 @@ def test_honest_model_stays_near_its_floor_and_a_boaster_does_not() -> None:
 
 
 def test_no_track_gives_nothing() -> None:
-    found = calibration_of(np.zeros(0), np.zeros(0, dtype=bool), resampling(3), np.zeros(0, dtype=np.intp))
+    found = measure_calibration(np.zeros(0), np.zeros(0, dtype=bool), resampling(3), np.zeros(0, dtype=np.intp))
     assert (found.ece.value, found.ece_if_perfect, found.bins) == (None, None, ())
 
 

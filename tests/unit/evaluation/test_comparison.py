@@ -11,11 +11,11 @@ from mgc.evaluation.comparison import compare
 def test_difference_is_over_shared_tracks() -> None:
     true = [0, 1, 0, 1, 0, 1]
     ours = genre_answers(true, [0, 1, 0, 1, 1, 0], 2)
-    rival = genre_answers(true[:5], [0, 0, 1, 1, 0], 2)
-    found = compare(ours, rival, QUICK, name="rival")
+    baseline = genre_answers(true[:5], [0, 0, 1, 1, 0], 2)
+    found = compare(ours, baseline, QUICK, name="baseline")
     assert found.tracks == 5
     assert found.accuracy_difference.value == pytest.approx((4 - 3) / 5)
-    assert (found.only_ours_right, found.only_rival_right) == (2, 1)
+    assert (found.only_ours_right, found.only_baseline_right) == (2, 1)
     assert found.evaluation.answered == 5
 
 
@@ -23,17 +23,19 @@ def test_pairing_cancels_what_is_hard_for_both() -> None:
     generator = np.random.default_rng(0)
     true = generator.integers(0, 2, 300)
     hard = generator.random(300) < 0.4
-    rival_guess = np.where(hard, 1 - true, true)
+    baseline_prediction = np.where(hard, 1 - true, true)
     better = hard & (generator.random(300) < 0.25)
-    ours_guess = np.where(better, true, rival_guess)
-    found = compare(genre_answers(true, ours_guess, 2), genre_answers(true, rival_guess, 2), QUICK, name="rival")
-    assert found.only_rival_right == 0
+    our_prediction = np.where(better, true, baseline_prediction)
+    found = compare(
+        genre_answers(true, our_prediction, 2), genre_answers(true, baseline_prediction, 2), QUICK, name="baseline"
+    )
+    assert found.only_baseline_right == 0
     assert found.accuracy_difference.value == pytest.approx(better.mean())
     assert found.accuracy_difference.low is not None
     assert found.accuracy_difference.low > 0.05
     assert found.evaluation.genre is not None
     assert found.evaluation.genre.accuracy.high is not None
-    ours = (ours_guess == true).mean()
+    ours = (our_prediction == true).mean()
     assert ours < found.evaluation.genre.accuracy.high + 0.06, "unpaired intervals would nearly touch"
 
 
@@ -47,21 +49,21 @@ def test_groups_can_be_resampled() -> None:
     true = [0] * 40
     groups = [f"g{row // 20}" for row in range(40)]
     ours = genre_answers(true, [0] * 20 + [1] * 20, 2, groups=groups)
-    rival = genre_answers(true, [1] * 40, 2, groups=groups)
-    by_group = compare(ours, rival, QUICK, name="rival", resample="group").accuracy_difference
+    baseline = genre_answers(true, [1] * 40, 2, groups=groups)
+    by_group = compare(ours, baseline, QUICK, name="baseline", resample="group").accuracy_difference
     assert (by_group.low, by_group.high) == (0.0, 1.0)
 
 
 def test_tags_alone_still_compare() -> None:
     generator = np.random.default_rng(0)
     answers = tag_answers(generator.random((20, 2)) < 0.5, generator.random((20, 2)))
-    found = compare(answers, answers, QUICK, name="rival")
+    found = compare(answers, answers, QUICK, name="baseline")
     assert (found.tracks, found.accuracy_difference.value) == (0, None)
     assert found.evaluation.tag is not None
 
 
 def test_no_shared_track_is_an_error() -> None:
     ours = genre_answers([0], [0], 2)
-    rival = genre_answers([0], [0], 2, track_ids=["other"])
+    baseline = genre_answers([0], [0], 2, track_ids=["other"])
     with pytest.raises(SplitError, match="no track was answered by both the ensemble and 'SVM'"):
-        compare(ours, rival, QUICK, name="SVM")
+        compare(ours, baseline, QUICK, name="SVM")

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drift_makers import GENRES, SHARES, TAGS, made_heard, made_history, made_run
+from drift_makers import GENRES, SHARES, TAGS, made_history, made_run, make_prediction_summary
 from scipy import stats
 
-from mgc.data.records import Heard
+from mgc.data.records import PredictionSummary
 from mgc.evaluation.chance import (
     Dispersion,
     compare_distributions,
@@ -19,7 +19,7 @@ from mgc.evaluation.chance import (
     g_statistic,
     holm,
 )
-from mgc.evaluation.drift import SMALLEST_EFFECT, drift_of
+from mgc.evaluation.drift import SMALLEST_EFFECT, detect_drift
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -27,7 +27,7 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 
 def moved_names(run: Any, history: Any) -> list[tuple[str, str]]:
-    return [(shift.kind, shift.name) for shift in drift_of(run, history).moved]
+    return [(shift.kind, shift.name) for shift in detect_drift(run, history).moved]
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,9 @@ def test_false_alarms_are_rare_where_nothing_changed(
     rng, nights = generator(), 40
     alarms = sum(
         bool(
-            drift_of(
-                made_run(made_heard(rng, tonight, album=album), 99), made_history(rng, runs, tracks, album=album)
+            detect_drift(
+                made_run(make_prediction_summary(rng, tonight, album=album), 99),
+                made_history(rng, runs, tracks, album=album),
             ).moved
         )
         for _ in range(nights)
@@ -55,7 +56,10 @@ def test_albums_taken_for_single_tracks_would_alarm_every_night() -> None:
     """What the design effect is for."""
     rng = generator()
     history = made_history(rng, 1, 4_800, album=12, folders=False)
-    alarms = [drift_of(made_run(made_heard(rng, 480, album=12, folders=False), 99), history).moved for _ in range(5)]
+    alarms = [
+        detect_drift(made_run(make_prediction_summary(rng, 480, album=12, folders=False), 99), history).moved
+        for _ in range(5)
+    ]
     assert all(alarms)
 
 
@@ -63,7 +67,9 @@ def test_what_moved_is_named_with_its_shares() -> None:
     rng = generator(1)
     shifted = (0.05, *SHARES[1:9], 0.17)
     tags = {**TAGS, "tag03": 0.7}
-    drift = drift_of(made_run(made_heard(rng, 800, genres=shifted, tags=tags), 99), made_history(rng, 6, 800))
+    drift = detect_drift(
+        made_run(make_prediction_summary(rng, 800, genres=shifted, tags=tags), 99), made_history(rng, 6, 800)
+    )
     moved = {(shift.kind, shift.name): shift for shift in drift.moved}
     assert set(moved) == {("genres", ""), ("genre", "blues"), ("genre", "rock"), ("tag", "tag03")}
     rock = moved["genre", "rock"]
@@ -78,68 +84,75 @@ def test_what_moved_is_named_with_its_shares() -> None:
 def test_sureness_and_failures_are_watched() -> None:
     rng = generator(2)
     history = made_history(rng, 6, 600)
-    unsure = made_run(made_heard(rng, 600, confidence=0.5, abstained=0.5), 99)
+    unsure = made_run(make_prediction_summary(rng, 600, confidence=0.5, abstained=0.5), 99)
     assert moved_names(unsure, history) == [("confidence", ""), ("abstained", "")]
-    broken = made_run(made_heard(rng, 600, failed={"T103_FETCH_FAILED": 0.2}), 99)
+    broken = made_run(make_prediction_summary(rng, 600, failed={"T103_FETCH_FAILED": 0.2}), 99)
     names = moved_names(broken, history)
     assert {("failed", ""), ("code", "T103_FETCH_FAILED")} <= set(names)
     assert {kind for kind, _ in names} == {"failed", "code"}
-    assert "nothing of the bundle" in drift_of(broken, history).cause
+    assert "nothing of the bundle" in detect_drift(broken, history).cause
 
 
 def test_a_million_tracks_flag_no_trifle() -> None:
     """Half a point beyond all chance is no news; five points are."""
     rng = generator(3)
-    history = [made_run(made_heard(rng, 1_000_000))]
+    history = [made_run(make_prediction_summary(rng, 1_000_000))]
     nudged = (SHARES[0] + 0.005, SHARES[1] - 0.005, *SHARES[2:])
-    trifle = drift_of(made_run(made_heard(rng, 1_000_000, genres=nudged), 2), history)
+    trifle = detect_drift(made_run(make_prediction_summary(rng, 1_000_000, genres=nudged), 2), history)
     blues = next(shift for shift in trifle.shifts if shift.name == GENRES[0])
     assert blues.p_value < 1e-6
     assert abs(blues.effect) < SMALLEST_EFFECT
     assert trifle.moved == []
     large = (SHARES[0] + 0.05, SHARES[1] - 0.05, *SHARES[2:])
-    assert ("genre", "blues") in moved_names(made_run(made_heard(rng, 1_000_000, genres=large), 2), history)
+    assert ("genre", "blues") in moved_names(
+        made_run(make_prediction_summary(rng, 1_000_000, genres=large), 2), history
+    )
 
 
 def test_the_bundle_is_named_as_the_cause() -> None:
     rng = generator(4)
     history = made_history(rng, 3, 900)
-    other = made_heard(rng, 900, genres=tuple(reversed(SHARES)))
+    other = make_prediction_summary(rng, 900, genres=tuple(reversed(SHARES)))
     same_tracks = made_run(other, 99, bundle_fingerprint="another", why={"remade": 900})
-    assert drift_of(same_tracks, history).cause.startswith("The bundle is the cause: the bundle changed from bundlef")
+    assert detect_drift(same_tracks, history).cause.startswith(
+        "The bundle is the cause: the bundle changed from bundlef"
+    )
     new_tracks = made_run(other, 99, bundle_fingerprint="another")
-    assert drift_of(new_tracks, history).cause.startswith("It may be the bundle or the tracks")
+    assert detect_drift(new_tracks, history).cause.startswith("It may be the bundle or the tracks")
     again = made_run(other, 99, why={"remade": 900})
-    assert "settings or the version" in drift_of(again, history).cause
+    assert "settings or the version" in detect_drift(again, history).cause
 
 
 def test_runs_of_the_same_bundle_are_what_is_compared_with() -> None:
     rng = generator(5)
     older = made_history(rng, 3, 500, genres=tuple(reversed(SHARES)))
-    newer = [made_run(made_heard(rng, 500), number, bundle_fingerprint="another") for number in (4, 5)]
-    drift = drift_of(made_run(made_heard(rng, 500), 6, bundle_fingerprint="another"), older + newer)
+    newer = [made_run(make_prediction_summary(rng, 500), number, bundle_fingerprint="another") for number in (4, 5)]
+    drift = detect_drift(made_run(make_prediction_summary(rng, 500), 6, bundle_fingerprint="another"), older + newer)
     assert drift.against == ["run-4", "run-5"]
     assert drift.moved == []
 
 
 def test_nothing_to_compare_is_said() -> None:
     rng = generator(6)
-    assert drift_of(made_run(made_heard(rng, 300)), []).why_not == "there is no earlier run to compare with"
-    few = drift_of(made_run(made_heard(rng, 12), 2), made_history(rng, 1, 500))
+    assert (
+        detect_drift(made_run(make_prediction_summary(rng, 300)), []).why_not
+        == "there is no earlier run to compare with"
+    )
+    few = detect_drift(made_run(make_prediction_summary(rng, 12), 2), made_history(rng, 1, 500))
     assert few.why_not == "12 tracks beside 500 of earlier runs are too few to compare"
     assert (few.shifts, few.moved) == ([], [])
 
 
 def test_runs_with_one_genre_or_without_an_answer() -> None:
     rng = generator(7)
-    plain = made_heard(rng, 200, genres=(1, *[0] * 9), tags={}, failed={})
-    assert drift_of(made_run(plain, 2), [made_run(plain, 1)]).moved == []
-    dead = Heard(tracks=200, failed={"T103_FETCH_FAILED": 200})
+    plain = make_prediction_summary(rng, 200, genres=(1, *[0] * 9), tags={}, failed={})
+    assert detect_drift(made_run(plain, 2), [made_run(plain, 1)]).moved == []
+    dead = PredictionSummary(tracks=200, failed={"T103_FETCH_FAILED": 200})
     assert set(moved_names(made_run(dead, 2), [made_run(plain, 1)])) == {
         ("failed", ""),
         ("code", "T103_FETCH_FAILED"),
     }
-    assert drift_of(made_run(plain, 2), [made_run(dead, 1)]).cause.startswith("What failed says")
+    assert detect_drift(made_run(plain, 2), [made_run(dead, 1)]).cause.startswith("What failed says")
 
 
 def test_tests_are_those_of_the_books() -> None:

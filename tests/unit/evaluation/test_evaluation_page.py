@@ -11,12 +11,12 @@ import pytest
 from answer_makers import QUICK, genre_answers, mixed_answers, one_hot, tag_answers
 from page_checker import HOSTILE, checked
 
-from mgc.evaluation.answers import OUTSIDE, Answers, Failure
+from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions
 from mgc.evaluation.canvas import VARIABLES
 from mgc.evaluation.comparison import compare
 from mgc.evaluation.curve_plots import learning_chart
 from mgc.evaluation.metrics import evaluate
-from mgc.evaluation.notes import notes_of
+from mgc.evaluation.notes import list_caveats
 from mgc.evaluation.plots import confusion_chart
 from mgc.evaluation.report import ReportContext, evaluation_page, write_evaluation_report
 
@@ -36,7 +36,7 @@ def context(**more: object) -> ReportContext:
     return ReportContext(**(values | more))  # type: ignore[arg-type]
 
 
-def hostile_answers() -> Answers:
+def hostile_answers() -> LabelledPredictions:
     answers = mixed_answers(60)
     return replace(
         answers,
@@ -55,18 +55,18 @@ def test_rare_tags_are_named_as_left_out_of_the_means() -> None:
     assert 0 < fewest < most
     evaluation = evaluate(answers, QUICK.model_copy(update={"min_tag_positives": most}))
     assert evaluation.tag is not None
-    notes = " ".join(notes_of(evaluation))
+    notes = " ".join(list_caveats(evaluation))
     rarer = len(answers.tags) - evaluation.tag.tags_in_mean
     assert f"that {most} tracks or more have here; rarer ones, {rarer} of {len(answers.tags)}," in notes
     assert "that no track here has" not in notes
     checked(evaluation_page(evaluation, context()))
-    assert "in the table alone" not in " ".join(notes_of(evaluate(answers, QUICK)))
+    assert "in the table alone" not in " ".join(list_caveats(evaluate(answers, QUICK)))
 
 
 def test_hostile_names_are_shown_and_not_run() -> None:
     answers = hostile_answers()
     uris = dict.fromkeys(answers.track_ids, f"s3://b/{HOSTILE}.mp3")
-    rival = compare(answers, answers, QUICK, name=HOSTILE, details=HOSTILE)
+    baseline = compare(answers, answers, QUICK, name=HOSTILE, details=HOSTILE)
     page = evaluation_page(
         evaluate(answers, QUICK),
         context(
@@ -76,7 +76,7 @@ def test_hostile_names_are_shown_and_not_run() -> None:
             protocol=HOSTILE,
             config={HOSTILE: [HOSTILE]},
             track_uris=uris,
-            comparison=rival,
+            comparison=baseline,
             histories=[[{"epoch": 1, f"loss {HOSTILE}": 1.0}]],
         ),
     )
@@ -133,7 +133,7 @@ def test_security_policy_allows_no_request_and_knows_the_script_by_its_hash() ->
     ],
     ids=["one genre", "one track", "all right", "many genres", "tags never", "tags once", "one tag always"],
 )
-def test_degenerate_evaluations_make_a_page(answers: Answers) -> None:
+def test_degenerate_evaluations_make_a_page(answers: LabelledPredictions) -> None:
     checked(evaluation_page(evaluate(answers, QUICK), context()))
 
 
@@ -186,8 +186,8 @@ def test_learning_chart_takes_what_is_there() -> None:
 
 
 def test_notes_speak_of_what_is_there() -> None:
-    def said(answers: Answers) -> str:
-        return " ".join(notes_of(evaluate(answers, QUICK)))
+    def said(answers: LabelledPredictions) -> str:
+        return " ".join(list_caveats(evaluate(answers, QUICK)))
 
     perfect = said(genre_answers([0, 1] * 10, [0, 1] * 10, 2, split="valid"))
     assert "rule of three" in perfect

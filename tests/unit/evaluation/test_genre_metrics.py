@@ -5,12 +5,12 @@ import pytest
 from answer_makers import genre_answers, mixed_answers, one_hot, resampling
 from sklearn.metrics import f1_score, precision_recall_fscore_support, top_k_accuracy_score
 
-from mgc.evaluation.answers import OUTSIDE, Answers, Failure
+from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions
 from mgc.evaluation.genre_figures import GenreEvaluation
 from mgc.evaluation.genre_metrics import evaluate_genres
 
 
-def evaluated(answers: Answers, samples: int = 200) -> GenreEvaluation:
+def evaluated(answers: LabelledPredictions, samples: int = 200) -> GenreEvaluation:
     found = evaluate_genres(answers, resampling(len(answers) + len(answers.failed), samples))
     assert found is not None
     return found

@@ -12,7 +12,7 @@ from answer_makers import catalogue_of, predictions_of
 from mgc.data.frames import frame_of
 from mgc.data.schema import marked
 from mgc.errors import SchemaError, SplitError
-from mgc.evaluation.answers import OUTSIDE, Answers, Failure
+from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions
 from mgc.evaluation.join import answers_from_tables
 
 GENRES, TAGS = ["jazz", "rock"], ["drums", "flute", "loud"]
@@ -33,7 +33,7 @@ PREDICTION_ROWS: list[dict[str, Any]] = [
 ]
 
 
-def joined(predictions: pl.DataFrame | None = None, split: str = "valid") -> Answers:
+def joined(predictions: pl.DataFrame | None = None, split: str = "valid") -> LabelledPredictions:
     made = predictions_of(PREDICTION_ROWS) if predictions is None else predictions
     return answers_from_tables(made, catalogue_of(CATALOGUE_ROWS), split, GENRES, TAGS)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from answer_makers import predictions_of
 from browser import Browser
-from drift_makers import made_heard, made_run
+from drift_makers import made_run, make_prediction_summary
 from page_checker import HOSTILE
 
 from mgc.evaluation.tagging_report import PageParts, tagging_page
@@ -95,8 +95,8 @@ def page_of_rows(rows: list[dict[str, Any]]) -> str:
     rng = np.random.default_rng(0)
     on_map = [one["track_id"] for one in rows if "error" not in one]
     layout = TrackMap("b" * 16, on_map, rng.random(len(on_map)), rng.random(len(on_map)))
-    run = made_run(made_heard(rng, 300), failed={"T202_NOT_AUDIO": 6}, output="/data/out")
-    return tagging_page(predictions, run, PageParts(layout=layout, map_words="All tracks.", run_ids=("run",)))
+    run = made_run(make_prediction_summary(rng, 300), failed={"T202_NOT_AUDIO": 6}, output="/data/out")
+    return tagging_page(predictions, run, PageParts(layout=layout, map_text="All tracks.", run_ids=("run",)))
 
 
 @pytest.fixture(scope="module")
@@ -222,9 +222,9 @@ def test_the_map_is_read_by_pointer_and_keyboard(browser: Browser) -> None:
     browser.key("Escape")
     browser.run("document.querySelector('#map canvas').focus()")
     browser.key("ArrowRight")
-    before = browser.run("document.querySelector('[data-said]').textContent")
+    before = browser.run("document.querySelector('[data-status]').textContent")
     browser.key("ArrowRight")
-    after = browser.run("document.querySelector('[data-said]').textContent")
+    after = browser.run("document.querySelector('[data-status]').textContent")
     assert before != after
     browser.key("Enter")
     assert after.split(":")[0] in browser.run("document.querySelector('dialog[open] [data-name]').textContent")

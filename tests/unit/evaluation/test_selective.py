@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgc.evaluation.selective import selective_of
+from mgc.evaluation.selective import measure_selective
 
 
 def test_the_curve_goes_from_the_surest_down() -> None:
     confidence = np.array([0.6, 0.9, 0.8, 0.7])
     right = np.array([False, True, True, False])
-    found = selective_of(confidence, right, 0.0, None, 0.95)
+    found = measure_selective(confidence, right, 0.0, None, 0.95)
     np.testing.assert_allclose(found.coverage, [0.25, 0.5, 0.75, 1.0])
     np.testing.assert_allclose(found.accuracy, [1.0, 1.0, 2 / 3, 0.5])
     assert found.abstention is None
@@ -20,14 +20,14 @@ def test_the_curve_goes_from_the_surest_down() -> None:
 
 
 def test_equal_confidences_are_one_point() -> None:
-    found = selective_of(np.array([0.5, 0.5, 0.9]), np.array([True, False, True]), 0.0, None, 0.95)
+    found = measure_selective(np.array([0.5, 0.5, 0.9]), np.array([True, False, True]), 0.0, None, 0.95)
     np.testing.assert_allclose(found.coverage, [1 / 3, 1.0])
     np.testing.assert_allclose(found.accuracy, [1.0, 2 / 3])
 
 
 def test_the_bundles_threshold_on_this_split() -> None:
     confidence = np.array([0.9, 0.8, 0.8, 0.3])
-    found = selective_of(confidence, np.array([True, True, False, True]), 0.8, 0.95, 0.95).abstention
+    found = measure_selective(confidence, np.array([True, True, False, True]), 0.8, 0.95, 0.95).abstention
     assert found is not None
     assert (found.answered, found.tracks) == (3, 4)
     assert found.coverage.value == 0.75
@@ -37,9 +37,9 @@ def test_the_bundles_threshold_on_this_split() -> None:
 
 
 def test_nothing_answered_and_nothing_asked() -> None:
-    silent = selective_of(np.array([0.5]), np.array([True]), 1.0, 0.95, 0.95).abstention
+    silent = measure_selective(np.array([0.5]), np.array([True]), 1.0, 0.95, 0.95).abstention
     assert silent is not None
     assert (silent.answered, silent.accuracy.value) == (0, None)
-    empty = selective_of(np.zeros(0), np.zeros(0, bool), 0.5, 0.95, 0.95)
+    empty = measure_selective(np.zeros(0), np.zeros(0, bool), 0.5, 0.95, 0.95)
     assert len(empty.coverage) == 0
     assert empty.to_json() == {"accuracy_at_coverage": {}, "abstention": None}

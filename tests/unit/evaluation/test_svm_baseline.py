@@ -12,7 +12,7 @@ from mgc.errors import FingerprintError, TrainingError
 from mgc.evaluation.baseline import NAME, compare_with_baseline, svm_baseline
 from mgc.evaluation.metrics import evaluate
 from mgc.evaluation.mfcc import N_MFCC, mfcc_statistics
-from mgc.evaluation.rivals import Choice, choose_penalty, decision_values, softmax, svm, svm_score
+from mgc.evaluation.rivals import PenaltyChoice, choose_penalty, decision_values, softmax, svm, svm_score
 from mgc.taxonomy import Taxonomy
 
 GENRES = ["blues", "jazz", "rock"]
@@ -105,7 +105,7 @@ def test_comparison_is_paired_with_the_ensemble() -> None:
     train, valid = feature_set(**many()), feature_set(**many(12), prefix="v")
     result = svm_baseline(train, valid)
     found = compare_with_baseline(result.answers, result, QUICK)
-    assert (found.rival, found.tracks, found.accuracy_difference.value) == (NAME, 12, 0.0)
+    assert (found.baseline, found.tracks, found.accuracy_difference.value) == (NAME, 12, 0.0)
     assert found.details == result.describe()
 
 
@@ -161,10 +161,10 @@ def test_groups_stay_together_when_c_is_chosen() -> None:
         return seen[-1]
 
     choice = choose_penalty(features, true, groups, (100.0,), svm, score, 0)
-    assert choice == Choice(100.0, 5)
+    assert choice == PenaltyChoice(100.0, 5)
     assert np.mean(seen) < 0.8, "labels are chance: twins apart would be recognised"
 
 
 def test_too_few_groups_leave_c_as_it_is() -> None:
     features, true = np.random.default_rng(0).normal(size=(6, 2)), np.arange(6) % 2
-    assert choose_penalty(features, true, np.array(["one"] * 6), (0.1,), svm, svm_score, 0) == Choice(1.0, 0)
+    assert choose_penalty(features, true, np.array(["one"] * 6), (0.1,), svm, svm_score, 0) == PenaltyChoice(1.0, 0)

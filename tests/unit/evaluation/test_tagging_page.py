@@ -12,16 +12,16 @@ import numpy as np
 import polars as pl
 import pytest
 from answer_makers import predictions_of
-from drift_makers import made_heard, made_history, made_run
+from drift_makers import made_history, made_run, make_prediction_summary
 from page_checker import HOSTILE, checked
 
 from mgc.data.records import RunRecord
-from mgc.evaluation.drift import drift_of
+from mgc.evaluation.drift import detect_drift
 from mgc.evaluation.drift_view import drift_view
 from mgc.evaluation.page import base_name, clock, count, decimal, folder_name, percent, place, span
-from mgc.evaluation.tagging_report import Copies, PageParts, Queue, tagging_page, write_tagging_report
-from mgc.evaluation.tagging_rows import held_tracks, track_lines
-from mgc.evaluation.tagging_view import view_of
+from mgc.evaluation.tagging_report import NearDuplicates, PageParts, ReviewQueue, tagging_page, write_tagging_report
+from mgc.evaluation.tagging_rows import select_listed_tracks, track_lines
+from mgc.evaluation.tagging_view import build_tagging_view
 from mgc.evaluation.track_map import TrackMap
 
 STARTED = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
@@ -69,7 +69,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def test_view_counts_all_rows() -> None:
-    view = view_of(predictions_of(ROWS), predictions_of(ROWS))
+    view = build_tagging_view(predictions_of(ROWS), predictions_of(ROWS))
     assert (view.rows, view.answered, view.untagged) == (6, 3, 1)
     assert view.genres == [("jazz", 2), ("rock", 1)]
     assert view.tags == [("loud", 2), ("slow", 1)]
@@ -140,22 +140,22 @@ def test_many_rows_are_sampled_and_the_page_says_so() -> None:
     rows = [{"track_id": f"{index * 7919 % 4001:05}", "genres": {"jazz": 1.0}} for index in range(3_000)]
     rows += [{"track_id": f"f{index:04}", "error": "T201_EMPTY_FILE"} for index in range(700)]
     predictions = predictions_of(rows)
-    held = held_tracks(predictions, 2_000, 500)
-    assert held.sampled == "1\u202f500 of 3\u202f000 tagged tracks, drawn at random and 500 of 700 failed ones"
-    kept = predictions.filter(pl.col("track_id").is_in(held.track_ids.implode()))
+    listed = select_listed_tracks(predictions, 2_000, 500)
+    assert listed.sampled == "1\u202f500 of 3\u202f000 tagged tracks, drawn at random and 500 of 700 failed ones"
+    kept = predictions.filter(pl.col("track_id").is_in(listed.track_ids.implode()))
     assert (kept.height, kept["error_code"].null_count()) == (2_000, 1_500)
-    page = tagging_page(predictions, summary(), PageParts(held=kept, sampled=held.sampled))
+    page = tagging_page(predictions, summary(), PageParts(listed=kept, sampled=listed.sampled))
     assert "1\u202f500 of 3\u202f000 tagged tracks" in page
     assert "3\u202f700 tracks of" in page, "counts are over all"
     assert len(unpacked(page)["name"]) == 2_000
     assert page.count('class="name-cell"') == 25, "the rest is for the script to show"
-    assert held_tracks(predictions).sampled == ""
+    assert select_listed_tracks(predictions).sampled == ""
 
 
 def test_few_tagged_leave_room_for_failures() -> None:
     rows = [{"track_id": f"t{index}", "genres": {"jazz": 1.0}} for index in range(100)]
     rows += [{"track_id": f"f{index:04}", "error": "T201_EMPTY_FILE"} for index in range(2_500)]
-    ids = held_tracks(predictions_of(rows), 2_000, 500).track_ids
+    ids = select_listed_tracks(predictions_of(rows), 2_000, 500).track_ids
     assert (len(ids), ids.str.starts_with("t").sum()) == (2_000, 100)
 
 
@@ -180,13 +180,13 @@ def test_packed_columns_say_what_the_rows_say() -> None:
 def test_page_tells_what_drifted_what_is_double_and_what_to_label() -> None:
     rng = np.random.default_rng(0)
     history = made_history(rng, 3, 600)
-    run = made_run(made_heard(rng, 600, genres=(0.02, *[0.1] * 9)), 9, run_id="run-7")
+    run = made_run(make_prediction_summary(rng, 600, genres=(0.02, *[0.1] * 9)), 9, run_id="run-7")
     parts = PageParts(
-        drift=drift_view(drift_of(run, history), [*history, run]),
-        copies=Copies(
+        drift=drift_view(detect_drift(run, history), [*history, run]),
+        copies=NearDuplicates(
             "2 tracks in 1 group", [{"group": 1, "uri": "/m/a", "duration_seconds": 9.0, "likeness": 0.99}]
         ),
-        queue=Queue(
+        queue=ReviewQueue(
             "ask these",
             [
                 {
@@ -206,7 +206,7 @@ def test_page_tells_what_drifted_what_is_double_and_what_to_label() -> None:
     for text in ("Drift: genre", "blues", "beside 1\u202f800 of the last 3 runs", "2 tracks in 1 group", "ask these"):
         assert text in page, text
     assert "<script>alert" not in page
-    quiet = drift_view(drift_of(history[0], []), [history[0]])
+    quiet = drift_view(detect_drift(history[0], []), [history[0]])
     alone = tagging_page(predictions_of(ROWS), summary(), PageParts(drift=quiet))
     checked(alone)
     assert "Nothing was compared: there is no earlier run" in alone

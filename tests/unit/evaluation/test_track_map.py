@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgc.evaluation.track_map import TrackMap, map_of
+from mgc.evaluation.track_map import TrackMap, lay_out_map
 
 
 def clusters(n: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
@@ -21,7 +21,7 @@ def places(made: TrackMap) -> np.ndarray:
 
 def test_alike_tracks_are_near_each_other() -> None:
     ids, vectors = clusters(150)
-    made = map_of(ids, vectors, "b")
+    made = lay_out_map(ids, vectors, "b")
     assert made is not None
     found = places(made)
     assert found.min() >= 0.0
@@ -29,17 +29,17 @@ def test_alike_tracks_are_near_each_other() -> None:
     apart = np.linalg.norm(found[:, None] - found[None], axis=2) + 9.0 * np.eye(150)
     nearest = apart.argmin(axis=1)
     assert np.mean(nearest % 3 == np.arange(150) % 3) > 0.98
-    again = map_of(ids, vectors, "b")
+    again = lay_out_map(ids, vectors, "b")
     assert again is not None
     np.testing.assert_array_equal(places(again), found)
 
 
 def test_an_old_map_is_kept_and_new_tracks_are_put_among_their_like() -> None:
     ids, vectors = clusters(150)
-    first = map_of(ids[:120], vectors[:120], "b")
+    first = lay_out_map(ids[:120], vectors[:120], "b")
     assert first is not None
     kept = TrackMap.from_json(first.to_json())
-    grown = map_of(ids, vectors, "b", kept)
+    grown = lay_out_map(ids, vectors, "b", kept)
     assert grown is not None
     np.testing.assert_allclose(places(grown)[:120], places(first), atol=1e-5)
     for row in range(120, 150):
@@ -49,11 +49,11 @@ def test_an_old_map_is_kept_and_new_tracks_are_put_among_their_like() -> None:
 
 def test_a_map_of_another_bundle_or_of_too_few_is_made_anew() -> None:
     ids, vectors = clusters(60)
-    first = map_of(ids, vectors, "b")
+    first = lay_out_map(ids, vectors, "b")
     assert first is not None
     shifted = TrackMap("b", first.track_ids, np.zeros(60), np.zeros(60))
     for bundle, old in (("other", shifted), ("b", TrackMap("b", ids[:30], np.zeros(30), np.zeros(30)))):
-        anew = map_of(ids, vectors, bundle, old)
+        anew = lay_out_map(ids, vectors, bundle, old)
         assert anew is not None
         np.testing.assert_array_equal(places(anew), places(first))
 
@@ -61,16 +61,16 @@ def test_a_map_of_another_bundle_or_of_too_few_is_made_anew() -> None:
 @pytest.mark.parametrize("n", [5, 6, 9])
 def test_few_and_equal_tracks_have_places(n: int) -> None:
     ids, vectors = clusters(n)
-    made = map_of(ids, vectors, "b")
+    made = lay_out_map(ids, vectors, "b")
     assert made is not None
     assert np.isfinite(places(made)).all()
-    same = map_of(ids, np.tile(vectors[:1], (n, 1)), "b")
+    same = lay_out_map(ids, np.tile(vectors[:1], (n, 1)), "b")
     assert same is not None
     assert np.isfinite(places(same)).all()
 
 
 def test_four_tracks_are_no_map_and_strange_bytes_are_none() -> None:
     ids, vectors = clusters(4)
-    assert map_of(ids, vectors, "b") is None
+    assert lay_out_map(ids, vectors, "b") is None
     assert TrackMap.from_json(b"[]") is None
     assert TrackMap.from_json(b"{") is None

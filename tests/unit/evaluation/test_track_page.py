@@ -26,20 +26,20 @@ from mgc.evaluation.track_look import (
     FEWEST_ROWS,
     MOST_COLUMNS,
     Neighbour,
-    TrackLook,
+    TrackView,
     in_columns,
-    moment_edges,
     spectrogram,
     strongest,
+    window_edges,
 )
-from mgc.evaluation.track_page import moments, track_page
+from mgc.evaluation.track_page import track_page, window_summaries
 from mgc.evaluation.track_picture import heading, track_png
 
 FEATURES = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=200, n_mels=16, window_seconds=1.0)
 GENRES, TAGS = ("jazz", "rock"), ("piano", "loud", "slow")
 
 
-def look(**more: Any) -> TrackLook:
+def view(**more: Any) -> TrackView:
     """Return 3 s in windows of 1 s, every half second: rock for the first three windows, then jazz."""
     rng = np.random.default_rng(0)
     jazz = np.array([0.1, 0.2, 0.3, 0.8, 0.9], np.float32)
@@ -62,11 +62,11 @@ def look(**more: Any) -> TrackLook:
         "bundle_uri": "/bundle",
         "bundle_fingerprint": "b" * 16,
     }
-    return TrackLook(**(values | more))
+    return TrackView(**(values | more))
 
 
 def test_the_page_is_whole_and_says_what_was_heard() -> None:
-    page = track_page(look())
+    page = track_page(view())
     checked(page)
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "Sounds like jazz (60 %; next rock , 40 %), with piano , slow" in text
@@ -83,7 +83,7 @@ def test_the_page_is_whole_and_says_what_was_heard() -> None:
 
 
 def test_the_picture_follows_light_and_dark() -> None:
-    page = track_page(look())
+    page = track_page(view())
     # Log-mel, genres and tags: one image for light pages and one for dark ones each.
     assert page.count('class="only-light"') == page.count('class="only-dark"') == 3
     assert not [marker for marker in VARIABLES if marker in page]
@@ -97,7 +97,7 @@ def test_the_picture_follows_light_and_dark() -> None:
 
 
 def test_names_from_files_are_text() -> None:
-    hostile = look(
+    hostile = view(
         uri=f"/music/{HOSTILE}",
         genres=[(HOSTILE, 1.0)],
         genre_names=(HOSTILE,),
@@ -111,12 +111,12 @@ def test_names_from_files_are_text() -> None:
 
 
 def test_a_bundle_without_genres_or_tags_and_no_predictions() -> None:
-    no_genres = look(genres=[], genre_names=(), genre_in_time=np.zeros((5, 0), np.float32), nearest=None)
+    no_genres = view(genres=[], genre_names=(), genre_in_time=np.zeros((5, 0), np.float32), nearest=None)
     page = track_page(no_genres)
     checked(page)
     assert "Has <strong><bdi>piano" in page
     assert 'id="nearest"' not in page
-    no_tags = look(
+    no_tags = view(
         tags=[], tag_names=(), tag_thresholds=np.zeros(0), tag_in_time=np.zeros((5, 0), np.float32), nearest=[]
     )
     page = track_page(no_tags)
@@ -126,20 +126,20 @@ def test_a_bundle_without_genres_or_tags_and_no_predictions() -> None:
 
 
 def test_no_tag_at_the_threshold_shows_the_likeliest() -> None:
-    page = track_page(look(tag_thresholds=np.full(len(TAGS), 0.95)))
+    page = track_page(view(tag_thresholds=np.full(len(TAGS), 0.95)))
     assert "Tags: none at 95 %; the likeliest" in page
-    assert moments(look(tag_thresholds=np.full(len(TAGS), 0.95)))[0].tags == []
+    assert window_summaries(view(tag_thresholds=np.full(len(TAGS), 0.95)))[0].tags == []
 
 
 def test_each_tag_has_a_threshold_of_its_own() -> None:
-    page = look(tag_thresholds=np.array([0.95, 0.005, 0.5]))
+    page = view(tag_thresholds=np.array([0.95, 0.005, 0.5]))
     assert page.listed_tags == [("slow", 0.5), ("loud", 0.01)]
-    assert [name for name, _ in moments(page)[0].tags] == ["slow", "loud"]
+    assert [name for name, _ in window_summaries(page)[0].tags] == ["slow", "loud"]
     assert "Tags at their own thresholds or more" in track_page(page)
 
 
 def test_the_picture_alone_is_a_png_that_names_its_track() -> None:
-    shown = look()
+    shown = view()
     assert heading(shown) == "a song.mp3   0:03   jazz 60 %: piano, slow"
     with Image.open(io.BytesIO(track_png(shown))) as image:
         assert image.width == 1_920
@@ -147,7 +147,7 @@ def test_the_picture_alone_is_a_png_that_names_its_track() -> None:
 
 
 def test_the_spectrogram_is_the_mean_of_the_frames_of_all_windows() -> None:
-    shown = look(log_mel=np.zeros((5, FEATURES.n_frames, 16), np.float16))
+    shown = view(log_mel=np.zeros((5, FEATURES.n_frames, 16), np.float16))
     shown.log_mel[2] = -40.0
     found = spectrogram(shown)
     assert found.shape == (120, 16)
@@ -156,18 +156,18 @@ def test_the_spectrogram_is_the_mean_of_the_frames_of_all_windows() -> None:
 
 
 def test_what_was_not_heard_is_empty_and_padding_is_left_out() -> None:
-    gap = look(start_seconds=(0.0, 0.1, 0.2, 0.3, 2.0), end_seconds=(1.0, 1.1, 1.2, 1.3, 3.0))
+    gap = view(start_seconds=(0.0, 0.1, 0.2, 0.3, 2.0), end_seconds=(1.0, 1.1, 1.2, 1.3, 3.0))
     found = spectrogram(gap)
     assert np.isnan(found[60]).all()
     assert not np.isnan(found[[0, 110]]).any()
     short = replace(
-        look(),
+        view(),
         outline=Outline(*np.zeros((3, 5), np.float32), 0.5, 0.1),
         start_seconds=(0.0,),
         end_seconds=(0.5,),
-        log_mel=look().log_mel[:1],
-        genre_in_time=look().genre_in_time[:1],
-        tag_in_time=look().tag_in_time[:1],
+        log_mel=view().log_mel[:1],
+        genre_in_time=view().genre_in_time[:1],
+        tag_in_time=view().tag_in_time[:1],
     )
     assert spectrogram(short).shape == (20, 16)
     np.testing.assert_allclose(spectrogram(short), short.log_mel[0, :20], atol=1e-6)
@@ -175,11 +175,11 @@ def test_what_was_not_heard_is_empty_and_padding_is_left_out() -> None:
 
 
 def test_moments_end_between_the_middles_of_windows() -> None:
-    np.testing.assert_allclose(moment_edges(look()), [0.0, 0.75, 1.25, 1.75, 2.25, 3.0])
-    columns = in_columns(look(), look().genre_in_time)[:, 0]
+    np.testing.assert_allclose(window_edges(view()), [0.0, 0.75, 1.25, 1.75, 2.25, 3.0])
+    columns = in_columns(view(), view().genre_in_time)[:, 0]
     assert columns.shape == (MOST_COLUMNS,)
     np.testing.assert_allclose(columns[[0, 274, 276, -1]], [0.1, 0.1, 0.2, 0.9])
-    last = moments(look())[-1]
+    last = window_summaries(view())[-1]
     assert (last.start_seconds, last.end_seconds, last.genre) == (2.0, 3.0, "jazz")
     assert last.genre_probability == pytest.approx(0.9)
 

@@ -18,8 +18,8 @@ from mgc.evaluation.protocols import Fold, SegmentFold
 from mgc.evaluation.rivals import OneVersusRest
 from mgc.experiment.cells import Cell, CellResult, code_fingerprint, finished_cells, plan_cells
 from mgc.experiment.loading import experiment_of
-from mgc.experiment.material import Material, folds_of, read_material, sides_of
-from mgc.experiment.pace import Pace
+from mgc.experiment.material import Material, folds_of, read_fold, read_material
+from mgc.experiment.pace import CellTimeEstimator
 from mgc.experiment.run import run_cell
 from mgc.experiment.settings import DataSettings, SystemSettings
 
@@ -76,14 +76,14 @@ def test_sides_hold_the_windows_that_the_protocol_gives_them(material: Material,
     segments, artists = experiment_of(small_experiment(data)).protocols
     fold = folds_of(segments, material, 0)[0]
     assert isinstance(fold, SegmentFold)
-    sides = sides_of(fold, material, ("clean",), AugmentConfig())
-    windows = sum(map(len, sides.train.log_mels)) + sum(map(len, sides.asked.log_mels))
+    sides = read_fold(fold, material, ("clean",), AugmentConfig())
+    windows = sum(map(len, sides.train.log_mels)) + sum(map(len, sides.held_out.log_mels))
     assert windows == 2 * TRACKS, "every window on one side"
-    assert set(sides.train.track_ids) & set(sides.asked.track_ids), "and tracks on both"
+    assert set(sides.train.track_ids) & set(sides.held_out.track_ids), "and tracks on both"
     apart = folds_of(artists, material, 0)
     assert len(apart) == 2
     assert isinstance(apart[0], Fold)
-    assert sides_of(apart[0], material, ("clean",), AugmentConfig()).groups_across == 0
+    assert read_fold(apart[0], material, ("clean",), AugmentConfig()).groups_across == 0
 
 
 def test_a_networks_cell_runs_all_epochs_and_answers_every_track_asked(
@@ -252,11 +252,11 @@ def test_a_protocol_that_cannot_part_the_tracks_is_named_before_work(data: dict[
 
 def test_the_time_left_goes_by_what_each_system_took(material: Material, data: dict[str, str]) -> None:
     near, net = (cell_of(material, data, name, "artists") for name in ("nearest", "net"))
-    pace = Pace(2)
+    pace = CellTimeEstimator(2)
     assert pace.seconds_left([near], []) is None
-    pace.took("nearest", 2.0)
+    pace.record("nearest", 2.0)
     assert pace.seconds_left([net, net], []) == pytest.approx(2.0), "not known: as long as the others"
-    pace.took("net", 100.0)
+    pace.record("net", 100.0)
     assert pace.seconds_left([near, net], []) == pytest.approx(51.0)
     assert pace.seconds_left([], [(net, 0.25)]) == pytest.approx(75.0), "one slot is idle"
 

@@ -11,14 +11,14 @@ import pytest
 from experiment_makers import small_experiment, write_data
 from page_checker import HOSTILE, checked
 
-from mgc.experiment.cells import Answered, Cell, CellResult, plan_cells
+from mgc.experiment.cells import Cell, CellResult, SystemPredictions, plan_cells
 from mgc.experiment.loading import experiment_of
-from mgc.experiment.material import Material, folds_of, read_material, sides_of
+from mgc.experiment.material import Material, folds_of, read_fold, read_material
 from mgc.experiment.page_view import headline_cards, verdict
 from mgc.experiment.report import experiment_page, write_report
 from mgc.experiment.settings import DataSettings
 from mgc.experiment.summary import summarise
-from mgc.experiment.tables import Run, cell_table
+from mgc.experiment.tables import ExperimentRun, cell_table
 
 CURVE = [
     {"epoch": 1, "train_loss": 2.0, "valid_loss": 1.5, "valid_accuracy": 0.9, "valid_rmse": 0.4},
@@ -34,13 +34,13 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 def result_of(cell: Cell, material: Material, right: float) -> CellResult:
     """Return a result that is right on a share of the tracks asked, the first ones."""
     fold = folds_of(cell.protocol, material, cell.seed)[cell.fold]
-    asked = sides_of(fold, material, ("clean",), cell.augment).asked
-    truth = np.eye(2)[[material.taxonomy.genres.index(str(genre)) for genre in asked.genres]]
-    wrong = np.arange(len(asked)) >= right * len(asked)
+    held_out = read_fold(fold, material, ("clean",), cell.augment).held_out
+    truth = np.eye(2)[[material.taxonomy.genres.index(str(genre)) for genre in held_out.genres]]
+    wrong = np.arange(len(held_out)) >= right * len(held_out)
     truth[wrong] = truth[wrong, ::-1]
-    windows = [len(own) for own in asked.log_mels]
-    tags = [[0.9 if tag in own else 0.2 for tag in material.taxonomy.tags] for own in asked.tags]
-    said = Answered(
+    windows = [len(own) for own in held_out.log_mels]
+    tags = [[0.9 if tag in own else 0.2 for tag in material.taxonomy.tags] for own in held_out.tags]
+    said = SystemPredictions(
         (0.8 * truth + 0.1).tolist(), tags, [0 if bad else n for bad, n in zip(wrong, windows, strict=True)]
     )
     facts = {"train_tracks": 12, "audio_seconds": 30.0, "answer_seconds": 0.1, "train_seconds": 4.0, "seconds": 5.0}
@@ -48,7 +48,7 @@ def result_of(cell: Cell, material: Material, right: float) -> CellResult:
     network = cell.system.kind == "network"
     return CellResult(
         cell.key, "code", cell.system.name, cell.protocol.name, cell.fold, cell.seed,
-        list(asked.track_ids), windows, dict.fromkeys(("", *cell.system.heads), said),
+        list(held_out.track_ids), windows, dict.fromkeys(("", *cell.system.heads), said),
         facts | ({"parameters": 1234} if network else {}), [CURVE] if network else [],
     )  # fmt: skip
 
@@ -61,13 +61,13 @@ RIGHT = {
 }
 
 
-def run_of(material: Material, **changes: Any) -> Run:
+def run_of(material: Material, **changes: Any) -> ExperimentRun:
     experiment = experiment_of(small_experiment({"catalogue": "c.parquet", "features": "f"}, **changes))
     cells = plan_cells(experiment, material)
     results = {
         cell.key: result_of(cell, material, RIGHT.get((cell.system.name, cell.protocol.name), 0.6)) for cell in cells
     }
-    return Run(experiment, material, cells, results, {})
+    return ExperimentRun(experiment, material, cells, results, {})
 
 
 def test_figures_are_those_of_the_answers(material: Material) -> None:

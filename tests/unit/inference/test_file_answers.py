@@ -22,7 +22,7 @@ from mgc.data.schema import require_kind
 from mgc.errors import TrackCode
 from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.inference.json_answer import json_answer
-from mgc.inference.listening import FileListener, Look
+from mgc.inference.listening import FileReader, ReadOptions
 from mgc.inference.taggram import write_taggram
 from mgc.models.bundle import write_bundle
 from mgc.models.stored import read_bundle_files
@@ -47,8 +47,8 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def listener(bundle: str) -> Iterator[FileListener]:
-    with FileListener(read_bundle_files(bundle).features, DecodeConfig(max_file_bytes=10**6)) as made:
+def reader(bundle: str) -> Iterator[FileReader]:
+    with FileReader(read_bundle_files(bundle).features, DecodeConfig(max_file_bytes=10**6)) as made:
         yield made
 
 
@@ -58,16 +58,16 @@ def tagger(bundle: str) -> FileTagger:
 
 
 def answered(
-    tagger: FileTagger, listener: FileListener, uris: list[str], look: Look | None = None
+    tagger: FileTagger, reader: FileReader, uris: list[str], options: ReadOptions | None = None
 ) -> list[FileAnswer]:
-    return [tagger.answer(heard.result()) for heard in listener.begin(uris, look)]
+    return [tagger.answer(file_features.result()) for file_features in reader.begin(uris, options)]
 
 
 def test_the_answer_is_the_catalogues_row_to_the_last_bit(
-    bundle: str, songs: list[str], tagger: FileTagger, listener: FileListener
+    bundle: str, songs: list[str], tagger: FileTagger, reader: FileReader
 ) -> None:
     table = job_rows(bundle, [*songs, *reversed(songs)]).to_pylist()
-    for answer, row in zip(answered(tagger, listener, songs), table, strict=False):
+    for answer, row in zip(answered(tagger, reader, songs), table, strict=False):
         said = json_answer(answer, tagger.bundle, embedding=True)
         assert row["error_code"] is None
         assert said["predicted_genre"] == row["genre"]
@@ -78,7 +78,7 @@ def test_the_answer_is_the_catalogues_row_to_the_last_bit(
 
 
 def test_failures_have_their_codes_and_cost_the_others_nothing(
-    songs: list[str], tagger: FileTagger, listener: FileListener, tmp_path: Path
+    songs: list[str], tagger: FileTagger, reader: FileReader, tmp_path: Path
 ) -> None:
     (tmp_path / "text.mp3").write_text("no music")
     (tmp_path / "large.wav").write_bytes(bytes(10**6 + 1))
@@ -89,7 +89,7 @@ def test_failures_have_their_codes_and_cost_the_others_nothing(
         str(tmp_path / "large.wav"),
         "ftp://x/y",
     ]
-    answers = answered(tagger, listener, uris)
+    answers = answered(tagger, reader, uris)
     codes = [answer.error and answer.error.track_code for answer in answers]
     assert codes == [
         TrackCode.NOT_AUDIO,
@@ -107,13 +107,13 @@ def test_failures_have_their_codes_and_cost_the_others_nothing(
 
 
 def test_standard_input_is_a_file(
-    songs: list[str], tagger: FileTagger, listener: FileListener, monkeypatch: pytest.MonkeyPatch
+    songs: list[str], tagger: FileTagger, reader: FileReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (expected,) = answered(tagger, listener, songs[:1])
+    (expected,) = answered(tagger, reader, songs[:1])
 
     def answer_of(data: bytes) -> FileAnswer:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-        return answered(tagger, listener, ["-"])[0]
+        return answered(tagger, reader, ["-"])[0]
 
     found = answer_of(Path(songs[0]).read_bytes())
     assert found.uri == "-"
@@ -125,15 +125,15 @@ def test_standard_input_is_a_file(
     assert too_long.track_code is TrackCode.TOO_LARGE
 
 
-def test_windows_in_time(songs: list[str], tagger: FileTagger, listener: FileListener) -> None:
-    (few,) = answered(tagger, listener, songs[3:])
+def test_windows_in_time(songs: list[str], tagger: FileTagger, reader: FileReader) -> None:
+    (few,) = answered(tagger, reader, songs[3:])
     assert few.in_time is not None
     assert few.prediction is not None
     length = FEATURES.window_seconds
     assert len(few.in_time.start_seconds) == few.prediction.windows == 4
     assert few.in_time.start_seconds[0] == 0.0
     assert few.in_time.end_seconds[-1] == pytest.approx(few.duration_seconds)
-    (many,) = answered(tagger, listener, songs[3:], Look(every_seconds=0.25))
+    (many,) = answered(tagger, reader, songs[3:], ReadOptions(every_seconds=0.25))
     assert many.in_time is not None
     assert many.prediction is not None
     np.testing.assert_array_equal(many.prediction.genre_probabilities, few.prediction.genre_probabilities)
@@ -146,16 +146,16 @@ def test_windows_in_time(songs: list[str], tagger: FileTagger, listener: FileLis
     np.testing.assert_allclose(many.in_time.probabilities.genre_probabilities.sum(axis=1), 1.0, atol=1e-6)
 
 
-def test_a_short_track_ends_where_it_ends(songs: list[str], tagger: FileTagger, listener: FileListener) -> None:
-    (answer,) = answered(tagger, listener, songs[1:2], Look(every_seconds=0.1))
+def test_a_short_track_ends_where_it_ends(songs: list[str], tagger: FileTagger, reader: FileReader) -> None:
+    (answer,) = answered(tagger, reader, songs[1:2], ReadOptions(every_seconds=0.1))
     assert answer.in_time is not None
     assert (answer.in_time.start_seconds, answer.in_time.end_seconds) == ((0.0,), (0.5,))
 
 
 def test_a_taggram_is_a_table_of_windows(
-    songs: list[str], tagger: FileTagger, listener: FileListener, tmp_path: Path
+    songs: list[str], tagger: FileTagger, reader: FileReader, tmp_path: Path
 ) -> None:
-    answers = answered(tagger, listener, [*songs[:2], str(tmp_path / "none.mp3"), songs[2]])
+    answers = answered(tagger, reader, [*songs[:2], str(tmp_path / "none.mp3"), songs[2]])
     written = write_taggram(str(tmp_path / "taggram.parquet"), answers, tagger.bundle)
     table = pq.read_table(tmp_path / "taggram.parquet")
     require_kind(table.schema, "taggram", "here")

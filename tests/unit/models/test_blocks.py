@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mgc.models.blocks import AdditiveAttention, GatedResidual, Head, SqueezeExcitation
+from mgc.models.blocks import AdditiveAttention, ClassificationHead, GatedResidual, SqueezeExcitation
 
 
 def test_squeeze_excitation_scales_each_channel_by_one_gate() -> None:
@@ -52,6 +52,6 @@ def test_attention_follows_its_score() -> None:
 
 
 def test_head_without_labels_has_no_parameters() -> None:
-    head = Head(4, 0)
+    head = ClassificationHead(4, 0)
     assert head(torch.randn(3, 4)).shape == (3, 0)
     assert list(head.parameters()) == []

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from mgc.config import TrainingConfig
 from mgc.errors import BundleError
 from mgc.models.bundle import load_bundle, write_bundle
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.taxonomy import Taxonomy
 
 
@@ -42,7 +42,10 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert len(fingerprint) == 16
     assert (bundle.features, bundle.taxonomy, bundle.training) == (FEATURES, TAXONOMY, TRAINING)
     assert (bundle.metrics, bundle.facts) == (contents.metrics, contents.facts)
-    assert [member.calibration for member in bundle.members] == [Calibration(1.0, 2.0), Calibration(2.0, 3.0)]
+    assert [member.calibration for member in bundle.members] == [
+        TemperatureScaling(1.0, 2.0),
+        TemperatureScaling(2.0, 3.0),
+    ]
     for found, given in zip(bundle.members, contents.members, strict=True):
         assert found.config == given.config
         assert found.weights.keys() == given.weights.keys()
@@ -85,7 +88,7 @@ def test_fingerprint_follows_the_answers_alone(tmp_path: Path) -> None:
     first = write_bundle(str(tmp_path / "a"), contents)
     other_facts = replace(contents, metrics={}, facts={"x": 1}, training=TRAINING.model_copy(update={"seed": 5}))
     assert write_bundle(str(tmp_path / "b"), other_facts) == first
-    warmer = (replace(contents.members[0], calibration=Calibration(1.5, 2.0)), contents.members[1])
+    warmer = (replace(contents.members[0], calibration=TemperatureScaling(1.5, 2.0)), contents.members[1])
     bias = {**contents.members[0].weights}
     bias["genre_head.linear.bias"] = bias["genre_head.linear.bias"] + 1e-3
     changes = {

@@ -11,7 +11,7 @@ from model_makers import bundle_contents
 from scipy.special import expit, logit
 
 from mgc.models.bundle import load_bundle, write_bundle
-from mgc.models.fusion import Decision, Fusion, Method, Pool
+from mgc.models.fusion import Decision, Fusion, HeadFusion, Method
 
 ONE = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32)
 TWO = np.array([[0.3, 0.4, 0.3], [0.5, 0.4, 0.1]], np.float32)
@@ -19,13 +19,13 @@ TWO = np.array([[0.3, 0.4, 0.3], [0.5, 0.4, 0.1]], np.float32)
 
 def test_mean_and_weighted_mean() -> None:
     np.testing.assert_allclose(Fusion().genre_probabilities([ONE, TWO]), (ONE + TWO) / 2, atol=1e-7)
-    weighted = Fusion("weighted", Pool((0.25, 0.75)), Pool((0.5, 0.5)))
+    weighted = Fusion("weighted", HeadFusion((0.25, 0.75)), HeadFusion((0.5, 0.5)))
     np.testing.assert_allclose(weighted.genre_probabilities([ONE, TWO]), 0.25 * ONE + 0.75 * TWO, atol=1e-7)
     np.testing.assert_allclose(weighted.tag_probabilities([ONE, TWO]), (ONE + TWO) / 2, atol=1e-7)
 
 
 def test_stacked_is_a_product_of_powers() -> None:
-    fusion = Fusion("stacked", Pool((1.0, 0.5), (0.0, 0.1, -0.2)), Pool((2.0, 0.0), (0.3, 0.3, 0.3)))
+    fusion = Fusion("stacked", HeadFusion((1.0, 0.5), (0.0, 0.1, -0.2)), HeadFusion((2.0, 0.0), (0.3, 0.3, 0.3)))
     powers = ONE * np.sqrt(TWO) * np.exp([0.0, 0.1, -0.2])
     expected = powers / powers.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(fusion.genre_probabilities([ONE, TWO]), expected, atol=1e-6)
@@ -35,7 +35,7 @@ def test_stacked_is_a_product_of_powers() -> None:
 @pytest.mark.parametrize("method", ["mean", "weighted", "stacked"])
 def test_certainty_and_temperature(method: Method) -> None:
     certain = np.array([[1.0, 0.0]], np.float32)
-    fusion = Fusion(method, Pool(temperature=2.0), Pool(temperature=2.0))
+    fusion = Fusion(method, HeadFusion(temperature=2.0), HeadFusion(temperature=2.0))
     for probabilities in (fusion.genre_probabilities([certain] * 2), fusion.tag_probabilities([certain] * 2)):
         assert np.isfinite(probabilities).all()
         assert 0.99 < probabilities[0, 0] < 1.0
@@ -46,7 +46,7 @@ def test_certainty_and_temperature(method: Method) -> None:
 
 def test_a_bundle_carries_its_decision_and_its_name_follows_from_it(tmp_path: Path) -> None:
     decision = Decision(
-        Fusion("stacked", Pool((0.5, 0.5), (0.1, -0.1)), Pool((1.0, 0.25), (0.0, 0.5, 1.0), 1.5)),
+        Fusion("stacked", HeadFusion((0.5, 0.5), (0.1, -0.1)), HeadFusion((1.0, 0.25), (0.0, 0.5, 1.0), 1.5)),
         (0.2, 0.4, 0.6),
         0.8,
         0.95,

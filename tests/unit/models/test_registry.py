@@ -13,7 +13,7 @@ from model_makers import FEATURES, N_MELS, TAXONOMY, TRAINING, bundle_contents, 
 from mgc.config import ModelConfig, model_sections, read_model_config
 from mgc.errors import BundleError
 from mgc.models.bundle import load_bundle, write_bundle
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.contents import Member
 from mgc.models.forward import member_outputs
 from mgc.models.registry import MODELS, build_model, count_parameters
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_answers_and_windows_do_not_hear_each_other
 def test_a_bundle_brings_it_back(name: str, tmp_path: Path) -> None:
     config = small(name)
     model = small_model(config=config).eval()
-    member = Member(config, dict(model.state_dict()), Calibration())
+    member = Member(config, dict(model.state_dict()), TemperatureScaling())
     write_bundle(str(tmp_path), bundle_contents(members=(member,)))
     bundle = load_bundle(str(tmp_path))
     assert bundle.members[0].config == config
@@ -109,7 +109,7 @@ def test_a_bundle_brings_it_back(name: str, tmp_path: Path) -> None:
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
-    wrong = Member(small("guo_cnn"), dict(small_model(config=small("guo_rnn")).state_dict()), Calibration())
+    wrong = Member(small("guo_cnn"), dict(small_model(config=small("guo_rnn")).state_dict()), TemperatureScaling())
     with pytest.raises(BundleError, match="does not fit its architecture"):
         write_bundle(str(tmp_path), bundle_contents(members=(wrong,)))
 

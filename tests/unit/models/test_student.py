@@ -10,7 +10,7 @@ from model_makers import bundle_contents
 from mgc.commands import tag as tag_command
 from mgc.errors import BundleError
 from mgc.models.bundle import write_bundle
-from mgc.models.student import student_of, student_place
+from mgc.models.student import student_of, student_uri
 
 
 def taught_by(teacher: str) -> dict[str, object]:
@@ -21,8 +21,8 @@ def write_pair(folder: Path) -> tuple[str, str]:
     """Write a teacher and its student, and return their URIs."""
     teacher = str(folder / "bundle")
     fingerprint = write_bundle(teacher, bundle_contents())
-    write_bundle(student_place(teacher), bundle_contents(1, facts=taught_by(fingerprint)))
-    return teacher, student_place(teacher)
+    write_bundle(student_uri(teacher), bundle_contents(1, facts=taught_by(fingerprint)))
+    return teacher, student_uri(teacher)
 
 
 def test_a_student_is_found_in_its_teachers_directory_and_is_its_own(tmp_path: Path) -> None:

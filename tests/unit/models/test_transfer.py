@@ -19,7 +19,7 @@ from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, load_
 from mgc.errors import BundleError, ConfigError
 from mgc.model_config import TransferConfig
 from mgc.models.bundle import BundleContents, Member, load_bundle, write_bundle
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.forward import member_outputs
 from mgc.models.peers import PEER_FEATURES
 from mgc.models.published import LAYER_CHANNELS
@@ -39,7 +39,7 @@ def write_published(folder: Path, network: str, facts: dict[str, str] | None = N
     torch.manual_seed(7)
     config = read_model_config({"name": network})
     weights = dict(build_model(config, 96, 0, 2).state_dict())
-    member = Member(config, weights, Calibration())
+    member = Member(config, weights, TemperatureScaling())
     contents = BundleContents((member,), PEER_FEATURES, PEER_TAXONOMY, TrainingConfig(members=1), {}, facts or {})
     write_bundle(str(folder), contents)
     return str(folder)
@@ -89,16 +89,16 @@ def test_twice_the_frame_rate_is_heard_as_half_as_many_frames() -> None:
     bridge = MelBridge(96, 96)
     bridge.join(PEER_FEATURES.model_copy(update={"hop_length": 128}), PEER_FEATURES)
     slope = torch.arange(80.0)[None, :, None].expand(1, 80, 96) - 80.0
-    heard = bridge(slope)
-    assert heard.shape == (1, 40, 96)
-    torch.testing.assert_close(heard[0, 10:30, 5].diff(), torch.full((19,), 2.0))
+    layer_values = bridge(slope)
+    assert layer_values.shape == (1, 40, 96)
+    torch.testing.assert_close(layer_values[0, 10:30, 5].diff(), torch.full((19,), 2.0))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_layers_are_those_that_the_network_answers_from(network: str) -> None:
     model = build_model(read_model_config({"name": network}), 96, 0, 2).eval()
     with torch.no_grad():
-        layers = model.hear_layers(torch.rand(2, 200, 96) * -80)  # type: ignore[operator]
+        layers = model.layer_outputs(torch.rand(2, 200, 96) * -80)  # type: ignore[operator]
     assert tuple(layer.shape[1] for layer in layers) == LAYER_CHANNELS[network]
     assert all(bool(torch.isfinite(layer).all()) for layer in layers)
 
@@ -113,11 +113,11 @@ def test_statistics_are_the_mean_the_maximum_and_the_deviation_of_each_channel(n
     published.load_state_dict(load_bundle(str(tmp_path)).members[0].weights)
     parts = windows.split(187, dim=1) if network == "musicnn" else [windows]
     with torch.no_grad():
-        heard = [published.hear_layers(part)[0].flatten(2) for part in parts]  # type: ignore[operator]
-        found = model.statistics(windows)[:, : 3 * heard[0].shape[1]]
-    expected = sum(torch.cat([one.mean(2), one.amax(2), one.std(2, correction=0)], dim=1) for one in heard) / len(
-        heard
-    )
+        layer_values = [published.layer_outputs(part)[0].flatten(2) for part in parts]  # type: ignore[operator]
+        found = model.statistics(windows)[:, : 3 * layer_values[0].shape[1]]
+    expected = sum(
+        torch.cat([one.mean(2), one.amax(2), one.std(2, correction=0)], dim=1) for one in layer_values
+    ) / len(layer_values)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -11,7 +11,7 @@ from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, feature_set, small
 from mgc.config import Config, TrainingConfig
 from mgc.model_config import CaoCnnConfig
 from mgc.models.bundle import load_bundle, write_bundle
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.training.ensemble import assemble
 from mgc.training.loop import fit
 
@@ -34,7 +34,7 @@ def test_fitted_members_become_a_bundle(temperature: str, tmp_path: Path) -> Non
     # Jensen: the mean of probabilities never has a worse log-loss than the members' mean.
     assert ensemble["genre_log_loss"] <= np.mean([member["genre_log_loss"] for member in members]) + 1e-6
     # One of the two is fitted, the other left alone.
-    scaled = [member.calibration != Calibration() for member in contents.members]
+    scaled = [member.calibration != TemperatureScaling() for member in contents.members]
     assert scaled == [temperature == "member"] * 2
     assert (contents.decision.fusion.genre.temperature != 1.0) == (temperature == "fused")
     write_bundle(str(tmp_path), contents)
@@ -46,7 +46,7 @@ def test_without_validation_temperatures_stay(valid: object) -> None:
     weights = [dict(small_model().state_dict())]
     contents = assemble(weights, valid, TAXONOMY, ALONE, FEATURES, {})  # type: ignore[arg-type]
     assert contents.metrics == {}
-    assert contents.members[0].calibration == Calibration()
+    assert contents.members[0].calibration == TemperatureScaling()
 
 
 def test_members_of_different_architectures(tmp_path: Path) -> None:

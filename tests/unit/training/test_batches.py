@@ -10,7 +10,7 @@ import torch
 from model_makers import FEATURES, N_MELS, TAXONOMY, TRAINING, feature_set, without_labels
 
 from mgc.errors import TrainingError
-from mgc.training.augment import Band, WindowShape, augment, draw
+from mgc.training.augment import MaskedBand, WindowShape, augment, draw
 from mgc.training.batches import Batch, Shard, TrainingWindows
 
 PLAIN = TRAINING.model_copy(
@@ -23,7 +23,7 @@ def epoch(windows: TrainingWindows, seed: int = 0, number: int = 0, shard: Shard
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return torch.equal(one.log_mel, other.log_mel) and torch.equal(one.genre_mass, other.genre_mass)
+    return torch.equal(one.log_mel, other.log_mel) and torch.equal(one.genre_weight, other.genre_weight)
 
 
 def test_every_window_comes_once_an_epoch() -> None:
@@ -43,7 +43,7 @@ def test_labels_go_with_their_windows() -> None:
         # What makes a genre and a tag in these tracks: see `feature_set`.
         loud = batch.log_mel.mean(dim=1)
         high = loud[:, 9] > loud[:, 5]
-        assert torch.equal(batch.genre_mass.argmax(dim=1) == 0, high)
+        assert torch.equal(batch.genre_weight.argmax(dim=1) == 0, high)
         assert torch.equal(batch.tag_positive[:, 0] > 0, loud[:, 2] > -10)
         assert torch.equal(batch.tag_positive + batch.tag_negative, torch.ones(len(loud), 3))
 
@@ -100,8 +100,8 @@ def test_mixup_mixes_sound_and_labels_alike() -> None:
              zip(features.log_mels, features.genres, strict=True)]  # fmt: skip
     for batch in epoch(TrainingWindows(replace(features, log_mels=level), TAXONOMY, config)):
         share_of_high = (batch.log_mel.mean(dim=(1, 2)) + 50) / 40
-        torch.testing.assert_close(batch.genre_mass[:, 0], share_of_high, atol=1e-4, rtol=0)
-        torch.testing.assert_close(batch.genre_mass.sum(dim=1), torch.ones(len(share_of_high)))
+        torch.testing.assert_close(batch.genre_weight[:, 0], share_of_high, atol=1e-4, rtol=0)
+        torch.testing.assert_close(batch.genre_weight.sum(dim=1), torch.ones(len(share_of_high)))
 
 
 def test_what_is_unknown_has_no_mass_even_mixed() -> None:
@@ -109,7 +109,7 @@ def test_what_is_unknown_has_no_mass_even_mixed() -> None:
     config = TRAINING.model_copy(update={"class_weights": False})
     batches = epoch(TrainingWindows(features, TAXONOMY, config))
     assert sum(batch.genre_total for batch in batches) == pytest.approx(4.0, abs=1.0)
-    assert all(float(batch.genre_mass.sum(dim=1).max()) <= 1.0 + 1e-6 for batch in batches)
+    assert all(float(batch.genre_weight.sum(dim=1).max()) <= 1.0 + 1e-6 for batch in batches)
 
 
 def test_tracks_without_any_label_are_left_out() -> None:
@@ -140,8 +140,8 @@ def test_masked_bands_hold_the_mean_and_the_rest_is_untouched() -> None:
     draws = replace(
         draws,
         gain_db=np.array([3.0, 0.0], np.float32),
-        bins=Band(np.array([1, 0]), np.array([2, 0]), 6),
-        frames=Band(np.array([0, 0]), np.array([4, 0]), 10),
+        bins=MaskedBand(np.array([1, 0]), np.array([2, 0]), 6),
+        frames=MaskedBand(np.array([0, 0]), np.array([4, 0]), 10),
     )
     log_mel = torch.rand(2, 10, 6) * -80
     found = augment(log_mel, draws, np.array([0, 1]))

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from mgc.models.calibration import Calibration
+from mgc.models.calibration import TemperatureScaling
 from mgc.models.ensemble import EnsembleOutputs, combine
 from mgc.models.forward import TrackOutputs
-from mgc.models.fusion import Fusion, Method, Pool
+from mgc.models.fusion import Fusion, HeadFusion, Method
 from mgc.taxonomy import UNKNOWN
 from mgc.training.decide import best_f1_threshold, fit_abstention, fit_tag_thresholds
 from mgc.training.ensemble import abstention_figures, compare_fusions
 from mgc.training.fuse import fit_fusion
-from mgc.training.labels import Labels
+from mgc.training.labels import LabelArrays
 
 RNG = np.random.default_rng(0)
 TRACKS, GENRES, TAGS = 300, 4, 3
 TRUTH = RNG.integers(0, GENRES, TRACKS)
 TAG_TRUTH = (RNG.random((TRACKS, TAGS)) < 0.4).astype(np.float32)
-LABELS = Labels(TRUTH, TAG_TRUTH, np.ones(TRACKS, bool))
-PLAIN = [Calibration(), Calibration()]
+LABELS = LabelArrays(TRUTH, TAG_TRUTH, np.ones(TRACKS, bool))
+PLAIN = [TemperatureScaling(), TemperatureScaling()]
 
 
 def member(skill: float) -> TrackOutputs:
@@ -59,10 +59,10 @@ def test_mean_has_nothing_to_fit_and_a_lone_member_neither() -> None:
 
 
 def test_nothing_known_keeps_equal_weights() -> None:
-    unknown = Labels(np.full(TRACKS, UNKNOWN), TAG_TRUTH, np.zeros(TRACKS, bool))
+    unknown = LabelArrays(np.full(TRACKS, UNKNOWN), TAG_TRUTH, np.zeros(TRACKS, bool))
     for method in ("weighted", "stacked"):
         fusion = fit_fusion([GOOD, BAD], PLAIN, unknown, method, fused_temperature=True)  # type: ignore[arg-type]
-        assert (fusion.genre, fusion.tag) == (Pool(), Pool())
+        assert (fusion.genre, fusion.tag) == (HeadFusion(), HeadFusion())
 
 
 @pytest.mark.parametrize("method", ["mean", "weighted", "stacked"])
@@ -100,13 +100,13 @@ def test_equal_probabilities_are_listed_together() -> None:
     assert best_f1_threshold(probabilities, truth) == pytest.approx(0.4)
 
 
-def answers(confidence: list[float], right: list[bool]) -> tuple[EnsembleOutputs, Labels]:
+def answers(confidence: list[float], right: list[bool]) -> tuple[EnsembleOutputs, LabelArrays]:
     stated = np.array(confidence, np.float32)
     outputs = EnsembleOutputs(
         np.stack([stated, 1 - stated], axis=1), np.zeros((len(stated), 0), np.float32), np.zeros((len(stated), 1))
     )
     truth = np.where(right, 0, 1)
-    return outputs, Labels(truth, np.zeros((len(stated), 0), np.float32), np.ones(len(stated), bool))
+    return outputs, LabelArrays(truth, np.zeros((len(stated), 0), np.float32), np.ones(len(stated), bool))
 
 
 def test_silence_where_precision_would_be_lost() -> None:
@@ -129,7 +129,7 @@ def test_never_and_always_silent() -> None:
     few = answers([0.9] * 5 + [0.6] * 5, [True] * 5 + [False] * 5)
     assert fit_abstention(*few, precision=0.95) == 1.0
     outputs, labels = sure
-    unknown = Labels(np.full(12, UNKNOWN), labels.tags, labels.tags_known)
+    unknown = LabelArrays(np.full(12, UNKNOWN), labels.tags, labels.tags_known)
     assert fit_abstention(outputs, unknown, 0.95) == 0.0
     assert abstention_figures(outputs, unknown, 0.0) == {"coverage": None, "accuracy_of_answered": None}
 

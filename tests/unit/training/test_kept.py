@@ -15,7 +15,7 @@ from mgc.errors import TrainingError
 from mgc.model_config import BlockLevelConfig, CrnnConfig
 from mgc.models.registry import build_model
 from mgc.training import loop
-from mgc.training.kept import keeps_statistics
+from mgc.training.kept import can_cache_statistics
 from mgc.training.loop import FitResult, fit
 
 MODEL = BlockLevelConfig(block_frames=16, embedding_size=8)
@@ -32,7 +32,7 @@ def fitted(config: TrainingConfig = STILL, **more: Any) -> FitResult:
 
 def test_weights_and_figures_are_those_of_a_fit_that_computes_them_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = fitted()
-    monkeypatch.setattr(loop, "keeps_statistics", lambda model, train, config: False)
+    monkeypatch.setattr(loop, "can_cache_statistics", lambda model, train, config: False)
     anew = fitted()
     assert kept.state.weights.keys() == anew.state.weights.keys()
     for name, tensor in kept.state.weights.items():
@@ -67,8 +67,8 @@ def test_a_fit_taken_up_gives_the_weights_of_one_that_never_stopped() -> None:
 )
 def test_only_where_chance_leaves_windows_as_they_are(changes: dict[str, Any], kept: bool) -> None:
     model = build_model(MODEL, N_MELS, 2, 3)
-    assert keeps_statistics(model, TRAIN, STILL.model_copy(update=changes)) is kept
-    assert not keeps_statistics(build_model(CrnnConfig(channels=8), N_MELS, 2, 3), TRAIN, STILL)
+    assert can_cache_statistics(model, TRAIN, STILL.model_copy(update=changes)) is kept
+    assert not can_cache_statistics(build_model(CrnnConfig(channels=8), N_MELS, 2, 3), TRAIN, STILL)
 
 
 def test_features_that_are_not_finite_are_named() -> None:

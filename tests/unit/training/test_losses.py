@@ -14,26 +14,26 @@ GENRES = torch.tensor([0, 3, 1, 1, 2])
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_genre_loss_is_cross_entropy(smoothing: float) -> None:
-    mass = F.one_hot(GENRES, 4).float()
+    genre_weight = F.one_hot(GENRES, 4).float()
     expected = F.cross_entropy(LOGITS, GENRES, label_smoothing=smoothing)
-    torch.testing.assert_close(genre_loss(LOGITS, mass, 5.0, smoothing), expected)
+    torch.testing.assert_close(genre_loss(LOGITS, genre_weight, 5.0, smoothing), expected)
 
 
 def test_class_weights_are_those_of_torch() -> None:
     weights = torch.tensor([0.5, 2.0, 1.0, 4.0])
-    mass = F.one_hot(GENRES, 4) * weights
+    genre_weight = F.one_hot(GENRES, 4) * weights
     expected = F.cross_entropy(LOGITS, GENRES, weight=weights)
-    torch.testing.assert_close(genre_loss(LOGITS, mass, float(mass.sum())), expected)
+    torch.testing.assert_close(genre_loss(LOGITS, genre_weight, float(genre_weight.sum())), expected)
 
 
 def test_unknown_genres_contribute_nothing() -> None:
-    mass = F.one_hot(GENRES, 4).float()
-    mass[[1, 4]] = 0
+    genre_weight = F.one_hot(GENRES, 4).float()
+    genre_weight[[1, 4]] = 0
     known = torch.tensor([0, 2, 3])
     expected = F.cross_entropy(LOGITS[known], GENRES[known], label_smoothing=0.1)
-    torch.testing.assert_close(genre_loss(LOGITS, mass, 3.0, 0.1), expected)
+    torch.testing.assert_close(genre_loss(LOGITS, genre_weight, 3.0, 0.1), expected)
     logits = LOGITS.clone().requires_grad_()
-    genre_loss(logits, mass, 3.0, 0.1).backward()
+    genre_loss(logits, genre_weight, 3.0, 0.1).backward()
     assert logits.grad is not None
     assert logits.grad[[1, 4]].abs().max() == 0
     assert logits.grad[known].abs().min() > 0
@@ -66,15 +66,15 @@ def test_no_labels_at_all() -> None:
 
 
 def test_losses_of_parts_add_up_to_that_of_the_whole() -> None:
-    mass = F.one_hot(GENRES, 4).float()
-    whole = genre_loss(LOGITS, mass, 5.0)
-    parts = [genre_loss(LOGITS[rank::2], mass[rank::2], 5.0 / 2) for rank in range(2)]
+    genre_weight = F.one_hot(GENRES, 4).float()
+    whole = genre_loss(LOGITS, genre_weight, 5.0)
+    parts = [genre_loss(LOGITS[rank::2], genre_weight[rank::2], 5.0 / 2) for rank in range(2)]
     torch.testing.assert_close(torch.stack(parts).mean(), whole)
 
 
 def test_mixture_of_labels_is_the_mixture_of_losses() -> None:
-    mass = F.one_hot(GENRES, 4).float()
-    mixed = genre_loss(LOGITS, 0.7 * mass + 0.3 * mass.flip(0), 5.0)
+    genre_weight = F.one_hot(GENRES, 4).float()
+    mixed = genre_loss(LOGITS, 0.7 * genre_weight + 0.3 * genre_weight.flip(0), 5.0)
     torch.testing.assert_close(
-        mixed, 0.7 * genre_loss(LOGITS, mass, 5.0) + 0.3 * genre_loss(LOGITS, mass.flip(0), 5.0)
+        mixed, 0.7 * genre_loss(LOGITS, genre_weight, 5.0) + 0.3 * genre_loss(LOGITS, genre_weight.flip(0), 5.0)
     )

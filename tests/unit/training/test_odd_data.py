@@ -18,7 +18,7 @@ from mgc.data.outputs import OutputDirectory
 from mgc.data.shards import FeatureSet, read_feature_set
 from mgc.data.storage import Store
 from mgc.errors import FingerprintError, MgcError, SchemaError
-from mgc.evaluation.answers import Answers, genre_indices, tag_vectors
+from mgc.evaluation.answers import LabelledPredictions, genre_indices, tag_vectors
 from mgc.evaluation.metrics import evaluate
 from mgc.evaluation.report import ReportContext, evaluation_page
 from mgc.inference.predictor import Predictor
@@ -39,10 +39,10 @@ def trained(train: FeatureSet, valid: FeatureSet | None, taxonomy: Taxonomy, pla
     return load_bundle(str(place))
 
 
-def answered(bundle: Bundle, asked: FeatureSet) -> Answers:
+def answered(bundle: Bundle, asked: FeatureSet) -> LabelledPredictions:
     predictions = Predictor(bundle).predict(asked.log_mels)
     genres, tags = bundle.taxonomy.genres, bundle.taxonomy.tags
-    return Answers(
+    return LabelledPredictions(
         track_ids=asked.track_ids,
         groups=asked.groups,
         genres=genres,

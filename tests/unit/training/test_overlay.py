@@ -12,7 +12,7 @@ from model_makers import TAXONOMY, TRAINING, feature_set
 from mgc.audio.features.analysis import MEL_POWER, Analysis
 from mgc.config import FeatureConfig
 from mgc.training.batches import Shard, TrainingWindows
-from mgc.training.overlay import NOBODY, draw_overlay, overlay
+from mgc.training.overlay import NO_PARTNER, draw_overlay, overlay
 
 PLAIN = TRAINING.model_copy(
     update={"gain_db": 0.0, "mask_frequency_bins": 0, "mask_frames": 0, "crop_seconds": None, "class_weights": False}
@@ -24,7 +24,7 @@ def test_partners_are_of_the_genre_and_of_another_track() -> None:
     tracks = np.array([0, 0, 1, 2, 3, 3, 4, 5])
     rows = np.tile(np.arange(8), 50)
     drawn = draw_overlay(np.random.default_rng(0), rows, genres, tracks, 1.0)
-    laid = drawn.partner != NOBODY
+    laid = drawn.partner != NO_PARTNER
     assert (genres[drawn.partner[laid]] == genres[rows[laid]]).all()
     assert (tracks[drawn.partner[laid]] != tracks[rows[laid]]).all()
     # Unknown genres, and genres of one track, stay alone.
@@ -32,7 +32,7 @@ def test_partners_are_of_the_genre_and_of_another_track() -> None:
     assert drawn.own_part.min() >= 0.5
     assert drawn.own_part.max() <= 1.0
     never = draw_overlay(np.random.default_rng(0), rows, genres, tracks, 0.0)
-    assert (never.partner == NOBODY).all()
+    assert (never.partner == NO_PARTNER).all()
 
 
 def test_the_power_of_a_sum_of_signals_is_met() -> None:
@@ -56,7 +56,7 @@ def test_tags_of_both_are_heard() -> None:
     config = PLAIN.model_copy(update={"overlay_probability": 1.0})
     plain, laid = (TrainingWindows(features, TAXONOMY, one) for one in (PLAIN, config))
     alone, both = next(plain.epoch(0, 0, Shard())), next(laid.epoch(0, 0, Shard()))
-    assert torch.equal(alone.genre_mass, both.genre_mass)
+    assert torch.equal(alone.genre_weight, both.genre_weight)
     assert (both.tag_positive >= alone.tag_positive).all()
     assert float(both.tag_positive.sum()) > float(alone.tag_positive.sum())
     assert torch.equal(both.tag_positive + both.tag_negative, torch.ones_like(both.tag_positive))
@@ -93,7 +93,7 @@ def test_a_blend_has_a_partner_of_any_genre_and_of_another_track() -> None:
     tracks = np.array([0, 0, 1, 2, 3, 4])
     rows = np.tile(np.arange(6), 100)
     drawn = draw_overlay(np.random.default_rng(0), rows, genres, tracks, 0.0, 1.0)
-    assert (drawn.blended == (drawn.partner != NOBODY)).all()
+    assert (drawn.blended == (drawn.partner != NO_PARTNER)).all()
     assert (tracks[drawn.partner[drawn.blended]] != tracks[rows[drawn.blended]]).all()
     # Tracks without a genre, and those alone in theirs, are blended and blended with.
     assert {4, 5} <= set(rows[drawn.blended]) & set(drawn.partner[drawn.blended])
@@ -106,7 +106,7 @@ def test_blends_change_no_overlay() -> None:
     alone = draw_overlay(np.random.default_rng(0), rows, genres, tracks, 0.5)
     both = draw_overlay(np.random.default_rng(0), rows, genres, tracks, 0.5, 0.5)
     assert not alone.blended.any()
-    assert not (both.blended & (alone.partner != NOBODY)).any()
+    assert not (both.blended & (alone.partner != NO_PARTNER)).any()
     kept = ~both.blended
     np.testing.assert_array_equal(both.partner[kept], alone.partner[kept])
     np.testing.assert_array_equal(both.own_part[kept], alone.own_part[kept])
@@ -120,7 +120,7 @@ def test_of_a_blend_the_sounds_are_known_and_nothing_else() -> None:
     batch = next(TrainingWindows(feature_set(12), TAXONOMY, config).epoch(0, 0, Shard()))
     blended = (batch.tag_positive + batch.tag_negative)[:, 2] == 0
     assert blended.any()
-    assert not batch.genre_mass[blended].any()
+    assert not batch.genre_weight[blended].any()
     # Bins 2 and 13 are loud where, and only where, buzz and hum are.
     loud = batch.log_mel.mean(dim=1)[:, [2, 13]] > -20.0
     assert torch.equal(loud, batch.tag_positive[:, :2] == 1.0)
@@ -134,4 +134,4 @@ def test_a_track_alone_is_not_blended() -> None:
         next(TrainingWindows(feature_set(1), TAXONOMY, one).epoch(0, 0, Shard())) for one in (PLAIN, config)
     )
     torch.testing.assert_close(blended.log_mel, plain.log_mel)
-    torch.testing.assert_close(blended.genre_mass, plain.genre_mass)
+    torch.testing.assert_close(blended.genre_weight, plain.genre_weight)

@@ -48,4 +48,4 @@ def test_an_epoch_has_the_batches_it_announces() -> None:
     windows = TrainingWindows(features, TAXONOMY, config)
     batches = list(windows.epoch(0, 0, Shard()))
     assert len(batches) == windows.steps_per_epoch == 5
-    assert sum(float((batch.genre_mass.argmax(dim=1) == 0).sum()) for batch in batches) == 10
+    assert sum(float((batch.genre_weight.argmax(dim=1) == 0).sum()) for batch in batches) == 10

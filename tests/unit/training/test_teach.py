@@ -27,9 +27,9 @@ from mgc.models.bundle import Bundle, load_bundle, write_bundle
 from mgc.models.card import model_card
 from mgc.models.contents import describe
 from mgc.training.ensemble import assemble
-from mgc.training.labels import labels_of, masses_of
+from mgc.training.labels import encode_labels, weigh_labels
 from mgc.training.loop import fit
-from mgc.training.teach import beside_teacher, ensemble_word, teach
+from mgc.training.teach import distillation_labels, ensemble_predictions, fidelity_metrics
 
 TRAIN, VALID = feature_set(24, seed=1), feature_set(12, seed=2)
 STUDENT = MODEL.model_copy(update={"channels": 8, "blocks": 1})
@@ -47,19 +47,19 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def test_every_window_has_the_ensembles_word_on_it(teacher: Bundle) -> None:
-    masses = teach(teacher, TRAIN, TRAINING, share=1.0)
-    said = ensemble_word(teacher, TRAIN.log_mels, by_window=True)
-    np.testing.assert_array_equal(masses.genre, said.genre_probabilities)
-    np.testing.assert_array_equal(masses.tag_positive, said.tag_probabilities)
-    np.testing.assert_allclose(masses.tag_positive + masses.tag_negative, 1.0, atol=1e-6)
-    assert masses.genre.shape == (48, 2)
-    np.testing.assert_allclose(masses.genre.sum(axis=1), 1.0, atol=1e-5)
+    label_weights = distillation_labels(teacher, TRAIN, TRAINING, share=1.0)
+    predicted = ensemble_predictions(teacher, TRAIN.log_mels, by_window=True)
+    np.testing.assert_array_equal(label_weights.genre, predicted.genre_probabilities)
+    np.testing.assert_array_equal(label_weights.tag_positive, predicted.tag_probabilities)
+    np.testing.assert_allclose(label_weights.tag_positive + label_weights.tag_negative, 1.0, atol=1e-6)
+    assert label_weights.genre.shape == (48, 2)
+    np.testing.assert_allclose(label_weights.genre.sum(axis=1), 1.0, atol=1e-5)
 
 
 def test_labels_weigh_what_the_teacher_does_not(teacher: Bundle) -> None:
     plain = TRAINING.model_copy(update={"class_weights": False})
-    labels = masses_of(labels_of(TRAIN, TAXONOMY), 2, False).rows(np.repeat(np.arange(24), 2))
-    alone, half, none = (teach(teacher, TRAIN, plain, share) for share in (1.0, 0.5, 0.0))
+    labels = weigh_labels(encode_labels(TRAIN, TAXONOMY), 2, False).rows(np.repeat(np.arange(24), 2))
+    alone, half, none = (distillation_labels(teacher, TRAIN, plain, share) for share in (1.0, 0.5, 0.0))
     for name in ("genre", "tag_positive", "tag_negative"):
         soft, hard = getattr(alone, name), getattr(labels, name)
         np.testing.assert_allclose(getattr(half, name), 0.5 * (soft + hard), atol=1e-6)
@@ -67,37 +67,39 @@ def test_labels_weigh_what_the_teacher_does_not(teacher: Bundle) -> None:
 
 
 def test_what_has_no_label_is_taught_by_the_teacher_alone(teacher: Bundle) -> None:
-    unlabelled = teach(teacher, without_labels(TRAIN), TRAINING, share=0.3)
-    np.testing.assert_array_equal(unlabelled.genre, teach(teacher, TRAIN, TRAINING, share=1.0).genre)
+    unlabelled = distillation_labels(teacher, without_labels(TRAIN), TRAINING, share=0.3)
+    np.testing.assert_array_equal(unlabelled.genre, distillation_labels(teacher, TRAIN, TRAINING, share=1.0).genre)
 
 
 def test_a_student_learns_from_tracks_without_labels(teacher: Bundle) -> None:
     config = Config(model=MODEL, training=TRAINING, features=FEATURES, distill=DistillConfig(model=STUDENT)).student()
     training = config.training.model_copy(update={"epochs": 40, "learning_rate": 2e-2, "patience": 40})
     config = config.model_copy(update={"training": training})
-    lessons = without_labels(TRAIN)
-    taught = teach(teacher, lessons, training, share=1.0)
-    fitted = fit(small_model(config=STUDENT), lessons, VALID, TAXONOMY, training, seed=0, taught=taught)
+    unlabelled_tracks = without_labels(TRAIN)
+    soft_labels = distillation_labels(teacher, unlabelled_tracks, training, share=1.0)
+    fitted = fit(
+        small_model(config=STUDENT), unlabelled_tracks, VALID, TAXONOMY, training, seed=0, soft_labels=soft_labels
+    )
     student = assemble([fitted.best_weights], VALID, TAXONOMY, config, FEATURES, {})
-    beside = beside_teacher(student, teacher, VALID)
-    assert beside["fidelity"]["same_genre"] >= 0.9
-    assert beside["fidelity"]["tag_distance"] < 0.25
-    assert beside["teacher"].keys() == student.metrics["ensemble"].keys()
+    comparison = fidelity_metrics(student, teacher, VALID)
+    assert comparison["fidelity"]["same_genre"] >= 0.9
+    assert comparison["fidelity"]["tag_distance"] < 0.25
+    assert comparison["teacher"].keys() == student.metrics["ensemble"].keys()
 
 
 def test_one_head_alone_has_no_word_on_the_other(teacher: Bundle) -> None:
     taxonomy = type(TAXONOMY)((), TAXONOMY.tags)
     student = bundle_contents(1, taxonomy)
     tags_alone = replace(teacher, **vars(student))
-    beside = beside_teacher(student, tags_alone, VALID)
-    assert beside["fidelity"]["same_genre"] is None
-    assert beside["fidelity"]["tag_distance"] == 0.0
+    comparison = fidelity_metrics(student, tags_alone, VALID)
+    assert comparison["fidelity"]["same_genre"] is None
+    assert comparison["fidelity"]["tag_distance"] == 0.0
 
 
 def test_features_that_are_not_finite_are_named(teacher: Bundle) -> None:
     broken = replace(TRAIN, log_mels=[*TRAIN.log_mels[:-1], np.full_like(TRAIN.log_mels[-1], np.nan)])
     with pytest.raises(TrainingError, match="'t0023' has features that are not finite"):
-        teach(teacher, broken, TRAINING, share=1.0)
+        distillation_labels(teacher, broken, TRAINING, share=1.0)
 
 
 def test_settings_of_the_student() -> None:

@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from mgc.config import EvaluationConfig
-from mgc.evaluation.bootstrap import resampling_of
-from mgc.evaluation.calibration_metrics import calibration_of
+from mgc.evaluation.bootstrap import make_resampling
+from mgc.evaluation.calibration_metrics import measure_calibration
 from mgc.taxonomy import UNKNOWN
-from mgc.training.labels import Labels
+from mgc.training.labels import LabelArrays
 from mgc.training.metrics import (
     average_precisions,
     genre_accuracy,
@@ -22,7 +22,7 @@ from mgc.training.metrics import (
 )
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.0, 0.0, 1.0]], np.float32)
-LABELS = Labels(
+LABELS = LabelArrays(
     np.array([0, 1, 1, UNKNOWN]),
     np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1]], np.float32),
     np.array([True, True, True, False]),
@@ -42,7 +42,7 @@ def test_average_precision_over_tags_that_some_but_not_all_have() -> None:
 
 
 def test_nothing_known_gives_none() -> None:
-    unknown = Labels(np.full(4, UNKNOWN), LABELS.tags, np.zeros(4, bool))
+    unknown = LabelArrays(np.full(4, UNKNOWN), LABELS.tags, np.zeros(4, bool))
     for figure in (
         genre_accuracy,
         genre_macro_f1,
@@ -56,7 +56,7 @@ def test_nothing_known_gives_none() -> None:
 
 def test_no_vocabulary_gives_none() -> None:
     nothing = np.zeros((4, 0), np.float32)
-    labels = Labels(LABELS.genres, nothing, LABELS.tags_known)
+    labels = LabelArrays(LABELS.genres, nothing, LABELS.tags_known)
     for figure in (
         genre_accuracy,
         genre_macro_f1,
@@ -87,10 +87,10 @@ def test_calibration_error_is_that_of_the_evaluation() -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([0.5, 0.5, 0.5], 200)
     truth = rng.integers(0, 3, 200)
-    labels = Labels(truth, np.zeros((200, 0), np.float32), np.zeros(200, bool))
+    labels = LabelArrays(truth, np.zeros((200, 0), np.float32), np.zeros(200, bool))
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-    resampling = resampling_of([f"t{row:03d}" for row in range(200)], [""] * 200, EvaluationConfig(), "track")
-    expected = calibration_of(confidence, right, resampling, np.arange(200)).ece.value
+    resampling = make_resampling([f"t{row:03d}" for row in range(200)], [""] * 200, EvaluationConfig(), "track")
+    expected = measure_calibration(confidence, right, resampling, np.arange(200)).ece.value
     assert genre_calibration_error(probabilities, labels) == pytest.approx(expected)
     sure = np.eye(3)[truth]
     assert genre_calibration_error(sure, labels) == pytest.approx(0.0)

@@ -10,9 +10,9 @@ import pytest
 from table_makers import TINY, catalogue
 
 from mgc.audio.augment.recipe import ViewRequest
-from mgc.audio.supervise import HeardTrack
+from mgc.audio.supervise import ExtractedFeatures
 from mgc.cluster import hear
-from mgc.cluster.hear import Listener
+from mgc.cluster.hear import AudioFeatureReader
 from mgc.config import AugmentConfig, Config
 from mgc.data.items import plan_items
 from mgc.data.schema import PLAN
@@ -31,17 +31,17 @@ class FakeExtractor:
 
     def extract_views(
         self, data: bytes, views: Sequence[ViewRequest], partners: Sequence[bytes] = ()
-    ) -> list[HeardTrack]:
+    ) -> list[ExtractedFeatures]:
         self.asked.append((data, len(views)))
         if b"evil" in (data, *partners):
             raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, "the decoder died (signal 11)")
-        return [HeardTrack({}, view.recipe.tempo_ratio or 1.0, ()) for view in views]
+        return [ExtractedFeatures({}, view.recipe.tempo_ratio or 1.0, ()) for view in views]
 
 
 @pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
+def reader(monkeypatch: pytest.MonkeyPatch) -> AudioFeatureReader:
     monkeypatch.setattr(hear, "SupervisedExtractor", FakeExtractor)
-    return Listener(Config(features=TINY))
+    return AudioFeatureReader(Config(features=TINY))
 
 
 def items(folder: Path, contents: dict[str, bytes]) -> pa.Table:
@@ -58,31 +58,33 @@ def items(folder: Path, contents: dict[str, bytes]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PLAN)
 
 
-def test_a_track_is_asked_for_once_with_all_its_views(listener: Listener, tmp_path: Path) -> None:
+def test_a_track_is_asked_for_once_with_all_its_views(reader: AudioFeatureReader, tmp_path: Path) -> None:
     rows = items(tmp_path, {"a": b"music", "b": b"song"})
-    heard = list(listener.hear(rows))
-    assert listener._extractor.asked == [(b"music", 4), (b"song", 4)]  # type: ignore[attr-defined]
-    assert all(one.track is not None for one in heard)
-    tempo = [one.track.duration_seconds for one in heard if one.track and one.track.duration_seconds != 1.0]
+    extracted = list(reader.read(rows))
+    assert reader._extractor.asked == [(b"music", 4), (b"song", 4)]  # type: ignore[attr-defined]
+    assert all(one.track is not None for one in extracted)
+    tempo = [one.track.duration_seconds for one in extracted if one.track and one.track.duration_seconds != 1.0]
     assert len(tempo) == 2
 
 
-def test_a_partner_that_breaks_the_decoder_costs_its_overlays_alone(listener: Listener, tmp_path: Path) -> None:
+def test_a_partner_that_breaks_the_decoder_costs_its_overlays_alone(
+    reader: AudioFeatureReader, tmp_path: Path
+) -> None:
     rows = items(tmp_path, {"a": b"music", "b": b"evil"})
-    heard = {
-        (row["track_id"], row["view"]): one for row, one in zip(rows.to_pylist(), listener.hear(rows), strict=True)
+    extracted = {
+        (row["track_id"], row["view"]): one for row, one in zip(rows.to_pylist(), reader.read(rows), strict=True)
     }
-    failed = {item for item, one in heard.items() if one.error is not None}
+    failed = {item for item, one in extracted.items() if one.error is not None}
     overlays = {("a", "overlay"), ("a", "overlay#2")}
     assert failed == overlays | {("b", view) for view in ("clean", "overlay", "overlay#2", "tempo")}
 
 
-def test_a_partner_that_is_gone_is_named_as_the_reason(listener: Listener, tmp_path: Path) -> None:
+def test_a_partner_that_is_gone_is_named_as_the_reason(reader: AudioFeatureReader, tmp_path: Path) -> None:
     rows = items(tmp_path, {"a": b"music", "b": b"song"})
     (tmp_path / "b.wav").unlink()
-    heard = [one for row, one in zip(rows.to_pylist(), listener.hear(rows), strict=True) if row["track_id"] == "a"]
-    assert [one.error is None for one in heard] == [True, False, False, True]
-    error = heard[1].error
+    extracted = [one for row, one in zip(rows.to_pylist(), reader.read(rows), strict=True) if row["track_id"] == "a"]
+    assert [one.error is None for one in extracted] == [True, False, False, True]
+    error = extracted[1].error
     assert error is not None
     assert (error.track_code, error.stage) == (TrackCode.NOT_FOUND, Stage.FETCH)
     assert error.message.startswith("the overlay's partner: ")

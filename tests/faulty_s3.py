@@ -22,7 +22,7 @@ def nothing(method: str, key: str) -> bool:
 
 
 @dataclass
-class UnwellS3:
+class FaultyS3:
     """Where to reach it, which requests it refuses now (by method and `/bucket/key`), and how many it has."""
 
     endpoint_url: str
@@ -30,7 +30,7 @@ class UnwellS3:
     refused: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def asked(self, method: str, key: str) -> bool:
+    def should_refuse(self, method: str, key: str) -> bool:
         """Return whether this request is refused, and count it."""
         if not self.refuses(method, key):
             return False
@@ -40,7 +40,7 @@ class UnwellS3:
 
 
 @contextmanager
-def unwell_s3(server_url: str) -> Iterator[UnwellS3]:
+def faulty_s3(server_url: str) -> Iterator[FaultyS3]:
     """Stand before a server while the block runs."""
     target = urlsplit(server_url).netloc
 
@@ -52,7 +52,7 @@ def unwell_s3(server_url: str) -> Iterator[UnwellS3]:
 
         def _pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if state.asked(self.command, unquote(urlsplit(self.path).path)):
+            if state.should_refuse(self.command, unquote(urlsplit(self.path).path)):
                 self._answer(503, [("Content-Type", "application/xml")], SLOW_DOWN)
                 return
             server = HTTPConnection(target, timeout=60)
@@ -87,6 +87,6 @@ def unwell_s3(server_url: str) -> Iterator[UnwellS3]:
             """Clients of killed jobs hang up in the middle; nothing to say."""
 
     proxy = Server(("127.0.0.1", 0), Handler)
-    state = UnwellS3(f"http://127.0.0.1:{proxy.server_address[1]}")
+    state = FaultyS3(f"http://127.0.0.1:{proxy.server_address[1]}")
     with serving(proxy):
         yield state

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from mgc.audio.encode import encode
 from mgc.cli import build_app
-from mgc.cluster.incremental import Outcome, RunOptions
+from mgc.cluster.incremental import RunOptions, RunOutcome
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.work import _own_error
 from mgc.commands.tag_catalogue import _confirmed
@@ -56,7 +56,7 @@ def songs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def tagged(songs: Path, bundle: str, **options: Any) -> Outcome:
+def tagged(songs: Path, bundle: str, **options: Any) -> RunOutcome:
     place = str(songs.parent / "catalogue.parquet")
     index_catalogue(str(songs), place, CatalogueConfig())
     return tag_catalogue(read_catalogue(place), bundle, str(songs.parent / "out"), CONFIG, RunOptions(**options))
@@ -204,7 +204,7 @@ def test_a_run_outlives_an_s3_that_answers_503_for_a_while(songs: Path, bundle: 
     def refuse_a_few(_: object) -> None:
         s3.refuse = 5
 
-    tag_catalogue(tracks, bundle, "s3://out/tags", CONFIG, RunOptions(), on_advance=refuse_a_few)
+    tag_catalogue(tracks, bundle, "s3://out/tags", CONFIG, RunOptions(), on_progress=refuse_a_few)
     assert s3.refused >= 10, "after each of three chunks"
     assert set(codes("s3://out/tags").values()) == {None}
     assert read_predictions("s3://out/tags").height == 5

@@ -1,6 +1,6 @@
 """Four nights of a catalogue on S3, by the commands that a cron job would run: what each did, and how long it took.
 
-    python -m benchmarks.nightly_story --catalogue FOLDER [--tracks 300] [--bundle DIR --new-bundle DIR] [--pages DIR]
+    python -m benchmarks.scheduled_runs --catalogue FOLDER [--tracks 300] [--bundle DIR --new-bundle DIR] [--pages DIR]
 
 FOLDER holds audio, and is copied to OpenStack Swift on loopback. Night 1 tags all, night 2 finds nothing to do,
 night 3 has new, changed, broken and deleted files, night 4 a new bundle. Counts are read from `history` and
@@ -50,7 +50,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Night:
+class StoryRun:
     """What a night did, against what it should."""
 
     name: str
@@ -65,7 +65,7 @@ class Night:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.nightly_story")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scheduled_runs")
     parser.add_argument("--catalogue", type=Path, required=True, help="folder of audio, copied to S3")
     parser.add_argument("--tracks", type=int, default=300, help="at most so many of its files (default 300)")
     parser.add_argument("--bundle", type=Path, help="of nights 1 to 3")
@@ -81,9 +81,9 @@ def main() -> None:
         server.make_bucket("music")
         os.environ.update(server.env())
         bundles = [wanted.bundle or _made(Path(folder, "old"), 2), wanted.new_bundle or _made(Path(folder, "new"), 1)]
-        nights = story(files, Path(folder), bundles, wanted.pages)
-    show(nights)
-    sys.exit(0 if all(night.is_right for night in nights) else 1)
+        runs = story(files, Path(folder), bundles, wanted.pages)
+    show(runs)
+    sys.exit(0 if all(run.is_right for run in runs) else 1)
 
 
 def _made(folder: Path, members: int) -> Path:
@@ -91,11 +91,11 @@ def _made(folder: Path, members: int) -> Path:
     return folder
 
 
-def story(files: list[Path], folder: Path, bundles: list[Path], pages: Path | None = None) -> list[Night]:
+def story(files: list[Path], folder: Path, bundles: list[Path], pages: Path | None = None) -> list[StoryRun]:
     """Live through the four nights."""
 
-    def night(name: str, bundle: Path, expected: Counts) -> Night:
-        lived = _night(name, folder, bundle, expected)
+    def run(name: str, bundle: Path, expected: Counts) -> StoryRun:
+        lived = _run(name, folder, bundle, expected)
         if pages is not None:
             pages.mkdir(parents=True, exist_ok=True)
             page = Store.open(OUTPUT).read_bytes("report/index.html")
@@ -106,8 +106,8 @@ def story(files: list[Path], folder: Path, bundles: list[Path], pages: Path | No
     later, first = files[:NEW], files[NEW:]
     _put(store, first)
     n = len(first)
-    nights = [night("1: all", bundles[0], Counts(n, 0, 0, n))]
-    nights.append(night("2: nothing changed", bundles[0], Counts(0, 0, 0, n)))
+    runs = [run("1: all", bundles[0], Counts(n, 0, 0, n))]
+    runs.append(run("2: nothing changed", bundles[0], Counts(0, 0, 0, n)))
     _put(store, later)
     for path, other in zip(first[:CHANGED], first[-CHANGED:], strict=True):
         store.write_atomic(path.name, other.read_bytes())
@@ -117,9 +117,9 @@ def story(files: list[Path], folder: Path, bundles: list[Path], pages: Path | No
         store.write_atomic(name, data)
     work, left = NEW + CHANGED + len(BROKEN), n + NEW + len(BROKEN) - DELETED
     what = f"3: {NEW} new, {CHANGED} changed, {len(BROKEN)} broken, {DELETED} deleted"
-    nights.append(night(what, bundles[0], Counts(work, len(BROKEN), DELETED, left)))
-    nights.append(night("4: a new bundle", bundles[1], Counts(left, len(BROKEN), 0, left)))
-    return nights
+    runs.append(run(what, bundles[0], Counts(work, len(BROKEN), DELETED, left)))
+    runs.append(run("4: a new bundle", bundles[1], Counts(left, len(BROKEN), 0, left)))
+    return runs
 
 
 def _put(store: Store, files: list[Path]) -> None:
@@ -127,7 +127,7 @@ def _put(store: Store, files: list[Path]) -> None:
         store.write_atomic(path.name, path.read_bytes())
 
 
-def _night(name: str, folder: Path, bundle: Path, expected: Counts) -> Night:
+def _run(name: str, folder: Path, bundle: Path, expected: Counts) -> StoryRun:
     catalogue, before = str(folder / "catalogue.parquet"), _last_sequence()
     index_seconds = _mgc("index", ROOT, "-o", catalogue)
     tag_seconds = _mgc("tag", catalogue, "-b", str(bundle), "-o", OUTPUT)
@@ -136,7 +136,7 @@ def _night(name: str, folder: Path, bundle: Path, expected: Counts) -> Night:
     live = rows.filter(pl.col("deleted_at").is_null())
     failed = int(live["error_code"].is_not_null().sum())
     current = read_predictions(OUTPUT, ["track_id"])["track_id"].n_unique()
-    return Night(name, index_seconds, tag_seconds, Counts(live.height, failed, deleted, current), expected)
+    return StoryRun(name, index_seconds, tag_seconds, Counts(live.height, failed, deleted, current), expected)
 
 
 def _mgc(*arguments: str) -> float:
@@ -160,10 +160,10 @@ def _last_sequence() -> int:
     return max(_history()["sequence"].to_list(), default=0)
 
 
-def show(nights: list[Night]) -> None:
+def show(runs: list[StoryRun]) -> None:
     """Print a row a night."""
     head = ("night", "index s", "tag s", "tagged", "failed", "deleted", "current", "")
-    rows = [head, *map(_row, nights)]
+    rows = [head, *map(_row, runs)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
     for row in rows:
         name, *figures, verdict = row
@@ -171,10 +171,10 @@ def show(nights: list[Night]) -> None:
         print("  ".join([name.ljust(widths[0]), *numbers, verdict]).rstrip())
 
 
-def _row(night: Night) -> tuple[str, ...]:
-    seconds = (f"{night.index_seconds:.1f}", f"{night.tag_seconds:.1f}")
-    verdict = "as it should" if night.is_right else f"WRONG, should be {astuple(night.expected)}"
-    return (night.name, *seconds, *map(str, astuple(night.found)), verdict)
+def _row(run: StoryRun) -> tuple[str, ...]:
+    seconds = (f"{run.index_seconds:.1f}", f"{run.tag_seconds:.1f}")
+    verdict = "as it should" if run.is_right else f"WRONG, should be {astuple(run.expected)}"
+    return (run.name, *seconds, *map(str, astuple(run.found)), verdict)
 
 
 if __name__ == "__main__":

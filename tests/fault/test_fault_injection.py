@@ -13,12 +13,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from faulty_s3 import FaultyS3, faulty_s3, nothing
 from in_process import without_ray
 from killing import job
 from model_makers import bundle_contents
 from small_music import write_music
 from swift_server import SwiftServer
-from unwell_s3 import UnwellS3, nothing, unwell_s3
 
 from mgc.cluster.incremental import RunOptions
 from mgc.cluster.predict import tag_catalogue
@@ -72,7 +72,7 @@ def answers(uri: str) -> pl.DataFrame:
 class Patient:
     """A catalogue in a bucket, the proxy before it, and the command that tags it into that bucket."""
 
-    proxy: UnwellS3
+    proxy: FaultyS3
     bucket: str
     folder: Path
     catalogue: Path
@@ -104,7 +104,7 @@ def patient(folder: Path, swift: SwiftServer, bucket: str, tmp_path: Path) -> It
     for path in (folder / "music").rglob("*.*"):
         store.write_atomic(path.relative_to(folder / "music").as_posix(), path.read_bytes())
     index_catalogue(store.uri(), str(tmp_path / "catalogue.parquet"), CatalogueConfig())
-    with unwell_s3(swift.endpoint_url) as proxy:
+    with faulty_s3(swift.endpoint_url) as proxy:
         yield Patient(proxy, bucket, folder, tmp_path / "catalogue.parquet")
 
 
