@@ -19,14 +19,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.stretch_peers import shifters, stretchers
-from mgc.audio.augment.placing import place
-from mgc.audio.augment.recipe import CLEAN_RECIPE, Recipe, ViewRequest
-from mgc.audio.decode import open_audio
+from mgc.audio.decode.audio_reader import open_audio
 from mgc.audio.encode import encode
-from mgc.audio.extract import extract, extract_views
+from mgc.audio.extraction import extract, extract_views
 from mgc.audio.listen import OpenTrack, read_window
+from mgc.audio.placing import place
 from mgc.audio.resample import Tape
-from mgc.audio.types import FloatArray, TrackFeatures
+from mgc.audio.track_features import FloatArray, TrackFeatures
+from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.demo.plan import plan_clips
 from mgc.demo.render import render

@@ -15,13 +15,13 @@ import numpy as np
 
 from benchmarks.material import CLIP_SECONDS, figure
 from benchmarks.stretch_peers import shifters, stretchers
-from mgc.audio.augment.placing import place
-from mgc.audio.augment.recipe import CLEAN_RECIPE, Recipe, ViewRequest
-from mgc.audio.decode import open_audio
-from mgc.audio.extract import extract_views
+from mgc.audio.decode.audio_reader import open_audio
+from mgc.audio.extraction import extract_views
 from mgc.audio.listen import OpenTrack, analysis_of, read_window
+from mgc.audio.placing import place
 from mgc.audio.resample import Tape
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
+from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 
 FEATURES = FeatureConfig()

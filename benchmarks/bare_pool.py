@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgc.audio.extract import extract
+from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 
 FEATURES = FeatureConfig()

@@ -18,7 +18,7 @@ import daft
 import numpy as np
 from daft import DataType
 
-from mgc.audio.extract import extract
+from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 
 PROCESSES = int(sys.argv[3]) if len(sys.argv) > 3 else 2

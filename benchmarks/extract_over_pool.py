@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.material import figure
 from benchmarks.process import run_module
+from mgc.catalogue.index import index_catalogue
 from mgc.config import CatalogueConfig
-from mgc.data.catalogue import index_catalogue
 
 WORKERS = 2
 PEERS = {"naive_ray_data": "ray", "daft": "daft"}

@@ -19,12 +19,12 @@ import numpy.typing as npt
 import polars as pl
 
 from benchmarks.material import figure
-from mgc.data.catalogue import read_catalogue
-from mgc.data.outputs import OutputDirectory
-from mgc.data.records import read_records
-from mgc.data.storage import Store
-from mgc.data.view import read_predictions
-from mgc.evaluation.track_pack import pairs
+from mgc.catalogue.index import read_catalogue
+from mgc.reports.tagging_table import pairs
+from mgc.storage.store import Store
+from mgc.tables.predictions import read_predictions
+from mgc.tables.run_log import OutputDirectory
+from mgc.tables.run_records import read_records
 
 READ = ["track_id", "genre", "tags", "genre_probabilities", "tag_probabilities", "error_code"]
 

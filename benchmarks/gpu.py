@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.material import SONG_SECONDS, figure, make_song
 from benchmarks.untrained import write_untrained_bundle
-from mgc.audio.extract import extract
+from mgc.audio.extraction import extract
 from mgc.config import Config
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import load_bundle

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from benchmarks.material import figure, make_clips
 from benchmarks.process import run_module
+from mgc.catalogue.index import index_catalogue
 from mgc.config import CatalogueConfig
-from mgc.data.catalogue import index_catalogue
 
 FILES = 10
 

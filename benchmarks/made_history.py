@@ -13,13 +13,13 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from mgc.data.frames import frame_of
-from mgc.data.outputs import Commit, OutputDirectory
-from mgc.data.published import Published, write_state
-from mgc.data.run_index import INDEX, run_part_refs, write_index
-from mgc.data.schema import CATALOGUE, marked
-from mgc.data.storage import Store
-from mgc.views import CLEAN
+from mgc.config.views import CLEAN
+from mgc.storage.store import Store
+from mgc.tables.frames import frame_of
+from mgc.tables.publish import Published, write_state
+from mgc.tables.run_index import INDEX, run_part_refs, write_index
+from mgc.tables.run_log import Commit, OutputDirectory
+from mgc.tables.schema import CATALOGUE, marked
 
 TRACKS_A_PART = 32
 CHANGED_A_RUN = 1_000

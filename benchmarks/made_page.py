@@ -18,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgc.commands.reports import page_of
-from mgc.data.outputs import OutputDirectory
-from mgc.data.records import COUNTED, RunRecord, summarise_predictions, write_record
-from mgc.data.schema import SCHEMA_VERSIONS, marked
-from mgc.data.storage import Store
-from mgc.data.view import read_predictions
+from mgc.cli.report_command import page_of
+from mgc.storage.store import Store
+from mgc.tables.predictions import read_predictions
+from mgc.tables.run_log import OutputDirectory
+from mgc.tables.run_records import COUNTED, RunRecord, summarise_predictions, write_record
+from mgc.tables.schema import SCHEMA_VERSIONS, marked
 
 GENRES = [f"genre {number:02}" for number in range(10)]
 TAGS = [f"tag {number:02}" for number in range(50)]

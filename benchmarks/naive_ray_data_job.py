@@ -15,7 +15,7 @@ import numpy as np
 import ray
 import ray.data
 
-from mgc.audio.extract import extract
+from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 
 

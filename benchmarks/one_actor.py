@@ -16,10 +16,10 @@ import pyarrow as pa
 
 # What an actor of extraction has in memory, Ray included.
 from mgc.cluster.extract import extract_features
-from mgc.cluster.hear import AudioFeatureReader
+from mgc.cluster.reader import AudioFeatureReader
 from mgc.config import Config
-from mgc.data.schema import PLAN
-from mgc.data.storage import Store
+from mgc.storage.store import Store
+from mgc.tables.schema import PLAN
 
 assert extract_features
 

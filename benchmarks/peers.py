@@ -3,8 +3,9 @@
     python -m benchmarks.peers WEIGHTS SONG…
 
 `WEIGHTS` is a folder with fcn.pth, crnn.pth and musicnn.pth (github: minzwon/sota-music-tagging-models, MIT). The
-networks are ours (`mgc.models.published`), the tensors theirs; decoding and log-mels are mgc's, at their settings, so
-that what differs is the network and how much of a track is heard. One thread, no Ray, no child, nothing written.
+networks are ours (`mgc.models.published_networks`), the tensors theirs; decoding and log-mels are mgc's, at their
+settings, so that what differs is the network and how much of a track is analysed. One thread,
+no Ray, no child, nothing written.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import torch
 from torch import nn
 
 from benchmarks.material import SONG_SECONDS
-from mgc.audio.extract import extract
+from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.models.forward import member_outputs
-from mgc.models.peers import published_bundle
-from mgc.models.registry import build_model
+from mgc.models.network_registry import build_model
+from mgc.models.published_weights import published_bundle
 
 PEERS = ("fcn", "crnn", "musicnn")
 N_TAGS = 50

@@ -17,7 +17,7 @@ import ray
 from ray.util import ActorPool
 
 from benchmarks import timed_job
-from mgc.cluster import work
+from mgc.cluster import actor_pool as work
 from mgc.cluster.actor import CALLS_AT_ONCE, ChunkActor
 
 

@@ -24,7 +24,7 @@ from statistics import mean, stdev
 import numpy as np
 import polars as pl
 
-from mgc.data.view import read_predictions
+from mgc.tables.predictions import read_predictions
 
 VALID_SHARE = 0.2
 LABELLED_COLUMNS = ["genre", "tags"]

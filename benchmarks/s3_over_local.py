@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks.material import figure
 from benchmarks.process import Timed, cpu_seconds, run_module
+from mgc.catalogue.index import index_catalogue
 from mgc.config import CatalogueConfig
-from mgc.data.catalogue import index_catalogue
-from mgc.data.storage import Store
+from mgc.storage.store import Store
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

@@ -1,6 +1,7 @@
 """Four nights of a catalogue on S3, by the commands that a cron job would run: what each did, and how long it took.
 
-    python -m benchmarks.scheduled_runs --catalogue FOLDER [--tracks 300] [--bundle DIR --new-bundle DIR] [--pages DIR]
+    python -m benchmarks.scheduled_runs --catalogue FOLDER [--tracks 300] [--bundle DIR --new-bundle DIR]
+        [--pages DIR]
 
 FOLDER holds audio, and is copied to OpenStack Swift on loopback. Night 1 tags all, night 2 finds nothing to do,
 night 3 has new, changed, broken and deleted files, night 4 a new bundle. Counts are read from `history` and
@@ -22,8 +23,8 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks.untrained import write_untrained_bundle
-from mgc.data.storage import Store
-from mgc.data.view import read_predictions
+from mgc.storage.store import Store
+from mgc.tables.predictions import read_predictions
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from swift_server import SwiftServer

@@ -21,17 +21,17 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.material import SONG_SECONDS, figure, make_song
 from benchmarks.untrained import write_untrained_bundle
-from mgc.audio.decode import open_audio
+from mgc.audio.decode.audio_reader import open_audio
 from mgc.audio.features.analysis import Analysis
 from mgc.audio.resample import resample
-from mgc.audio.segment import plan_windows
+from mgc.audio.windows import plan_windows
 from mgc.config import Config
-from mgc.data.schema import marked
-from mgc.data.tracks import fetch_track
+from mgc.config.taxonomy import Taxonomy
 from mgc.inference.columns import answer_columns
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import load_bundle
-from mgc.taxonomy import Taxonomy
+from mgc.storage.tracks import fetch_track
+from mgc.tables.schema import marked
 
 TRACKS_TOGETHER = 8
 """Tracks that share a call of the networks, as those of a chunk do."""

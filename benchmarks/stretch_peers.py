@@ -11,7 +11,7 @@ from collections.abc import Callable
 import librosa
 import numpy as np
 
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 
 try:
     import python_stretch

@@ -9,8 +9,8 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from benchmarks.material import figure
-from mgc.audio.extract import extract
-from mgc.audio.supervise import SupervisedExtractor
+from mgc.audio.extraction import extract
+from mgc.audio.sandbox.supervisor import SupervisedExtractor
 from mgc.config import Config
 
 CLIPS = 60

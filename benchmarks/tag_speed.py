@@ -16,8 +16,8 @@ from benchmarks.material import DISTINCT_SONGS, SONG_SECONDS, figure, make_songs
 from benchmarks.peers import PEERS
 from benchmarks.process import run_module
 from benchmarks.untrained import write_untrained_bundle
+from mgc.catalogue.index import index_catalogue
 from mgc.config import CatalogueConfig, Config
-from mgc.data.catalogue import index_catalogue
 
 MEMBERS = 5
 SONGS_AT_LEAST = 80

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable
 
 from benchmarks.steady import Arrivals
+from mgc.catalogue.index import read_catalogue
+from mgc.cluster.actor_pool import ChunkProgress
 from mgc.cluster.extract import extract_features
-from mgc.cluster.incremental import RunOptions, RunOutcome
+from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.cluster.runtime import ray_session
-from mgc.cluster.work import ChunkProgress
 from mgc.config import ClusterConfig, Config
-from mgc.data.catalogue import read_catalogue
 
 TAG_CONFIG = Config(cluster=ClusterConfig(tracks_per_chunk=8))
 """Chunks small enough that a few hundred tracks make a steady state."""

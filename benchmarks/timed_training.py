@@ -15,12 +15,12 @@ from itertools import pairwise
 
 import torch
 
-from mgc.cluster import ensemble
+from mgc.catalogue.index import read_catalogue
+from mgc.cluster import members as ensemble
 from mgc.cluster.train import TrainingRequest, taxonomy_of, train_ensemble
 from mgc.config import Config, TrainingConfig
-from mgc.data.catalogue import read_catalogue
-from mgc.data.shards import read_feature_set
-from mgc.models.registry import build_model
+from mgc.models.network_registry import build_model
+from mgc.tables.feature_shards import read_feature_set
 from mgc.training.loop import fit
 
 OnLoss = Callable[[float], None]

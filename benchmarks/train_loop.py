@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks.material import DISTINCT, figure
 from benchmarks.process import Timed, run_module
+from mgc.catalogue.index import index_catalogue
 from mgc.config import CatalogueConfig
-from mgc.data.catalogue import index_catalogue
 
 GENRES = 4
 EPOCHS = 6

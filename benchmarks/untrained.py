@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from mgc.config import Config, ModelConfig
+from mgc.config.taxonomy import Taxonomy
 from mgc.models.bundle import BundleContents, Member, write_bundle
 from mgc.models.calibration import TemperatureScaling
-from mgc.models.registry import build_model
-from mgc.taxonomy import Taxonomy
+from mgc.models.network_registry import build_model
 
 GENRES = tuple(f"genre {number}" for number in range(10))
 TAGS = tuple(f"tag {number}" for number in range(50))

@@ -18,13 +18,13 @@ import polars as pl
 import torch
 from sklearn.metrics import average_precision_score
 
-from mgc.audio.decode import open_audio
-from mgc.audio.extract import extract
+from mgc.audio.decode.audio_reader import open_audio
+from mgc.audio.extraction import extract
+from mgc.catalogue.index import read_catalogue
 from mgc.config import DecodeConfig, FeatureConfig
-from mgc.data.catalogue import read_catalogue
-from mgc.data.tracks import fetch_track
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle
+from mgc.storage.tracks import fetch_track
 
 SHORT_WINDOW_SECONDS = 4.0
 COUNTS = (1, 2, 3, 4, 6)

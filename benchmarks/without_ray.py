@@ -20,14 +20,14 @@ import pyarrow as pa
 
 from benchmarks.steady import Arrivals
 from benchmarks.timed_job import TAG_CONFIG
+from mgc.catalogue.index import read_catalogue
 from mgc.cluster.actor import CALLS_AT_ONCE, ChunkActor
+from mgc.cluster.actor_pool import _write_plan, chunk_size, chunk_starts
 from mgc.cluster.predict import PredictSpec
-from mgc.cluster.work import _write_plan, chunk_size, chunk_starts
-from mgc.data.catalogue import read_catalogue
-from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory, OutputRun
-from mgc.data.storage import Store
 from mgc.models.stored import read_bundle_files
+from mgc.storage.store import Store
+from mgc.tables.run_log import OutputDirectory, OutputRun
+from mgc.tables.work_items import clean_items
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ import polars as pl
 import soundfile
 
 from mgc.audio.features.analysis import STATISTICS, Analysis
-from mgc.audio.features.rows import PITCH_CLASSES, statistics_names
+from mgc.audio.features.feature_rows import PITCH_CLASSES, statistics_names
 from mgc.config import FeatureConfig
 
 SAMPLE_RATE = 22_050

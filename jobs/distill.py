@@ -8,8 +8,8 @@ The same command as `mgc distill`::
 
 from __future__ import annotations
 
-from mgc.commands.distill import distill
-from mgc.commands.door import run
+from mgc.cli.distill_command import distill
+from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(distill)

@@ -8,8 +8,8 @@ The same command as `mgc features`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.features import features
+from mgc.cli.features_command import features
+from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(features)

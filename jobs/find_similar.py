@@ -8,8 +8,8 @@ The same command as `mgc similar`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.similar import similar
+from mgc.cli.options import run
+from mgc.cli.similar_command import similar
 
 if __name__ == "__main__":
     run(similar)

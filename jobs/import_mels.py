@@ -8,8 +8,8 @@ The same command as `mgc import-mels`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.import_mels import import_mels
+from mgc.cli.import_mels_command import import_mels
+from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(import_mels)

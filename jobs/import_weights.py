@@ -8,8 +8,8 @@ The same command as `mgc import-weights`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.import_weights import import_weights
+from mgc.cli.import_weights_command import import_weights
+from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(import_weights)

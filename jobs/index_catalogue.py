@@ -8,8 +8,8 @@ The same command as `mgc index`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.index import index
+from mgc.cli.index_command import index
+from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(index)

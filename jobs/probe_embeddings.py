@@ -8,8 +8,8 @@ The same command as `mgc probe`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.probe import probe
+from mgc.cli.options import run
+from mgc.cli.probe_command import probe
 
 if __name__ == "__main__":
     run(probe)

@@ -8,8 +8,8 @@ The same command as `mgc prune`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.prune import prune
+from mgc.cli.options import run
+from mgc.cli.prune_command import prune
 
 if __name__ == "__main__":
     run(prune)

@@ -8,8 +8,8 @@ The same command as `mgc reproduce`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.reproduce import reproduce
+from mgc.cli.options import run
+from mgc.cli.reproduce_command import reproduce
 
 if __name__ == "__main__":
     run(reproduce)

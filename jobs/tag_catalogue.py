@@ -8,8 +8,8 @@ The same command as `mgc tag`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.tag import tag
+from mgc.cli.options import run
+from mgc.cli.tag_command import tag
 
 if __name__ == "__main__":
     run(tag)

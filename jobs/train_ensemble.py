@@ -8,8 +8,8 @@ The same command as `mgc train`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.train import train
+from mgc.cli.options import run
+from mgc.cli.train_command import train
 
 if __name__ == "__main__":
     run(train)

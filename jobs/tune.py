@@ -8,8 +8,8 @@ The same command as `mgc tune`::
 
 from __future__ import annotations
 
-from mgc.commands.door import run
-from mgc.commands.tune import tune
+from mgc.cli.options import run
+from mgc.cli.tune_command import tune
 
 if __name__ == "__main__":
     run(tune)

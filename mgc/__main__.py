@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mgc.cli import main
+from mgc.cli.app import main
 
 if __name__ == "__main__":
     main()

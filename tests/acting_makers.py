@@ -13,14 +13,14 @@ import polars as pl
 import pyarrow as pa
 from table_makers import write_part
 
+from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.config import CatalogueConfig
-from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.frames import frame_of
-from mgc.data.outputs import Commit, OutputDirectory, OutputRun
-from mgc.data.published import publish
-from mgc.data.run_index import run_part_refs, write_index
-from mgc.data.schema import PREDICTIONS, marked
-from mgc.data.storage import Store
+from mgc.storage.store import Store
+from mgc.tables.frames import frame_of
+from mgc.tables.publish import publish
+from mgc.tables.run_index import run_part_refs, write_index
+from mgc.tables.run_log import Commit, OutputDirectory, OutputRun
+from mgc.tables.schema import PREDICTIONS, marked
 
 BUNDLE = "b" * 16
 GENRES = ("jazz", "rock")

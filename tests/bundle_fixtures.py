@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from small_music import TWO_FITS, write_music
 
+from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cluster.extract import extract_features
-from mgc.cluster.incremental import RunOptions
+from mgc.cluster.run import RunOptions
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.config import CatalogueConfig, load_config
-from mgc.data.catalogue import index_catalogue, read_catalogue
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mgc.data.records import CONFIDENCE_BINS, PredictionSummary, RunRecord
+from mgc.tables.run_records import CONFIDENCE_BINS, PredictionSummary, RunRecord
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 SHARES = (0.2, 0.16, 0.14, 0.12, 0.1, 0.09, 0.08, 0.06, 0.03, 0.02)

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from model_makers import FEATURES, feature_set
 from table_makers import commit_table
 
-from mgc.data.outputs import OutputDirectory
-from mgc.data.schema import marked
-from mgc.data.storage import Store
+from mgc.storage.store import Store
+from mgc.tables.run_log import OutputDirectory
+from mgc.tables.schema import marked
 
 TRACKS = 24
 

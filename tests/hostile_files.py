@@ -27,8 +27,8 @@ from audio_samples import (
     wav_with,
 )
 
+from mgc.audio.decode.lengths import _crc
 from mgc.audio.encode import encode
-from mgc.audio.lengths import _crc
 from mgc.errors import TrackCode
 
 RATE = 22_050

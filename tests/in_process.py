@@ -13,12 +13,12 @@ import pytest
 from table_makers import TINY, feature_part
 
 from mgc.cluster.actor import ChunkActor, ChunkWorker, WorkerSpec
-from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
+from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig, Config, FeatureConfig
-from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory, OutputRun
-from mgc.data.storage import Store
+from mgc.storage.store import Store
+from mgc.tables.run_log import OutputDirectory, OutputRun
+from mgc.tables.work_items import clean_items
 
 CHUNK = 3
 """Tracks a part."""
@@ -63,8 +63,8 @@ def _no_ray(config: ClusterConfig) -> Iterator[RaySession]:
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `run_incrementally` do its chunks here."""
-    monkeypatch.setattr("mgc.cluster.work._dataset", OneAfterAnother)
-    monkeypatch.setattr("mgc.cluster.incremental.ray_session", _no_ray)
+    monkeypatch.setattr("mgc.cluster.actor_pool._dataset", OneAfterAnother)
+    monkeypatch.setattr("mgc.cluster.run.ray_session", _no_ray)
 
 
 def config_of(features: FeatureConfig = TINY, lease_seconds: float = 60.0) -> Config:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from mgc.config import FeatureConfig, ModelConfig, TrainingConfig
-from mgc.data.shards import FeatureSet
-from mgc.model_config import CrnnConfig
+from mgc.config.network_settings import CrnnConfig
+from mgc.config.taxonomy import Taxonomy
 from mgc.models.bundle import BundleContents, Member
 from mgc.models.calibration import TemperatureScaling
-from mgc.models.registry import build_model
-from mgc.taxonomy import Taxonomy
+from mgc.models.network_registry import build_model
+from mgc.tables.feature_shards import FeatureSet
 
 # Networks this small only wait for each other's threads.
 torch.set_num_threads(1)

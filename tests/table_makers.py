@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.config import FeatureConfig
-from mgc.data.frames import frame_of
-from mgc.data.outputs import Commit, OutputDirectory, OutputRun
-from mgc.data.run_index import index_rows, run_part_refs, write_index
-from mgc.data.schema import CATALOGUE, marked
+from mgc.tables.frames import frame_of
+from mgc.tables.run_index import index_rows, run_part_refs, write_index
+from mgc.tables.run_log import Commit, OutputDirectory, OutputRun
+from mgc.tables.schema import CATALOGUE, marked
 
 TINY = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=128, n_mels=8, window_seconds=0.5, max_windows=2)
 

@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from mgc.cluster.predict import PredictSpec
 from mgc.config import Config
-from mgc.data.frames import frame_of
-from mgc.data.items import clean_items
-from mgc.data.outputs import OutputRun
-from mgc.data.schema import CATALOGUE
-from mgc.data.storage import Store, split_uri
 from mgc.models.bundle import load_bundle
+from mgc.storage.store import Store, split_uri
+from mgc.tables.frames import frame_of
+from mgc.tables.run_log import OutputRun
+from mgc.tables.schema import CATALOGUE
+from mgc.tables.work_items import clean_items
 
 
 def job_rows(bundle: str, uris: Sequence[str]) -> pa.Table:

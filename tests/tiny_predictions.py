@@ -15,15 +15,15 @@ from in_process import config_of
 from table_makers import catalogue
 
 from mgc.cluster.actor import ChunkWorker
-from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
+from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
-from mgc.data.frames import frame_of
-from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory, OutputRun
-from mgc.data.published import publish
-from mgc.data.schema import marked
-from mgc.data.storage import Store
-from mgc.data.vanished import DeletionRule
+from mgc.storage.store import Store
+from mgc.tables.deletions import DeletionRule
+from mgc.tables.frames import frame_of
+from mgc.tables.publish import publish
+from mgc.tables.run_log import OutputDirectory, OutputRun
+from mgc.tables.schema import marked
+from mgc.tables.work_items import clean_items
 
 BUNDLE = "b" * 16
 FAILURES = {"offline": ("T103_FETCH_FAILED", "fetch"), "broken": ("T203_DECODE_FAILED", "decode")}
@@ -106,7 +106,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], object
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr("mgc.data.lease._process_mark", lambda pid: None)
+        patch.setattr("mgc.tables.lease._process_mark", lambda pid: None)
         for name in ("write_atomic", "delete"):
             patch.setattr(Store, name, dying(getattr(Store, name)))
         try:

@@ -1,1 +1,1 @@
-"""From bytes to features: decode, segment, log-mel. Knows no URI, no Ray, no torch."""
+"""From bytes to features. Knows no URI, no Ray, no torch."""

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import soundfile
 
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 
 Container = Literal["wav", "flac", "ogg", "opus", "mp3", "au", "aiff", "caf", "w64"]
 

@@ -10,15 +10,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from mgc.audio.augment.chain import change_samples, changes_samples
-from mgc.audio.augment.overlay import partner_start
-from mgc.audio.augment.placing import Placing, place
-from mgc.audio.augment.recipe import ViewRequest
-from mgc.audio.content import Content
-from mgc.audio.decode import open_audio
+from mgc.audio.decode.audio_reader import open_audio
+from mgc.audio.decode.content import Content
 from mgc.audio.features.analysis import MEL_POWER, Analysis
+from mgc.audio.overlay import partner_start
+from mgc.audio.placing import Placing, place
 from mgc.audio.resample import Tape, plan_stretch, resample
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
+from mgc.audio.transforms import change_samples, changes_samples
+from mgc.audio.views import ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 

@@ -12,8 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.segment import plan_windows
-from mgc.audio.types import FloatArray, TrackFeatures
+from mgc.audio.track_features import FloatArray, TrackFeatures
+from mgc.audio.windows import plan_windows
 from mgc.config import FeatureConfig, MelsConfig
 from mgc.errors import Stage, TrackCode, TrackError
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.content import Content
-from mgc.audio.decode import BLOCK_FRAMES, AudioReader, open_audio
-from mgc.audio.types import FloatArray, Outline
+from mgc.audio.decode.audio_reader import BLOCK_FRAMES, AudioReader, open_audio
+from mgc.audio.decode.content import Content
+from mgc.audio.track_features import FloatArray, Outline
 from mgc.config import DecodeConfig
 from mgc.errors import Stage, TrackCode, TrackError
 

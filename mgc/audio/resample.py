@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from mgc.audio.decode import AudioReader
-from mgc.audio.types import FloatArray
+from mgc.audio.decode.audio_reader import AudioReader
+from mgc.audio.track_features import FloatArray
 
 QUALITY = "HQ"
 """soxr's 20-bit quality, librosa's default too. VHQ's 28 bits are beyond any source and take longer."""

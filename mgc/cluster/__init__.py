@@ -1,1 +1,1 @@
-"""The only room that imports Ray."""
+"""The only package that imports Ray."""

@@ -14,11 +14,11 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgc.cluster.metrics import time_chunk
-from mgc.data.outputs import OutputRun
-from mgc.data.run_index import index_rows
-from mgc.data.schema import KIND_KEY
-from mgc.data.storage import Store
+from mgc.cluster.prometheus import time_chunk
+from mgc.storage.store import Store
+from mgc.tables.run_index import index_rows
+from mgc.tables.run_log import OutputRun
+from mgc.tables.schema import KIND_KEY
 
 CALLS_AT_ONCE = 2
 """Of one actor: a chunk being heard, and one being written or fetched ahead."""

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from mgc.cluster.hear import AudioFeatureReader, FeatureReader, ItemFeatures
-from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
-from mgc.cluster.work import ChunkProgress
+from mgc.cluster.actor_pool import ChunkProgress
+from mgc.cluster.reader import AudioFeatureReader, FeatureReader, ItemFeatures
+from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
-from mgc.data.feature_columns import column_values, feature_schema
-from mgc.data.items import plan_items
-from mgc.data.outputs import OutputDirectory, OutputRun
-from mgc.data.storage import Store
 from mgc.errors import ConfigError
+from mgc.storage.store import Store
+from mgc.tables.feature_columns import column_values, feature_schema
+from mgc.tables.run_log import OutputDirectory, OutputRun
+from mgc.tables.work_items import plan_items
 
 
 def extract_features(

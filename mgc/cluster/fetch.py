@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from mgc.audio.content import RemoteBytes
+from mgc.audio.decode.content import RemoteBytes
 from mgc.config import ClusterConfig, DecodeConfig
-from mgc.data.tracks import fetch_track
 from mgc.errors import TrackError
+from mgc.storage.tracks import fetch_track
 
 
 @dataclass(frozen=True)

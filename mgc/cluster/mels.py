@@ -9,17 +9,17 @@ import polars as pl
 import pyarrow as pa
 
 from mgc.audio.mel_array import read_mels
-from mgc.audio.supervise import ExtractedFeatures
+from mgc.audio.sandbox.supervisor import ExtractedFeatures
+from mgc.cluster.actor_pool import ChunkProgress
 from mgc.cluster.extract import ExtractSpec
 from mgc.cluster.fetch import Fetched, Fetcher
-from mgc.cluster.hear import ItemFeatures
-from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
-from mgc.cluster.work import ChunkProgress
+from mgc.cluster.reader import ItemFeatures
+from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
-from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory
-from mgc.data.storage import Store
 from mgc.errors import TrackError
+from mgc.storage.store import Store
+from mgc.tables.run_log import OutputDirectory
+from mgc.tables.work_items import clean_items
 
 
 def import_mel_arrays(

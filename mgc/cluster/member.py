@@ -19,17 +19,17 @@ import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
+from mgc.catalogue.index import read_catalogue
+from mgc.catalogue.splits import UNLISTED
 from mgc.config import Config, ModelConfig
-from mgc.data.catalogue import read_catalogue
-from mgc.data.shards import FeatureSet, read_feature_set
-from mgc.data.splits import UNLISTED
-from mgc.data.storage import Store
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import SplitError
 from mgc.models.bundle import load_bundle
-from mgc.models.starting import start_model
-from mgc.taxonomy import Taxonomy
-from mgc.training.labels import LabelWeights
+from mgc.models.initial_weights import start_model
+from mgc.storage.store import Store
+from mgc.tables.feature_shards import FeatureSet, read_feature_set
 from mgc.training.loop import EpochReport, fit
+from mgc.training.losses import LabelWeights
 from mgc.training.state import TrainingState
 from mgc.training.teach import distillation_labels
 

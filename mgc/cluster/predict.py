@@ -12,22 +12,22 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from mgc.cluster.hear import AudioFeatureReader, ItemFeatures
-from mgc.cluster.incremental import RunOptions, RunOutcome, run_incrementally
+from mgc.cluster.actor_pool import ChunkProgress
+from mgc.cluster.reader import AudioFeatureReader, ItemFeatures
+from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
-from mgc.cluster.work import ChunkProgress
 from mgc.config import Config, TaggingConfig
-from mgc.data.items import clean_items
-from mgc.data.outputs import OutputDirectory, OutputRun
-from mgc.data.published import publish
-from mgc.data.schema import marked
-from mgc.data.storage import Store
-from mgc.data.vanished import DeletionRule
 from mgc.errors import Stage, TrackCode, TrackError
 from mgc.inference.columns import answer_columns
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle
 from mgc.models.hearing import require_audio
+from mgc.storage.store import Store
+from mgc.tables.deletions import DeletionRule
+from mgc.tables.publish import publish
+from mgc.tables.run_log import OutputDirectory, OutputRun
+from mgc.tables.schema import marked
+from mgc.tables.work_items import clean_items
 
 
 def tag_catalogue(

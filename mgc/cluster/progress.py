@@ -16,7 +16,7 @@ from rich.progress import (
     TextColumn,
 )
 
-from mgc.cluster.work import ChunkProgress
+from mgc.cluster.actor_pool import ChunkProgress
 
 LINE_EVERY_SECONDS = 10.0
 """Between plain lines: a nightly run of hours must not fill its log."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import ray
 
 from mgc.config import ClusterConfig
-from mgc.data.storage import AWS_VARIABLES
 from mgc.errors import ClusterError, MgcError
+from mgc.storage.store import AWS_VARIABLES
 
 CONNECT_SECONDS = 10.0
 

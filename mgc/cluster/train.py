@@ -10,20 +10,20 @@ from typing import Any
 import polars as pl
 import torch
 
-from mgc.cluster.board import OnEpoch, OnResumed, tensorboard_log, with_tensorboard
-from mgc.cluster.ensemble import Watcher, fit_members, member_resources, set_up_ray_train
 from mgc.cluster.member import MemberCheckpoint, MemberSetup, read_optional, read_training_rows
+from mgc.cluster.members import Watcher, fit_members, member_resources, set_up_ray_train
 from mgc.cluster.runtime import RaySession, ray_session
+from mgc.cluster.tensorboard import OnEpoch, OnResumed, tensorboard_log, with_tensorboard
 from mgc.config import Config, fingerprint_of
-from mgc.data.shards import require_views, shard_facts
-from mgc.data.storage import Store, split_uri
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, TrainingError
-from mgc.evaluation.training_report import write_training_report
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
-from mgc.models.starting import published_facts
-from mgc.taxonomy import Taxonomy
-from mgc.training.ensemble import assemble
+from mgc.models.initial_weights import published_facts
+from mgc.reports.training_report import write_training_report
+from mgc.storage.store import Store, split_uri
+from mgc.tables.feature_shards import require_views, shard_facts
+from mgc.training.assemble import assemble
 from mgc.training.teach import fidelity_metrics
 
 

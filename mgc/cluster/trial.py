@@ -17,14 +17,14 @@ import polars as pl
 import torch
 from ray import tune
 
+from mgc.catalogue.index import read_catalogue
 from mgc.config import Config, with_settings
-from mgc.config.space import Settings
-from mgc.data.catalogue import read_catalogue
-from mgc.data.shards import read_feature_set
+from mgc.config.search_space import Settings
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import MgcError
 from mgc.evaluation.protocols import group_k_fold, with_fold
-from mgc.models.starting import start_model
-from mgc.taxonomy import Taxonomy
+from mgc.models.initial_weights import start_model
+from mgc.tables.feature_shards import read_feature_set
 from mgc.training.loop import EpochReport, fit
 from mgc.training.state import TrainingState
 

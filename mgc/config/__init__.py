@@ -4,14 +4,9 @@ One TOML file, `--set section.key=value` on top, flags for the common ones on to
 checked before Ray starts; an unknown key names the nearest valid one.
 """
 
-from mgc.config.augment import AUGMENT_BOUNDS, AugmentConfig, Range
 from mgc.config.catalogue import CatalogueConfig
-from mgc.config.features import AUDIO_SOURCE, FeatureConfig, MelsConfig
-from mgc.config.loading import load_config, with_settings
-from mgc.config.networks import model_sections, read_model_config
-from mgc.config.root import Config
-from mgc.config.training import FitConfig, MemberConfig, TrainingConfig
-from mgc.config.work import (
+from mgc.config.feature_settings import AUDIO_SOURCE, FeatureConfig, MelsConfig
+from mgc.config.job_settings import (
     ClusterConfig,
     DecodeConfig,
     DistillConfig,
@@ -21,8 +16,13 @@ from mgc.config.work import (
     SearchConfig,
     TaggingConfig,
 )
-from mgc.model_config import ModelConfig
-from mgc.settings import Fraction, Section, fingerprint_of
+from mgc.config.loading import load_config, with_settings
+from mgc.config.network_settings import ModelConfig
+from mgc.config.networks import model_sections, read_model_config
+from mgc.config.section import Fraction, Section, fingerprint_of
+from mgc.config.settings import Config
+from mgc.config.training_settings import FitConfig, MemberConfig, TrainingConfig
+from mgc.config.view_settings import AUGMENT_BOUNDS, AugmentConfig, Range
 
 __all__ = [
     "AUDIO_SOURCE",

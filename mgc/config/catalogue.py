@@ -9,7 +9,7 @@ from pydantic import (
     model_validator,
 )
 
-from mgc.settings import Fraction, Section
+from mgc.config.section import Fraction, Section
 
 
 class CatalogueConfig(Section):

@@ -13,10 +13,10 @@ from pydantic import (
 )
 
 from mgc.config.networks import model_sections, sections_in
-from mgc.config.root import Config
-from mgc.config.training import DEFAULT_ENSEMBLE, FitConfig, MemberConfig, TrainingConfig
+from mgc.config.section import Section
+from mgc.config.settings import Config
+from mgc.config.training_settings import DEFAULT_ENSEMBLE, FitConfig, MemberConfig, TrainingConfig
 from mgc.errors import ConfigError, did_you_mean
-from mgc.settings import Section
 
 
 def load_config(

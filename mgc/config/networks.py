@@ -8,8 +8,8 @@ from pydantic import (
     TypeAdapter,
 )
 
-from mgc.model_config import ModelConfig
-from mgc.settings import Section
+from mgc.config.network_settings import ModelConfig
+from mgc.config.section import Section
 
 _MODEL_CONFIG: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
 

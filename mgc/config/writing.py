@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mgc.config.root import Config
+from mgc.config.settings import Config
 
 UNSHARED = ("cluster", "logs", "search")
 """Sections that say where and how a job runs, and nothing of what comes out."""

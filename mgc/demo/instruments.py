@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 from mgc.demo.oscillators import decay, held_noise, modulate, noise, oscillate, pluck, swell
 
 SynthFunction = Callable[[float, float, int, np.random.Generator], FloatArray]

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 
 TABLE_SIZE = 4_096
 

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 from mgc.demo.instruments import INSTRUMENTS
 from mgc.demo.score import Note, Part, Piece
 

@@ -1,1 +1,1 @@
-"""Metrics with intervals, and the pages that show them."""
+"""Metrics with intervals, baselines, protocols, comparison, drift."""

@@ -14,7 +14,7 @@ from mgc.config import EvaluationConfig
 from mgc.errors import SplitError
 from mgc.evaluation.answers import BoolArray, LabelledPredictions, predicted_genres
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resample, Resampling, make_resampling, ratio
-from mgc.evaluation.metrics import Evaluation, evaluate
+from mgc.evaluation.evaluate import Evaluation, evaluate
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Asked of each run: the share of each genre and of each tag, all genres at once, how sure the ensemble was, how often
 it abstained, and how often tracks failed, in all and by each code. A shift counts where both hold: its p-value,
 corrected for all questions of the run, is below `FALSE_ALARM_RATE`, so that of a hundred runs without change one
-has a false alarm; and its effect is at least `SMALLEST_EFFECT` on Cohen's scales (h, w, d; 0.2 is what he calls small),
+has a false alarm; and its effect is at least `SMALLEST_EFFECT` on Cohen's scales (h, w, d; he calls 0.2 small),
 because among a million tracks everything moves beyond chance.
 """
 
@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mgc.data.records import PredictionSummary, RunRecord
-from mgc.evaluation.chance import (
+from mgc.evaluation.significance import (
     FloatArray,
     SignificanceResult,
     compare_distributions,
@@ -25,6 +24,7 @@ from mgc.evaluation.chance import (
     holm,
     mean_dispersion,
 )
+from mgc.tables.run_records import PredictionSummary, RunRecord
 
 RUNS_COMPARED = 10
 FALSE_ALARM_RATE = 0.01

@@ -1,137 +1,89 @@
-"""Answers to figures: everything about one split, each figure with its confidence interval."""
+"""ROC-AUC and average precision of one tag in many resamples at once.
+
+Scores are sorted once; a resample only changes how often each track counts. Both figures are then cumulated
+weights read off at the positives. Tied scores count as one threshold, as in scikit-learn; average precision
+is the step-wise area, sum over thresholds of (R_n - R_{n-1}) P_n, which interpolates nothing (Davis &
+Goadrich 2006).
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from mgc.config import EvaluationConfig
-from mgc.errors import SplitError
-from mgc.evaluation.answers import OUTSIDE, LabelledPredictions
-from mgc.evaluation.bootstrap import Resample, make_resampling
-from mgc.evaluation.genre_figures import GenreEvaluation
-from mgc.evaluation.genre_metrics import evaluate_genres
-from mgc.evaluation.tag_metrics import TagEvaluation, evaluate_tags
-
-FORMAT = 1
-"""Version of the JSON form; raised when a key changes its meaning."""
-
-METHOD = "percentile bootstrap; basic bootstrap for macro_pr_auc and ece; Wilson for reliability bins"
+from mgc.evaluation.answers import BoolArray, FloatArray
+from mgc.evaluation.bootstrap import WeightArray, ratio
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Every figure of one split.
+class RankedScores:
+    """Where the positives of a tag stand among all scores, best first.
 
     Parameters
     ----------
-    split
-        Its name.
-    tracks, answered
-        Tracks of the split; those of them that gave an answer.
-    groups
-        Different groups (artists, works) among the tracks of the split.
-    genre, tag
-        None where nothing is labelled.
-    failed_by_code
-        Tracks without an answer, by error code, the commonest first.
-    outside_genres, outside_tracks
-        Genres of the split that the model never learned, and how many answered tracks are of them.
-    resample, bootstrap_samples, confidence, seed
-        How the intervals were made.
+    order
+        Rows by falling score, shape (n,).
+    positives
+        Places of the positives in that order, shape (n_positives,).
+    tie_starts, tie_ends
+        For each positive, the places [start, end) of the scores equal to its own.
+    own_starts, own_ends
+        The same, counted among the positives alone.
     """
 
-    split: str
-    tracks: int
-    answered: int
-    groups: int
-    genre: GenreEvaluation | None
-    tag: TagEvaluation | None
-    resample: Resample
-    bootstrap_samples: int
-    confidence: float
-    seed: int
-    failed_by_code: dict[str, int] = field(default_factory=dict)
-    outside_genres: tuple[str, ...] = ()
-    outside_tracks: int = 0
+    order: npt.NDArray[np.intp]
+    positives: npt.NDArray[np.intp]
+    tie_starts: npt.NDArray[np.intp]
+    tie_ends: npt.NDArray[np.intp]
+    own_starts: npt.NDArray[np.intp]
+    own_ends: npt.NDArray[np.intp]
 
-    def to_json(self) -> dict[str, object]:
-        """Return a JSON-able form.
-
-        Keys: `format`, `split`, `tracks`, `answered`, `groups`, `failed` (count by code), `outside_genres`,
-        `outside_tracks`, `intervals` (`method`, `resample`, `samples`, `confidence`, `seed`), `genre` and `tags`
-        (null where nothing is labelled). A figure is `{"value", "low", "high"}`: value is null where it is not
-        defined, the ends where there is too little to resample. What is in `genre` and `tags` is listed at
-        `GenreEvaluation` and `TagEvaluation`.
-        """
-        return {
-            "format": FORMAT,
-            "split": self.split,
-            "tracks": self.tracks,
-            "answered": self.answered,
-            "groups": self.groups,
-            "failed": dict(self.failed_by_code),
-            "outside_genres": list(self.outside_genres),
-            "outside_tracks": self.outside_tracks,
-            "intervals": {
-                "method": METHOD,
-                "resample": self.resample,
-                "samples": self.bootstrap_samples,
-                "confidence": self.confidence,
-                "seed": self.seed,
-            },
-            "genre": self.genre.to_json() if self.genre else None,
-            "tags": self.tag.to_json() if self.tag else None,
-        }
-
-
-def evaluate(answers: LabelledPredictions, config: EvaluationConfig, resample: Resample = "track") -> Evaluation:
-    """Return all figures of the answers, with intervals from resampled tracks or groups.
-
-    No figure depends on the order of the tracks.
-
-    Raises
-    ------
-    SplitError
-        No track that was answered has a genre the model knows, or tags.
-    """
-    ordered = answers.in_track_order()
-    track_ids = [*ordered.track_ids, *(failure.track_id for failure in ordered.failed)]
-    groups = [*ordered.groups, *(failure.group for failure in ordered.failed)]
-    _require_labels(ordered)
-    resampling = make_resampling(track_ids, groups, config, resample)
-    failed = Counter(failure.error_code for failure in ordered.failed)
-    return Evaluation(
-        split=ordered.split,
-        tracks=len(track_ids),
-        answered=len(ordered),
-        groups=len({group or track for group, track in zip(groups, track_ids, strict=True)}),
-        genre=evaluate_genres(ordered, resampling),
-        tag=evaluate_tags(ordered, resampling, config.min_tag_positives),
-        resample=resample,
-        bootstrap_samples=config.bootstrap_samples,
-        confidence=config.confidence,
-        seed=config.seed,
-        failed_by_code=dict(sorted(failed.items(), key=lambda item: (-item[1], item[0]))),
-        outside_genres=tuple(ordered.outside_genres),
-        outside_tracks=int(np.count_nonzero(ordered.genre_true == OUTSIDE)),
-    )
-
-
-def _require_labels(answers: LabelledPredictions) -> None:
-    if answers.labelled.any() or (answers.tags and answers.tags_known.any()):
-        return
-    where = f"split '{answers.split}'" if answers.split else "the tracks given"
-    if not len(answers):
-        raise SplitError(
-            f"nothing to evaluate: {where} has no track with an answer ({len(answers.failed)} failed)",
-            "choose a split that has tracks, or see why they failed in the predictions' error columns",
+    @classmethod
+    def of(cls, scores: FloatArray, truth: BoolArray) -> RankedScores:
+        """Rank the scores of a tag, shape (n,), of which `truth` says which are positive."""
+        order = np.argsort(-scores, kind="stable")
+        falling = -scores[order]
+        positives = np.flatnonzero(truth[order])
+        starts = np.searchsorted(falling, falling[positives], side="left")
+        ends = np.searchsorted(falling, falling[positives], side="right")
+        return cls(
+            order,
+            positives,
+            starts,
+            ends,
+            np.searchsorted(positives, starts, side="left"),
+            np.searchsorted(positives, ends, side="left"),
         )
-    outside = f"; its genres are unknown to the model: {', '.join(answers.outside_genres)}"
-    raise SplitError(
-        f"nothing to evaluate: no answered track of {where} has a label that the model knows"
-        + (outside if answers.outside_genres else ""),
-        "join labels when indexing (--manifest or --labels-from folder), and evaluate the model on its own genres",
-    )
+
+
+@dataclass(frozen=True)
+class RankingFigures:
+    """ROC-AUC and average precision of each resample, shape (n_resamples,); NaN where not defined."""
+
+    roc_auc: FloatArray
+    average_precision: FloatArray
+
+
+def ranking_figures(ranked: RankedScores, weights: WeightArray) -> RankingFigures:
+    """Return the figures under each column of `weights`, shape (n, n_resamples)."""
+    drawn = weights[ranked.order]
+    own = drawn[ranked.positives]
+    all_before, own_before = _running(drawn), _running(own)
+    n_positive, n_negative = own_before[-1], all_before[-1] - own_before[-1]
+    all_end, own_end = all_before[ranked.tie_ends], own_before[ranked.own_ends]
+    all_start, own_start = all_before[ranked.tie_starts], own_before[ranked.own_starts]
+    precision = np.divide(own_end, all_end, out=np.zeros(own.shape), where=all_end > 0)
+    negatives_above = (all_start - own_start) + (all_end - own_end)  # twice: ties count half
+    misordered = (own * negatives_above).sum(axis=0, dtype=np.float64) / 2
+    pairs = n_positive.astype(np.float64) * n_negative
+    enough = np.where(n_negative > 0, n_positive, 0).astype(np.float64)
+    return RankingFigures(1.0 - ratio(misordered, pairs), ratio((own * precision).sum(axis=0), enough))
+
+
+def _running(weights: WeightArray) -> npt.NDArray[np.int64]:
+    """Return cumulated weights before each row, and after the last: shape (n + 1, n_resamples)."""
+    running = np.zeros((len(weights) + 1, weights.shape[1]), dtype=np.int64)
+    np.cumsum(weights, axis=0, out=running[1:])
+    return running

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgc.audio.features.cepstrum import mfcc
-from mgc.data.shards import FeatureSet
+from mgc.audio.features.mfcc import mfcc
 from mgc.evaluation.answers import FloatArray
+from mgc.tables.feature_shards import FeatureSet
 
 N_MFCC = 20
 

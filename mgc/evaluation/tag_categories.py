@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.evaluation.bootstrap import Figure, Resampling, mean_of_defined
-from mgc.evaluation.ranking import RankingFigures
+from mgc.evaluation.metrics import RankingFigures
 
 NO_CATEGORY = "other"
 """Where a tag without a colon is counted, if others have one."""

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mgc.evaluation.answers import BoolArray, FloatArray, LabelledPredictions
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, mean_of_defined, rounded
-from mgc.evaluation.ranking import RankedScores, RankingFigures, ranking_figures
+from mgc.evaluation.metrics import RankedScores, RankingFigures, ranking_figures
 from mgc.evaluation.tag_categories import CategoryFigures, RankedTag, by_category
 
 

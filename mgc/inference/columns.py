@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mgc.config.taxonomy import Taxonomy
 from mgc.inference.predictor import TrackPrediction
-from mgc.taxonomy import Taxonomy
 
 ANSWER_COLUMNS = (
     "genre",
@@ -20,7 +20,7 @@ ANSWER_COLUMNS = (
 
 
 def answer_columns(prediction: TrackPrediction | None, taxonomy: Taxonomy) -> dict[str, Any]:
-    """Return the columns of `mgc.data.schema.PREDICTIONS` that the ensemble fills; null ones for None."""
+    """Return the columns of `mgc.tables.schema.PREDICTIONS` that the ensemble fills; null ones for None."""
     if prediction is None:
         return {**dict.fromkeys(ANSWER_COLUMNS), "windows": 0}
     return {

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mgc.audio.supervise import ExtractedFeatures
+from mgc.audio.sandbox.supervisor import ExtractedFeatures
 from mgc.config import TaggingConfig
 from mgc.errors import Stage, TrackCode, TrackError
-from mgc.inference.listening import FileFeatures
+from mgc.inference.file_reader import FileFeatures
 from mgc.inference.predictor import Predictor, TrackPrediction, WindowProbabilities
 from mgc.models.bundle import Bundle, bundle_of
 from mgc.models.stored import StoredBundle

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import error_columns
 from mgc.inference.file_tagger import FileAnswer, WindowPredictions
 from mgc.models.bundle import Bundle
 from mgc.models.forward import FloatArray
-from mgc.taxonomy import Taxonomy
 
 
 def json_answer(

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgc.data.schema import marked
-from mgc.data.storage import Store, split_uri
+from mgc.inference.file_reader import STANDARD_INPUT
 from mgc.inference.file_tagger import FileAnswer
-from mgc.inference.listening import STANDARD_INPUT
 from mgc.models.bundle import Bundle
+from mgc.storage.store import Store, split_uri
+from mgc.tables.schema import marked
 
 
 def write_taggram(uri: str, answers: Sequence[FileAnswer], bundle: Bundle) -> int:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, cat
 
-from mgc.model_config import BlockLevelConfig
+from mgc.config.network_settings import BlockLevelConfig
 from mgc.models.network import CENTRE_DB, SPREAD_DB
 from mgc.models.statistics_network import Statistics, StatisticsNetwork
 from mgc.models.timbre_statistics import FINE_BANDS, TimbreStatistics, bands, correlations, quantiles

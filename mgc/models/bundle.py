@@ -14,10 +14,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from mgc.config import FeatureConfig, TrainingConfig, read_model_config
-from mgc.data.storage import Store
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, LabelError
+from mgc.models.bundle_files import MANIFEST_FILE, FileMark, Manifest, read_files, read_manifest
 from mgc.models.calibration import TemperatureScaling
-from mgc.models.card import model_card
 from mgc.models.contents import (
     Bundle,
     BundleContents,
@@ -27,11 +27,11 @@ from mgc.models.contents import (
     describe,
     member_file,
 )
-from mgc.models.fusion import Decision
-from mgc.models.manifest import MANIFEST_FILE, FileMark, Manifest, read_files, read_manifest
+from mgc.models.ensemble import Decision
+from mgc.models.model_card import model_card
 from mgc.models.stored import DESCRIPTION_FILE, StoredBundle, read_bundle_files
 from mgc.models.weights import check_weights, weights_from_bytes, weights_to_bytes
-from mgc.taxonomy import Taxonomy
+from mgc.storage.store import Store
 
 __all__ = ["Bundle", "BundleContents", "Member", "build_member", "load_bundle", "write_bundle"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mgc.model_config import CaoCnnConfig
+from mgc.config.network_settings import CaoCnnConfig
 from mgc.models.network import Heads, MelScaling, activation
 from mgc.models.types import ModelOutput
 

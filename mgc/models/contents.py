@@ -9,14 +9,14 @@ from torch import nn
 
 from mgc import __version__
 from mgc.config import FeatureConfig, FitConfig, ModelConfig, TrainingConfig, fingerprint_of
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError
+from mgc.models.bundle_files import FORMAT_VERSION
 from mgc.models.calibration import TemperatureScaling
-from mgc.models.fusion import Decision
-from mgc.models.manifest import FORMAT_VERSION
-from mgc.models.registry import build_model
+from mgc.models.ensemble import Decision
+from mgc.models.network_registry import build_model
 from mgc.models.served import served
 from mgc.models.weights import Weights
-from mgc.taxonomy import Taxonomy
 
 FIT_SETTINGS = set(FitConfig.model_fields)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, cat, channels_last, nn
 
-from mgc.model_config import Activation, CpResnetConfig
+from mgc.config.network_settings import Activation, CpResnetConfig
 from mgc.models.network import Heads, MelScaling, activation
 from mgc.models.types import ModelOutput
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor, cat, nn
 
-from mgc.model_config import CrnnConfig
-from mgc.models.blocks import AdditiveAttention, ClassificationHead, GatedResidual
+from mgc.config.network_settings import CrnnConfig
+from mgc.models.layers import AdditiveAttention, ClassificationHead, GatedResidual
 from mgc.models.network import CENTRE_DB, SPREAD_DB, activation
 from mgc.models.types import ModelOutput
 

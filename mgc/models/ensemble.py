@@ -1,65 +1,159 @@
-"""Several members' word on the same tracks, as one.
+"""How an ensemble decides: each member's weight, from when on a tag is there, when it abstains.
 
-Probabilities: by default the mean of the members' calibrated ones (He & Li 2024: "combining their predictions"),
-which is never a worse log-loss than the members' mean, whatever they disagree on; `fusion` has the other ways.
-
-Embeddings: side by side, each member's normalised to length 1, the whole again. Members begin from different
-weights, so their axes have nothing in common and a mean of them would blur; side by side, the cosine of two
-tracks is the mean of the cosines that the members see.
+Fitted on the validation split by `training.fuse` and `training.decide`, carried by the bundle, obeyed wherever
+the ensemble answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, log_softmax, logit, softmax
 
-from mgc.models.calibration import TemperatureScaling
-from mgc.models.forward import FloatArray, TrackOutputs
-from mgc.models.fusion import Fusion
+from mgc.models.forward import FloatArray
+
+Method = Literal["mean", "weighted", "stacked"]
+LEAST_PROBABILITY = 1e-6
+HALF = 0.5
 
 
 @dataclass(frozen=True)
-class EnsembleOutputs:
-    """What an ensemble says of tracks; float32.
+class HeadFusion:
+    """One head's fusion.
 
     Parameters
     ----------
-    genre_probabilities
-        Shape (n_tracks, n_genres), rows summing to 1.
-    tag_probabilities
-        Shape (n_tracks, n_tags).
-    embeddings
-        Shape (n_tracks, sum of the members' embedding sizes), rows of length 1.
+    weights
+        Of each member; empty: all alike.
+    biases
+        Added to each label's logit, stacked only; empty: none.
+    temperature
+        Of what came out.
     """
 
-    genre_probabilities: FloatArray
-    tag_probabilities: FloatArray
-    embeddings: FloatArray
+    weights: tuple[float, ...] = ()
+    biases: tuple[float, ...] = ()
+    temperature: float = 1.0
 
 
-def combine(
-    members: Sequence[TrackOutputs], calibrations: Sequence[TemperatureScaling], fusion: Fusion | None = None
-) -> EnsembleOutputs:
-    """Return the ensemble's word from its members' on the same tracks, in the same order.
+@dataclass(frozen=True)
+class Fusion:
+    """From members' probabilities to the ensemble's.
 
-    Raises
-    ------
-    ValueError
-        There is no member, or not one calibration for each.
+    Parameters
+    ----------
+    method
+        `mean` and `weighted`: a linear opinion pool, the weighted mean of probabilities. `stacked`: a logarithmic
+        one (Wolpert 1992, stacked generalization): the weighted sum of the members' logits, and a bias a label.
+    genre, tag
+        Weights of each head.
     """
-    if not members:
-        raise ValueError("an ensemble needs at least one member")
-    pairs = list(zip(members, calibrations, strict=True))
-    how = fusion or Fusion()
-    genre = how.genre_probabilities([one.genre_probabilities(member.genre_logits) for member, one in pairs])
-    tag = how.tag_probabilities([one.tag_probabilities(member.tag_logits) for member, one in pairs])
-    embeddings = np.concatenate([unit_length(member.embeddings) for member in members], axis=1)
-    return EnsembleOutputs(genre, tag, unit_length(embeddings))
+
+    method: Method = "mean"
+    genre: HeadFusion = field(default_factory=HeadFusion)
+    tag: HeadFusion = field(default_factory=HeadFusion)
+
+    def genre_probabilities(self, members: Sequence[FloatArray]) -> FloatArray:
+        """Return shape (n_tracks, n_genres) from as many by each member; rows sum to 1."""
+        if not members[0].shape[1]:
+            return members[0]
+        if self.method == "stacked":
+            logits = _weighted([_log(one) for one in members], self.genre) + _row(self.genre.biases)
+            return _float32(softmax(logits / self.genre.temperature, axis=1))
+        mixed = _mixed(members, self.genre)
+        if self.genre.temperature == 1.0:
+            return _float32(mixed)
+        return _float32(softmax(log_softmax(_log(mixed), axis=1) / self.genre.temperature, axis=1))
+
+    def tag_probabilities(self, members: Sequence[FloatArray]) -> FloatArray:
+        """Return shape (n_tracks, n_tags) from as many by each member."""
+        if not members[0].shape[1]:
+            return members[0]
+        if self.method == "stacked":
+            logits = _weighted([_logit(one) for one in members], self.tag) + _row(self.tag.biases)
+            return _float32(expit(logits / self.tag.temperature))
+        mixed = _mixed(members, self.tag)
+        return _float32(mixed if self.tag.temperature == 1.0 else expit(_logit(mixed) / self.tag.temperature))
 
 
-def unit_length(vectors: FloatArray) -> FloatArray:
-    """Return rows scaled to Euclidean length 1; a row of zeros stays as it is."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
+@dataclass(frozen=True)
+class Decision:
+    """All that stands between the members' probabilities and the answer.
+
+    Parameters
+    ----------
+    fusion
+        Of the members.
+    tag_thresholds
+        Probability at which each tag is listed; empty: 0.5 for all.
+    abstain_below
+        A genre less probable than this is a guess, and the answer says so (`abstained`); 0: never.
+    abstain_precision
+        The share of answers that was to be right on the validation split, for which `abstain_below` was chosen.
+    """
+
+    fusion: Fusion = field(default_factory=Fusion)
+    tag_thresholds: tuple[float, ...] = ()
+    abstain_below: float = 0.0
+    abstain_precision: float | None = None
+
+    def thresholds(self, n_tags: int) -> npt.NDArray[np.float64]:
+        """Return the threshold of each tag, shape (n_tags,)."""
+        return np.array(self.tag_thresholds or (HALF,) * n_tags)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready form."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Decision:
+        """Return what `to_dict` described.
+
+        Raises
+        ------
+        TypeError, KeyError, ValueError
+            It is something else.
+        """
+        fusion = value["fusion"]
+        return cls(
+            fusion=Fusion(fusion["method"], _head_fusion(fusion["genre"]), _head_fusion(fusion["tag"])),
+            tag_thresholds=tuple(float(one) for one in value["tag_thresholds"]),
+            abstain_below=float(value["abstain_below"]),
+            abstain_precision=value["abstain_precision"],
+        )
+
+
+def _head_fusion(value: dict[str, Any]) -> HeadFusion:
+    return HeadFusion(tuple(value["weights"]), tuple(value["biases"]), float(value["temperature"]))
+
+
+def _mixed(members: Sequence[FloatArray], head_fusion: HeadFusion) -> npt.NDArray[np.float64]:
+    if not head_fusion.weights:
+        return np.asarray(np.mean(members, axis=0))
+    return _weighted(members, head_fusion)
+
+
+def _weighted(members: Sequence[npt.NDArray[Any]], head_fusion: HeadFusion) -> npt.NDArray[np.float64]:
+    weights = head_fusion.weights or (1.0 / len(members),) * len(members)
+    return np.asarray(np.tensordot(np.array(weights), np.stack(members).astype(np.float64), axes=1))
+
+
+def _row(biases: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    return np.array(biases or (0.0,))
+
+
+def _log(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.asarray(np.log(np.maximum(probabilities, LEAST_PROBABILITY).astype(np.float64)))
+
+
+def _logit(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    inside = np.clip(probabilities.astype(np.float64), LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
+    return np.asarray(logit(inside))
+
+
+def _float32(values: npt.NDArray[Any]) -> FloatArray:
+    return values.astype(np.float32)

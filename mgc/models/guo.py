@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mgc.model_config import Activation, GuoCnnConfig, GuoHybridConfig, GuoRnnConfig
+from mgc.config.network_settings import Activation, GuoCnnConfig, GuoHybridConfig, GuoRnnConfig
 from mgc.models.network import Heads, MelScaling, activation
 from mgc.models.types import ModelOutput
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mgc.model_config import Activation
-from mgc.models.blocks import ClassificationHead
+from mgc.config.network_settings import Activation
+from mgc.models.layers import ClassificationHead
 from mgc.models.types import ModelOutput
 
 CENTRE_DB = -40.0

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, cat, channels_last, nn
 
-from mgc.models.blocks import GatedResidual
 from mgc.models.crnn import Crnn
+from mgc.models.layers import GatedResidual
 from mgc.models.network import CENTRE_DB, SPREAD_DB
 from mgc.models.types import ModelOutput
 

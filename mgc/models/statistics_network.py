@@ -1,7 +1,7 @@
 """A perceptron on statistics of a window in which nothing is learnt: one hidden layer is what training fits.
 
 What is fixed can be computed once for a whole fit, where chance changes nothing about the windows: see
-`mgc.training.kept`.
+`mgc.training.cached_statistics`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, cat, nn
 
-from mgc.model_config import Activation
+from mgc.config.network_settings import Activation
 from mgc.models.network import Heads, activation
 from mgc.models.types import ModelOutput
 

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from mgc.config import FeatureConfig
-from mgc.data.storage import Store
 from mgc.errors import BundleError
-from mgc.models.manifest import Manifest, read_files, read_manifest
+from mgc.models.bundle_files import Manifest, read_files, read_manifest
+from mgc.storage.store import Store
 
 DESCRIPTION_FILE = "bundle.json"
 

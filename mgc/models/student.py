@@ -6,10 +6,10 @@ without torch, which a song's decoding does not wait for.
 
 from __future__ import annotations
 
-from mgc.data.storage import Store
 from mgc.errors import BundleError
-from mgc.models.manifest import MANIFEST_FILE, read_manifest
+from mgc.models.bundle_files import MANIFEST_FILE, read_manifest
 from mgc.models.stored import read_bundle_files
+from mgc.storage.store import Store
 
 STUDENT_FOLDER = "student"
 TEACHER_FACT = "teacher"

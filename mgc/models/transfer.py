@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
-from mgc.audio.features.mel import Frequencies, mel_corners_hz
+from mgc.audio.features.filter_banks import Frequencies, mel_corners_hz
 from mgc.config import FeatureConfig
-from mgc.model_config import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
-from mgc.models.published import LAYER_CHANNELS, ChoiCrnn, ChoiFcn, Musicnn
+from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
+from mgc.models.published_networks import LAYER_CHANNELS, ChoiCrnn, ChoiFcn, Musicnn
 from mgc.models.segments import in_segments, mean_over_segments
 from mgc.models.statistics_network import Statistics, StatisticsNetwork
 

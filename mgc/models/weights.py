@@ -8,9 +8,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mgc.config import ModelConfig
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError
-from mgc.models.registry import build_model
-from mgc.taxonomy import Taxonomy
+from mgc.models.network_registry import build_model
 
 Weights = dict[str, Tensor]
 

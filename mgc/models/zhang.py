@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mgc.model_config import ZhangCnnConfig
+from mgc.config.network_settings import ZhangCnnConfig
 from mgc.models.network import Heads, MelScaling, activation
 from mgc.models.types import ModelOutput
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from mgc.config import FitConfig
-from mgc.data.shards import FeatureSet
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import TrainingError
-from mgc.taxonomy import Taxonomy
-from mgc.training.augment import Draws, IntArray, WindowShape, augment, draw
-from mgc.training.labels import LabelWeights, encode_labels, weigh_labels
+from mgc.tables.feature_shards import FeatureSet
+from mgc.training.losses import LabelWeights, encode_labels, weigh_labels
 from mgc.training.overlay import NO_PARTNER, Overlay, draw_overlay, overlay
 from mgc.training.sampling import draw_order, epoch_size
+from mgc.training.window_augment import Draws, IntArray, WindowShape, augment, draw
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mgc.models.ensemble import EnsembleOutputs
-from mgc.models.fusion import HALF
-from mgc.training.labels import LabelArrays
+from mgc.models.ensemble import HALF
+from mgc.models.ensemble_part import EnsembleOutputs
+from mgc.training.losses import LabelArrays
 
 FEWEST_POSITIVES = 3
 """A tag with fewer validation tracks keeps 0.5: its best threshold would be luck."""

@@ -16,7 +16,7 @@ from mgc.errors import TrainingError
 from mgc.models.types import ModelOutput
 from mgc.training.average import WeightAverage
 from mgc.training.batches import Batch, Shard, TrainingWindows
-from mgc.training.losses import genre_loss, tag_loss
+from mgc.training.losses_part import genre_loss, tag_loss
 from mgc.training.optim import learning_rate_at, set_learning_rate
 
 MAX_GRADIENT_NORM = 5.0

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from mgc.config import FitConfig
-from mgc.data.shards import FeatureSet
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import TrainingError
-from mgc.taxonomy import Taxonomy
+from mgc.tables.feature_shards import FeatureSet
 from mgc.training.average import Averaged, WeightAverage
 from mgc.training.batches import Shard, TrainingWindows
+from mgc.training.cached_statistics import CachedStatisticsNetwork, cache_statistics, can_cache_statistics
 from mgc.training.epoch import Trainer
-from mgc.training.kept import CachedStatisticsNetwork, cache_statistics, can_cache_statistics
-from mgc.training.labels import LabelWeights
+from mgc.training.losses import LabelWeights
 from mgc.training.optim import make_optimizer
 from mgc.training.state import Tensors, TrainingState, copy_optimizer, copy_weights, restore_optimizer
 from mgc.training.validate import Validator, make_validator

@@ -1,47 +1,146 @@
-"""Masked losses on logits, linear in the label weights of `training.labels`.
+"""Labels as weights: a known label weighs 1 (times its class weight), an unknown one 0.
 
-Each is a sum over what is known, divided by a total that the caller gives: the weight of the whole batch, also
-where a data-parallel worker holds only a part of it, so that the mean of the workers' gradients is the
-gradient of the whole. A batch that knows nothing gives 0, with a gradient of 0.
+Both losses are linear in these weights, so a mixture of two tracks (mixup) is the mixture of their weights,
+and whatever is not known drops out by itself.
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mgc.config.taxonomy import UNKNOWN, Taxonomy
+from mgc.tables.feature_shards import FeatureSet
+
+logger = logging.getLogger(__name__)
+
+MAX_CLASS_WEIGHT = 10.0
+"""A genre's weight lies within this factor of 1: a handful of tracks must not drown all others."""
 
 
-def genre_loss(logits: Tensor, weight: Tensor, total: float, label_smoothing: float = 0.0) -> Tensor:
-    """Return the cross-entropy over what weight there is.
-
-    Parameters
-    ----------
-    logits
-        Shape (batch, n_genres).
-    weight
-        Weight of each genre in each row, 0 throughout where the genre is unknown, shape (batch, n_genres).
-    total
-        What the sum is divided by; 0 where nothing is known.
-    label_smoothing
-        Part of a row's weight spread over all genres alike (Szegedy et al. 2016).
-    """
-    if not logits.shape[1]:
-        return logits.sum()
-    spread = weight.sum(dim=1, keepdim=True) / weight.shape[1]
-    smoothed = (1.0 - label_smoothing) * weight + label_smoothing * spread
-    return -(smoothed * F.log_softmax(logits, dim=1)).sum() / (total or 1.0)
-
-
-def tag_loss(logits: Tensor, positive: Tensor, negative: Tensor, total: float) -> Tensor:
-    """Return the binary cross-entropy, a mean over the known (row, tag) pairs.
+@dataclass(frozen=True)
+class LabelArrays:
+    """The labels of tracks by a taxonomy.
 
     Parameters
     ----------
-    logits
-        Shape (batch, n_tags).
-    positive, negative
-        Weight of each tag's being so, and of its not being so, both 0 where unknown, shape (batch, n_tags).
-    total
-        What the sum is divided by; 0 where nothing is known.
+    genres
+        Genre index, `UNKNOWN` where it is not known, shape (n_tracks,).
+    tags
+        Multi-hot, shape (n_tracks, n_tags).
+    tags_known
+        Shape (n_tracks,); where False the row of `tags` says nothing.
     """
-    return (positive * F.softplus(-logits) + negative * F.softplus(logits)).sum() / (total or 1.0)
+
+    genres: npt.NDArray[np.int64]
+    tags: npt.NDArray[np.float32]
+    tags_known: npt.NDArray[np.bool_]
+
+    @property
+    def genre_known(self) -> npt.NDArray[np.bool_]:
+        """Shape (n_tracks,)."""
+        known: npt.NDArray[np.bool_] = self.genres != UNKNOWN
+        return known
+
+    def rows(self, rows: npt.NDArray[np.intp]) -> LabelArrays:
+        """Return those of some tracks, in their order."""
+        return LabelArrays(self.genres[rows], self.tags[rows], self.tags_known[rows])
+
+    def useful(self) -> npt.NDArray[np.bool_]:
+        """Return which tracks have anything to learn from, shape (n_tracks,)."""
+        tagged: npt.NDArray[np.bool_] = self.tags_known & (self.tags.shape[1] > 0)
+        return self.genre_known | tagged
+
+
+@dataclass(frozen=True)
+class LabelWeights:
+    """What each track's labels weigh in the losses; all float32.
+
+    Parameters
+    ----------
+    genre
+        Shape (n_tracks, n_genres).
+    tag_positive, tag_negative
+        Shape (n_tracks, n_tags).
+    """
+
+    genre: npt.NDArray[np.float32]
+    tag_positive: npt.NDArray[np.float32]
+    tag_negative: npt.NDArray[np.float32]
+
+    @property
+    def genre_total(self) -> float:
+        """Label weight of all genres."""
+        return float(self.genre.sum())
+
+    @property
+    def tag_total(self) -> float:
+        """Label weight of all tags, positive and negative."""
+        return float(self.tag_positive.sum() + self.tag_negative.sum())
+
+    def rows(self, rows: npt.NDArray[np.int64]) -> LabelWeights:
+        """Return those of some rows, in their order."""
+        return LabelWeights(self.genre[rows], self.tag_positive[rows], self.tag_negative[rows])
+
+    def mixed(self, partner: npt.NDArray[np.int64], own_part: npt.NDArray[np.float32]) -> LabelWeights:
+        """Return `own_part` of each row's weight and the rest of its partner's."""
+        own, other = own_part[:, np.newaxis], (1.0 - own_part)[:, np.newaxis]
+        partners = self.rows(partner)
+        return LabelWeights(
+            own * self.genre + other * partners.genre,
+            own * self.tag_positive + other * partners.tag_positive,
+            own * self.tag_negative + other * partners.tag_negative,
+        )
+
+    def overlaid(self, partners: LabelWeights, laid: npt.NDArray[np.int64]) -> LabelWeights:
+        """Return the label weights where `partners` sound at the same time in the rows `laid`.
+
+        A tag that either has is there, one that both lack is not, and of others nothing is known. The genre is
+        the same by choice.
+        """
+        positive, negative = self.tag_positive.copy(), self.tag_negative.copy()
+        positive[laid] = np.maximum(positive[laid], partners.tag_positive[laid])
+        negative[laid] = np.minimum(negative[laid], partners.tag_negative[laid])
+        return LabelWeights(self.genre, positive, negative)
+
+    def blended(self, rows: npt.NDArray[np.bool_], unclear: npt.NDArray[np.bool_]) -> LabelWeights:
+        """Return the label weights where `rows` are sums of any two tracks: nothing is known of their genre.
+
+        Nor of the tags marked in `unclear`, shape (n_tags,), which are not of the kind 'is audible in it'.
+        """
+        known = ~rows[:, np.newaxis]
+        tags_known = known | ~unclear
+        return LabelWeights(self.genre * known, self.tag_positive * tags_known, self.tag_negative * tags_known)
+
+
+def encode_labels(features: FeatureSet, taxonomy: Taxonomy) -> LabelArrays:
+    """Return the labels of a feature set; a genre that the taxonomy lacks counts as unknown, with a warning."""
+    strange = sorted({genre for genre in features.genres if genre and genre not in taxonomy.genres})
+    if strange:
+        logger.warning("genre(s) not in split 'train' are left out: %s", ", ".join(strange))
+    genres = [taxonomy.genre_index(None if genre in strange else genre) for genre in features.genres]
+    vectors = [taxonomy.tag_vector(tags) for tags in features.tags]
+    tags = np.stack(vectors) if vectors else np.zeros((0, len(taxonomy.tags)), np.float32)
+    return LabelArrays(np.array(genres, dtype=np.int64), tags, np.array(features.tags_known, dtype=bool))
+
+
+def weigh_labels(labels: LabelArrays, n_genres: int, class_weights: bool) -> LabelWeights:
+    """Return the label weights of labels; `class_weights` makes every genre count alike in sum."""
+    genre = np.zeros((len(labels.genres), n_genres), np.float32)
+    known = np.flatnonzero(labels.genre_known)
+    genre[known, labels.genres[known]] = 1.0
+    if class_weights and known.size:
+        genre *= genre_weights(labels.genres[known], n_genres)
+    tags_known = labels.tags_known[:, np.newaxis].astype(np.float32)
+    return LabelWeights(genre, labels.tags * tags_known, (1.0 - labels.tags) * tags_known)
+
+
+def genre_weights(genres: npt.NDArray[np.int64], n_genres: int) -> npt.NDArray[np.float32]:
+    """Return weights inverse to frequency, 1 for balanced genres and for one never seen, shape (n_genres,)."""
+    counts = np.bincount(genres, minlength=n_genres)
+    present = np.count_nonzero(counts)
+    weights = np.where(counts, genres.size / (present * np.maximum(counts, 1)), 1.0)
+    return np.clip(weights, 1.0 / MAX_CLASS_WEIGHT, MAX_CLASS_WEIGHT).astype(np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
-from mgc.training.labels import LabelArrays
+from mgc.training.losses import LabelArrays
 
 MOST_BINS, TRACKS_A_BIN = 15, 5
 

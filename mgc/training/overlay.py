@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mgc.taxonomy import UNKNOWN
-from mgc.training.augment import FloatArray, IntArray
+from mgc.config.taxonomy import UNKNOWN
+from mgc.training.window_augment import FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
 

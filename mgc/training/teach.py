@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from mgc.config import FitConfig
-from mgc.data.shards import FeatureSet
 from mgc.models.bundle import Bundle, BundleContents, build_member
-from mgc.models.ensemble import EnsembleOutputs, combine
+from mgc.models.ensemble_part import EnsembleOutputs, combine
 from mgc.models.forward import LogMel, TrackOutputs, member_outputs, window_outputs
+from mgc.tables.feature_shards import FeatureSet
+from mgc.training.assemble import figures
 from mgc.training.batches import require_sound
-from mgc.training.ensemble import figures
-from mgc.training.labels import LabelWeights, encode_labels, weigh_labels
+from mgc.training.losses import LabelWeights, encode_labels, weigh_labels
 
 
 def distillation_labels(

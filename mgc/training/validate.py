@@ -11,12 +11,12 @@ import torch.distributed
 from torch import Tensor, nn
 
 from mgc.config import FitConfig
-from mgc.data.shards import FeatureSet
+from mgc.config.taxonomy import Taxonomy
 from mgc.models.forward import member_outputs
-from mgc.taxonomy import Taxonomy
+from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import Shard, require_sound
-from mgc.training.labels import LabelArrays, LabelWeights, encode_labels, weigh_labels
-from mgc.training.losses import genre_loss, tag_loss
+from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, weigh_labels
+from mgc.training.losses_part import genre_loss, tag_loss
 from mgc.training.metrics import genre_accuracy, genre_rmse, tag_macro_average_precision
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import polars as pl
 
-from mgc.data.frames import frame_of
-from mgc.data.outputs import OutputDirectory
-from mgc.data.storage import Store
-from mgc.data.view import current_index, current_rows
+from mgc.storage.store import Store
+from mgc.tables.frames import frame_of
+from mgc.tables.predictions import current_index, current_rows
+from mgc.tables.run_log import OutputDirectory
 
 JOBS = Path(__file__).parents[2] / "jobs"
 POLL_SECONDS = 0.02

@@ -19,13 +19,13 @@ import pytest
 from in_process import config_of, run_tiny, without_ray
 from table_makers import TINY, catalogue
 
-from mgc.cluster.incremental import RunOptions
-from mgc.data import lease as leases
-from mgc.data.frames import frame_of
-from mgc.data.outputs import OutputDirectory
-from mgc.data.storage import Store
-from mgc.data.view import current_index, current_rows
+from mgc.cluster.run import RunOptions
 from mgc.errors import StorageError
+from mgc.storage.store import Store
+from mgc.tables import lease as leases
+from mgc.tables.frames import frame_of
+from mgc.tables.predictions import current_index, current_rows
+from mgc.tables.run_log import OutputDirectory
 
 FIRST = {f"t{number:02d}": "1" for number in range(6)} | {"bad": "1"}
 SECOND = {**FIRST, "t01": "2", "new": "1"}
@@ -155,7 +155,7 @@ def test_a_store_that_fails_at_any_write_is_named_and_nothing_is_visible(tmp_pat
 def test_runs_that_race_without_a_lease_show_each_track_once(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the lease fails, commits hold: all succeed, and every reader sees the same one row of each track."""
     free = nullcontext(SimpleNamespace(lost=False, require=lambda: None))
-    monkeypatch.setattr("mgc.cluster.incremental.run_lease", lambda *_, **__: free)
+    monkeypatch.setattr("mgc.cluster.run.run_lease", lambda *_, **__: free)
     together = threading.Barrier(4)
     done: list[str | None] = []
 

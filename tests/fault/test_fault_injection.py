@@ -20,13 +20,13 @@ from model_makers import bundle_contents
 from small_music import write_music
 from swift_server import SwiftServer
 
-from mgc.cluster.incremental import RunOptions
+from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cluster.predict import tag_catalogue
+from mgc.cluster.run import RunOptions
 from mgc.config import CatalogueConfig, load_config
-from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.storage import Store
-from mgc.data.view import read_predictions
 from mgc.models.bundle import write_bundle
+from mgc.storage.store import Store
+from mgc.tables.predictions import read_predictions
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 TRACKS = 36

@@ -21,10 +21,10 @@ from killing import descendants, features_of, job, run, wait_until
 from small_music import SETTINGS, add_bad_files, write_music
 
 from mgc.audio.encode import encode
+from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cluster.extract import extract_features
-from mgc.cluster.incremental import RunOptions
+from mgc.cluster.run import RunOptions
 from mgc.config import CatalogueConfig, load_config
-from mgc.data.catalogue import index_catalogue, read_catalogue
 
 pytestmark = pytest.mark.ray
 
@@ -42,7 +42,7 @@ MOST_PARTS = 8
 """Parts that may be written between two kills; half of the time a kill follows at once, whatever is going on."""
 LONGEST_SECONDS = 2.0
 """Waited on top, at most."""
-ACTOR, CHILD = "ray::MapWorker", "mgc.audio.child"
+ACTOR, CHILD = "ray::MapWorker", "mgc.audio.sandbox.child"
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from bundle_fixtures import Trained
 from killing import features_of, job, kill_driver_when, run
 from small_music import SETTINGS, add_bad_files, write_music
 
+from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cluster.extract import extract_features
-from mgc.cluster.incremental import RunOptions
 from mgc.cluster.predict import tag_catalogue
+from mgc.cluster.run import RunOptions
 from mgc.config import CatalogueConfig, load_config
-from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.view import read_predictions
+from mgc.tables.predictions import read_predictions
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
 SMALL_CHUNKS = [*SETTINGS, "cluster.tracks_per_chunk=2"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fuzz_decode import FEATURES, LIMITS, fuzz, hear, mutated, seed_files
 
-from mgc.audio.supervise import SupervisedExtractor
+from mgc.audio.sandbox.supervisor import SupervisedExtractor
 
 
 @pytest.mark.parametrize(

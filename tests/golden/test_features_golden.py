@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mgc.audio.features.analysis import Analysis
-from mgc.audio.features.rows import statistics_names
+from mgc.audio.features.feature_rows import statistics_names
 from mgc.config import FeatureConfig
 
 SCRIPT = runpy.run_path(str(Path(__file__).with_name("regenerate_features.py")))

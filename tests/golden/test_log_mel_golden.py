@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mgc.audio.encode import encode
-from mgc.audio.extract import extract
+from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 
 SCRIPT = runpy.run_path(str(Path(__file__).with_name("regenerate_log_mel.py")))

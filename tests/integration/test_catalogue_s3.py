@@ -21,11 +21,11 @@ import s3fs
 import soundfile as sf
 from swift_server import SwiftServer
 
+from mgc.catalogue.index import index_catalogue, read_catalogue, scan_catalogue
 from mgc.config import CatalogueConfig
-from mgc.data.catalogue import index_catalogue, read_catalogue, scan_catalogue
-from mgc.data.objects import AccessDeniedError, ObjectNotFoundError
-from mgc.data.storage import Store, content_hash, fetch_uri
 from mgc.errors import LabelError, SchemaError, Stage, StorageError, TrackCode, TrackError
+from mgc.storage.objects import AccessDeniedError, ObjectNotFoundError
+from mgc.storage.store import Store, content_hash, fetch_uri
 
 pytestmark = pytest.mark.s3
 
@@ -82,7 +82,7 @@ def test_objects_behave_as_files_do(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_listing_of_many_pages_is_whole_and_in_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mgc.data.s3_files.KEYS_A_PAGE", 7)
+    monkeypatch.setattr("mgc.storage.s3_files.KEYS_A_PAGE", 7)
     keys = [f"part-{number:03d}" for number in range(30)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: store.write_atomic(key, b""), keys))

@@ -12,8 +12,8 @@ from small_music import write_music
 from swift_server import SwiftServer
 
 from mgc import __version__
+from mgc.catalogue.index import index_catalogue
 from mgc.config import CatalogueConfig
-from mgc.data.catalogue import index_catalogue
 
 JOBS = Path(__file__).parents[2] / "jobs"
 HELP = {

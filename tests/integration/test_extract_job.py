@@ -9,17 +9,17 @@ import polars as pl
 import pytest
 from small_music import SETTINGS, add_bad_files, add_hostile_files, write_music, write_track
 
+from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cluster.extract import extract_features
-from mgc.cluster.incremental import RunOptions
+from mgc.cluster.run import RunOptions
 from mgc.config import CatalogueConfig, load_config
-from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.items import plan_items
-from mgc.data.outputs import OutputDirectory
-from mgc.data.run_index import newest, visible_index
-from mgc.data.shards import read_feature_set
-from mgc.data.storage import Store
-from mgc.data.view import current_index, current_rows
 from mgc.errors import SchemaError
+from mgc.storage.store import Store
+from mgc.tables.feature_shards import read_feature_set
+from mgc.tables.predictions import current_index, current_rows
+from mgc.tables.run_index import newest, visible_index
+from mgc.tables.run_log import OutputDirectory
+from mgc.tables.work_items import plan_items
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
 CONFIG = load_config(None, SETTINGS)

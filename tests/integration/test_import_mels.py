@@ -10,18 +10,18 @@ import pytest
 from model_makers import FEATURES, bundle_contents
 from table_makers import catalogue as small_catalogue
 
+from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cluster.extract import extract_features
-from mgc.cluster.incremental import RunOptions
 from mgc.cluster.mels import import_mel_arrays
 from mgc.cluster.predict import tag_catalogue
+from mgc.cluster.run import RunOptions
 from mgc.config import CatalogueConfig, Config, load_config
-from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.outputs import OutputDirectory
-from mgc.data.run_index import newest, visible_index
-from mgc.data.shards import read_feature_set, shard_facts
-from mgc.data.storage import Store
 from mgc.errors import ConfigError, FingerprintError
 from mgc.models.bundle import write_bundle
+from mgc.storage.store import Store
+from mgc.tables.feature_shards import read_feature_set, shard_facts
+from mgc.tables.run_index import newest, visible_index
+from mgc.tables.run_log import OutputDirectory
 
 ARRAYS = [
     "features.sample_rate=8000",

@@ -16,8 +16,8 @@ import pytest
 from bundle_fixtures import Trained
 from small_music import SETTINGS
 
-from mgc.data.catalogue import read_catalogue
-from mgc.data.view import read_predictions
+from mgc.catalogue.index import read_catalogue
+from mgc.tables.predictions import read_predictions
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 HOME = Path(__file__).parents[2]

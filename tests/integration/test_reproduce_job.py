@@ -10,9 +10,9 @@ from experiment_makers import small_experiment, write_data
 from page_checker import checked
 from typer.testing import CliRunner
 
-from mgc.cli import build_app
-from mgc.cluster.experiment import RunSettings, Step, run_experiment
-from mgc.experiment.loading import experiment_of
+from mgc.cli.app import build_app
+from mgc.cluster.study import RunSettings, Step, run_experiment
+from mgc.studies.loading import experiment_of
 
 FILE = """
 name = "classical"

@@ -11,16 +11,16 @@ import pytest
 from bundle_fixtures import Trained
 from small_music import SETTINGS, write_music, write_track
 
+from mgc.catalogue.index import index_catalogue, read_catalogue
+from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
+from mgc.cli.options import console
 from mgc.cluster.extract import extract_features
-from mgc.cluster.incremental import RunOptions, RunOutcome
 from mgc.cluster.predict import tag_catalogue
+from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.cluster.train import TrainingRequest, train_ensemble
-from mgc.commands.door import console
-from mgc.commands.evaluate import EvaluationRequest, run_evaluation
 from mgc.config import CatalogueConfig, load_config
-from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.storage import Store
-from mgc.data.view import read_predictions
+from mgc.storage.store import Store
+from mgc.tables.predictions import read_predictions
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.usefixtures("ray_two", "swift_env")]
 CONFIG = load_config(None, SETTINGS)

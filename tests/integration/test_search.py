@@ -9,9 +9,9 @@ import pytest
 from bundle_fixtures import Trained
 from small_music import SETTINGS
 
-from mgc.cluster.search import SearchRequest, search_settings
+from mgc.cluster.tune import SearchRequest, search_settings
 from mgc.config import Config, load_config
-from mgc.config.space import Dimension, draw_trials
+from mgc.config.search_space import Dimension, draw_trials
 from mgc.errors import ConfigError, SplitError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]

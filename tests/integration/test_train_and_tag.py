@@ -13,17 +13,17 @@ import pytest
 from bundle_fixtures import Trained
 from small_music import OWN_EPOCHS, SETTINGS, TWO_FITS, add_bad_files, write_track
 
-from mgc.cluster.incremental import RunOptions
+from mgc.catalogue.index import index_catalogue, read_catalogue
+from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
+from mgc.cli.options import console
 from mgc.cluster.predict import tag_catalogue
+from mgc.cluster.run import RunOptions
 from mgc.cluster.train import TrainingRequest, train_ensemble
-from mgc.commands.door import console
-from mgc.commands.evaluate import EvaluationRequest, run_evaluation
 from mgc.config import CatalogueConfig, LogsConfig, load_config
-from mgc.data.catalogue import index_catalogue, read_catalogue
-from mgc.data.schema import PREDICTIONS
-from mgc.data.view import read_predictions
 from mgc.errors import BundleError, FingerprintError, TrainingError
 from mgc.models.bundle import load_bundle
+from mgc.tables.predictions import read_predictions
+from mgc.tables.schema import PREDICTIONS
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
 CONFIG = load_config(None, TWO_FITS)

@@ -11,13 +11,13 @@ from bundle_fixtures import Trained
 from small_music import SETTINGS
 from typer.testing import CliRunner
 
-from mgc.cli import build_app
+from mgc.cli.app import build_app
 from mgc.config import TrainingConfig, read_model_config
+from mgc.config.taxonomy import Taxonomy
 from mgc.models.bundle import BundleContents, Member, write_bundle
 from mgc.models.calibration import TemperatureScaling
-from mgc.models.peers import PEER_FEATURES
-from mgc.models.registry import build_model
-from mgc.taxonomy import Taxonomy
+from mgc.models.network_registry import build_model
+from mgc.models.published_weights import PEER_FEATURES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

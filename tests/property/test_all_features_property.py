@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgc.audio.features.analysis import Analysis
-from mgc.audio.features.rows import TEMPO_BAND_EDGES_BPM, autocorrelation_lags, statistics_names
+from mgc.audio.features.feature_rows import TEMPO_BAND_EDGES_BPM, autocorrelation_lags, statistics_names
 from mgc.config import FeatureConfig
-from mgc.feature_sets import FRAME_FEATURES
+from mgc.config.feature_sets import FRAME_FEATURES
 
 RELATIVE = 1e-3
 

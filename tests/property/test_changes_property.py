@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from table_makers import catalogue
 
 from mgc.config import RetryConfig
-from mgc.data.changes import WorkPlan, plan_work
-from mgc.data.frames import frame_of
-from mgc.data.items import clean_items
-from mgc.data.retry import RetryRule
-from mgc.data.run_index import INDEX, newest
+from mgc.tables.diff import WorkPlan, plan_work
+from mgc.tables.frames import frame_of
+from mgc.tables.retry import RetryRule
+from mgc.tables.run_index import INDEX, newest
+from mgc.tables.work_items import clean_items
 
 TRACKS = st.sampled_from([f"t{number}" for number in range(8)])
 CONTENTS = st.sampled_from(["1", "2"])

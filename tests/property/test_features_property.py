@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgc.audio.decode import open_audio
+from mgc.audio.decode.audio_reader import open_audio
 from mgc.audio.features.analysis import MEL_POWER, Analysis
+from mgc.audio.features.filter_banks import mel_filter_bank
 from mgc.audio.features.log_mel import to_decibels
-from mgc.audio.features.mel import mel_filter_bank
-from mgc.audio.segment import plan_windows
+from mgc.audio.windows import plan_windows
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import TrackCode, TrackError
 

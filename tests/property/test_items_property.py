@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_makers import catalogue
 
-from mgc.audio.augment.draw import draw_recipe
-from mgc.audio.augment.recipe import Recipe
+from mgc.audio.draw import draw_recipe
+from mgc.audio.views import Recipe
 from mgc.config import AUGMENT_BOUNDS, AugmentConfig
-from mgc.data.items import clean_items, plan_items
-from mgc.views import KINDS, View, parse_view
+from mgc.config.views import KINDS, View, parse_view
+from mgc.tables.work_items import clean_items, plan_items
 
 VIEWS = ("tempo", "overlay", "pitch+loudness+tempo", "noise#2", "gain")
 NAMES = st.text("abcdefgh", min_size=1, max_size=6)

@@ -8,8 +8,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgc.data.schema import SPLITS
-from mgc.data.splits import assign_splits
+from mgc.catalogue.splits import assign_splits
+from mgc.tables.schema import SPLITS
 
 SCHEMA = {
     "track_id": pl.String,

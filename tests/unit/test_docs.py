@@ -10,9 +10,9 @@ from types import ModuleType
 import pytest
 from hostile_files import HOSTILE_FILES
 
+from mgc.code_meanings import MEANINGS
 from mgc.config import Config, Section, model_sections
 from mgc.errors import Stage, TrackCode
-from mgc.evaluation.code_meanings import MEANINGS
 
 ROOT = Path(__file__).parents[2]
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")

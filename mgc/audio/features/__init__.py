@@ -1,1 +1,1 @@
-"""What is heard in a window of samples: one module a family of features, all from one pass over one STFT."""
+"""The features of a window of samples, all from one pass over one STFT."""

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mgc.audio.features.chroma import Chroma
 from mgc.audio.features.contrast import SpectralPeaks
-from mgc.audio.features.frames import FrameGrid
 from mgc.audio.features.log_mel import MelPower
 from mgc.audio.features.shape import SpectralFlatness, SpectralShape
+from mgc.audio.features.spectral import Chroma
 from mgc.audio.features.spectrum import Measure, Transform
 from mgc.audio.features.statistics import statistics_of
+from mgc.audio.features.stft import FrameGrid
 from mgc.audio.features.track import Track
 from mgc.audio.features.waveform import Autocorrelation, Energy, crossing_rate, crossing_rate_he_li
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 MEL_POWER = "mel_power"

@@ -13,7 +13,7 @@ import numpy as np
 
 from mgc.audio.features.log_mel import to_decibels
 from mgc.audio.features.spectrum import Spectra
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 _QUANTILE = 0.02

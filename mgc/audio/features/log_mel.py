@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgc.audio.features.mel import mel_filter_bank
+from mgc.audio.features.filter_banks import mel_filter_bank
 from mgc.audio.features.spectrum import Spectra
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 FLOOR_POWER = 1e-10

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from mgc.audio.features.rows import TEMPO_BAND_EDGES_BPM
-from mgc.audio.types import FloatArray
+from mgc.audio.features.feature_rows import TEMPO_BAND_EDGES_BPM
+from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 _LOCAL_SECONDS = 8.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mgc.audio.features.spectrum import Spectra
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 CENTROID, BANDWIDTH, ROLLOFF, MEAN, VARIANCE = range(5)

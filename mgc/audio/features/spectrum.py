@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import scipy.fft
 
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mgc.audio.features.track import Track
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
-from mgc.feature_sets import TRACK_FEATURES
+from mgc.config.feature_sets import TRACK_FEATURES
 
 
 def statistics_of(track: Track, config: FeatureConfig) -> FloatArray:

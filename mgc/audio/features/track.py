@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from mgc.audio.features import rhythm
-from mgc.audio.features.cepstrum import delta, mfcc
 from mgc.audio.features.contrast import contrast_db
 from mgc.audio.features.log_mel import Decibels, to_decibels
+from mgc.audio.features.mfcc import delta, mfcc
 from mgc.audio.features.shape import BANDWIDTH, CENTROID, MEAN, ROLLOFF, VARIANCE
-from mgc.audio.types import FloatArray
+from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 _COLUMNS = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.features.frames import FrameGrid
-from mgc.audio.features.rows import autocorrelation_lags
+from mgc.audio.features.feature_rows import autocorrelation_lags
 from mgc.audio.features.spectrum import Spectra
-from mgc.audio.types import FloatArray
+from mgc.audio.features.stft import FrameGrid
+from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 _ZERO = 1e-10

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from audio_samples import m4a, music, untagged_mp3
 
-from mgc.audio.content import BLOCK_BYTES, KEPT_BLOCKS, HeldContent, PatchedContent, RangedContent, RemoteBytes
+from mgc.audio.decode.content import BLOCK_BYTES, KEPT_BLOCKS, HeldContent, PatchedContent, RangedContent, RemoteBytes
 from mgc.audio.encode import encode
-from mgc.audio.extract import extract
+from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 
 DATA = np.random.default_rng(0).bytes(3 * BLOCK_BYTES + 1_000)

@@ -22,10 +22,10 @@ from audio_samples import (
     with_pyav,
 )
 
-from mgc.audio.content import HeldContent
-from mgc.audio.decode import BLOCK_FRAMES, open_audio
+from mgc.audio.decode.audio_reader import BLOCK_FRAMES, open_audio
+from mgc.audio.decode.content import HeldContent
+from mgc.audio.decode.ffmpeg_source import FfmpegSource
 from mgc.audio.encode import encode
-from mgc.audio.ffmpeg_source import FfmpegSource
 from mgc.config import DecodeConfig
 from mgc.errors import Stage, TrackCode, TrackError
 

@@ -21,7 +21,7 @@ from audio_samples import (
 )
 
 from mgc.audio.encode import encode
-from mgc.audio.extract import extract
+from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import TrackError
 

@@ -9,8 +9,8 @@ import pytest
 from audio_samples import music
 
 from mgc.audio.features.analysis import MEL_POWER, Analysis
+from mgc.audio.features.filter_banks import mel_filter_bank
 from mgc.audio.features.log_mel import to_decibels
-from mgc.audio.features.mel import mel_filter_bank
 from mgc.config import FeatureConfig
 
 CONFIG = FeatureConfig()

@@ -9,12 +9,12 @@ import pytest
 import soundfile
 from audio_samples import ape_tag, id3v1, id3v2, music, untagged_mp3, with_pyav
 
-from mgc.audio.content import HeldContent
+from mgc.audio.decode.content import HeldContent
+from mgc.audio.decode.ffmpeg_source import FfmpegSource
+from mgc.audio.decode.mpeg import MpegFrames, looks_like_mpeg, scan_frames, suits_libsndfile
+from mgc.audio.decode.mpeg_source import MpegSource
+from mgc.audio.decode.sndfile import SndfileSource
 from mgc.audio.encode import encode
-from mgc.audio.ffmpeg_source import FfmpegSource
-from mgc.audio.mpeg import MpegFrames, looks_like_mpeg, scan_frames, suits_libsndfile
-from mgc.audio.mpeg_source import MpegSource
-from mgc.audio.sndfile_source import SndfileSource
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgc.audio.segment import MOST_WINDOWS, plan_windows, plan_windows_every
+from mgc.audio.windows import MOST_WINDOWS, plan_windows, plan_windows_every
 from mgc.config import FeatureConfig
 
 

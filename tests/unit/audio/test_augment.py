@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgc.audio.augment.chain import change_samples
-from mgc.audio.augment.gain import amplify
-from mgc.audio.augment.loudness import emphasise, presence_response
-from mgc.audio.augment.noise import add_noise
-from mgc.audio.augment.overlay import overlay, partner_start
-from mgc.audio.augment.pitch import sped_rate
-from mgc.audio.augment.placing import place
-from mgc.audio.augment.recipe import Recipe, ViewRequest
 from mgc.audio.encode import encode
-from mgc.audio.extract import extract, extract_views
-from mgc.audio.types import FloatArray, TrackFeatures
+from mgc.audio.extraction import extract, extract_views
+from mgc.audio.gain import amplify
+from mgc.audio.loudness import emphasise, presence_response
+from mgc.audio.noise import add_noise
+from mgc.audio.overlay import overlay, partner_start
+from mgc.audio.pitch import sped_rate
+from mgc.audio.placing import place
+from mgc.audio.track_features import FloatArray, TrackFeatures
+from mgc.audio.transforms import change_samples
+from mgc.audio.views import Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import TrackCode, TrackError
 

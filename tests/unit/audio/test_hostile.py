@@ -16,7 +16,7 @@ from audio_samples import music
 from hostile_files import HOSTILE_FILES, hanging_wav, nested_files
 
 from mgc.audio.encode import encode
-from mgc.audio.supervise import ExtractedFeatures, SupervisedExtractor
+from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
@@ -28,7 +28,7 @@ SLACK_SECONDS = 20.0
 MISCHIEF = """
 import os, signal
 import numpy as np
-import mgc.audio.extract as extraction
+import mgc.audio.extraction as extraction
 real = extraction.open_audio
 
 def open_audio(data, limits):
@@ -121,7 +121,7 @@ def test_a_fault_in_a_library_costs_one_track(
 
 DIES_WHILE_IT_HANGS = """
 import os, sys
-from mgc.audio.supervise import SupervisedExtractor
+from mgc.audio.sandbox.supervisor import SupervisedExtractor
 from mgc.config import DecodeConfig, FeatureConfig
 
 extractor = SupervisedExtractor(FeatureConfig(), DecodeConfig(time_limit_seconds=1.0))

@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mgc.audio.extract import extract
+from mgc.audio.extraction import extract
 from mgc.audio.mel_array import read_array, read_mels
 from mgc.audio.stride import kept_frames, thinned
+from mgc.catalogue.datasets.mel_formats import MEL_FORMATS, mel_format
 from mgc.config import DecodeConfig, FeatureConfig, MelsConfig, load_config
-from mgc.data.datasets.mel_formats import MEL_FORMATS, mel_format
 from mgc.errors import ConfigError, TrackCode, TrackError
 
 FEATURES = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=80, n_mels=8, window_seconds=0.5, max_windows=4)

@@ -9,7 +9,7 @@ import pytest
 from audio_samples import BAD_FILES
 from hostile_files import HOSTILE_FILES
 
-from mgc.audio.decode import open_audio
+from mgc.audio.decode.audio_reader import open_audio
 from mgc.config import DecodeConfig
 from mgc.errors import TrackCode, TrackError
 

@@ -8,7 +8,7 @@ from audio_samples import music
 
 from mgc.audio.encode import encode
 from mgc.audio.outline import MOST_STRETCHES, outline
-from mgc.audio.supervise import SupervisedExtractor
+from mgc.audio.sandbox.supervisor import SupervisedExtractor
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import TrackCode, TrackError
 

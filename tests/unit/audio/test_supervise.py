@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mgc.audio.augment.recipe import Recipe, ViewRequest
-from mgc.audio.content import RemoteBytes
+from mgc.audio.decode.content import RemoteBytes
 from mgc.audio.encode import encode
-from mgc.audio.extract import extract, extract_views
-from mgc.audio.supervise import ExtractedFeatures, SupervisedExtractor
-from mgc.audio.types import TrackFeatures
+from mgc.audio.extraction import extract, extract_views
+from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
+from mgc.audio.track_features import TrackFeatures
+from mgc.audio.views import Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 

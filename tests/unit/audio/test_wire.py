@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from mgc.audio.wire import Message, receive, send
+from mgc.audio.sandbox.ipc import Message, receive, send
 
 
 def through_a_pipe(message: Message) -> Message:

@@ -9,8 +9,8 @@ import pytest
 from drift_makers import GENRES, SHARES, TAGS, made_history, made_run, make_prediction_summary
 from scipy import stats
 
-from mgc.data.records import PredictionSummary
-from mgc.evaluation.chance import (
+from mgc.evaluation.drift import SMALLEST_EFFECT, detect_drift
+from mgc.evaluation.significance import (
     Dispersion,
     compare_distributions,
     compare_means,
@@ -19,7 +19,7 @@ from mgc.evaluation.chance import (
     g_statistic,
     holm,
 )
-from mgc.evaluation.drift import SMALLEST_EFFECT, detect_drift
+from mgc.tables.run_records import PredictionSummary
 
 
 def generator(seed: int = 0) -> np.random.Generator:

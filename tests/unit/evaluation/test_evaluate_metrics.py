@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mgc.config import EvaluationConfig
 from mgc.errors import SplitError
 from mgc.evaluation.answers import OUTSIDE, Failure
-from mgc.evaluation.metrics import evaluate
+from mgc.evaluation.evaluate import evaluate
 
 
 def test_counts_of_the_split() -> None:

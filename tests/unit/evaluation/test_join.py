@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from answer_makers import catalogue_of, predictions_of
 
-from mgc.data.frames import frame_of
-from mgc.data.schema import marked
 from mgc.errors import SchemaError, SplitError
 from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions
 from mgc.evaluation.join import answers_from_tables
+from mgc.tables.frames import frame_of
+from mgc.tables.schema import marked
 
 GENRES, TAGS = ["jazz", "rock"], ["drums", "flute", "loud"]
 

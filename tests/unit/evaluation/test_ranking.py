@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mgc.evaluation.ranking import RankedScores, ranking_figures
+from mgc.evaluation.metrics import RankedScores, ranking_figures
 
 
 def figures(scores: list[float], truth: list[int], weights: list[int]) -> tuple[float, float]:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from answer_makers import QUICK, TINY, feature_set
 
-from mgc.audio.features.cepstrum import mfcc
+from mgc.audio.features.mfcc import mfcc
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import FingerprintError, TrainingError
-from mgc.evaluation.baseline import NAME, compare_with_baseline, svm_baseline
-from mgc.evaluation.metrics import evaluate
+from mgc.evaluation.baselines import NAME, compare_with_baseline, svm_baseline
+from mgc.evaluation.evaluate import evaluate
 from mgc.evaluation.mfcc import N_MFCC, mfcc_statistics
 from mgc.evaluation.rivals import PenaltyChoice, choose_penalty, decision_values, softmax, svm, svm_score
-from mgc.taxonomy import Taxonomy
 
 GENRES = ["blues", "jazz", "rock"]
 TAGS: list[list[str]] = [["loud"], [], ["fast", "loud"], ["fast"]]

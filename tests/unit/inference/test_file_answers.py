@@ -18,14 +18,14 @@ from tagged_files import job_rows
 
 from mgc.audio.encode import encode
 from mgc.config import DecodeConfig, TaggingConfig
-from mgc.data.schema import require_kind
 from mgc.errors import TrackCode
+from mgc.inference.file_reader import FileReader, ReadOptions
 from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.inference.json_answer import json_answer
-from mgc.inference.listening import FileReader, ReadOptions
 from mgc.inference.taggram import write_taggram
 from mgc.models.bundle import write_bundle
 from mgc.models.stored import read_bundle_files
+from mgc.tables.schema import require_kind
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,9 @@ def test_no_file_with_an_answer_gives_an_empty_taggram(tagger: FileTagger, tmp_p
     assert pq.read_table(tmp_path / "t.parquet").num_rows == 0
 
 
-SPY = "import sys\nfrom mgc.cli import main\ntry:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)\n"
+SPY = (
+    "import sys\nfrom mgc.cli.app import main\ntry:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)\n"
+)
 
 
 def test_the_command_answers_without_ray(bundle: str, songs: list[str], tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import torch
 from model_makers import FEATURES, N_MELS, TAXONOMY, bundle_contents
 
 from mgc.config import FeatureConfig
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import FingerprintError
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, load_bundle, write_bundle
-from mgc.models.fusion import Decision
-from mgc.taxonomy import Taxonomy
+from mgc.models.ensemble import Decision
 
 
 def bundle(folder: Path, taxonomy: Taxonomy = TAXONOMY) -> Bundle:

@@ -13,13 +13,13 @@ from audio_samples import music
 from model_makers import FEATURES, TAXONOMY, bundle_contents
 
 from mgc.audio.encode import encode
-from mgc.commands.compare import compare
+from mgc.cli.compare_command import compare
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError
+from mgc.inference.bundle_comparison import Vocabularies, difference
 from mgc.inference.file_tagger import FileAnswer
 from mgc.inference.predictor import TrackPrediction
-from mgc.inference.side_by_side import Vocabularies, difference
 from mgc.models.bundle import Bundle, load_bundle, write_bundle
-from mgc.taxonomy import Taxonomy
 
 OTHER = Taxonomy(("low", "high", "polka"), ("hum", "yodel"))
 

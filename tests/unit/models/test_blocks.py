@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mgc.models.blocks import AdditiveAttention, ClassificationHead, GatedResidual, SqueezeExcitation
+from mgc.models.layers import AdditiveAttention, ClassificationHead, GatedResidual, SqueezeExcitation
 
 
 def test_squeeze_excitation_scales_each_channel_by_one_gate() -> None:

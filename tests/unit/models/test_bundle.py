@@ -14,10 +14,10 @@ from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, bundle_contents, s
 from safetensors.torch import save
 
 from mgc.config import TrainingConfig
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.calibration import TemperatureScaling
-from mgc.taxonomy import Taxonomy
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from dataclasses import replace
 from model_makers import MODEL, TRAINING, bundle_contents
 
 from mgc.config import TrainingConfig
-from mgc.models.card import model_card
 from mgc.models.contents import describe
+from mgc.models.model_card import model_card
 
 
 def test_card_says_what_the_bundle_is() -> None:

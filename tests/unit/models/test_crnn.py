@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mgc.model_config import CrnnConfig
-from mgc.models.registry import build_model
+from mgc.config.network_settings import CrnnConfig
+from mgc.models.network_registry import build_model
 
 
 @pytest.mark.parametrize("rnn", ["gru", "lstm"])

@@ -11,7 +11,7 @@ from model_makers import bundle_contents
 from scipy.special import expit, logit
 
 from mgc.models.bundle import load_bundle, write_bundle
-from mgc.models.fusion import Decision, Fusion, HeadFusion, Method
+from mgc.models.ensemble import Decision, Fusion, HeadFusion, Method
 
 ONE = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32)
 TWO = np.array([[0.3, 0.4, 0.3], [0.5, 0.4, 0.1]], np.float32)

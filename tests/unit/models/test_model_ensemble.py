@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgc.models.calibration import TemperatureScaling
-from mgc.models.ensemble import combine, unit_length
+from mgc.models.ensemble_part import combine, unit_length
 from mgc.models.forward import TrackOutputs
 
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mgc.audio.features.mel import mel_filter_bank
-from mgc.cli import build_app
+from mgc.audio.features.filter_banks import mel_filter_bank
+from mgc.cli.app import build_app
 from mgc.config import read_model_config
 from mgc.errors import BundleError, ConfigError
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.forward import member_outputs
-from mgc.models.peers import PEER_FEATURES, REFERENCE_DB, published_bundle
-from mgc.models.registry import build_model
+from mgc.models.network_registry import build_model
+from mgc.models.published_weights import PEER_FEATURES, REFERENCE_DB, published_bundle
 
 TAGS = ("guitar", "slow", "techno")
 LAST = {"musicnn": "dense2", "choi_fcn": "dense", "choi_crnn": "dense"}

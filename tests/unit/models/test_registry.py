@@ -16,7 +16,7 @@ from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.calibration import TemperatureScaling
 from mgc.models.contents import Member
 from mgc.models.forward import member_outputs
-from mgc.models.registry import MODELS, build_model, count_parameters
+from mgc.models.network_registry import MODELS, build_model, count_parameters
 from mgc.models.served import served
 from mgc.models.types import ModelOutput
 from mgc.training.loop import fit

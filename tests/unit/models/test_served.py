@@ -8,9 +8,9 @@ import torch
 from model_makers import MODEL, N_MELS, small_model
 from torch import nn
 
-from mgc.model_config import CrnnConfig, GuoCnnConfig
+from mgc.config.network_settings import CrnnConfig, GuoCnnConfig
 from mgc.models.forward import ensemble_window_outputs, window_outputs
-from mgc.models.registry import build_model
+from mgc.models.network_registry import build_model
 from mgc.models.served import ServedCrnn, served
 
 TOLERANCE = 1e-5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mgc.model_config import BlockLevelConfig
+from mgc.config.network_settings import BlockLevelConfig
 from mgc.models.block_level import BlockLevel
 from mgc.models.timbre_statistics import ENVELOPE_LAGS, TimbreStatistics, quantiles
 

@@ -13,21 +13,21 @@ import scipy.signal
 import torch
 from model_makers import FEATURES, TAXONOMY, TRAINING, feature_set
 
-from mgc.audio.features.mel import mel_filter_bank
+from mgc.audio.features.filter_banks import mel_filter_bank
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, load_config, read_model_config
+from mgc.config.network_settings import TransferConfig
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, ConfigError
-from mgc.model_config import TransferConfig
 from mgc.models.bundle import BundleContents, Member, load_bundle, write_bundle
 from mgc.models.calibration import TemperatureScaling
 from mgc.models.forward import member_outputs
-from mgc.models.peers import PEER_FEATURES
-from mgc.models.published import LAYER_CHANNELS
-from mgc.models.registry import build_model
-from mgc.models.starting import published_facts, published_of, start_model
+from mgc.models.initial_weights import published_facts, published_of, start_model
+from mgc.models.network_registry import build_model
+from mgc.models.published_networks import LAYER_CHANNELS
+from mgc.models.published_weights import PEER_FEATURES
 from mgc.models.transfer import MelBridge, Transfer
-from mgc.taxonomy import Taxonomy
-from mgc.training.ensemble import assemble
+from mgc.training.assemble import assemble
 from mgc.training.loop import fit
 
 NETWORKS = sorted(LAYER_CHANNELS)

@@ -9,10 +9,10 @@ import pytest
 from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, feature_set, small_model, without_labels
 
 from mgc.config import Config, TrainingConfig
-from mgc.model_config import CaoCnnConfig
+from mgc.config.network_settings import CaoCnnConfig
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.calibration import TemperatureScaling
-from mgc.training.ensemble import assemble
+from mgc.training.assemble import assemble
 from mgc.training.loop import fit
 
 ALONE = Config(model=MODEL, training=TRAINING.model_copy(update={"members": 1}), features=FEATURES)

@@ -10,8 +10,8 @@ import torch
 from model_makers import FEATURES, N_MELS, TAXONOMY, TRAINING, feature_set, without_labels
 
 from mgc.errors import TrainingError
-from mgc.training.augment import MaskedBand, WindowShape, augment, draw
 from mgc.training.batches import Batch, Shard, TrainingWindows
+from mgc.training.window_augment import MaskedBand, WindowShape, augment, draw
 
 PLAIN = TRAINING.model_copy(
     update={"mixup_alpha": 0.0, "gain_db": 0.0, "mask_frequency_bins": 0, "mask_frames": 0, "crop_seconds": None}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mgc.config.taxonomy import UNKNOWN
 from mgc.models.forward import TrackOutputs
-from mgc.taxonomy import UNKNOWN
-from mgc.training.calibrate import fit_calibration
-from mgc.training.labels import LabelArrays
+from mgc.training.calibrate_part import fit_calibration
+from mgc.training.losses import LabelArrays
 
 
 def sample(n_tracks: int, temperature: float) -> tuple[TrackOutputs, LabelArrays]:

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from mgc.config.taxonomy import UNKNOWN
 from mgc.models.calibration import TemperatureScaling
-from mgc.models.ensemble import EnsembleOutputs, combine
+from mgc.models.ensemble import Fusion, HeadFusion, Method
+from mgc.models.ensemble_part import EnsembleOutputs, combine
 from mgc.models.forward import TrackOutputs
-from mgc.models.fusion import Fusion, HeadFusion, Method
-from mgc.taxonomy import UNKNOWN
+from mgc.training.assemble import abstention_figures, compare_fusions
+from mgc.training.calibrate import fit_fusion
 from mgc.training.decide import best_f1_threshold, fit_abstention, fit_tag_thresholds
-from mgc.training.ensemble import abstention_figures, compare_fusions
-from mgc.training.fuse import fit_fusion
-from mgc.training.labels import LabelArrays
+from mgc.training.losses import LabelArrays
 
 RNG = np.random.default_rng(0)
 TRACKS, GENRES, TAGS = 300, 4, 3

@@ -11,11 +11,11 @@ import torch
 from model_makers import N_MELS, TAXONOMY, TRAINING, feature_set, small_model
 
 from mgc.config import TrainingConfig
+from mgc.config.network_settings import BlockLevelConfig, CrnnConfig
 from mgc.errors import TrainingError
-from mgc.model_config import BlockLevelConfig, CrnnConfig
-from mgc.models.registry import build_model
+from mgc.models.network_registry import build_model
 from mgc.training import loop
-from mgc.training.kept import can_cache_statistics
+from mgc.training.cached_statistics import can_cache_statistics
 from mgc.training.loop import FitResult, fit
 
 MODEL = BlockLevelConfig(block_frames=16, embedding_size=8)

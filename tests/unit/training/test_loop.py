@@ -12,9 +12,9 @@ from model_makers import TAXONOMY, TRAINING, feature_set, small_model, without_l
 from torch import Tensor, nn
 
 from mgc.config import TrainingConfig
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import TrainingError
 from mgc.models.types import ModelOutput
-from mgc.taxonomy import Taxonomy
 from mgc.training.loop import EpochReport, FitResult, fit
 from mgc.training.state import TrainingState
 

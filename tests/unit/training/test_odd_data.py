@@ -12,19 +12,19 @@ import pytest
 from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, bundle_contents, feature_set, small_model
 from table_makers import catalogue, commit_table, feature_part
 
-from mgc.commands.answers import answers_from_shards, both_splits
+from mgc.cli.answers import answers_from_shards, both_splits
 from mgc.config import Config, EvaluationConfig
-from mgc.data.outputs import OutputDirectory
-from mgc.data.shards import FeatureSet, read_feature_set
-from mgc.data.storage import Store
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import FingerprintError, MgcError, SchemaError
 from mgc.evaluation.answers import LabelledPredictions, genre_indices, tag_vectors
-from mgc.evaluation.metrics import evaluate
-from mgc.evaluation.report import ReportContext, evaluation_page
+from mgc.evaluation.evaluate import evaluate
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, load_bundle, write_bundle
-from mgc.taxonomy import Taxonomy
-from mgc.training.ensemble import assemble
+from mgc.reports.evaluation_report import ReportContext, evaluation_page
+from mgc.storage.store import Store
+from mgc.tables.feature_shards import FeatureSet, read_feature_set
+from mgc.tables.run_log import OutputDirectory
+from mgc.training.assemble import assemble
 from mgc.training.loop import fit
 
 QUICK = TRAINING.model_copy(update={"epochs": 2, "members": 1})

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mgc.config import Config, load_config
-from mgc.data.storage import Store
 from mgc.errors import SchemaError
-from mgc.training.search_table import SearchResult, Trial, read_result, write_result
+from mgc.storage.store import Store
+from mgc.training.search_results import SearchResult, Trial, read_result, write_result
 
 
 def trial(number: int, **figures: Any) -> Trial:

@@ -20,15 +20,15 @@ from model_makers import (
 
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import Config, DistillConfig, load_config
+from mgc.config.network_settings import JainMlpConfig
 from mgc.errors import ConfigError, TrainingError
 from mgc.inference.pace import windows_per_second
-from mgc.model_config import JainMlpConfig
 from mgc.models.bundle import Bundle, load_bundle, write_bundle
-from mgc.models.card import model_card
 from mgc.models.contents import describe
-from mgc.training.ensemble import assemble
-from mgc.training.labels import encode_labels, weigh_labels
+from mgc.models.model_card import model_card
+from mgc.training.assemble import assemble
 from mgc.training.loop import fit
+from mgc.training.losses import encode_labels, weigh_labels
 from mgc.training.teach import distillation_labels, ensemble_predictions, fidelity_metrics
 
 TRAIN, VALID = feature_set(24, seed=1), feature_set(12, seed=2)

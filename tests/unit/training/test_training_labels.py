@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from model_makers import TAXONOMY, feature_set
 
-from mgc.taxonomy import UNKNOWN
-from mgc.training.labels import LabelArrays, encode_labels, genre_weights, weigh_labels
+from mgc.config.taxonomy import UNKNOWN
+from mgc.training.losses import LabelArrays, encode_labels, genre_weights, weigh_labels
 
 
 def test_labels_of_a_feature_set() -> None:

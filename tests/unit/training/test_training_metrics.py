@@ -7,10 +7,10 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from mgc.config import EvaluationConfig
+from mgc.config.taxonomy import UNKNOWN
 from mgc.evaluation.bootstrap import make_resampling
 from mgc.evaluation.calibration_metrics import measure_calibration
-from mgc.taxonomy import UNKNOWN
-from mgc.training.labels import LabelArrays
+from mgc.training.losses import LabelArrays
 from mgc.training.metrics import (
     average_precisions,
     genre_accuracy,

@@ -1,1 +1,0 @@
-"""Acting on predictions: neighbours, near-duplicates, the review queue, genre and tags written into files."""

@@ -1,1 +1,0 @@
-"""Views of a track: one transform a file; choosing (`draw`) apart from applying (`chain`)."""

@@ -1,0 +1,1 @@
+"""From a file's bytes to mono samples, whatever the container and however broken."""

@@ -1,0 +1,70 @@
+"""Reading through libsndfile: WAV, AIFF, AU, CAF, W64, RF64, FLAC, MP3, Ogg Vorbis, Ogg Opus and more."""
+
+from __future__ import annotations
+
+import numpy as np
+import soundfile
+
+from mgc.audio.decode.content import Content
+from mgc.audio.decode.source import DecoderError, StreamInfo, UnrecognisedError, mix_to_mono, translated
+from mgc.audio.track_features import FloatArray
+
+_NO_AUDIO = frozenset({1, 7})
+"""libsndfile's SF_ERR_UNRECOGNISED_FORMAT, and its SFE_BAD_FILE, which for bytes in memory can only mean that
+what began like an MPEG frame was none."""
+
+_NOT_KNOWN = 1 << 62
+"""Counts from here on stand for "not known" (SF_COUNT_MAX: a FLAC that was streamed, for one)."""
+
+
+class SndfileSource:
+    """One file open in libsndfile, chosen by content, never by name.
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+
+    Raises
+    ------
+    UnrecognisedError
+        The bytes are no container that libsndfile knows.
+    DecoderError
+        They are, but the header is broken or the codec unknown.
+    """
+
+    def __init__(self, content: Content) -> None:
+        with translated("libsndfile"):
+            self._file = _open(content)
+        self._position = 0
+        self.info = StreamInfo(
+            sample_rate=self._file.samplerate,
+            channels=self._file.channels,
+            n_frames=self._file.frames if 0 <= self._file.frames < _NOT_KNOWN else None,
+            container=self._file.format.lower(),
+        )
+
+    def read(self, start_frame: int, n_frames: int) -> FloatArray:
+        """See `Source.read`."""
+        if self.info.n_frames is not None and start_frame >= self.info.n_frames:
+            return np.zeros(0, dtype=np.float32)
+        with translated("libsndfile"):
+            if start_frame != self._position:
+                self._position = -1  # not known until the read has gone well
+                self._file.seek(start_frame)
+            block = self._file.read(n_frames, dtype="float32", always_2d=True)
+        self._position = start_frame + len(block)
+        return mix_to_mono(block.T)
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._file.close()
+
+
+def _open(content: Content) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(content.open())
+    except soundfile.LibsndfileError as error:
+        kind = UnrecognisedError if error.code in _NO_AUDIO else DecoderError
+        # Not str(error), which names the buffer's address.
+        raise kind(f"libsndfile: {error.error_string}") from error

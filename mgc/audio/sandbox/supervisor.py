@@ -1,0 +1,285 @@
+"""A decoding child under supervision: bounded in time and memory, killed and replaced when it fails.
+
+`sf_open` of libsndfile 1.2.2 is known to hang on a 157-byte file (libsndfile issue #1118), and a decoder that
+crashes takes its process along. A thread cannot be killed and a Ray actor takes seconds to replace; a child
+process costs two pipe transfers a track.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mgc.audio.decode.content import RemoteBytes
+from mgc.audio.sandbox.ipc import Arrays, ClosedError, LateError, Message, receive, send
+from mgc.audio.track_features import Outline
+from mgc.audio.views import ViewRequest
+from mgc.config import DecodeConfig, FeatureConfig
+from mgc.errors import Stage, TrackCode, TrackError
+
+START_SECONDS = 60.0
+"""How long a child may take to import its libraries on a loaded machine."""
+
+PIPE_BYTES = 1 << 20
+"""Pipe size asked of the kernel: a track's bytes pass in a few writes instead of hundreds."""
+
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 27)}
+"""glibc's allocator gives arrays of a megabyte back to the kernel and takes them anew, page by page: a fifth of a
+track's time. Told to keep what it has, the child takes no longer than the same work in its parent
+(`python -m benchmarks supervise`)."""
+
+
+@dataclass(frozen=True)
+class ExtractedFeatures:
+    """What the child made of a track.
+
+    Parameters
+    ----------
+    arrays
+        By name; `log_mel` is float16, the others float32. What is per frame has the shape
+        (n_windows, n_frames, rows).
+    duration_seconds
+        Length of the whole track.
+    start_seconds
+        Where each window starts.
+    """
+
+    arrays: Arrays
+    duration_seconds: float
+    start_seconds: tuple[float, ...]
+
+    @property
+    def log_mel(self) -> npt.NDArray[np.float16]:
+        """In dB (`TrackFeatures.log_mel`), shape (n_windows, n_frames, n_mels)."""
+        return self.arrays["log_mel"]
+
+
+class SupervisedExtractor:
+    """`extract` in a child process; use it as a context manager, or call `close`.
+
+    Parameters
+    ----------
+    features, decode
+        The settings; `decode.time_limit_seconds` bounds each track.
+    """
+
+    def __init__(self, features: FeatureConfig, decode: DecodeConfig) -> None:
+        self._settings = {
+            "features": features.model_dump(mode="json"),
+            "decode": decode.model_dump(mode="json"),
+        }
+        self._limit = decode.time_limit_seconds
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ready = False
+        self._answered = 0
+        # Begun here and waited for with the first track: it imports its libraries while that track is fetched.
+        self._start()
+
+    def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> ExtractedFeatures:
+        """Return the features of a track's bytes.
+
+        Of a long file (`RemoteBytes`) the child asks for the bytes it wants, and they are read here: the child
+        reaches no store. The time that takes is not counted against the limit.
+
+        Parameters
+        ----------
+        every_seconds
+            Between the starts of windows; None: the few that answers are made from.
+
+        Raises
+        ------
+        TrackError
+            What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died, and
+            what reading a `RemoteBytes` raises.
+        """
+        (extracted,) = self.extract_views(data, (ViewRequest(),), (), every_seconds)
+        if isinstance(extracted, TrackError):
+            raise extracted
+        return extracted
+
+    def extract_views(
+        self,
+        data: bytes | RemoteBytes,
+        views: Sequence[ViewRequest],
+        partners: Sequence[bytes | RemoteBytes] = (),
+        every_seconds: float | None = None,
+    ) -> list[ExtractedFeatures | TrackError]:
+        """Return each view of a track, or why that view alone failed; see `mgc.audio.extraction.extract_views`.
+
+        The limits hold for the track, all its views together.
+
+        Raises
+        ------
+        TrackError
+            As `extract`: no view can be had.
+        """
+        requested = [{"recipe": view.recipe.to_values(), "partner": view.partner} for view in views]
+        wanted = {"wanted": "features", "views": requested, "every_seconds": every_seconds}
+        answers = self._answers(wanted, [data, *partners], len(views))
+        return [_features_in(answer) for answer in answers]
+
+    def outline(self, data: bytes | RemoteBytes) -> Outline:
+        """Return the outline of a track's waveform, which decodes all of it; the same errors."""
+        (answer,) = self._answers({"wanted": "outline"}, [data], 1)
+        if "code" in answer.header:
+            raise _error_in(answer)
+        low, high, rms = (answer.arrays[name] for name in ("low", "high", "rms"))
+        return Outline(low, high, rms, answer.header["duration_seconds"], answer.header["stretch_seconds"])
+
+    @property
+    def child_pid(self) -> int | None:
+        """Process id of the child, None while there is none."""
+        return self._child.pid if self._child else None
+
+    def close(self) -> None:
+        """End the child."""
+        self._kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _answers(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[Message]:
+        """Return the child's answers; what went wrong with the child as a `TrackError`."""
+        try:
+            answers = self._request_with_retry(wanted, contents, count)
+        except LateError as error:
+            self._kill()
+            reason = f"no answer within {self._limit:g} s"
+            raise TrackError(TrackCode.DECODE_TIMEOUT, Stage.DECODE, reason) from error
+        except ClosedError as error:
+            reason = f"the decoder died ({self._death()})"
+            raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, reason) from error
+        self._answered += 1
+        return answers
+
+    def _request_with_retry(
+        self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
+    ) -> list[Message]:
+        """Ask a fresh child where one dies that had answered others before: a track is not blamed for its neighbour.
+
+        Nor for a SIGKILL, which no decoder raises: somebody outside, or the kernel short of memory, sent it.
+        """
+        had_answered = self._answered
+        try:
+            return self._request(wanted, contents, count)
+        except ClosedError:
+            if not had_answered and self._exit_code() != -signal.SIGKILL:
+                raise
+        self._kill()
+        return self._request(wanted, contents, count)
+
+    def _request(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[Message]:
+        child = self._child or self._start()
+        if not self._ready:
+            receive(_pipe(child.stdout), time.monotonic() + START_SECONDS)
+            self._ready = True
+        deadline = time.monotonic() + self._limit
+        held = {
+            str(number): np.frombuffer(data, np.uint8)
+            for number, data in enumerate(contents)
+            if isinstance(data, bytes)
+        }
+        sizes = [len(data) if isinstance(data, bytes) else data.size_bytes for data in contents]
+        send(_pipe(child.stdin), Message({**wanted, "sizes": sizes}, arrays=held), deadline)
+        answers: list[Message] = []
+        while len(answers) < count:
+            answer = receive(_pipe(child.stdout), deadline)
+            if "read" not in answer.header:
+                answers.append(answer)
+                continue
+            started = time.monotonic()
+            piece = self._read(contents, *answer.header["read"])
+            deadline += time.monotonic() - started
+            send(_pipe(child.stdin), Message({}, piece), deadline)
+        return answers
+
+    def _read(self, contents: Sequence[bytes | RemoteBytes], number: int, start: int, stop: int) -> bytes:
+        """Return a piece of a long file that the child asks for."""
+        data = contents[number]
+        if isinstance(data, bytes):
+            raise ClosedError  # it came whole: what the child says makes no sense
+        try:
+            return data.read(start, stop)
+        except TrackError:
+            self._kill()  # it waits for bytes that will not come
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            **KEEP_MEMORY,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        child = subprocess.Popen(
+            [sys.executable, "-m", "mgc.audio.sandbox.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            bufsize=0,
+        )
+        self._child, self._ready, self._answered = child, False, 0
+        for pipe in (child.stdin, child.stdout):
+            os.set_blocking(_pipe(pipe), False)
+            # Unprivileged users have a quota of large pipes; a small one only costs more writes.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(_pipe(pipe), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        send(_pipe(child.stdin), Message(self._settings), time.monotonic() + START_SECONDS)
+        return child
+
+    def _death(self) -> str:
+        code = self._exit_code()
+        self._kill()
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+    def _exit_code(self) -> int:
+        if self._child:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # alive, but what it says makes no sense
+                return self._child.wait(timeout=1.0)
+        return 0
+
+    def _kill(self) -> None:
+        if self._child is None:
+            return
+        self._child.kill()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe:
+                pipe.close()
+        self._child = None
+
+
+def _features_in(answer: Message) -> ExtractedFeatures | TrackError:
+    header = answer.header
+    if "code" in header:
+        return _error_in(answer)
+    return ExtractedFeatures(answer.arrays, header["duration_seconds"], tuple(header["start_seconds"]))
+
+
+def _error_in(answer: Message) -> TrackError:
+    header = answer.header
+    return TrackError(TrackCode(header["code"]), Stage(header["stage"]), header["message"])
+
+
+def _pipe(file: IO[bytes] | None) -> int:
+    if file is None:
+        raise ClosedError
+    return file.fileno()

@@ -1,0 +1,1 @@
+"""From a listing and labels to a catalogue: one row a track, with its split."""

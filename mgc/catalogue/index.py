@@ -1,0 +1,211 @@
+"""The catalogue: one row a track, with what is known of it; the table that every job begins with."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mgc.catalogue.corrections import read_corrections
+from mgc.catalogue.index_summary import IndexSummary, summarise
+from mgc.catalogue.joining import manifest_of, with_labels
+from mgc.catalogue.listing import Skipped, list_audio, list_mels, with_content_hashes
+from mgc.catalogue.splits import assign_splits
+from mgc.config import CatalogueConfig
+from mgc.errors import SchemaError, StorageError
+from mgc.storage.store import Store, UriParts, split_uri
+from mgc.tables.schema import CATALOGUE, SPLITS, marked, require_kind
+
+ROWS_A_GROUP = 100_000
+
+
+def index_catalogue(root: str, output: str, config: CatalogueConfig) -> IndexSummary:
+    """List the audio under a root, join its labels, draw its splits, and write the catalogue.
+
+    Parameters
+    ----------
+    root
+        Folder or `s3://` prefix.
+    output
+        Path or URI of the Parquet file to write. Splits of a catalogue that is there already are kept, unless
+        the fractions or the seed were changed.
+    config
+        Where labels and splits come from.
+
+    Raises
+    ------
+    StorageError
+        The root is missing, unreadable or holds no audio, or the output cannot be written.
+    ConfigError, LabelError, SplitError
+        The labels asked for do not fit each other, or do not fit the files.
+    SchemaError
+        The output is something other than a catalogue.
+    """
+    store = Store.open(root)
+    store.check_readable()
+    skipped = Skipped()
+    batches = list_mels(store, skipped) if config.files == "npy" else list_audio(store, skipped)
+    if config.content_id == "hash":
+        batches = with_content_hashes(batches, store)
+    return catalogue_from(batches, skipped, store.root, output, config)
+
+
+def catalogue_from(
+    batches: Iterable[pa.RecordBatch], skipped: Skipped, root: str, output: str, config: CatalogueConfig
+) -> IndexSummary:
+    """Write the catalogue of files that are being listed; see `index_catalogue`.
+
+    Nothing is taken from `batches` before the output, the previous catalogue and the manifest are found good.
+    """
+    target = split_uri(output)
+    Store(target.root).check_writable()
+    previous = _previous_catalogue(target, config)
+    manifest = manifest_of(config, root)
+    corrections = read_corrections(config, root)
+    listed = _listed_tracks(batches, skipped)
+    if listed.is_empty():
+        wanted = "audio" if config.files == "audio" else f".{config.files}"
+        raise StorageError(f"'{root}' holds no {wanted} file{skipped}", "check the root, and --files")
+    joined = with_labels(listed, manifest, corrections, config, root)
+    splits = assign_splits(
+        joined.frame.select("track_id", "genre", "tags_known", "group", "split"),
+        config.valid_fraction,
+        config.test_fraction,
+        config.split_seed,
+        previous,
+    )
+    frame = joined.frame.with_columns(splits["group"], splits["split"])
+    _write_catalogue(frame, root, target, config)
+    return summarise(frame, joined, previous, skipped, root, Store(target.root).uri(target.key))
+
+
+def read_catalogue(path: str) -> pl.DataFrame:
+    """Return a catalogue, in track_id order.
+
+    Raises
+    ------
+    StorageError
+        There is no such file, or it cannot be read.
+    SchemaError
+        It is no catalogue of this version, a column has another type, a value is missing or not allowed, or a
+        track_id repeats.
+    """
+    root, key = split_uri(path)
+    with Store(root).open_input(key) as source:
+        try:
+            file = pq.ParquetFile(source)
+            require_kind(file.schema_arrow, "catalogue", path)
+            table = file.read(columns=CATALOGUE.names)
+            columns = [table[name].cast(CATALOGUE.field(name).type) for name in CATALOGUE.names]
+        except (pa.ArrowException, OSError) as error:
+            raise SchemaError(f"'{path}' is no catalogue: {error}", "check the path, or index anew") from error
+    frame = pl.DataFrame(pl.from_arrow(pa.table(columns, names=CATALOGUE.names)))
+    _require_valid(frame, path)
+    return frame
+
+
+def catalogue_root(path: str) -> str:
+    """Return the folder or prefix that a catalogue lists.
+
+    Raises
+    ------
+    StorageError, SchemaError
+        As `read_catalogue`.
+    """
+    return _marks(path).get("mgc.root", "")
+
+
+def scan_catalogue(path: str) -> pl.LazyFrame:
+    """Return a catalogue lazily, after checking its kind, version and columns but not its values.
+
+    Raises
+    ------
+    StorageError, SchemaError
+        As `read_catalogue`.
+    """
+    _marks(path)
+    root, key = split_uri(path)
+    store = Store(root)
+    place = io.BytesIO(store.read_bytes(key)) if root.startswith("s3://") else store.uri(key)
+    return pl.scan_parquet(place, glob=False).select(CATALOGUE.names)
+
+
+def _marks(path: str) -> dict[str, str]:
+    """Return the metadata of a catalogue's file after checking its kind, version and columns."""
+    root, key = split_uri(path)
+    with Store(root).open_input(key) as source:
+        try:
+            return require_kind(pq.read_schema(source), "catalogue", path)
+        except (pa.ArrowException, OSError) as error:
+            raise SchemaError(f"'{path}' is no catalogue: {error}", "check the path, or index anew") from error
+
+
+def _write_catalogue(frame: pl.DataFrame, root: str, target: UriParts, config: CatalogueConfig) -> None:
+    """Write tracks (`key` in place of `uri`) as the catalogue of `root`, by track_id; readers see it whole."""
+    schema = marked("catalogue", root=root, splits=_split_settings(config))
+    sink = pa.BufferOutputStream()
+    uri = pl.concat_str(pl.lit(f"{root.rstrip('/')}/"), "key").alias("uri")
+    order = frame["track_id"].arg_sort()
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        # Sorted and given their URIs a slice at a time: either would copy a million rows.
+        for start in range(0, len(frame), ROWS_A_GROUP):
+            rows = frame[order.slice(start, ROWS_A_GROUP)].with_columns(uri).select(CATALOGUE.names)
+            writer.write_table(rows.to_arrow().cast(schema), row_group_size=ROWS_A_GROUP)
+    Store(target.root).write_atomic(target.key, memoryview(sink.getvalue()))
+
+
+def _previous_catalogue(target: UriParts, config: CatalogueConfig) -> pl.DataFrame | None:
+    """Return the catalogue that is to be replaced, for its splits; None where they are to be drawn anew."""
+    store = Store(target.root)
+    if not store.exists(target.key):
+        return None
+    uri = store.uri(target.key)
+    try:
+        settings = _marks(uri).get("mgc.splits")
+    except SchemaError as error:
+        raise SchemaError(
+            f"will not overwrite '{uri}': {error.message}",
+            "give another --output, or delete that file (splits are then drawn anew)",
+        ) from error
+    # Other fractions or another seed ask for another draw.
+    if settings != _split_settings(config):
+        return None
+    return scan_catalogue(uri).select("track_id", "group", "split").collect()
+
+
+def _split_settings(config: CatalogueConfig) -> str:
+    return json.dumps(config.model_dump(include={"valid_fraction", "test_fraction", "split_seed"}), sort_keys=True)
+
+
+def _listed_tracks(batches: Iterable[pa.RecordBatch], skipped: Skipped) -> pl.DataFrame:
+    """Return the listed files as one frame with unique track ids."""
+    frames = [pl.DataFrame(pl.from_arrow(batch)) for batch in batches]
+    if not frames:
+        return pl.DataFrame(schema={"track_id": pl.String, "key": pl.String})
+    frame = pl.concat(frames)
+    first = frame["track_id"].is_first_distinct()
+    if first.all():
+        return frame
+    # Two names that differ only in how an accent is encoded are one identity; the first in key order stays.
+    for key in frame.filter(~first)["key"]:
+        skipped.add("same name in another Unicode form", key)
+    return frame.filter(first)
+
+
+def _require_valid(frame: pl.DataFrame, path: str) -> None:
+    for column in CATALOGUE:
+        if not column.nullable and frame[column.name].null_count():
+            raise SchemaError(f"'{path}': column {column.name} has empty cells", "index anew")
+    repeated = frame.filter(pl.col("track_id").is_duplicated())
+    if not repeated.is_empty():
+        raise SchemaError(
+            f"'{path}' has {len(repeated)} rows that share a track_id, such as '{repeated['uri'][0]}'",
+            "index anew",
+        )
+    strange = frame.filter(~pl.col("split").is_in(SPLITS))
+    if not strange.is_empty():
+        raise SchemaError(f"'{path}' has a split '{strange['split'][0]}'", f"a split is one of {', '.join(SPLITS)}")

@@ -1,0 +1,95 @@
+"""`mgc index`: a folder or prefix becomes a catalogue."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import typer
+from rich.text import Text
+
+from mgc.catalogue.corrections import Corrections
+from mgc.catalogue.index import index_catalogue
+from mgc.catalogue.index_summary import IndexSummary
+from mgc.cli.options import ConfigOption, SetOption, console, settings
+from mgc.cli.tables import facts, warned
+
+
+def index(
+    root: Annotated[str, typer.Argument(help="folder, or s3://bucket/prefix, that holds the audio")],
+    output: Annotated[str, typer.Option("--output", "-o", help="the catalogue to write")] = "catalogue.parquet",
+    manifest: Annotated[str | None, typer.Option(help="CSV or Parquet of labels")] = None,
+    labels_from: Annotated[
+        Literal["manifest", "folder", "none"] | None,
+        typer.Option(help="folder: the first folder is the genre"),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="labels and split of gtzan, magnatagatune, fma or mtg-jamendo")
+    ] = None,
+    annotations: Annotated[
+        str | None, typer.Option(help="folder of the data set's annotations", metavar="DIR")
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="of the data set: small, genre, …")] = None,
+    files: Annotated[
+        Literal["audio", "npy"] | None, typer.Option(help="npy: tracks are mel spectrograms, not audio")
+    ] = None,
+    corrections: Annotated[
+        list[str] | None, typer.Option(help="labels on top, such as a filled-in review queue; may be given again")
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """List the audio under ROOT, join labels, assign splits by group, and write a catalogue."""
+    chosen = settings(
+        config,
+        set_,
+        catalogue__manifest=manifest,
+        catalogue__labels_from=labels_from,
+        catalogue__files=files,
+        catalogue__dataset=dataset,
+        catalogue__annotations=annotations,
+        catalogue__subset=subset,
+        catalogue__corrections=json.dumps(corrections, ensure_ascii=False) if corrections else None,
+    )
+    summary = index_catalogue(root, output, chosen.catalogue)
+    facts(console(), "Catalogue", summary_rows(summary))
+
+
+def summary_rows(summary: IndexSummary) -> dict[str, str | Text]:
+    """Return what an index run found, as lines for the terminal."""
+    rows: dict[str, str | Text] = {
+        "tracks": f"{summary.tracks:,} ({summary.size_bytes / 1e6:,.1f} MB)",
+        "with a genre / with tags": f"{summary.with_genre:,} / {summary.with_tags:,}",
+        "groups": f"{summary.groups:,}",
+        "splits": ", ".join(f"{name} {count:,}" for name, count in summary.by_split.items() if count),
+    }
+    rows |= {f"genre {name}": _by_split(counts) for name, counts in summary.by_genre.items()}
+    rows |= {
+        f"skipped: {why}": f"{named.count:,}, such as {named.examples[0]}" for why, named in summary.skipped.items()
+    }
+    for name, named in (
+        ("labels without a file", summary.rows_without_file),
+        ("files without a label", summary.tracks_without_row),
+    ):
+        if named.count:
+            rows[name] = warned(named.count, f", such as {named.examples[0]}")
+    rows |= _correction_rows(summary.corrections)
+    if summary.kept_splits:
+        rows["splits kept from before"] = f"{summary.kept_splits:,}"
+    rows["output"] = summary.output
+    return rows
+
+
+def _correction_rows(found: Corrections) -> dict[str, str | Text]:
+    rows: dict[str, str | Text] = {}
+    if found.tracks:
+        rows["labels corrected or added"] = f"{found.tracks:,}"
+    if found.relabelled:
+        rows["of these with another genre"] = warned(found.relabelled, f", such as {found.relabelled_examples[0]}")
+    if found.without_file:
+        rows["corrections without a file"] = warned(found.without_file, f", such as {found.without_file_examples[0]}")
+    return rows
+
+
+def _by_split(counts: dict[str, int]) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in counts.items())

@@ -1,0 +1,143 @@
+"""`mgc reproduce`: the systems of an experiment file under its protocols, cell by cell, and one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mgc.catalogue.index import index_catalogue, read_catalogue
+from mgc.cli.cell_meter import CellMeter
+from mgc.cli.options import AddressOption, console
+from mgc.cli.tables import counted, facts
+from mgc.cli.terminal import run_summary, watched
+from mgc.cluster.extract import extract_features
+from mgc.cluster.run import RunOptions
+from mgc.cluster.study import ExperimentOutcome, RunSettings, run_experiment
+from mgc.config import CatalogueConfig, ClusterConfig, Config
+from mgc.demo.compose import compose_catalogue
+from mgc.errors import ConfigError
+from mgc.storage.store import Store
+from mgc.studies.figures import Summary
+from mgc.studies.loading import load_experiment
+from mgc.studies.page_view import headline_system, verdict
+from mgc.studies.study_report import PAGE_FILE, write_report
+from mgc.studies.study_settings import Experiment
+from mgc.studies.tables import ExperimentRun
+
+FAILED_STATUS = 1
+
+
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="TOML file: data, protocols, systems, seeds (docs/reproduce.md)")],
+    output: Annotated[str, typer.Option("--output", "-o", help="where cells, tables and the page go")],
+    catalogue: Annotated[str | None, typer.Option(help="catalogue.parquet, instead of the file's")] = None,
+    features: Annotated[
+        str | None, typer.Option("--features", "-f", help="its shards, instead of the file's")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="CPUs and torch threads of a cell", min=1)] = 1,
+    gpu_share: Annotated[float, typer.Option(help="of a GPU that a cell takes; 0: never", min=0.0, max=1.0)] = 0.25,
+    here: Annotated[bool, typer.Option("--here", help="one cell after the other, without Ray")] = False,
+    any_code: Annotated[bool, typer.Option("--any-code", help="keep cells that other versions of mgc made")] = False,
+    page_only: Annotated[bool, typer.Option("--page-only", help="run nothing: the page of what is finished")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="e.g. --set training.epochs=5; may be given again", metavar="KEY=VALUE"),
+    ] = None,
+    address: AddressOption = None,
+) -> None:
+    """Run the literature's systems, and yours, side by side under every protocol; a killed run goes on."""
+    screen = console()
+    chosen = _with_data(screen, load_experiment(experiment, set_), catalogue, features, output, address)
+    settings = RunSettings(ClusterConfig(address=address), threads, gpu_share, any_code, here)
+    meter = CellMeter(screen)
+    with meter.shown():
+        outcome = run_experiment(chosen, output, settings, meter.planned, meter.step, run=not page_only)
+    if not outcome.results:
+        _show_failures(screen, outcome)
+        raise ConfigError(
+            f"no cell of '{experiment}' is finished: there is nothing to show", "run it without --page-only"
+        )
+    run = ExperimentRun(chosen, outcome.material, outcome.cells, outcome.results, outcome.failures)
+    summary = write_report(run, output)
+    _show(screen, outcome, summary, output)
+    if outcome.failures:
+        raise typer.Exit(FAILED_STATUS)
+
+
+def _with_data(
+    screen: Console,
+    experiment: Experiment,
+    catalogue: str | None,
+    features: str | None,
+    output: str,
+    address: str | None,
+) -> Experiment:
+    """Return the experiment with its data: as given, as its file says, or the clips of the demo."""
+    if (catalogue is None) != (features is None):
+        raise ConfigError("--catalogue and --features belong together", "give both, or neither")
+    given = {"catalogue": catalogue, "features": features} if catalogue else {}
+    data = experiment.data.model_copy(update=given)
+    if data.demo and data.catalogue is None and data.features is None:
+        data = data.model_copy(update=_demo_data(screen, experiment, output, address))
+    return experiment.model_copy(update={"data": data})
+
+
+def _demo_data(screen: Console, experiment: Experiment, output: str, address: str | None) -> dict[str, str]:
+    """Compose, index and extract the clips of the demo below the output, or find them there."""
+    if "://" in output:
+        raise ConfigError(f"the demo's clips need a folder, and '{output}' is none", "give -o a folder")
+    place = Path(output) / "data"
+    made = compose_catalogue(place / "music", broken=False)
+    screen.print(
+        f"[bold]music[/] {len(made.clips)} synthetic clips {'composed' if made.composed else 'found'} in "
+        f"{escape(str(made.folder))}: figures on them say nothing about real music",
+        soft_wrap=True,
+    )
+    catalogue, features = str(place / "catalogue.parquet"), str(place / "features")
+    index_catalogue(str(made.folder), catalogue, CatalogueConfig(manifest=str(made.manifest), valid_fraction=0.34))
+    splits = experiment.augment.model_copy(update={"splits": ("train", "valid", "test")})
+    config = Config(features=experiment.features, augment=splits, cluster=ClusterConfig(address=address))
+    with watched(screen, "extracting", RunOptions()) as watch:
+        extracted = extract_features(read_catalogue(catalogue), features, config, watch.options, watch.advance)
+    run_summary(screen, "Extraction", extracted, features)
+    return {"catalogue": catalogue, "features": features}
+
+
+def _show(screen: Console, outcome: ExperimentOutcome, summary: Summary, output: str) -> None:
+    _show_failures(screen, outcome)
+    names = [one.name for one in summary.experiment.protocols if summary.under(one.name)]
+    widest = max(map(len, [*summary.systems, "accuracy"]))
+    screen.print(
+        "  ".join(["accuracy".ljust(widest), *(name.rjust(24) for name in names)]), style="bold", soft_wrap=True
+    )
+    for system in summary.systems:
+        cells = [_accuracy(summary, system, name).rjust(24) for name in names]
+        screen.print("  ".join([system.ljust(widest), *cells]), markup=False, soft_wrap=True)
+    rows = {"cells": f"{len(outcome.results):,} of {len(outcome.cells):,} finished, {outcome.run_now:,} run now"}
+    if split_verdict := verdict(summary):
+        rows[f"what the split is worth to {headline_system(summary)}"] = split_verdict
+    rows["report"] = Store.open(output).uri(PAGE_FILE)
+    facts(screen, summary.experiment.name, rows)
+
+
+def _accuracy(summary: Summary, system: str, protocol: str) -> str:
+    result = summary.of(system, protocol)
+    if result is None or result.accuracy.value is None:
+        return "–"
+    figure = result.accuracy
+    ends = "" if figure.low is None or figure.high is None else f" [{figure.low:.3f}, {figure.high:.3f}]"
+    return f"{figure.value:.3f}{ends}"
+
+
+def _show_failures(screen: Console, outcome: ExperimentOutcome) -> None:
+    labels = {cell.key: cell.label for cell in outcome.cells}
+    for key, message in outcome.failures.items():
+        screen.print(f"[red]failed[/] {escape(labels[key])}: {escape(message)}", soft_wrap=True)
+    if outcome.failures:
+        screen.print(
+            f"{counted(len(outcome.failures), 'cell')} failed; the same command tries them again", style="dim"
+        )

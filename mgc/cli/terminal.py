@@ -1,0 +1,164 @@
+"""What a run over a catalogue shows: its plan, its progress, its summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from mgc.cli.tables import counted, facts, warned
+from mgc.cluster.actor_pool import ChunkProgress
+from mgc.cluster.progress import Meter
+from mgc.cluster.run import RunOptions, RunOutcome
+from mgc.tables.diff import WorkPlan
+
+
+@dataclass
+class Watch:
+    """A run's options, wired to a meter that opens once the plan is known."""
+
+    options: RunOptions
+    meter: Meter | None = None
+
+    def advance(self, step: ChunkProgress) -> None:
+        """Pass a finished chunk to the meter."""
+        if self.meter:
+            self.meter.advance(step)
+
+
+@contextmanager
+def watched(console: Console, label: str, options: RunOptions) -> Iterator[Watch]:
+    """Show the plan, then progress, while the block runs."""
+    with ExitStack() as stack:
+        watch = Watch(options)
+
+        def on_plan(plan: WorkPlan, resumed: int) -> None:
+            total = plan.limited(options.limit).height
+            if options.dry_run or (not total and not resumed):  # the summary says so
+                return
+            console.print(
+                f"[bold]{label}[/] {_amount(plan, options.limit)}  ({_plan_text(plan, resumed)})", soft_wrap=True
+            )
+            unit = "tracks" if _only_clean(plan) else "views"
+            watch.meter = stack.enter_context(Meter(console, label, total, unit).shown())
+
+        watch.options = replace(options, on_plan=on_plan)
+        yield watch
+
+
+def _only_clean(plan: WorkPlan) -> bool:
+    return plan.tracks == plan.todo.height
+
+
+def _amount(plan: WorkPlan, limit: int | None) -> str:
+    """Return what there is to do: "3 of 12 tracks", "40 views of 5 of 12 tracks"."""
+    tracks = min(plan.tracks, limit or plan.tracks)
+    of_all = f"{tracks:,} of " if tracks < plan.tracks else ""
+    views = "" if _only_clean(plan) else f"{counted(plan.limited(limit).height, 'view')} of "
+    return f"{views}{of_all}{counted(plan.tracks, 'track')}"
+
+
+def _plan_text(plan: WorkPlan, resumed: int) -> str:
+    counts = {
+        "new": plan.new,
+        "changed": plan.changed,
+        f"to remake{_makers(plan)}": plan.remade,
+        "to retry": plan.retried,
+        "taken up from a killed run": resumed,
+        "unchanged": plan.unchanged - resumed,
+        "views no longer wanted": plan.unwanted,
+        "no longer in the catalogue": plan.removed,
+        "back, as they were": plan.restored,
+    }
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
+
+
+def _makers(plan: WorkPlan) -> str:
+    """Say what made the rows there are: whoever took the wrong directory sees it by the name."""
+    if not plan.made_by:
+        return ""
+    more = f" and {len(plan.made_by) - 1:,} more" if len(plan.made_by) > 1 else ""
+    return f" (made by {plan.made_by[0]}{more})"
+
+
+def dry_summary(console: Console, verb: str, outcome: RunOutcome, limit: int | None) -> None:
+    """Print what a run would do, some of the tracks, and how long it is likely to take."""
+    plan = outcome.plan
+    rows: dict[str, str | Text] = {f"would {verb}": _amount(plan, limit) if plan.tracks else "nothing"}
+    rows["because"] = _plan_text(plan, outcome.resumed)
+    rows |= {
+        f"{_WORDS[reason]}, e.g.": ", ".join(plan.examples[reason]) for reason in _WORDS if reason in plan.examples
+    }
+    rows["time"] = _forecast_text(outcome)
+    facts(console, "Dry run: nothing was written, Ray was not started", rows)
+
+
+_WORDS = {"new": "new", "changed": "changed", "remade": "to remake", "retried": "to retry"}
+
+
+def _forecast_text(outcome: RunOutcome) -> str:
+    forecast = outcome.forecast
+    if not outcome.plan.tracks:
+        return "none"
+    if forecast is None or forecast.seconds is None:
+        return "not known: no earlier run in this output tells a pace"
+    workers, runs = counted(forecast.workers or 1, "worker"), counted(forecast.runs, "earlier run")
+    return f"about {_duration(forecast.seconds)} with {workers}, as {runs} went"
+
+
+def run_summary(console: Console, title: str, outcome: RunOutcome, output: str) -> None:
+    """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is."""
+    if outcome.run_id is None:
+        console.print(
+            f"[bold green]✓[/] {title}: nothing to do, {_current_text(outcome)} in {escape(output)}", soft_wrap=True
+        )
+        return
+    facts(console, f"{title} {outcome.run_id}", _summary_rows(outcome) | {"output": output})
+
+
+def _summary_rows(outcome: RunOutcome) -> dict[str, str | Text]:
+    failed = outcome.failed_by_code
+    done = outcome.index.height
+    tracks = outcome.index["track_id"].n_unique()
+    rows: dict[str, str | Text] = {}
+    if done != tracks:
+        rows["tracks"] = f"{tracks:,}"
+    rows["tracks ok" if done == tracks else "views ok"] = f"{done - sum(failed.values()):,}"
+    examples = outcome.failed_examples
+    rows |= {f"failed: {code}": warned(count, f", e.g. {examples[code]}") for code, count in failed.items()}
+    if failed:
+        rows["why"] = "column error_message of their rows; docs/errors.md explains the codes"
+    counts = {
+        "unchanged, not touched": outcome.plan.unchanged - outcome.resumed,
+        "left for the next run": outcome.plan.todo.height - done,
+        "taken up from a killed run": outcome.resumed,
+        "views no longer wanted": outcome.plan.unwanted,
+        "marked deleted": outcome.deleted,
+        "back, as they were": outcome.restored,
+        "no longer in the catalogue": outcome.plan.removed - outcome.deleted,
+    }
+    rows |= {name: f"{count:,}" for name, count in counts.items() if count > 0}
+    if done:
+        rows["audio"] = _duration(outcome.audio_seconds)
+        rows["time"] = f"{outcome.wall_seconds:.1f} s ({outcome.work_seconds:.1f} s of it at work)"
+        speed = outcome.audio_seconds / max(outcome.work_seconds, 1e-9)
+        rows["speed"] = f"{speed:,.0f}× realtime, {speed / max(outcome.cores, 1):,.0f}× per core"
+    return rows
+
+
+def _current_text(outcome: RunOutcome) -> str:
+    plan, removed = outcome.plan, outcome.plan.removed
+    views = f"{plan.unchanged:,} views of " if plan.unchanged != plan.wanted_tracks else ""
+    count = plan.wanted_tracks
+    text = f"all {views}{count:,} tracks are current" if count != 1 else f"{views or 'the '}one track is current"
+    return f"{text} ({removed:,} no longer in the catalogue)" if removed else text
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,115 @@
+"""`mgc train`: fit the ensemble and write its bundle."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from mgc.cli.options import AddressOption, ConfigOption, SetOption, console, settings
+from mgc.cli.tables import counted, facts
+from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
+from mgc.config.network_settings import TransferConfig
+
+
+def train(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet with labels and splits")],
+    features: Annotated[str, typer.Option("--features", "-f", help="shards that `mgc extract` wrote")],
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="directory of the model bundle")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a bundle that is there")] = False,
+    members: Annotated[int | None, typer.Option(help="networks in the ensemble", min=1)] = None,
+    epochs: Annotated[int | None, typer.Option(help="at most so many epochs", min=1)] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Fit the ensemble on split 'train', stop and calibrate on 'valid', write a model bundle."""
+    chosen = settings(
+        config,
+        set_,
+        default_ensemble=True,
+        cluster__address=address,
+        training__members=members,
+        training__epochs=epochs,
+    )
+    if epochs is not None:
+        chosen = chosen.model_copy(update={"training": chosen.training.at_most(epochs)})
+    screen = console()
+    request = TrainingRequest(catalogue, features, bundle, chosen, overwrite)
+    models = [model.name for model in chosen.member_models()]
+    longest = [chosen.training.for_member(member).epochs for member in range(len(models))]
+    screen.print(
+        f"[bold]training[/] {counted(len(models), 'member')} ({', '.join(models)}), "
+        + (
+            f"at most {counted(longest[0], 'epoch')} each"
+            if len(set(longest)) == 1
+            else f"at most {', '.join(map(str, longest))} epochs"
+        )
+    )
+    if TransferConfig().name in models:
+        screen.print(
+            "A transfer member hears every window through its frozen network before its first epoch: without a GPU "
+            "some 30 s for an hour of music, or more on a busy machine.",
+            style="dim",
+        )
+    lines = EpochLines(screen, len(models))
+    outcome = train_ensemble(request, lines.show, lines.resumed)
+    show_training(screen, outcome, bundle)
+
+
+class EpochLines:
+    """Prints each member's first epoch and every fifth: a log of a long fit stays short."""
+
+    EVERY = 5
+
+    def __init__(self, screen: Console, members: int) -> None:
+        self._screen = screen
+        self._best: dict[int, float] = {}
+        self._members = members
+
+    def resumed(self, member: int, history: list[dict[str, Any]]) -> None:
+        """Say how far a member had come when it was stopped."""
+        losses = [epoch["valid_loss"] for epoch in history if epoch["valid_loss"] is not None]
+        self._best[member] = min(losses, default=float("inf"))
+        self._screen.print(f"member {member + 1}/{self._members}  taken up after epoch {len(history)}")
+
+    def show(self, member: int, epoch: dict[str, Any]) -> None:
+        """Print an epoch's figures."""
+        loss = epoch["valid_loss"]
+        better = loss is not None and loss < self._best.get(member, float("inf"))
+        if better:
+            self._best[member] = loss
+        if epoch["epoch"] != 1 and epoch["epoch"] % self.EVERY:
+            return
+        self._screen.print(
+            f"member {member + 1}/{self._members}  epoch {epoch['epoch']:>3}  loss {epoch['train_loss']:.3f}"
+            + _part("valid loss", loss)
+            + _part("accuracy", epoch["valid_accuracy"])
+            + _part("tag PR-AUC", epoch["valid_tag_macro_average_precision"])
+            + f"  {epoch['seconds']:.1f} s"
+            + ("  [green]best so far[/]" if better else ""),
+            soft_wrap=True,
+        )
+
+
+def _part(name: str, value: float | None) -> str:
+    return "" if value is None else f"  {name} {value:.3f}"
+
+
+def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
+    """Print what training gave."""
+    if not outcome.trained:
+        screen.print(
+            f"[bold green]✓[/] Training: nothing to do, {escape(bundle)} was made from this data and these settings",
+            soft_wrap=True,
+        )
+        return
+    rows = {"bundle fingerprint": outcome.fingerprint, "epochs by member": ", ".join(map(str, outcome.epochs))}
+    for name, value in outcome.metrics.get("ensemble", {}).items():
+        rows[f"validation {name.replace('_', ' ')}"] = "–" if value is None else f"{value:.3f}"
+    rows["time"] = f"{outcome.wall_seconds:.1f} s"
+    rows["output"] = bundle
+    facts(screen, "Training", rows)
+    screen.print("Early stopping and calibration looked at the validation split: its figures flatter.", style="dim")

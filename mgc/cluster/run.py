@@ -1,0 +1,268 @@
+"""An incremental run: plan what changed, work through it, commit it in one write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from mgc import __version__
+from mgc.audio.decode.decoder_mark import decoder_mark
+from mgc.cluster.actor import WorkerSpec
+from mgc.cluster.actor_pool import ChunkProgress, Done, run_chunks
+from mgc.cluster.runtime import RaySession, ray_session
+from mgc.config import Config
+from mgc.tables.deletions import DeletionMarks, DeletionRule, deletion_marks, write_marks
+from mgc.tables.diff import WorkPlan, plan_work
+from mgc.tables.lease import run_lease
+from mgc.tables.pace import Forecast, RunThroughput, forecast
+from mgc.tables.retry import RetryRule, stamped
+from mgc.tables.run_index import (
+    ITEM,
+    ResumedParts,
+    empty_index,
+    newest,
+    newest_index,
+    resume_unfinished,
+    run_part_refs,
+    write_index,
+)
+from mgc.tables.run_log import Commit, OutputDirectory, OutputRun
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the caller wants of a run.
+
+    Parameters
+    ----------
+    force
+        Redo everything.
+    limit
+        At most so many tracks, with all their views; None: all.
+    gpus_per_worker
+        Share of a GPU for each actor, given the session; by default none.
+    on_plan
+        Told what will be done before Ray starts.
+    dry_run
+        Only plan and forecast: write nothing, start nothing.
+    takeover
+        Take the place of a run that seems to be alive.
+    deletions
+        When tracks that left the catalogue are marked so; None: never, as for features.
+    publish
+        Called under the lease once everything is committed: makes what readers open.
+    """
+
+    force: bool = False
+    limit: int | None = None
+    gpus_per_worker: Callable[[RaySession, int], float] = lambda session, workers: 0.0
+    on_plan: Callable[[WorkPlan, int], None] = lambda plan, resumed: None
+    dry_run: bool = False
+    takeover: bool = False
+    deletions: DeletionRule | None = None
+    publish: Callable[[OutputDirectory], object] = lambda output: None
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What an incremental run did.
+
+    Parameters
+    ----------
+    run_id
+        Of the run; None where there was nothing to do.
+    plan
+        What was planned.
+    resumed
+        Items taken up from killed runs, among the plan's unchanged ones.
+    index
+        The run's own index rows; `error_code` tells which failed.
+    audio_seconds, work_seconds, wall_seconds
+        Of the rows made now; of the work without planning and start of Ray; of the whole run.
+    cores
+        CPUs that worked.
+    forecast
+        Of a dry run: how long the work is likely to take.
+    deleted, restored, refused
+        Tracks marked deleted; live again; gone, and not marked because they are too many.
+    """
+
+    run_id: str | None
+    plan: WorkPlan
+    resumed: int
+    index: pl.DataFrame
+    audio_seconds: float
+    work_seconds: float
+    wall_seconds: float
+    cores: int
+    facts: dict[str, object] = field(default_factory=dict)
+    forecast: Forecast | None = None
+    deleted: int = 0
+    restored: int = 0
+    refused: int = 0
+
+    @property
+    def failed_by_code(self) -> dict[str, int]:
+        """Count of rows by error code, of this run."""
+        failed = self.index.filter(pl.col("error_code").is_not_null())
+        return dict(failed.group_by("error_code").len().sort("error_code").iter_rows())
+
+    @property
+    def failed_examples(self) -> dict[str, str]:
+        """URI of one track for each error code, of this run."""
+        failed = self.index.filter(pl.col("error_code").is_not_null()).select(*ITEM, "error_code")
+        named = failed.join(self.plan.todo.select(*ITEM, "uri"), on=ITEM)
+        return dict(named.group_by("error_code").agg(pl.col("uri").min()).iter_rows())
+
+
+def run_incrementally(
+    output: OutputDirectory,
+    items: pl.DataFrame,
+    spec: WorkerSpec,
+    fingerprint: str,
+    config: Config,
+    options: RunOptions,
+    *,
+    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
+) -> RunOutcome:
+    """Make the rows of `items` (schema PLAN) that `output` lacks, and make them visible by one commit.
+
+    Ray is not started where there is nothing to do.
+    """
+    started = time.perf_counter()
+    rule = RetryRule.of(config.retry, decoder_mark(config.decode), everything=config.cluster.retry_failed)
+    task = _Task(output, items, fingerprint, rule, options)
+    if options.dry_run:
+        run_plan = _plan_run(task)
+        estimate = forecast(output.commits(), run_plan.todo.height, config.cluster.workers)
+        return replace(_nothing_done(run_plan, started), forecast=estimate)
+    output.store.check_writable()
+    output.mark()
+    with run_lease(output.store, config.cluster.lease_seconds, takeover=options.takeover) as lease:
+        # Only now: of a run that ended since, all counts, and none that lives is taken for a killed one.
+        run_plan = _plan_run(task)
+        marks = run_plan.marks
+        if run_plan.todo.is_empty() and not run_plan.resumed.parts and not marks.count:
+            options.publish(output)
+            return replace(_nothing_done(run_plan, started), refused=marks.refused)
+
+        def advance(step: ChunkProgress) -> None:
+            if lease.lost:
+                lease.require()
+            on_progress(step)
+
+        run, done = _work(output, run_plan.todo, spec, fingerprint, config, options, advance)
+        marked = write_marks(output, run, marks)
+        lease.require()
+        _commit(task, run, run_plan, done, marked, started)
+        options.publish(output)
+        outcome = _outcome(run.run_id, run_plan, done, started)
+        return replace(outcome, deleted=marks.removed.height, restored=marks.restored.height, refused=marks.refused)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is wanted, and by which rules."""
+
+    output: OutputDirectory
+    items: pl.DataFrame
+    fingerprint: str
+    rule: RetryRule
+    options: RunOptions
+
+
+@dataclass(frozen=True)
+class _RunPlan:
+    """What there is (the newest rows, and those of killed runs), what there is to do, and what to mark."""
+
+    have: pl.DataFrame
+    resumed: ResumedParts
+    plan: WorkPlan
+    todo: pl.DataFrame
+    n_resumed: int
+    marks: DeletionMarks
+
+
+def _plan_run(task: _Task) -> _RunPlan:
+    resumed = resume_unfinished(task.output, task.fingerprint)
+    committed = newest_index(task.output)
+    resumed = replace(resumed, index=stamped(resumed.index, committed, task.rule))
+    have = newest(pl.concat([committed, resumed.index])) if resumed.parts else committed
+    plan = plan_work(task.items, have, task.fingerprint, retry=task.rule, force=task.options.force)
+    n_resumed = _count_resumed(resumed, plan, task.items) if resumed.parts else 0
+    # Asked before progress is shown, and before any work; not by a dry run.
+    marks = deletion_marks(plan, None if task.options.dry_run else task.options.deletions)
+    run_plan = _RunPlan(have, resumed, plan, plan.limited(task.options.limit), n_resumed, marks)
+    task.options.on_plan(plan, run_plan.n_resumed)
+    return run_plan
+
+
+def _work(
+    output: OutputDirectory,
+    todo: pl.DataFrame,
+    spec: WorkerSpec,
+    fingerprint: str,
+    config: Config,
+    options: RunOptions,
+    on_progress: Callable[[ChunkProgress], None],
+) -> tuple[OutputRun, Done]:
+    facts = {"mgc_version": __version__, "tracks": todo["track_id"].n_unique(), "items": todo.height}
+    if todo.is_empty():
+        return output.start_run(fingerprint, facts), Done(empty_index(), 0.0, 0)
+    with ray_session(config.cluster) as session:
+        # Recorded only now: a cluster that cannot be joined leaves no run in the output.
+        run = output.start_run(fingerprint, facts)
+        workers = min(config.cluster.workers or session.n_cpus, todo.height)
+        gpus = options.gpus_per_worker(session, workers)
+        done = run_chunks(
+            output, run, todo, spec, config.cluster, session, gpus_per_worker=gpus, on_progress=on_progress
+        )
+    return run, done
+
+
+def _count_resumed(resumed: ResumedParts, plan: WorkPlan, items: pl.DataFrame) -> int:
+    """Return how many items need no work because a killed run had done them."""
+    wanted = items.select(ITEM).join(plan.todo, on=ITEM, how="anti")
+    return wanted.join(resumed.index, on=ITEM, how="semi").height
+
+
+def _commit(
+    task: _Task, run: OutputRun, run_plan: _RunPlan, done: Done, marked: pl.DataFrame, started: float
+) -> None:
+    output = task.output
+    index = stamped(done.index, run_plan.have, task.rule)
+    index_key = f"{run.folder}/index.parquet"
+    write_index(output, index_key, pl.concat([run_plan.resumed.index, index, marked]))
+    parts = [*run_plan.resumed.parts, *run_part_refs(run, pl.concat([index, marked]))]
+    facts = {**run.facts, "failed": int(index["error_code"].is_not_null().sum()), "rows": index.height}
+    if marked.height:
+        deleted = int(marked["deleted"].sum())
+        facts |= {"deleted": deleted, "restored": marked.height - deleted}
+    if done.workers:
+        facts |= _pace(done, time.perf_counter() - started).facts()
+    output.commit(Commit(run.run_id, run.sequence, index_key, parts, facts))
+
+
+def _pace(done: Done, wall_seconds: float) -> RunThroughput:
+    rate = done.steady_rows / done.steady_seconds / done.workers if done.steady_rows else None
+    return RunThroughput(done.workers, rate, wall_seconds - done.steady_seconds)
+
+
+def _nothing_done(run_plan: _RunPlan, started: float) -> RunOutcome:
+    return _outcome(None, run_plan, Done(empty_index(), 0.0, 0), started)
+
+
+def _outcome(run_id: str | None, run_plan: _RunPlan, done: Done, started: float) -> RunOutcome:
+    return RunOutcome(
+        run_id=run_id,
+        plan=run_plan.plan,
+        resumed=run_plan.n_resumed,
+        index=done.index,
+        audio_seconds=float(done.index["duration_seconds"].sum() or 0.0),
+        work_seconds=done.work_seconds,
+        wall_seconds=time.perf_counter() - started,
+        cores=done.workers,
+    )

@@ -1,0 +1,248 @@
+"""A search for settings with Ray Tune: trials side by side, the hopeless ones stopped early (ASHA, Li et al. 2020).
+
+The driver draws all trials before Ray starts, so that the same command searches the same settings, a longer search
+begins with a shorter one's, and a search that was killed goes on from its trials' last epochs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+import polars as pl
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from mgc.catalogue.index import read_catalogue
+from mgc.cluster.members import member_resources
+from mgc.cluster.runtime import RaySession, ray_session
+from mgc.cluster.train import taxonomy_of
+from mgc.cluster.trial import TrialSetup, folds_of, run_trial
+from mgc.config import Config, fingerprint_of
+from mgc.config.search_space import Dimension, Settings, draw_trials
+from mgc.errors import ConfigError, SplitError, TrainingError
+from mgc.storage.store import Store
+from mgc.tables.feature_shards import read_feature_set, require_views, shard_facts
+from mgc.training.search_results import SearchResult, Trial, read_result, write_result
+
+TRIAL_FOLDER = "trial-"
+OnTrial = Callable[[int, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What to search, on what, and where the table goes.
+
+    Parameters
+    ----------
+    space
+        See `mgc.config.search_space.read_space`; `config.search` says how.
+    overwrite
+        Search anew whatever is there.
+    """
+
+    catalogue_uri: str
+    features_uri: str
+    output_uri: str
+    config: Config
+    space: tuple[Dimension, ...]
+    overwrite: bool = False
+
+
+def search_settings(request: SearchRequest, on_epoch: OnTrial = lambda number, reported: None) -> SearchResult:
+    """Search, and write `trials.csv`, `tuning.json` and `best.toml` into the output.
+
+    Parameters
+    ----------
+    on_epoch
+        Told a trial's number and its figures as they come.
+
+    Raises
+    ------
+    ConfigError, SplitError, SchemaError
+        Before Ray starts where the space, the data or the output are wrong.
+    TrainingError
+        No trial came to its end.
+    """
+    request = _absolute(request)
+    if request.config.training.ensemble:
+        raise ConfigError(
+            "training.ensemble is set, and a search is for one network", "leave it out; `[model]` is searched"
+        )
+    catalogue = read_catalogue(request.catalogue_uri)
+    taxonomy = taxonomy_of(catalogue, request.config)
+    if request.config.search.metric == "accuracy" and not taxonomy.genres:
+        raise ConfigError("search.metric = 'accuracy', but no track of split 'train' has a genre", "choose 'tags'")
+    _require_judged(request, catalogue)
+    require_views(request.features_uri, catalogue, request.config.augment)
+    trials = tuple(draw_trials(request.space, request.config.search))
+    key = _search_key(request, catalogue, trials)
+    store = Store.open(request.output_uri)
+    store.check_writable()
+    ready = read_result(store)
+    if ready is not None and not request.overwrite:
+        if ready.key != key:
+            raise ConfigError(
+                f"'{request.output_uri}' holds a search of other data or settings", "another --output, or --overwrite"
+            )
+        return ready
+    with ray_session(request.config.cluster) as session:
+        resources = member_resources(_alone(request.config), len(trials), session)
+        setup = TrialSetup(
+            catalogue_uri=request.catalogue_uri,
+            features_uri=request.features_uri,
+            config=request.config,
+            trials=trials,
+            taxonomy=taxonomy,
+            threads=resources.threads,
+            device="cuda" if resources.use_gpu else "cpu",
+        )
+        found = _run(setup, f"{request.output_uri}/run", key, session, on_epoch)
+    result = SearchResult(key, request.config.search.metric, _judged_on(request.config), found)
+    write_result(store, result, request.config)
+    store.delete_tree("run")
+    return result
+
+
+def _absolute(request: SearchRequest) -> SearchRequest:
+    return replace(
+        request,
+        catalogue_uri=Store.open(request.catalogue_uri).uri(),
+        features_uri=Store.open(request.features_uri).uri(),
+        output_uri=Store.open(request.output_uri).uri().rstrip("/"),
+    )
+
+
+def _alone(config: Config) -> Any:
+    """Return the training's settings as far as they say how trials, one network each, share a cluster."""
+    return config.training.model_copy(
+        update={"members_at_once": config.search.trials_at_once, "workers_per_member": 1}
+    )
+
+
+def _require_judged(request: SearchRequest, catalogue: pl.DataFrame) -> None:
+    """Refuse a search whose trials could not be told apart: no labelled track to judge on."""
+    for fold in folds_of(catalogue, request.config):
+        valid = fold.filter((pl.col("split") == "valid") & (pl.col("genre").is_not_null() | pl.col("tags_known")))
+        if valid.is_empty():
+            raise SplitError(
+                "split 'valid' has no labelled track to judge trials on",
+                "search on folds of 'train' (--folds 5), or index with labels and catalogue.valid_fraction",
+            )
+    if not request.config.search.folds:
+        read_feature_set(request.features_uri, catalogue, "valid")
+
+
+def _judged_on(config: Config) -> str:
+    folds = config.search.folds
+    return f"{folds} folds of split 'train', groups apart" if folds else "split 'valid'"
+
+
+def _search_key(request: SearchRequest, catalogue: pl.DataFrame, trials: tuple[Settings, ...]) -> str:
+    """Return a name for all that decides the figures."""
+    config = request.config
+    labelled = catalogue.filter(pl.col("split").is_in(["train", "valid"])).select(
+        "track_id", "content_id", "genre", "tags", "tags_known", "group", "split"
+    )
+    facts = {
+        "labels": fingerprint_of(labelled.sort("track_id").rows()),
+        "features": shard_facts(request.features_uri).model_features.fingerprint(),
+        "model": config.model.fingerprint(),
+        "training": config.training.fingerprint(),
+        "augment": config.augment.fingerprint(),
+        "search": config.search.model_dump(exclude={"trials_at_once"}),
+        "trials": trials,
+    }
+    return fingerprint_of(facts)
+
+
+def _run(setup: TrialSetup, work_uri: str, key: str, session: RaySession, on_epoch: OnTrial) -> list[Trial]:
+    # Ray's own log files of each trial are of no use here, and a search that is killed should lose seconds.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
+    _EpochCallback.callback = on_epoch
+    place = Store.open(work_uri).arrow_filesystem()
+    resources: dict[str, float] = {"cpu": setup.threads, **({"gpu": 1} if setup.device == "cuda" else {})}
+    trainable = tune.with_resources(tune.with_parameters(run_trial, setup=setup), resources)
+    numbers = {"number": tune.grid_search(list(range(len(setup.trials))))}
+    where = f"{place.path}/{key}"
+    if tune.Tuner.can_restore(where, storage_filesystem=place.filesystem):
+        tuner = tune.Tuner.restore(
+            where, trainable, resume_errored=True, param_space=numbers, storage_filesystem=place.filesystem
+        )
+    else:
+        tuner = _tuner(setup, trainable, numbers, key, place)
+    results = tuner.fit()
+    found = [_trial(setup.trials, results[place]) for place in range(len(results))]
+    if all(trial.failed for trial in found):
+        raise TrainingError(
+            f"no trial came to its end; the first: {found[0].failed}", "correct the settings or space"
+        )
+    return sorted(found, key=lambda trial: trial.rank(setup.config.search.metric))
+
+
+def _tuner(setup: TrialSetup, trainable: Any, numbers: dict[str, Any], key: str, place: Any) -> tune.Tuner:
+    search, training = setup.config.search, setup.config.training
+    epochs = training.epochs * max(1, search.folds)
+    scheduler = ASHAScheduler(
+        time_attr="progress",
+        max_t=epochs,
+        grace_period=min(search.grace_epochs, epochs),
+        reduction_factor=search.reduction,
+    )
+    return tune.Tuner(
+        trainable,
+        param_space=numbers,
+        tune_config=tune.TuneConfig(
+            metric="score",
+            mode="min" if search.metric == "loss" else "max",
+            scheduler=scheduler,
+            max_concurrent_trials=search.trials_at_once,
+            trial_dirname_creator=_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=key,
+            storage_path=place.path,
+            storage_filesystem=place.filesystem,
+            failure_config=tune.FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            callbacks=[_EpochCallback()],
+            verbose=0,
+        ),
+    )
+
+
+def _folder(trial: Any) -> str:
+    """Return a trial's folder: a trial that died before its first epoch is known by it alone."""
+    return f"{TRIAL_FOLDER}{trial.config['number']}"
+
+
+def _trial(trials: tuple[Settings, ...], result: Any) -> Trial:
+    number, reported = int(PurePosixPath(result.path).name.removeprefix(TRIAL_FOLDER)), result.metrics or {}
+    failed = reported.get("failed") or (str(result.error).strip().splitlines()[-1] if result.error else "")
+    return Trial(
+        number=number,
+        settings=trials[number],
+        loss=reported.get("valid_loss"),
+        accuracy=reported.get("valid_accuracy"),
+        tags=reported.get("valid_tag_macro_average_precision"),
+        epochs=reported.get("epochs", 0),
+        folds=reported.get("folds", 0),
+        seconds=reported.get("time_total_s", 0.0),
+        failed=failed,
+    )
+
+
+class _EpochCallback(tune.Callback):
+    """Tells of epochs. Ray pickles callbacks with the search, so whom they tell is not part of them."""
+
+    callback: ClassVar[OnTrial] = staticmethod(lambda number, reported: None)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Pass an epoch on."""
+        type(self).callback(trial.config["number"], result)

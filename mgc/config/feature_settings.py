@@ -1,0 +1,191 @@
+"""What is computed from a track, and what precomputed spectrograms mean."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import (
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from mgc.config.feature_sets import FRAME_FEATURES, TRACK_FEATURES, expand
+from mgc.config.section import Section, fingerprint_of
+
+AUDIO_SOURCE = "audio"
+"""`FeatureConfig.source` of features that mgc computes itself."""
+
+
+class FeatureConfig(Section):
+    """What is computed from a track: the one feature path of training and inference.
+
+    A track is heard in windows of `window_seconds`, at most `max_windows`, evenly placed. Each window becomes
+    a log-mel spectrogram of shape (n_frames, n_mels) with n_frames = round(window_seconds * sample_rate) //
+    hop_length + 1 (centred frames) where frame_stride is 1. Further features, by the names and sets of
+    docs/features.md, come from the same pass; no model hears them, so they change no bundle.
+    """
+
+    sample_rate: int = Field(22_050, ge=4_000, le=96_000, description="Hz, after resampling")
+    n_fft: int = Field(2_048, ge=64, le=32_768, description="samples a frame")
+    hop_length: int = Field(512, ge=16, le=32_768, description="samples between frames")
+    n_mels: int = Field(128, ge=8, le=512, description="mel bands")
+    f_min: float = Field(0.0, ge=0.0, description="Hz")
+    f_max: float | None = Field(None, gt=0.0, description="Hz; None: half the sample rate")
+    mel_scale: Literal["slaney", "htk"] = Field("slaney", description="Slaney's scale as in librosa, or HTK's")
+    top_db: float = Field(80.0, gt=0.0, le=200.0, description="dB kept below the maximum over the track's windows")
+    window_seconds: float = Field(
+        10.0, gt=0.0, le=600.0, description="length of a window; what the model hears at once"
+    )
+    max_windows: int = Field(
+        6, ge=1, le=10_000, description="windows a track, evenly placed; short tracks have fewer"
+    )
+    frame_stride: float = Field(
+        1.0, ge=1.0, le=1_000.0, description="of the frames at hop_length, keep one in so many; may be fractional"
+    )
+    frame_phase: float = Field(
+        0.0, ge=0.0, le=1_000.0, description="frame k kept is number floor(frame_phase + k * frame_stride)"
+    )
+    source: str = Field(
+        "audio", min_length=1, description="what it is computed from; `mgc import-mels` writes what its arrays hold"
+    )
+
+    frames: tuple[str, ...] = Field(
+        ("log_mel",), description="features or sets kept frame by frame; log_mel always is"
+    )
+    statistics: tuple[str, ...] = Field(
+        (), description="features or sets of which a track's mean and variance are kept"
+    )
+    n_mfcc: int = Field(20, ge=1, le=512, description="mel-frequency cepstral coefficients")
+    chroma_tuning: float = Field(0.0, ge=-0.5, le=0.5, description="distance from A440, semitones")
+    rolloff_fraction: float = Field(0.85, gt=0.0, lt=1.0, description="share of the magnitude below the roll-off")
+    contrast_bands: int = Field(6, ge=1, le=12, description="octaves of the spectral contrast, beside what is below")
+    contrast_f_min_hz: float = Field(200.0, gt=0.0, description="where the lowest octave of the contrast starts")
+
+    @field_validator("frames", "statistics", mode="before")
+    @classmethod
+    def _one_name_is_a_list(cls, value: Any) -> Any:
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("frames")
+    @classmethod
+    def _expand_frames(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return expand(("log_mel", *value), FRAME_FEATURES)
+
+    @field_validator("statistics")
+    @classmethod
+    def _expand_statistics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return expand(value, FRAME_FEATURES + TRACK_FEATURES)
+
+    @model_validator(mode="after")
+    def _further_features_fit(self) -> Self:
+        wanted = {*self.frames, *self.statistics}
+        cepstral = {"mfcc", "mfcc_delta", "mfcc_delta2"}
+        if wanted & cepstral and self.n_mfcc > self.n_mels:
+            raise ValueError("n_mfcc must not exceed n_mels")
+        if wanted & cepstral - {"mfcc"} and self.n_frames < 9:
+            raise ValueError("deltas are fitted over 9 frames: window_seconds is too short for them")
+        if "spectral_contrast" in wanted:
+            if self.contrast_f_min_hz * 2.0 ** (self.contrast_bands - 1) >= self.sample_rate / 2:
+                raise ValueError("the highest of contrast_bands starts at or above half of sample_rate")
+            if self.sample_rate / self.n_fft > self.contrast_f_min_hz:
+                raise ValueError("n_fft is too small for contrast_f_min_hz: the lowest band holds no bin")
+        return self
+
+    @model_validator(mode="after")
+    def _frames_and_bands_fit(self) -> Self:
+        if self.n_fft % 2:
+            raise ValueError("n_fft must be even: frames are centred")
+        if self.hop_length > self.n_fft:
+            raise ValueError("hop_length must not exceed n_fft: samples between frames would be lost")
+        if (self.f_max or self.sample_rate / 2) > self.sample_rate / 2:
+            raise ValueError("f_max must not exceed half of sample_rate")
+        if self.f_min >= (self.f_max or self.sample_rate / 2):
+            raise ValueError("f_min must be below f_max")
+        if self.window_samples < self.n_fft:
+            raise ValueError("window_seconds must hold at least one frame of n_fft samples")
+        if self.frame_phase > self.window_samples // self.hop_length:
+            raise ValueError("frame_phase must lie within a window, or no frame would be kept")
+        return self
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that change when, and only when, what is extracted does.
+
+        Without further features their settings do not count, so that what was extracted before there were any
+        stays current.
+        """
+        settings = self.model_dump(mode="json")
+        if self.frames == ("log_mel",) and not self.statistics:
+            settings = {name: value for name, value in settings.items() if name not in _NOT_MODEL_INPUTS}
+        return fingerprint_of({"section": type(self).__name__, **settings})
+
+    def for_model(self) -> FeatureConfig:
+        """Return what of the settings decides the log-mel, which is all that a model hears."""
+        return self.model_copy(update={name: type(self).model_fields[name].default for name in _NOT_MODEL_INPUTS})
+
+    @property
+    def window_samples(self) -> int:
+        """Samples in a window."""
+        return round(self.window_seconds * self.sample_rate)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in a window's log-mel."""
+        return math.ceil((self.n_analysed_frames - self.frame_phase) / self.frame_stride)
+
+    @property
+    def n_analysed_frames(self) -> int:
+        """Frames in a window before they are thinned by `frame_stride`."""
+        return self.window_samples // self.hop_length + 1
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames of a log-mel in a second of music."""
+        return self.sample_rate / self.hop_length / self.frame_stride
+
+    @property
+    def from_audio(self) -> bool:
+        """Whether mgc can compute these features from audio."""
+        return self.source == AUDIO_SOURCE
+
+
+class MelsConfig(Section):
+    """What the values of precomputed mel spectrograms (`.npy`) mean, for `mgc import-mels`.
+
+    Frames, bands and windows are those of `[features]`. Values become dB: `unit_db` times the value, taken
+    relative to the track's maximum where `reference` says so.
+    """
+
+    layout: Literal["mels_first", "frames_first"] = Field(
+        "mels_first", description="shape (n_mels, frames) or (frames, n_mels); the lowest band first"
+    )
+    unit_db: float = Field(1.0, gt=0.0, description="dB of power that a step of 1 in a value stands for")
+    reference: Literal["track_maximum", "as_is"] = Field(
+        "track_maximum",
+        description="subtract the track's maximum, or take values as relative to it already: 0 dB and below",
+    )
+    like_audio: bool = Field(
+        False,
+        description="`[features]` computes the same from audio, so that a model trained on these may hear audio",
+    )
+
+    def describe(self) -> str:
+        """Return the source that features imported so carry in their fingerprint."""
+        if self.like_audio:
+            return AUDIO_SOURCE
+        return f"npy, {self.layout}, {self.unit_db:g} dB a unit, reference {self.reference}"
+
+
+_NOT_MODEL_INPUTS = frozenset(
+    {
+        "frames",
+        "statistics",
+        "n_mfcc",
+        "chroma_tuning",
+        "rolloff_fraction",
+        "contrast_bands",
+        "contrast_f_min_hz",
+    }
+)
+"""Settings of `FeatureConfig` about features beside the log-mel."""

@@ -1,0 +1,145 @@
+"""Decoding, distilling, searching, tagging, evaluation and the cluster."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import (
+    Field,
+    field_validator,
+)
+
+from mgc.config.network_settings import CrnnConfig, ModelConfig
+from mgc.config.section import Fraction, Section
+from mgc.errors import TrackCode, did_you_mean
+
+
+class DecodeConfig(Section):
+    """Bounds on untrusted audio. Not part of the feature fingerprint: they decide if, not what."""
+
+    max_file_bytes: int = Field(16 * 1024**3, ge=1, description="longer files are not read")
+    whole_file_bytes: int = Field(
+        16 * 1024**2, ge=0, description="files up to this are read whole; of longer ones only what the windows need"
+    )
+    max_channels: int = Field(64, ge=1, description="files with more are refused")
+    min_sample_rate: int = Field(1_000, ge=1, description="Hz")
+    max_sample_rate: int = Field(768_000, ge=1, description="Hz")
+    time_limit_seconds: float = Field(60.0, gt=0.0, description="a track's decoding and features; then killed")
+    memory_limit_bytes: int = Field(4 * 1024**3, ge=256 * 1024**2, description="of the decoding process")
+
+
+STUDENT = CrnnConfig(channels=64, blocks=2, pool_size=4, rnn_units=48, embedding_size=64)
+
+
+class DistillConfig(Section):
+    """How one small network learns from an ensemble (`mgc distill`); all else is as `[training]` says.
+
+    `training.members`, `ensemble`, `label_smoothing` and `class_weights` are not read: there is one student, and the
+    ensemble's word is soft and balanced already.
+    """
+
+    model: ModelConfig = Field(STUDENT, description="the student; settings not named are those of the default")
+    teacher_share: Fraction = Field(
+        0.5, description="weight of the ensemble's word against the label; where a track has none, 1"
+    )
+    unlisted: bool = Field(
+        False, description="also learn from tracks of split 'unlisted', such as those without a label"
+    )
+
+
+class SearchConfig(Section):
+    """How `mgc tune` looks for settings; where is said by its space, a file of its own."""
+
+    trials: int = Field(16, ge=1, le=10_000, description="drawn; the first is the settings as they are")
+    metric: Literal["loss", "accuracy", "tags"] = Field(
+        "loss", description="what is to be best: validation loss, genre accuracy or tag PR-AUC at the epoch kept"
+    )
+    folds: int = Field(
+        0, ge=0, le=20, description="0: judged on split 'valid'; else on so many folds of 'train', groups apart"
+    )
+    grace_epochs: int = Field(4, ge=1, description="epochs of a trial before it may be stopped as hopeless")
+    reduction: int = Field(3, ge=2, description="one trial in so many goes on at each of ASHA's rungs")
+    trials_at_once: int | None = Field(None, ge=1, description="None: one a CPU or GPU")
+    seed: int = Field(0, description="of the draws")
+
+
+class TaggingConfig(Section):
+    """How predictions are made from the ensemble."""
+
+    tag_threshold: float | None = Field(
+        None,
+        ge=0.0,
+        le=1.0,
+        description="tags at or above it are listed; None: each at the bundle's own, fitted on valid",
+    )
+    batch_windows: int | None = Field(
+        None, ge=1, description="windows a forward pass; None: 32 on a CPU, whose cache holds no more, 512 on a GPU"
+    )
+    ask_deleted_fraction: Fraction = Field(
+        0.5,
+        description="where this share of the tracks, or more, is gone from the catalogue, they are only marked "
+        "deleted with --accept-deletions, or where a terminal is asked and says yes",
+    )
+    use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
+
+
+class RetryConfig(Section):
+    """Which failed tracks a later run tries again. Content, settings or a bundle that changed are always tried."""
+
+    codes: tuple[str, ...] = Field(
+        ("T101", "T102", "T103", "T104", "T207"),
+        description="error codes that say little about the track itself; the others wait for another content, or "
+        "for another decoder or other bounds of `[decode]`",
+    )
+    attempts: int | None = Field(
+        10, ge=1, description="failures in a row after which such a track waits, too; None: never gives up"
+    )
+    wait_hours: float = Field(
+        10.0,
+        ge=0.0,
+        description="the next run after the first failure tries again; after the k-th, (2^(k-1) - 1) × this",
+    )
+    longest_wait_hours: float = Field(168.0, ge=0.0, description="no wait is longer")
+
+    @field_validator("codes")
+    @classmethod
+    def _are_codes(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        known = [code.value for code in TrackCode]
+        for code in codes:
+            if not any(code in (name, name.partition("_")[0]) for name in known):
+                raise ValueError(f"'{code}' is no error code of a track, {did_you_mean(code, known)}")
+        return codes
+
+
+class EvaluationConfig(Section):
+    """How figures are made honest."""
+
+    bootstrap_samples: int = Field(1_000, ge=10, description="resamples behind each confidence interval")
+    confidence: float = Field(0.95, gt=0.0, lt=1.0, description="level of the intervals")
+    seed: int = Field(0, description="of the resampling")
+    min_tag_positives: int = Field(
+        1, ge=1, description="tags that fewer of the split's tracks have stand in the table, but in no mean over tags"
+    )
+
+
+class ClusterConfig(Section):
+    """Where and how wide the work runs."""
+
+    address: str | None = Field(None, description="Ray address; None: RAY_ADDRESS, else Ray in this process")
+    workers: int | None = Field(None, ge=1, description="actors; None: one a CPU")
+    tracks_per_chunk: int = Field(
+        32, ge=1, description="tracks a part file holds (rows, where tracks have views); the unit of resume"
+    )
+    fetch_threads: int = Field(4, ge=1, description="an actor's concurrent reads")
+    lease_seconds: float = Field(
+        60.0, gt=0.0, description="a run without a sign of life for so long is dead: another may take its place"
+    )
+    retry_failed: bool = Field(False, description="also redo tracks that failed for good last time")
+
+
+class LogsConfig(Section):
+    """What is written for people to watch; it changes no weight and no answer."""
+
+    tensorboard_dir: str | None = Field(
+        None, description="folder of TensorBoard event files, a run a member, written as epochs end; None: none"
+    )

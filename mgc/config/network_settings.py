@@ -1,0 +1,215 @@
+"""The settings of each architecture; `model.name` says which of them apply.
+
+A network's settings are a frozen section of its own: a key that another network has is refused, and the
+nearest valid one is named. `mgc.models.network_registry` has the networks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from mgc.config.section import Fraction, Section
+
+Activation = Literal["relu", "leaky_relu"]
+EmbeddingSize = Annotated[int, Field(ge=8, le=4_096)]
+
+ACTIVATION = "of the hidden layers"
+EMBEDDING = "values of the embedding written for each track"
+
+
+class CrnnConfig(Section):
+    """The CRNN of residual gated linear units with squeeze-excitation (He & Li 2024): the default."""
+
+    name: Literal["crnn"] = Field("crnn", description="the architecture")
+    channels: int = Field(128, ge=8, le=2_048, description="of every convolution")
+    blocks: int = Field(3, ge=1, le=12, description="gated residual blocks")
+    kernel_size: int = Field(3, ge=1, le=31, description="frames a convolution sees")
+    pool_size: int = Field(2, ge=1, le=8, description="frames merged after each block")
+    rnn: Literal["gru", "lstm"] = Field("gru", description="the recurrent layer")
+    rnn_units: int = Field(96, ge=4, le=1_024, description="per direction")
+    dropout: Fraction = Field(0.3, description="before and after the embedding; a third of it in the blocks")
+    se_reduction: int = Field(8, ge=1, le=64, description="channels over the squeeze-excitation's hidden units")
+    activation: Activation = Field("relu", description="of the first layer; the blocks have gates")
+    embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
+
+
+class CpResnetConfig(Section):
+    """A frequency-aware residual CNN of small receptive field (Koutini et al. 2021)."""
+
+    name: Literal["cp_resnet"] = Field("cp_resnet", description="the architecture")
+    channels: int = Field(32, ge=8, le=512, description="of the first stage; the later two have 2 and 3 times that")
+    rho: int = Field(4, ge=0, le=12, description="how many of the convolutions of the blocks are 3×3, the rest 1×1")
+    frequency_aware: bool = Field(True, description="tell every convolution of the blocks how high it listens")
+    dropout: Fraction = Field(0.3, description="before and after the embedding")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
+
+
+class BlockLevelConfig(Section):
+    """A perceptron on statistics of the window: block-level features (Seyerlehner et al. 2010)."""
+
+    name: Literal["block_level"] = Field("block_level", description="the architecture")
+    block_frames: int = Field(128, ge=4, le=4_096, description="frames of which the fluctuation pattern is taken")
+    timbre: bool = Field(
+        False, description="also statistics of onsets, partials, cepstrum and envelopes: for tags of instruments"
+    )
+    input_dropout: Fraction = Field(0.5, description="of the statistics")
+    dropout: Fraction = Field(0.5, description="of the embedding")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    embedding_size: EmbeddingSize = Field(256, description="values of the hidden layer, which is the embedding")
+
+
+class CaoCnnConfig(Section):
+    """The CNN on 599 frames of 128 mel bins (Cao 2024); for 599 frames set features.window_seconds to 13.9."""
+
+    name: Literal["cao_cnn"] = Field("cao_cnn", description="the architecture")
+    channels: int = Field(256, ge=8, le=2_048, description="of each of the three convolutions over time")
+    kernel_size: int = Field(4, ge=1, le=31, description="frames a convolution sees")
+    pool_size: int = Field(4, ge=1, le=8, description="frames merged between the convolutions")
+    dropout: Fraction = Field(0.0, description="of the embedding; the paper has none")
+    activation: Activation = Field("relu", description=ACTIVATION)
+
+
+class GuoCnnConfig(Section):
+    """The CNN of Guo (2024): convolutions over time, the last hidden layer dense."""
+
+    name: Literal["guo_cnn"] = Field("guo_cnn", description="the architecture")
+    hidden_layers: int = Field(4, ge=2, le=8, description="the last is dense (Table 2)")
+    channels: int = Field(128, ge=8, le=2_048, description="of every convolution")
+    kernel_size: int = Field(3, ge=1, le=31, description="frames a convolution sees")
+    dropout: Fraction = Field(0.3, description="of the embedding")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
+
+
+class GuoRnnConfig(Section):
+    """The recurrent network of Guo (2024)."""
+
+    name: Literal["guo_rnn"] = Field("guo_rnn", description="the architecture")
+    hidden_layers: int = Field(3, ge=1, le=8, description="recurrent layers (Table 2)")
+    rnn: Literal["gru", "lstm"] = Field("lstm", description="the recurrent layer")
+    units: EmbeddingSize = Field(128, description="of each layer, and so of the embedding")
+    dropout: Fraction = Field(0.3, description="between the layers and of the embedding")
+
+
+class GuoHybridConfig(Section):
+    """The hybrid of CNN and RNN of Guo (2024)."""
+
+    name: Literal["guo_hybrid"] = Field("guo_hybrid", description="the architecture")
+    hidden_layers: int = Field(5, ge=3, le=10, description="the last two are recurrent (Table 2)")
+    channels: int = Field(128, ge=8, le=2_048, description="of every convolution")
+    kernel_size: int = Field(3, ge=1, le=31, description="frames a convolution sees")
+    rnn: Literal["gru", "lstm"] = Field("gru", description="the recurrent layer")
+    units: EmbeddingSize = Field(128, description="of each recurrent layer, and so of the embedding")
+    dropout: Fraction = Field(0.3, description="of the embedding")
+    activation: Activation = Field("relu", description=ACTIVATION)
+
+
+class JainMlpConfig(Section):
+    """The perceptron with layers of 512, 256 and 128 on the MFCC of a segment (Jain et al. 2021)."""
+
+    name: Literal["jain_mlp"] = Field("jain_mlp", description="the architecture")
+    n_mfcc: int = Field(13, ge=1, le=128, description="coefficients a frame")
+    segment_frames: int = Field(130, ge=9, le=4_096, description="frames heard at once: 3 s in the paper")
+    dropout: Fraction = Field(0.3, description="of each hidden layer")
+    activation: Activation = Field("relu", description=ACTIVATION)
+
+
+class JainLstmConfig(Section):
+    """Two LSTM layers of 64 units on the MFCC of a segment (Jain et al. 2021)."""
+
+    name: Literal["jain_lstm"] = Field("jain_lstm", description="the architecture")
+    n_mfcc: int = Field(13, ge=1, le=128, description="coefficients a frame")
+    segment_frames: int = Field(130, ge=9, le=4_096, description="frames heard at once: 3 s in the paper")
+    dropout: Fraction = Field(0.3, description="of the dense layer")
+    activation: Activation = Field("relu", description="of the dense layer")
+
+
+class JainCnnConfig(Section):
+    """Three convolutions of 32 filters on the MFCC of a segment (Jain et al. 2021, Table 1)."""
+
+    name: Literal["jain_cnn"] = Field("jain_cnn", description="the architecture")
+    n_mfcc: int = Field(13, ge=1, le=128, description="coefficients a frame")
+    segment_frames: int = Field(130, ge=9, le=4_096, description="frames heard at once: 3 s in the paper")
+    dropout: Fraction = Field(0.3, description="of the dense layer")
+    activation: Activation = Field("relu", description=ACTIVATION)
+
+
+class ZhangCnnConfig(Section):
+    """The log-mel CNN with batch norm and dropout of Zhang."""
+
+    name: Literal["zhang_cnn"] = Field("zhang_cnn", description="the architecture")
+    channels: int = Field(16, ge=4, le=512, description="of the first convolution; each later one has twice as many")
+    blocks: int = Field(4, ge=1, le=6, description="of convolution, batch norm, max-pooling and dropout")
+    dropout: Fraction = Field(0.3, description="of the embedding; a third of it after each block")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
+
+
+class ChoiFcnConfig(Section):
+    """The fully convolutional network of Choi et al. (2016), in the size of the published weights."""
+
+    name: Literal["choi_fcn"] = Field("choi_fcn", description="the architecture")
+    dropout: Fraction = Field(0.5, description="before the last layer")
+
+
+class ChoiCrnnConfig(Section):
+    """The convolutional recurrent network of Choi et al. (2017), in the size of the published weights."""
+
+    name: Literal["choi_crnn"] = Field("choi_crnn", description="the architecture")
+    dropout: Fraction = Field(0.5, description="before the last layer")
+
+
+class MusicnnConfig(Section):
+    """musicnn (Pons et al. 2018), in the size of the published weights."""
+
+    name: Literal["musicnn"] = Field("musicnn", description="the architecture")
+    backend_channels: int = Field(64, ge=4, le=1_024, description="of the three dense-in-time convolutions")
+    dense_units: EmbeddingSize = Field(200, description="of the penultimate layer, which is the embedding")
+    dropout: Fraction = Field(0.5, description="before the last layer")
+
+
+class TransferConfig(Section):
+    """A perceptron on all layers of a frozen network with published weights (Choi et al. 2017, transfer learning)."""
+
+    name: Literal["transfer"] = Field("transfer", description="the architecture")
+    network: Literal["choi_fcn", "choi_crnn", "musicnn"] = Field("choi_fcn", description="the frozen network")
+    published: str | None = Field(
+        None,
+        description="bundle of `mgc import-weights` that has its weights; read when training begins, then part of "
+        "what is trained",
+    )
+    input_dropout: Fraction = Field(0.5, description="of what the layers say")
+    dropout: Fraction = Field(0.5, description="of the embedding")
+    activation: Activation = Field("relu", description=ACTIVATION)
+    embedding_size: EmbeddingSize = Field(256, description="values of the hidden layer, which is the embedding")
+
+    @field_validator("published")
+    @classmethod
+    def _absolute(cls, uri: str | None) -> str | None:
+        """Return a path as an absolute one: workers run in directories of their own."""
+        return uri if uri is None or "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+ModelConfig = Annotated[
+    CrnnConfig
+    | CpResnetConfig
+    | BlockLevelConfig
+    | CaoCnnConfig
+    | GuoCnnConfig
+    | GuoRnnConfig
+    | GuoHybridConfig
+    | JainMlpConfig
+    | JainLstmConfig
+    | JainCnnConfig
+    | ZhangCnnConfig
+    | ChoiFcnConfig
+    | ChoiCrnnConfig
+    | MusicnnConfig
+    | TransferConfig,
+    Field(discriminator="name"),
+]
+"""The settings of one network, known by its `name`."""

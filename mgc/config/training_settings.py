@@ -1,0 +1,178 @@
+"""How networks are fitted: each one's own settings, and those of the ensemble that they make together."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    SerializationInfo,
+    model_serializer,
+    model_validator,
+)
+
+from mgc.config.network_settings import ModelConfig
+from mgc.config.section import Fraction, Section
+
+
+class FitConfig(Section):
+    """How one network is fitted.
+
+    In `[training]` these are every member's; an entry of `training.ensemble` may have its own on top, as
+    `training = {…}`.
+    """
+
+    epochs: int = Field(40, ge=1, description="at most")
+    patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="weights of the epoch with the lowest validation loss, or of the last: then all epochs are run, "
+        "and the validation split decides nothing but how answers are calibrated",
+    )
+    batch_size: int = Field(32, ge=1, description="windows a step")
+    optimizer: Literal["adamw", "adam", "sgd", "adagrad", "adadelta"] = Field(
+        "adamw", description="how steps are made"
+    )
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="SGD's, after Nesterov")
+    learning_rate: float = Field(2e-3, gt=0.0, description="at its highest; SGD wants some 20 times the default")
+    weight_decay: float = Field(1e-2, ge=0.0, description="on weight matrices: decoupled in AdamW, else an L2 term")
+    schedule: Literal["cosine", "linear", "step", "constant"] = Field(
+        "cosine",
+        description="of the learning rate after the warm-up; step: to a tenth at 1/2 and at 3/4 of the rest",
+    )
+    warmup_epochs: int = Field(2, ge=0, description="of linear rise, before the schedule")
+    averaging: Literal["none", "ema", "swa"] = Field(
+        "none", description="keep a moving average of the weights over steps, or over the epochs from swa_start on"
+    )
+    ema_decay: float = Field(0.99, gt=0.0, lt=1.0, description="part of the moving average that a step keeps")
+    swa_start: Fraction = Field(0.5, description="part of `epochs` after which the mean over epochs begins")
+    label_smoothing: Fraction = Field(0.1, description="share of a genre label spread over all genres")
+    tag_loss_weight: float = Field(5.0, ge=0.0, description="of the tags' loss against the genre's")
+    mixup_alpha: float = Field(0.0, ge=0.0, description="both parameters of mixup's Beta draw; 0: no mixup")
+    mask_frequency_bins: int = Field(16, ge=0, description="SpecAugment: widest masked band, mel bins")
+    mask_frames: int = Field(40, ge=0, description="SpecAugment: widest masked time, frames")
+    overlay_probability: Fraction = Field(
+        0.0, description="chance that a window is laid over another of its genre (He & Li, eq. 6)"
+    )
+    blend_probability: Fraction = Field(
+        0.0,
+        description="chance that a window sounds together with one of any other track: the tags of either are to be "
+        "heard, the genre is not asked",
+    )
+    blend_unclear_tags: tuple[str, ...] = Field(
+        (), description="tags of which such a sum says nothing, being no sounds: `solo`, `fast`, a mood"
+    )
+    equaliser_db: float = Field(0.0, ge=0.0, description="random equaliser, ± dB at six points of the spectrum")
+    shift_mel_bins: int = Field(0, ge=0, description="random shift of the spectrum up or down, mel bins")
+    crop_seconds: float | None = Field(5.0, gt=0.0, description="random crop of a window; None: whole windows")
+    gain_db: float = Field(6.0, ge=0.0, description="random level change, ± dB")
+    class_weights: bool = Field(True, description="let every genre weigh alike in the loss, however rare")
+    sampling: Literal["all", "oversample", "undersample"] = Field(
+        "all", description="windows of an epoch: all; or as many of each genre as of the most, or the least, frequent"
+    )
+
+
+class MemberConfig(Section):
+    """An entry of `training.ensemble`: a network's settings, and beside them those of its fit that are its own.
+
+    Written as one table, `{ name = "block_level", block_frames = 256, training = { learning_rate = 1e-3 } }`, and
+    dumped as one.
+    """
+
+    model: ModelConfig
+    training: FitConfig = FitConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_table(cls, entry: Any) -> Any:
+        if isinstance(entry, str):
+            return {"model": {"name": entry}}
+        if isinstance(entry, Section):
+            return entry if isinstance(entry, MemberConfig) else {"model": entry}
+        if not isinstance(entry, dict) or isinstance(entry.get("model"), Section):
+            return entry
+        own = {"training": entry["training"]} if "training" in entry else {}
+        return {"model": {key: value for key, value in entry.items() if key != "training"}, **own}
+
+    @model_serializer
+    def _as_one_table(self, info: SerializationInfo) -> dict[str, Any]:
+        model = self.model.model_dump(mode=info.mode, exclude_defaults=info.exclude_defaults)
+        return {"name": self.model.name, **model, **({"training": own} if (own := self.own()) else {})}
+
+    def own(self) -> dict[str, Any]:
+        """Return the settings of its fit that are its own, JSON-ready; what was not said is not among them."""
+        return self.training.model_dump(mode="json", exclude_unset=True)
+
+
+DEFAULT_ENSEMBLE: tuple[dict[str, Any], ...] = (
+    {"name": "crnn"},
+    {"name": "cp_resnet"},
+    # Whole windows as they are: what it hears is the same in every epoch, and is computed once.
+    {
+        "name": "block_level",
+        "training": {
+            "keep": "last",
+            "learning_rate": 1e-3,
+            "weight_decay": 0.1,
+            "crop_seconds": 600.0,
+            "gain_db": 0.0,
+            "mask_frames": 0,
+            "mask_frequency_bins": 0,
+        },
+    },
+)
+"""What `mgc train` trains where nobody says what: networks that hear differently, and so err differently."""
+
+
+class TrainingConfig(FitConfig):
+    """How the ensemble is fitted, joined and calibrated."""
+
+    members: int = Field(
+        2, ge=1, le=64, description="networks in the ensemble, all of `[model]`, where that or this is said"
+    )
+    ensemble: tuple[MemberConfig, ...] = Field(
+        (),
+        max_length=64,
+        description='networks by name or with settings, e.g. `["crnn", {name = "cp_resnet", rho = 3, training = '
+        "{epochs = 50}}]`, where `training` is of that member's fit alone; then `members` is not read, and a bare "
+        "name that `[model]` has means those settings. Where neither `[model]`, `members` nor this is "
+        "said, `mgc train` trains a `crnn`, a `cp_resnet` and a `block_level` fitted on whole windows",
+    )
+    members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
+    seed: int = Field(0, description="decides initial weights, batches and augmentation")
+    fusion: Literal["mean", "weighted", "stacked"] = Field(
+        "weighted", description="of the members: equal, or by weights fitted on the validation split"
+    )
+    temperature: Literal["member", "fused"] = Field(
+        "fused", description="what is calibrated on the validation split: each member, or what they say together"
+    )
+    abstain_precision: float | None = Field(
+        0.95,
+        gt=0.0,
+        le=1.0,
+        description="share of the genres answered that is to be right on the validation split; a genre less probable "
+        "than that takes is marked `abstained`; None: never",
+    )
+    min_tag_positives: int = Field(5, ge=1, description="rarer tags in train are left out of the taxonomy")
+    threads: int | None = Field(None, ge=1, description="torch threads a member; None: CPUs over members at once")
+    workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
+    use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
+    max_failures: int = Field(3, ge=0, description="worker deaths survived per member")
+
+    def for_member(self, number: int) -> FitConfig:
+        """Return how one member is fitted, counted from 0: these settings, with its own on top."""
+        if number >= len(self.ensemble):
+            return self
+        own = self.ensemble[number].training
+        return self.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
+
+    def at_most(self, epochs: int) -> TrainingConfig:
+        """Return the settings with no member fitted for longer."""
+        ensemble = tuple(_at_most(member, epochs) for member in self.ensemble)
+        return self.model_copy(update={"epochs": min(self.epochs, epochs), "ensemble": ensemble})
+
+
+def _at_most(member: MemberConfig, epochs: int) -> MemberConfig:
+    if "epochs" not in member.training.model_fields_set or member.training.epochs <= epochs:
+        return member
+    return member.model_copy(update={"training": member.training.model_copy(update={"epochs": epochs})})

@@ -1,0 +1,179 @@
+"""Near-duplicates: the same recording in two files, formats or bit rates.
+
+An embedding cannot tell: two solo pianos are as close as two encodings of one (measured in `docs/acting.md`). So
+tracks are looked up by the fingerprint of their middle window, and a pair counts where the last window agrees too,
+the lengths agree, and the embeddings do not object. Groups are what such pairs connect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from mgc.curation.fingerprint import Fingerprints, fingerprint_of
+from mgc.curation.nearest_neighbours import NeighbourIndex, Vectors
+from mgc.curation.similarity import embedding_matrix
+from mgc.errors import SchemaError
+from mgc.storage.store import Store
+from mgc.tables.feature_shards import shard_facts
+from mgc.tables.predictions import current_index, current_rows
+from mgc.tables.run_log import OutputDirectory
+
+NEIGHBOURS = 20
+"""Looked at for each track; more copies than that are still one group, by way of each other."""
+
+COLUMNS = ("track_id", "n_windows", "n_frames", "n_mels", "log_mel")
+
+
+@dataclass(frozen=True)
+class DuplicateLimits:
+    """When two tracks are one recording.
+
+    Parameters
+    ----------
+    correlation
+        Of both fingerprints, at least. Re-encoded tracks were seen at 0.87 and above.
+    cosine
+        Of the embeddings, at least. Re-encoded tracks were seen at 0.93 and above.
+    seconds, share
+        Their lengths differ by at most so many seconds, or so much of the longer (encoders pad).
+    """
+
+    correlation: float = 0.85
+    cosine: float = 0.9
+    seconds: float = 0.25
+    share: float = 0.002
+
+
+@dataclass(frozen=True)
+class RecordingFingerprints:
+    """Tracks and what tells their recordings apart; row i of each is one track."""
+
+    track_ids: list[str]
+    fingerprints: Fingerprints
+
+
+def read_fingerprints(features_uri: str, catalogue: pl.DataFrame) -> RecordingFingerprints:
+    """Return the fingerprints of all tracks that have current features, a part at a time.
+
+    Raises
+    ------
+    SchemaError
+        No track of the catalogue has features there.
+    """
+    facts = shard_facts(features_uri)
+    output = OutputDirectory(Store.open(features_uri), "features")
+    where = current_index(output, catalogue).filter(
+        pl.col("error_code").is_null() & (pl.col("fingerprint") == facts.fingerprint)
+    )
+    where = where.join(catalogue.select("track_id", "content_id"), on=["track_id", "content_id"], how="semi")
+    track_ids: list[str] = []
+    middle: list[Vectors] = []
+    last: list[Vectors] = []
+    for table in current_rows(output, where, COLUMNS):
+        for row in table.select(list(COLUMNS)).to_pylist():
+            shape = (row["n_windows"], row["n_frames"], row["n_mels"])
+            pair = fingerprint_of(np.frombuffer(row["log_mel"], dtype="<f2").reshape(shape), facts.features)
+            track_ids.append(row["track_id"])
+            middle.append(pair[0])
+            last.append(pair[1])
+    if not track_ids:
+        raise SchemaError(f"no track of the catalogue has features in '{features_uri}'", "run `mgc extract` over it")
+    return RecordingFingerprints(track_ids, Fingerprints(np.stack(middle), np.stack(last)))
+
+
+def duplicate_groups(
+    predictions: pl.DataFrame, recordings: RecordingFingerprints, limits: DuplicateLimits | None = None
+) -> pl.DataFrame:
+    """Return the groups of tracks that are one recording.
+
+    Parameters
+    ----------
+    predictions
+        Columns track_id, uri, duration_seconds and embedding.
+    recordings
+        Fingerprints; tracks without a prediction are left out.
+
+    Returns
+    -------
+    polars.DataFrame
+        group_id (its first track_id), track_id, uri, duration_seconds, correlation and cosine with the track of the
+        group that it is most like; by group and track. Tracks without a duplicate have no row.
+    """
+    answered = predictions.filter(pl.col("embedding").is_not_null()).select(
+        "track_id", "uri", "duration_seconds", "embedding"
+    )
+    row_of = pl.DataFrame({"track_id": recordings.track_ids, "row": np.arange(len(recordings.track_ids))})
+    tracks = answered.join(row_of, on="track_id").sort("track_id")
+    if tracks.is_empty():
+        return grouped(tracks, [])
+    rows = tracks["row"].to_numpy()
+    found = list(_pairs(tracks, recordings.fingerprints.middle[rows], recordings.fingerprints.last[rows], limits))
+    return grouped(tracks, found)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tracks by their row numbers, and how alike they are."""
+
+    a: int
+    b: int
+    correlation: float
+    cosine: float
+
+
+def _pairs(tracks: pl.DataFrame, middle: Vectors, last: Vectors, limits: DuplicateLimits | None) -> Iterator[Pair]:
+    limits = limits or DuplicateLimits()
+    # Silence is like all silence: zero vectors are no fingerprints.
+    moving = np.flatnonzero(middle.any(axis=1) & last.any(axis=1)).astype(np.int64)
+    if len(moving) < 2:
+        return
+    index = NeighbourIndex.build(middle[moving])
+    found = index.neighbours_of(np.arange(len(moving), dtype=np.int64), NEIGHBOURS)
+    seconds = tracks["duration_seconds"].to_numpy()
+    embeddings = embedding_matrix(tracks)
+    places, ranks = np.nonzero(found.cosines >= limits.correlation)
+    for place, rank in zip(places, ranks, strict=True):
+        a, b = int(moving[place]), int(moving[found.rows[place, rank]])
+        allowed = max(limits.seconds, limits.share * max(seconds[a], seconds[b]))
+        correlation = min(float(found.cosines[place, rank]), float(last[a] @ last[b]))
+        cosine = float(embeddings[a] @ embeddings[b])
+        if correlation >= limits.correlation and cosine >= limits.cosine and abs(seconds[a] - seconds[b]) <= allowed:
+            yield Pair(a, b, correlation, cosine)
+
+
+def grouped(tracks: pl.DataFrame, pairs: Iterable[Pair]) -> pl.DataFrame:
+    """Return the groups that pairs of rows of `tracks` connect, as `duplicate_groups` does."""
+    first = np.arange(tracks.height)
+    best: dict[int, Pair] = {}
+    for pair in pairs:
+        _join(first, pair.a, pair.b)
+        for one in (pair.a, pair.b):
+            if one not in best or best[one].correlation < pair.correlation:
+                best[one] = pair
+    members = sorted(best)
+    ids = tracks["track_id"].to_list()
+    frame = tracks.select("track_id", "uri", "duration_seconds")[members]
+    return frame.select(
+        pl.Series("group_id", [ids[_first(first, one)] for one in members], pl.String),
+        pl.all(),
+        pl.Series("correlation", [best[one].correlation for one in members], pl.Float32),
+        pl.Series("cosine", [best[one].cosine for one in members], pl.Float32),
+    ).sort("group_id", "track_id")
+
+
+def _join(first: npt.NDArray[np.int64], a: int, b: int) -> None:
+    low, high = sorted((_first(first, a), _first(first, b)))
+    first[high] = low
+
+
+def _first(first: npt.NDArray[np.int64], one: int) -> int:
+    """Return the first track of a group, and shorten the way there."""
+    while first[one] != one:
+        first[one] = first[first[one]]
+        one = int(first[one])
+    return one

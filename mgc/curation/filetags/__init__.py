@@ -1,0 +1,1 @@
+"""Genre and tags into files and back out."""

@@ -1,0 +1,262 @@
+"""The similarity index of a catalogue's predictions: an index file beside them, and a manifest that says of what.
+
+Layout below the predictions::
+
+    similar/manifest.json             of which predictions, of which bundle, how many, how good
+    similar/index-<id>.usearch        the vectors and their graph
+    similar/tracks-<id>.parquet       which track is which vector
+
+The manifest is written last and names the two files, so that readers see a whole index or the one before.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mgc.curation.nearest_neighbours import NeighbourIndex, Vectors, recall_at
+from mgc.errors import ConfigError, FingerprintError, SchemaError
+from mgc.storage.store import ObjectNotFoundError, Store
+from mgc.tables.predictions import prediction_files, read_predictions
+
+FOLDER = "similar"
+MANIFEST = f"{FOLDER}/manifest.json"
+VERSION = 1
+
+COLUMNS = [
+    "track_id",
+    "uri",
+    "duration_seconds",
+    "genre",
+    "genre_probability",
+    "embedding",
+    "error_code",
+    "bundle_fingerprint",
+    "run_id",
+    "tagged_at",
+]
+TRACK_COLUMNS = ["track_id", "uri", "duration_seconds", "genre", "genre_probability"]
+
+RECALL_AT = 10
+RECALL_SAMPLES = 200
+
+
+@dataclass(frozen=True)
+class SimilarityManifest:
+    """What an index was built from.
+
+    Parameters
+    ----------
+    source
+        Identity of the predictions files: their ETags, or sizes and times.
+    bundle_fingerprint, run_id
+        Of its newest row; vectors of other bundles do not compare and are left out.
+    count, dimensions
+        Of the vectors.
+    left_out
+        Tracks without a vector: failed ones, and rows of other bundles.
+    recall
+        Share of the true ten nearest that the graph finds, measured on 200 of its own vectors.
+    """
+
+    source: str
+    bundle_fingerprint: str
+    run_id: str
+    count: int
+    dimensions: int
+    left_out: int
+    recall: float
+    index_key: str
+    tracks_key: str
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class SimilarityIndex:
+    """Tracks that can be asked for the most similar ones.
+
+    Parameters
+    ----------
+    manifest
+        What it was built from.
+    index
+        The vectors.
+    tracks
+        track_id, uri, duration_seconds, genre and genre_probability; row i is vector i.
+    """
+
+    manifest: SimilarityManifest
+    index: NeighbourIndex
+    tracks: pl.DataFrame
+
+    def row_of(self, track: str) -> int:
+        """Return the number of a track by its track_id, its URI, or the end of its path.
+
+        Raises
+        ------
+        ConfigError
+            No track, or more than one, is called that.
+        """
+        tail = "/" + track.lstrip("/")
+        named = (pl.col("track_id") == track) | (pl.col("uri") == track) | pl.col("uri").str.ends_with(tail)
+        rows = self.tracks.select(named.arg_true()).to_series()
+        if len(rows) == 1:
+            return int(rows[0])
+        if rows.is_empty():
+            raise ConfigError(
+                f"none of the {len(self.tracks):,} tracks with an embedding is called '{track}'",
+                "give its track_id, its URI, or the end of its path; a failed track has no embedding",
+            )
+        some = ", ".join(self.tracks["uri"].gather(rows.head(3)).to_list())
+        raise ConfigError(f"{len(rows)} tracks are called '{track}': {some} …", "give more of the path")
+
+    def similar_to(self, track: str, k: int, *, exact: bool | None = None) -> pl.DataFrame:
+        """Return the k tracks most like one: rank, cosine, and the columns of `tracks`."""
+        row = np.array([self.row_of(track)], dtype=np.int64)
+        found = self.index.neighbours_of(row, k, exact=exact)
+        return self._listed(found.rows[0], found.cosines[0])
+
+    def similar_to_vector(self, embedding: Vectors, k: int, *, exact: bool | None = None) -> pl.DataFrame:
+        """Return the k tracks most like an embedding, shape (dimensions,), of the same bundle."""
+        found = self.index.search(embedding[None], k, exact=exact)
+        return self._listed(found.rows[0], found.cosines[0])
+
+    def all_pairs(self, k: int, *, exact: bool | None = None) -> pl.DataFrame:
+        """Return the k most similar of every track: track_id, neighbour_id, rank, cosine."""
+        found = self.index.neighbours_of(np.arange(len(self.index), dtype=np.int64), k, exact=exact)
+        n, width = found.rows.shape
+        ids = self.tracks["track_id"]
+        return pl.DataFrame(
+            {
+                "track_id": ids.gather(np.repeat(np.arange(n), width)),
+                "neighbour_id": ids.gather(found.rows.reshape(-1)),
+                "rank": np.tile(np.arange(1, width + 1, dtype=np.int32), n),
+                "cosine": found.cosines.reshape(-1),
+            }
+        )
+
+    def _listed(self, rows: Any, cosines: Vectors) -> pl.DataFrame:
+        ranks = pl.Series("rank", np.arange(1, len(rows) + 1), pl.Int32)
+        found: pl.DataFrame = self.tracks[rows]
+        return found.select(ranks, pl.Series("cosine", cosines), pl.all())
+
+
+def open_index(predictions_uri: str, *, rebuild: bool | None = None) -> SimilarityIndex:
+    """Return the index of predictions, built anew where there is none or it is of other predictions.
+
+    Parameters
+    ----------
+    predictions_uri
+        Output directory of `mgc tag`, or a predictions file.
+    rebuild
+        True: build it anyway; False: never, an index that does not fit is an error.
+
+    Raises
+    ------
+    FingerprintError
+        `rebuild` is False, and the index is missing or of other predictions.
+    SchemaError
+        There are no predictions, or none of them has an embedding.
+    """
+    files = prediction_files(predictions_uri)
+    store, source = files.store, files.mark
+    manifest = _manifest(store)
+    if manifest is not None and manifest.source == source and not rebuild:
+        return _loaded(store, manifest)
+    if rebuild is False:
+        what = "there is none" if manifest is None else f"it is of bundle {manifest.bundle_fingerprint}, older"
+        raise FingerprintError(
+            f"the index in '{store.uri(FOLDER)}' is not of these predictions: {what}", "let it be built anew"
+        )
+    built = build_index(read_predictions(predictions_uri, COLUMNS), source)
+    _save(store, built, manifest)
+    return built
+
+
+def build_index(predictions: pl.DataFrame, source: str = "") -> SimilarityIndex:
+    """Return the index of the rows that the newest row's bundle made.
+
+    Raises
+    ------
+    SchemaError
+        No row has an embedding.
+    """
+    answered = predictions.filter(pl.col("embedding").is_not_null())
+    if answered.is_empty():
+        raise SchemaError(f"none of {predictions.height:,} predictions has an embedding", "tag some tracks first")
+    newest = answered.sort("tagged_at", "run_id").row(-1, named=True)
+    rows = answered.filter(pl.col("bundle_fingerprint") == newest["bundle_fingerprint"]).sort("track_id")
+    vectors = embedding_matrix(rows)
+    index = NeighbourIndex.build(vectors)
+    name = f"{newest['bundle_fingerprint'][:8]}-{abs(hash_of(rows, source)):016x}"
+    manifest = SimilarityManifest(
+        source=source,
+        bundle_fingerprint=newest["bundle_fingerprint"],
+        run_id=newest["run_id"],
+        count=len(index),
+        dimensions=vectors.shape[1],
+        left_out=predictions.height - rows.height,
+        recall=round(recall_at(index, RECALL_AT, RECALL_SAMPLES), 4),
+        index_key=f"{FOLDER}/index-{name}.usearch",
+        tracks_key=f"{FOLDER}/tracks-{name}.parquet",
+    )
+    return SimilarityIndex(manifest, index, rows.select(TRACK_COLUMNS))
+
+
+def embedding_matrix(rows: pl.DataFrame) -> Vectors:
+    """Return the embeddings of rows, shape (n, dimensions).
+
+    Raises
+    ------
+    SchemaError
+        They are not all of one length.
+    """
+    lengths = rows["embedding"].list.len().unique()
+    if len(lengths) != 1:
+        raise SchemaError(f"embeddings of {lengths.sort().to_list()} values do not compare", "tag all tracks anew")
+    flat = rows["embedding"].explode().to_numpy()
+    return np.asarray(flat, dtype=np.float32).reshape(rows.height, int(lengths[0]))
+
+
+def hash_of(rows: pl.DataFrame, source: str) -> int:
+    """Return a number that tells one build's files from another's."""
+    return int(pl.Series([source, *rows["track_id"].head(1).to_list(), str(rows.height)]).hash().sum())
+
+
+def _manifest(store: Store) -> SimilarityManifest | None:
+    try:
+        value = json.loads(store.read_bytes(MANIFEST))
+        return SimilarityManifest(**value) if value.get("version") == VERSION else None
+    except (ObjectNotFoundError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _loaded(store: Store, manifest: SimilarityManifest) -> SimilarityIndex:
+    try:
+        index = NeighbourIndex.restore(store.read_bytes(manifest.index_key))
+        tracks = pl.read_parquet(io.BytesIO(store.read_bytes(manifest.tracks_key)))
+    except (ObjectNotFoundError, ValueError, pl.exceptions.PolarsError) as error:
+        raise _broken(store, str(error)) from error
+    if len(index) != manifest.count or tracks.height != manifest.count or index.dimensions != manifest.dimensions:
+        raise _broken(store, f"{len(index)} vectors and {tracks.height} tracks, {manifest.count} were written")
+    return SimilarityIndex(manifest, index, tracks)
+
+
+def _broken(store: Store, why: str) -> SchemaError:
+    return SchemaError(f"the index in '{store.uri(FOLDER)}' is damaged: {why}", "build it anew: --rebuild")
+
+
+def _save(store: Store, built: SimilarityIndex, old: SimilarityManifest | None) -> None:
+    buffer = io.BytesIO()
+    built.tracks.write_parquet(buffer)
+    store.write_atomic(built.manifest.index_key, built.index.to_bytes())
+    store.write_atomic(built.manifest.tracks_key, buffer.getvalue())
+    store.write_atomic(MANIFEST, json.dumps(asdict(built.manifest), indent=1).encode())
+    if old is not None and old.index_key != built.manifest.index_key:
+        store.delete(old.index_key)
+        store.delete(old.tracks_key)

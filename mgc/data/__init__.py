@@ -1,1 +1,0 @@
-"""Tables and files: storage, schema, catalogue, labels, splits, shards, commits."""

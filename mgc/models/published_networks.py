@@ -1,0 +1,233 @@
+"""FCN, CRNN and musicnn as their authors published them, able to take the published weights.
+
+Layer by layer the networks that Won et al. (2020), "Evaluation of CNN-based Automatic Music Tagging Models",
+trained and shared: the same tensors under the same names, so that `mgc.models.published_weights` need only leave out
+the spectrogram. They take dB relative to full scale of mel bands that are not scaled by their width (torchaudio's
+`MelSpectrogram` and `AmplitudeToDB`); `band_db` brings ours there: see `PublishedScaling`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, cat, nn
+
+from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig
+from mgc.models.layers import ClassificationHead
+from mgc.models.types import ModelOutput
+
+FCN_CHANNELS = (64, 128, 128, 128, 64)
+FCN_POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
+CRNN_CHANNELS = (64, 128, 128, 128)
+CRNN_POOLS = ((2, 2), (3, 3), (4, 4), (4, 4))
+CRNN_UNITS = 32
+TIMBRE_SHARES = (0.7, 0.4)
+TIMBRE_FRAMES = 7
+TIMBRE_CHANNELS = 204
+TEMPORAL_FRAMES = (129, 65, 33)
+TEMPORAL_CHANNELS = 51
+BACKEND_LAYERS = 3
+
+LAYER_CHANNELS = {
+    "choi_fcn": FCN_CHANNELS,
+    "choi_crnn": (*CRNN_CHANNELS, CRNN_UNITS),
+    "musicnn": (
+        *(TIMBRE_CHANNELS for _ in TIMBRE_SHARES),
+        *(TEMPORAL_CHANNELS for _ in TEMPORAL_FRAMES),
+        *(MusicnnConfig().backend_channels for _ in range(BACKEND_LAYERS)),
+    ),
+}
+"""Channels of each of `layer_outputs`, of the networks in their published sizes."""
+
+
+class PublishedScaling(nn.Module):
+    """Our log-mels to theirs, then one batch norm over all bins.
+
+    Ours are of filters scaled to equal area (librosa's, Slaney's norm), theirs of filters of equal height:
+    `band_db`, added to each bin, is 0 in a network trained here, and 10 log10 of the width ratio of each filter
+    with published weights (`mgc.models.published_weights`). It is no parameter, and is never trained.
+    """
+
+    band_db: Tensor
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.register_buffer("band_db", torch.zeros(n_mels))
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Map (batch, n_frames, n_mels) in dB to (batch, 1, n_mels, n_frames)."""
+        image: Tensor = self.norm((log_mel + self.band_db).transpose(1, 2).unsqueeze(1))
+        return image
+
+
+class PooledConvolution(nn.Module):
+    """3×3 convolution, batch norm, ReLU, max-pooling over (bins, frames), cut to what is there."""
+
+    def __init__(self, before: int, after: int, pool: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 3, padding=1)
+        self.bn = nn.BatchNorm2d(after)
+        self.pool = pool
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (batch, before, bins, frames) to (batch, after, bins // pool, frames // pool), each at least 1."""
+        activations = F.relu(self.bn(self.conv(maps)))
+        return F.max_pool2d(
+            activations, (min(self.pool[0], activations.shape[2]), min(self.pool[1], activations.shape[3]))
+        )
+
+
+def _layers(channels: tuple[int, ...], pools: tuple[tuple[int, int], ...]) -> list[PooledConvolution]:
+    return [
+        PooledConvolution(before, after, pool)
+        for before, after, pool in zip((1, *channels), channels, pools, strict=False)
+    ]
+
+
+class ChoiFcn(nn.Module):
+    """Five convolutions and nothing else (Choi, Fazekas & Sandler 2016, "Automatic tagging using deep …").
+
+    0.45 million parameters without the heads, whatever the mel bins. A window of 29 s (1,813 frames at a hop of
+    256 and 16 kHz) is pooled to one place, as published; what is left of a longer one is merged by a maximum.
+    The 64 values before the dense layer are the embedding.
+    """
+
+    def __init__(self, config: ChoiFcnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__()
+        self.spec_bn = PublishedScaling(n_mels)
+        self.layer1, self.layer2, self.layer3, self.layer4, self.layer5 = _layers(FCN_CHANNELS, FCN_POOLS)
+        self.dropout = nn.Dropout(config.dropout)
+        self.genre_head = ClassificationHead(FCN_CHANNELS[-1], n_genres)
+        self.tag_head = ClassificationHead(FCN_CHANNELS[-1], n_tags)
+
+    def forward(self, log_mel: Tensor) -> ModelOutput:
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        embedding = self.layer_outputs(log_mel)[-1].amax(dim=(2, 3))
+        dropped_out = self.dropout(embedding)
+        return ModelOutput(self.genre_head(dropped_out), self.tag_head(dropped_out), embedding)
+
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
+        """Return what each layer gives, shapes (batch, channels, bins, frames)."""
+        return _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4, self.layer5])
+
+
+class ChoiCrnn(nn.Module):
+    """Four convolutions, two GRU layers (Choi et al. 2017, "Convolutional recurrent neural networks for …").
+
+    0.42 million parameters without the heads. The last of the 32 recurrent units' states is the embedding.
+    """
+
+    def __init__(self, config: ChoiCrnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__()
+        self.spec_bn = PublishedScaling(n_mels)
+        self.layer1, self.layer2, self.layer3, self.layer4 = _layers(CRNN_CHANNELS, CRNN_POOLS)
+        self.layer5 = nn.GRU(CRNN_CHANNELS[-1], CRNN_UNITS, 2, batch_first=True)
+        self.dropout = nn.Dropout(config.dropout)
+        self.genre_head = ClassificationHead(CRNN_UNITS, n_genres)
+        self.tag_head = ClassificationHead(CRNN_UNITS, n_tags)
+
+    def forward(self, log_mel: Tensor) -> ModelOutput:
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        embedding = self.layer_outputs(log_mel)[-1][:, :, -1]
+        dropped_out = self.dropout(embedding)
+        return ModelOutput(self.genre_head(dropped_out), self.tag_head(dropped_out), embedding)
+
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
+        """Return what each layer gives, shapes (batch, channels, bins, frames); of the recurrent one without bins."""
+        maps = _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4])
+        unfolded, _ = self.layer5(maps[-1].amax(dim=2).transpose(1, 2))
+        return [*maps, unfolded.transpose(1, 2)]
+
+
+class Timbre(nn.Module):
+    """Filters that span a share of the spectrum and 7 frames; the loudest place in frequency counts."""
+
+    def __init__(self, n_mels: int, share: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            1, TIMBRE_CHANNELS, (int(share * n_mels), TIMBRE_FRAMES), padding=(0, TIMBRE_FRAMES // 2)
+        )
+        self.bn = nn.BatchNorm2d(TIMBRE_CHANNELS)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (batch, 1, n_mels, n_frames) to (batch, 204, n_frames)."""
+        return F.relu(self.bn(self.conv(image))).amax(dim=2)
+
+
+class Temporal(nn.Module):
+    """Long filters over the loudness curve: the mean over mel bins."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, TEMPORAL_CHANNELS, frames, padding=frames // 2)
+        self.bn = nn.BatchNorm1d(TEMPORAL_CHANNELS)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (batch, 1, n_mels, n_frames) to (batch, 51, n_frames)."""
+        return F.relu(self.bn(self.conv(image.mean(dim=2))))
+
+
+class MusicnnBackend(nn.Module):
+    """A convolution of 7 frames over all channels, batch norm, ReLU."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(before, after, 7, padding=3)
+        self.bn = nn.BatchNorm1d(after)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Map (batch, before, n_frames) to (batch, after, n_frames)."""
+        return F.relu(self.bn(self.conv(frames)))
+
+
+class Musicnn(nn.Module):
+    """musicnn (Pons et al. 2018, "End-to-end learning for music audio tagging at scale").
+
+    Timbral and temporal filters side by side, three densely joined convolutions, the maximum and the mean over
+    time, a dense layer of 200, which is the embedding. 0.79 million parameters with 96 mel bins, without heads.
+    Published weights take windows of 3 s (188 frames).
+    """
+
+    def __init__(self, config: MusicnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__()
+        self.spec_bn = PublishedScaling(n_mels)
+        self.layers = nn.ModuleList(
+            [
+                *(Timbre(n_mels, share) for share in TIMBRE_SHARES),
+                *(Temporal(frames) for frames in TEMPORAL_FRAMES),
+            ]
+        )
+        front = len(TIMBRE_SHARES) * TIMBRE_CHANNELS + len(TEMPORAL_FRAMES) * TEMPORAL_CHANNELS
+        self.layer1 = MusicnnBackend(front, config.backend_channels)
+        self.layer2 = MusicnnBackend(config.backend_channels, config.backend_channels)
+        self.layer3 = MusicnnBackend(config.backend_channels, config.backend_channels)
+        self.dense1 = nn.Linear(2 * (front + BACKEND_LAYERS * config.backend_channels), config.dense_units)
+        self.bn = nn.BatchNorm1d(config.dense_units)
+        self.dropout = nn.Dropout(config.dropout)
+        self.genre_head = ClassificationHead(config.dense_units, n_genres)
+        self.tag_head = ClassificationHead(config.dense_units, n_tags)
+
+    def forward(self, log_mel: Tensor) -> ModelOutput:
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        frames = cat(self.layer_outputs(log_mel), dim=1)
+        pooled = cat([frames.amax(dim=2), frames.mean(dim=2)], dim=1)
+        embedding = F.relu(self.bn(self.dense1(pooled)))
+        dropped_out = self.dropout(embedding)
+        return ModelOutput(self.genre_head(dropped_out), self.tag_head(dropped_out), embedding)
+
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
+        """Return what each filter of the front end and each later layer gives, shapes (batch, channels, n_frames)."""
+        image = self.spec_bn(log_mel)
+        front = [layer(image) for layer in self.layers]
+        first = self.layer1(cat(front, dim=1))
+        second = self.layer2(first) + first
+        third = self.layer3(second) + second
+        return [*front, first, second, third]
+
+
+def _each(image: Tensor, layers: list[PooledConvolution]) -> list[Tensor]:
+    maps = [image]
+    for layer in layers:
+        maps.append(layer(maps[-1]))
+    return maps[1:]

@@ -1,0 +1,1 @@
+"""The pages and charts: tagging, evaluation, training, one track."""

@@ -1,0 +1,174 @@
+"""The tracks of a page, packed for its script: columns instead of rows, names once, gzip, base64.
+
+A hundred thousand tracks come to a few megabytes so; as HTML they would be a hundred, and no browser likes them.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mgc.reports.track_map import TrackMap
+
+GENRES_A_TRACK = 5
+TAGS_A_TRACK = 10
+PLACES = 4_000
+"""Steps of the map, across and down."""
+
+TAGGED, ABSTAINED, FAILED = range(3)
+"""States of a track: answered; answered, and marked as a guess; failed."""
+
+PACKED = [
+    "track_id",
+    "uri",
+    "duration_seconds",
+    "genre_probabilities",
+    "tags",
+    "tag_probabilities",
+    "abstained",
+    "error_code",
+    "error_message",
+    "run_id",
+]
+"""Columns of the predictions that are packed."""
+
+
+@dataclass(frozen=True)
+class TopLabels:
+    """What a track's row says of it, the likeliest first.
+
+    Parameters
+    ----------
+    genres
+        (name, probability) of the five most probable.
+    tags
+        (name, probability) of those listed, ten at most.
+    tags_left_out
+        How many more there are.
+    """
+
+    genres: list[tuple[str, float]]
+    tags: list[tuple[str, float]]
+    tags_left_out: int = 0
+
+
+def top_labels(rows: pl.DataFrame) -> list[TopLabels]:
+    """Return what rows (columns `PACKED`) say, in their order."""
+    columns = rows.select("genre_probabilities", "tags", "tag_probabilities")
+    return [_top_labels(*row) for row in columns.iter_rows()]
+
+
+def pack_tracks(rows: pl.DataFrame, run_ids: Iterable[str], layout: TrackMap | None = None) -> str:
+    """Return the tracks as base64 of gzip of JSON.
+
+    Parameters
+    ----------
+    rows
+        Columns `PACKED`, in the order of their URIs.
+    run_ids
+        Runs whose tracks count as done in this run.
+    layout
+        Places on the map; of tracks that are not among the rows nothing is packed.
+    """
+    text = json.dumps(_columns(rows, set(run_ids), layout), ensure_ascii=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode(errors="replace"), compresslevel=6, mtime=0)).decode()
+
+
+def _columns(rows: pl.DataFrame, run_ids: set[str], layout: TrackMap | None) -> dict[str, Any]:
+    names, folders = _Names(), _Names()
+    tag_names = _Names()
+    genres: list[int] = []
+    tags: list[int] = []
+    tag_counts: list[int] = []
+    for answer in top_labels(rows):
+        for name, probability in answer.genres:
+            genres += (names.number(name), _permille(probability))
+        genres += (-1, 0) * (GENRES_A_TRACK - len(answer.genres))
+        for name, probability in answer.tags:
+            tags += (tag_names.number(name), _permille(probability))
+        tag_counts.append(len(answer.tags))
+    parts = [uri.rpartition("/") for uri in rows["uri"]]
+    return {
+        "genresATrack": GENRES_A_TRACK,
+        "folder": [folders.number(folder + slash) for folder, slash, _ in parts],
+        "name": [name for _, _, name in parts],
+        "seconds": rows["duration_seconds"].round(1).to_list(),
+        "state": _states(rows),
+        "now": rows["run_id"].is_in(sorted(run_ids)).cast(pl.Int8).to_list(),
+        "genres": genres,
+        "tags": tags,
+        "tagCounts": tag_counts,
+        "folders": folders.names,
+        "genreNames": names.names,
+        "tagNames": tag_names.names,
+        "failures": _failures(rows),
+        "map": _places(rows, layout),
+    }
+
+
+class _Names:
+    """Names, each once, and their numbers."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._numbers)
+
+
+def _states(rows: pl.DataFrame) -> list[int]:
+    state = (
+        pl.when(pl.col("error_code").is_not_null())
+        .then(FAILED)
+        .when(pl.col("abstained").fill_null(False))
+        .then(ABSTAINED)
+        .otherwise(TAGGED)
+    )
+    return rows.select(state.alias("state"))["state"].to_list()
+
+
+def _failures(rows: pl.DataFrame) -> list[list[Any]]:
+    failed = rows.with_row_index("row").filter(pl.col("error_code").is_not_null())
+    return [
+        list(row) for row in failed.select("row", "error_code", pl.col("error_message").fill_null("")).iter_rows()
+    ]
+
+
+def _places(rows: pl.DataFrame, layout: TrackMap | None) -> dict[str, list[int]] | None:
+    if layout is None:
+        return None
+    places = pl.DataFrame({"track_id": layout.track_ids, "x": layout.x, "y": layout.y})
+    placed = rows.select("track_id").with_row_index("row").join(places, on="track_id").sort("row")
+    across = {name: np.rint(placed[name].to_numpy() * PLACES).astype(int).tolist() for name in ("x", "y")}
+    return {"row": placed["row"].to_list(), **across}
+
+
+def _top_labels(genre_probabilities: object, tags: list[str] | None, tag_probabilities: object) -> TopLabels:
+    genres = sorted(pairs(genre_probabilities), key=lambda pair: -pair[1])[:GENRES_A_TRACK]
+    sure = dict(pairs(tag_probabilities)) if tags else {}
+    listed = sorted(((tag, sure.get(tag, 0.0)) for tag in tags or []), key=lambda pair: -pair[1])
+    return TopLabels(genres, listed[:TAGS_A_TRACK], max(0, len(listed) - TAGS_A_TRACK))
+
+
+def pairs(probabilities: object) -> list[tuple[str, float]]:
+    """Return the entries of a map column's value: a dict in polars 2, a list of {key, value} in polars 1."""
+    if isinstance(probabilities, Mapping):
+        return list(probabilities.items())
+    if isinstance(probabilities, Iterable):
+        return [(entry["key"], entry["value"]) for entry in probabilities]
+    return []
+
+
+def _permille(probability: float) -> int:
+    return round(1_000 * probability)

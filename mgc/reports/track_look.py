@@ -1,0 +1,164 @@
+"""What is known of one track when it is looked at: its sound, and the ensemble's word in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mgc.audio.track_features import Outline
+from mgc.config import FeatureConfig
+
+FloatArray = npt.NDArray[np.float32]
+
+MOST_COLUMNS = 1_100
+"""Columns of pictures in time: more than a page's pixels would show."""
+
+_ROUNDING = 1e-6
+
+MIN_ROW_PROBABILITY = 0.05
+"""What is never more probable than that in a track has no row in its picture,"""
+
+FEWEST_ROWS = 4
+"""unless there would be fewer rows."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A track of the catalogue that sounds alike.
+
+    Parameters
+    ----------
+    similarity
+        Cosine of the embeddings, 1 for the same sound.
+    genre, genre_probability
+        Its own answer.
+    """
+
+    uri: str
+    similarity: float
+    genre: str | None
+    genre_probability: float | None
+
+
+@dataclass(frozen=True)
+class TrackView:
+    """One track, ready to be shown.
+
+    Parameters
+    ----------
+    uri
+        As it was given.
+    genres, tags
+        (name, probability) of the whole track, the likeliest first.
+    tag_thresholds
+        Probability at which each tag is listed, in the order of `tag_names`.
+    windows
+        How many the answer was made from.
+    outline
+        Of the waveform.
+    log_mel
+        dB of windows in time, shape (n_windows, n_frames, n_mels).
+    start_seconds, end_seconds
+        Of those windows.
+    genre_names, tag_names
+        Columns of the next two.
+    genre_in_time, tag_in_time
+        Probabilities of each window, shapes (n_windows, n_genres) and (n_windows, n_tags).
+    nearest
+        The most similar tracks of a catalogue; None where no predictions were given.
+    """
+
+    uri: str
+    genres: list[tuple[str, float]]
+    tags: list[tuple[str, float]]
+    tag_thresholds: npt.NDArray[np.float64]
+    windows: int
+    outline: Outline
+    features: FeatureConfig
+    log_mel: npt.NDArray[Any]
+    start_seconds: tuple[float, ...]
+    end_seconds: tuple[float, ...]
+    genre_names: tuple[str, ...]
+    tag_names: tuple[str, ...]
+    genre_in_time: FloatArray
+    tag_in_time: FloatArray
+    nearest: list[Neighbour] | None
+    bundle_uri: str
+    bundle_fingerprint: str
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the track as it was decoded."""
+        return self.outline.duration_seconds
+
+    @property
+    def listed_tags(self) -> list[tuple[str, float]]:
+        """Those at or above their thresholds."""
+        listed_at = dict(zip(self.tag_names, self.tag_thresholds.tolist(), strict=True))
+        return [(name, probability) for name, probability in self.tags if probability >= listed_at[name]]
+
+    @property
+    def threshold_text(self) -> str:
+        """At what probability tags are listed, in words: one for all, or each tag's own."""
+        if not self.tag_names or np.ptp(self.tag_thresholds):
+            return "their own thresholds"
+        return f"{100 * self.tag_thresholds[0]:.0f} %"
+
+
+def spectrogram(view: TrackView) -> FloatArray:
+    """Return the log-mel of the whole track in dB, shape (n_columns, n_mels).
+
+    A column is the mean over the frames that fall into it, of all windows; NaN where none was heard.
+    """
+    features = view.features
+    step_seconds = features.hop_length / features.sample_rate
+    # A little more than nothing, here and below: a frame that begins a column must not fall into the one before.
+    n_columns = int(min(MOST_COLUMNS, max(1.0, view.duration_seconds / step_seconds + _ROUNDING)))
+    n_windows, n_frames, n_mels = view.log_mel.shape
+    seconds = np.array(view.start_seconds)[:, np.newaxis] + step_seconds * np.arange(n_frames)
+    columns = (seconds / view.duration_seconds * n_columns + _ROUNDING).astype(np.int64).ravel()
+    inside = columns < n_columns  # a short track's window is filled with silence
+    frames = view.log_mel.reshape(n_windows * n_frames, n_mels)[inside].astype(np.float32)
+    order = np.argsort(columns[inside], kind="stable")
+    filled, firsts, counts = np.unique(columns[inside][order], return_index=True, return_counts=True)
+    means = np.full((n_columns, n_mels), np.nan, dtype=np.float32)
+    means[filled] = np.add.reduceat(frames[order], firsts, axis=0) / counts[:, np.newaxis]
+    return means
+
+
+def window_edges(view: TrackView) -> npt.NDArray[np.float64]:
+    """Return where the moments of the windows end, in seconds, shape (n_windows + 1,).
+
+    A moment is what is nearer to a window's middle than to that of any other.
+    """
+    middles = (np.array(view.start_seconds) + np.array(view.end_seconds)) / 2
+    return np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [view.duration_seconds]])
+
+
+def in_columns(view: TrackView, in_time: FloatArray) -> FloatArray:
+    """Return windows' probabilities at evenly spaced times, shape (MOST_COLUMNS, n_names).
+
+    At each time those of the window whose moment it is (`window_edges`).
+    """
+    times = (np.arange(MOST_COLUMNS) + 0.5) / MOST_COLUMNS * view.duration_seconds
+    return in_time[np.searchsorted(window_edges(view)[1:-1], times)]
+
+
+def strongest(names: Sequence[str], whole: Sequence[tuple[str, float]], in_time: FloatArray, most: int) -> list[int]:
+    """Return which names are worth a row in time: the likeliest of the track or of any moment.
+
+    Returns
+    -------
+    list[int]
+        Their places among `names`, the likeliest of the whole track first.
+    """
+    peak = dict(zip(names, in_time.max(axis=0).tolist(), strict=True))
+    ranked = sorted(whole, key=lambda pair: -max(pair[1], peak[pair[0]]))[:most]
+    likely = [pair for pair in ranked if max(pair[1], peak[pair[0]]) >= MIN_ROW_PROBABILITY]
+    ranked = likely if len(likely) >= FEWEST_ROWS else ranked[:FEWEST_ROWS]
+    place = {name: index for index, name in enumerate(names)}
+    return [place[name] for name, _ in sorted(ranked, key=lambda pair: -pair[1])]

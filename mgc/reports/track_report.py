@@ -1,0 +1,159 @@
+"""The picture of one track: waveform, log-mel, and what the ensemble says, all over the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from mgc.audio.features.filter_banks import hz_to_mel
+from mgc.reports.page import base_name, clock, percent
+from mgc.reports.svg import BLUE, FULL_WIDTH, INK, LIGHT, MUTED, chart, picture, short
+from mgc.reports.track_heat import PROBABILITY, SOUND, heat
+from mgc.reports.track_look import FloatArray, TrackView, in_columns, spectrogram, strongest, window_edges
+
+GENRES_SHOWN = 8
+TAGS_SHOWN = 16
+NEAREST_SHOWN = 5
+ROW_PX = 19
+WAVE_PX, MEL_PX, AROUND_PX = 110, 190, 62
+TICKS_HZ = (500, 1_000, 2_000, 5_000, 10_000, 20_000)
+CELL_PX, GAP_PX = 12, 3
+"""Of a row of a taggram, in its image: viewers smooth what they enlarge, and these cells have edges."""
+
+Colours = Callable[[str], str]
+
+
+def track_chart(view: TrackView) -> Markup:
+    """Return the picture as inline SVG that follows the page's light or dark colours."""
+    rows = _Rows(view)
+    description = (
+        f"Waveform, log-mel spectrogram and taggram of {base_name(view.uri)} over time; "
+        "the table of windows below holds the same numbers"
+    )
+    return chart(description, FULL_WIDTH, rows.height_px, lambda canvas: _paint(canvas, view, rows, str, both=True))
+
+
+def track_png(view: TrackView) -> bytes:
+    """Return the picture by itself, with a heading, as a PNG."""
+    rows = _Rows(view)
+    lines = _nearest_lines(view)
+
+    def paint(canvas: Canvas) -> None:
+        canvas.suptitle(heading(view), x=0.01, ha="left", fontsize=14, color=LIGHT[INK])
+        _paint(canvas, view, rows, LIGHT.__getitem__, both=False)
+        if lines:
+            canvas.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=11.5, color=LIGHT[MUTED], linespacing=1.5)
+
+    return picture(FULL_WIDTH, rows.height_px + 40 + (18 * len(lines) + 20 if lines else 0), paint)
+
+
+def _nearest_lines(view: TrackView) -> list[str]:
+    if not view.nearest:
+        return []
+    named = [
+        f"{one.similarity:.3f}   {short(base_name(one.uri))}" + (f"   {one.genre}" if one.genre else "")
+        for one in view.nearest[:NEAREST_SHOWN]
+    ]
+    return ["nearest tracks, by the cosine of their embeddings", *named]
+
+
+def heading(view: TrackView) -> str:
+    """Return the track's name, length and answer in one line."""
+    genre = f"{view.genres[0][0]} {percent(view.genres[0][1], 0)}" if view.genres else ""
+    tags = ", ".join(name for name, _ in view.listed_tags[:6])
+    prediction = ": ".join(part for part in (genre, tags) if part)
+    return "   ".join(part for part in (base_name(view.uri), clock(view.duration_seconds), prediction) if part)
+
+
+class _Rows:
+    """Which genres and tags have a row, and how high the picture becomes."""
+
+    def __init__(self, view: TrackView) -> None:
+        self.genres = strongest(view.genre_names, view.genres, view.genre_in_time, GENRES_SHOWN)
+        self.tags = strongest(view.tag_names, view.tags, view.tag_in_time, TAGS_SHOWN)
+        self.panels_px = [WAVE_PX, MEL_PX, *(ROW_PX * len(rows) + 8 for rows in (self.genres, self.tags) if rows)]
+        self.height_px = sum(self.panels_px) + 26 * len(self.panels_px) + AROUND_PX
+
+
+def _paint(canvas: Canvas, view: TrackView, rows: _Rows, colour: Colours, *, both: bool) -> None:
+    panels = canvas.subplots(
+        len(rows.panels_px), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": rows.panels_px}
+    )[:, 0]
+    _waveform(panels[0], view, colour)
+    _log_mel(panels[1], view, colour, both=both)
+    taggrams = [
+        (name, chosen, dict(whole), names, in_time, listed_at)
+        for name, chosen, whole, names, in_time, listed_at in (
+            ("genres", rows.genres, view.genres, view.genre_names, view.genre_in_time, None),
+            ("tags", rows.tags, view.tags, view.tag_names, view.tag_in_time, view.tag_thresholds),
+        )
+        if chosen
+    ]
+    for axes, (name, chosen, whole, names, in_time, listed_at) in zip(panels[2:], taggrams, strict=True):
+        labels = [f"{short(names[row])}  {percent(whole[names[row]], 0)}" for row in chosen]
+        _taggram(axes, view, in_columns(view, in_time[:, chosen]), labels, both=both)
+        title = f"{name} in time, with the whole track's probability"
+        if listed_at is not None:
+            _underline(axes, view, in_time[:, chosen] >= listed_at[chosen], colour)
+            title += f"; underlined at {view.threshold_text} or more"
+        axes.set_title(title, loc="left", color=colour(MUTED))
+    for axes in panels:
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    panels[-1].set(xlim=(0.0, view.duration_seconds))
+    panels[-1].xaxis.set_major_formatter(lambda seconds, _: clock(max(seconds, 0.0)))
+    panels[-1].xaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 1.5, 3, 6, 10]))
+
+
+def _waveform(axes: Axes, view: TrackView, colour: Colours) -> None:
+    outline = view.outline
+    seconds = (np.arange(len(outline.low)) + 0.5) * outline.stretch_seconds
+    axes.fill_between(seconds, outline.low, outline.high, color=colour(BLUE), alpha=0.4, linewidth=0)
+    axes.fill_between(seconds, -outline.rms, outline.rms, color=colour(BLUE), alpha=0.95, linewidth=0)
+    peak = max(float(np.abs(outline.low).max()), float(np.abs(outline.high).max()), 1e-3)
+    axes.set(ylim=(-1.05 * peak, 1.05 * peak), yticks=[-peak, 0.0, peak])
+    axes.set_yticklabels([f"{-peak:.2g}".replace("-", "\u2212"), "0", f"{peak:.2g}"])
+    axes.set_title("waveform: extremes, and in the middle its strength (RMS)", loc="left", color=colour(MUTED))
+
+
+def _log_mel(axes: Axes, view: TrackView, colour: Colours, *, both: bool) -> None:
+    features = view.features
+    loudness = 1.0 + spectrogram(view) / features.top_db
+    heat(axes, loudness, (0.0, view.duration_seconds, 0.0, features.n_mels), SOUND, both=both)
+    low, high = features.f_min, features.f_max or features.sample_rate / 2
+    ticks = [hz for hz in TICKS_HZ if low < hz < high]
+    ends, places = (hz_to_mel(np.array(hz, dtype=np.float64), features.mel_scale) for hz in ((low, high), ticks))
+    axes.set_yticks(
+        (places - ends[0]) / (ends[1] - ends[0]) * features.n_mels,
+        [f"{hz:,} Hz" if hz < 1_000 else f"{hz // 1_000} kHz" for hz in ticks],
+    )
+    axes.set(ylim=(0.0, features.n_mels))
+    axes.set_title(
+        f"log-mel, as the model hears it: {features.top_db:g} dB from faint to strong",
+        loc="left",
+        color=colour(MUTED),
+    )
+
+
+def _taggram(axes: Axes, view: TrackView, columns: FloatArray, labels: list[str], *, both: bool) -> None:
+    cells = np.full((len(columns), len(labels), CELL_PX + GAP_PX), np.nan, dtype=np.float32)
+    cells[:, :, GAP_PX:] = columns[:, ::-1, np.newaxis]
+    extent = (0.0, view.duration_seconds, -len(labels) + 0.5, 0.5)
+    heat(axes, cells.reshape(len(columns), -1), extent, PROBABILITY, both=both)
+    axes.set(ylim=(-len(labels) + 0.5, 0.5))
+    axes.set_yticks([-row for row in range(len(labels))], labels)
+
+
+def _underline(axes: Axes, view: TrackView, listed: npt.NDArray[np.bool_], colour: Colours) -> None:
+    """Underline each row where its tag would be listed: not by colour alone."""
+    edges = window_edges(view)
+    for row, column in enumerate(listed.T):
+        turns = np.flatnonzero(np.diff(np.concatenate([[False], column, [False]]).astype(np.int8)))
+        for begin, end in turns.reshape(-1, 2):
+            axes.plot(edges[[begin, end]], [-row - 0.41] * 2, color=colour(INK), linewidth=1.6, solid_capstyle="butt")

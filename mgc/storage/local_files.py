@@ -1,0 +1,235 @@
+"""Folders as a store: atomic writes, and a listing in key order that holds no million of Python objects."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import stat as stat_mode
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from mgc.errors import StorageError
+from mgc.storage.objects import (
+    TEMPORARY_PREFIX,
+    AccessDeniedError,
+    ArrowLocation,
+    DiskFullError,
+    FetchBounds,
+    Glimpse,
+    LongObject,
+    ObjectInfo,
+    ObjectNotFoundError,
+    require_size,
+    require_unchanged,
+)
+
+NAMES_AT_ONCE = 4_096
+
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk is full, or the user's quota of it, or the limit on a file's size is reached."""
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """The files under a folder, named by absolute path."""
+
+    root: str
+
+    def uri(self, key: str) -> str:
+        """Return the absolute path of a key."""
+        return os.path.join(self.root, key) if key else self.root  # noqa: PTH118 - keys are not normalised
+
+    def read_bytes(self, key: str, start: int | None, end: int | None) -> bytes:
+        """Return the bytes [start, end) of a file."""
+        with _as_storage_error(self.uri(key), "read"), _open_regular(self.uri(key)) as source:
+            source.seek(start or 0)
+            return source.read() if end is None else source.read(max(end - (start or 0), 0))
+
+    def read_checked(self, key: str, bounds: FetchBounds, expected_content_id: str | None) -> bytes | LongObject:
+        """Return a file, or what it is if it is long, after checking its size and identity; see `Store.fetch`."""
+        uri = self.uri(key)
+        with _as_storage_error(uri, "read"), _open_regular(uri) as source:
+            before = os.fstat(source.fileno())
+            require_unchanged(_content_id(before), expected_content_id, uri)
+            require_size(before.st_size, bounds.max_bytes, uri)
+            if bounds.is_long(before.st_size):
+                return LongObject(before.st_size, _content_id(before))
+            data = source.read(before.st_size + 1)
+            if len(data) != before.st_size:
+                raise StorageError(f"'{uri}' changed while it was read", "let its writer finish first")
+        return data
+
+    def read_range(self, key: str, start: int, end: int, content_id: str) -> bytes:
+        """Return the bytes [start, end) of a file that is still what it was."""
+        uri = self.uri(key)
+        with _as_storage_error(uri, "read"), _open_regular(uri) as source:
+            require_unchanged(_content_id(os.fstat(source.fileno())), content_id, uri)
+            return os.pread(source.fileno(), end - start, start)
+
+    def glimpse(self, key: str, n_bytes: int) -> Glimpse:
+        """Return the first bytes; folders know no content types."""
+        return Glimpse(self.read_bytes(key, 0, n_bytes), None)
+
+    def write_atomic(self, key: str, data: bytes | memoryview) -> None:
+        """Write a file so that readers see the old one or the whole new one."""
+        target = Path(self.uri(key))
+        # Not tempfile: its files are 0600, and these keep that mode when they take the target's place.
+        temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+        with _as_storage_error(str(target), "write"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("xb") as sink:
+                    sink.write(data)
+                    sink.flush()
+                    os.fsync(sink.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Return what is known of a file."""
+        with _as_storage_error(self.uri(key), "read"):
+            found = Path(self.uri(key)).stat()
+            if not stat_mode.S_ISREG(found.st_mode):
+                raise ObjectNotFoundError(f"'{self.uri(key)}' is not a regular file")
+            return _info(key, found)
+
+    def delete(self, key: str) -> None:
+        """Delete a file; a missing one is no error."""
+        with _as_storage_error(self.uri(key), "delete"):
+            Path(self.uri(key)).unlink(missing_ok=True)
+
+    def delete_tree(self, key: str) -> None:
+        """Delete a folder and all in it; a missing one is no error."""
+        with _as_storage_error(self.uri(key), "delete"):
+            if Path(self.uri(key)).is_dir():
+                shutil.rmtree(self.uri(key))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the files whose key begins with `prefix`, in key order, as S3 would."""
+        folder, _, name = prefix.rpartition("/")
+        with _as_storage_error(self.uri(folder), "list"):
+            is_there = Path(self.uri(folder)).is_dir()
+        if is_there:
+            yield from self._walk(f"{folder}/" if folder else "", name, frozenset())
+
+    def _walk(self, folder: str, begins: str, above: frozenset[tuple[int, int]]) -> Iterator[ObjectInfo]:
+        path = self.uri(folder)
+        with _as_storage_error(path, "list"):
+            here = Path(path).stat()
+            identity = (here.st_dev, here.st_ino)
+            if identity in above:  # its own ancestor, by a symbolic link: listed already
+                return
+            names = _sorted_names(path)
+        for name in _each(names):
+            if not name.startswith(begins):
+                continue
+            if name.endswith("/"):
+                yield from self._walk(folder + name, "", above | {identity})
+            elif (info := self._info_or_none(folder + name)) is not None:
+                yield info
+
+    def _info_or_none(self, key: str) -> ObjectInfo | None:
+        try:
+            found = Path(self.uri(key)).stat()
+        except FileNotFoundError:  # a dangling link, or deleted since its folder was read
+            return None
+        except OSError as error:
+            raise _storage_error(error, self.uri(key), "read") from error
+        # Opening a named pipe called song.wav would wait for ever.
+        return _info(key, found) if stat_mode.S_ISREG(found.st_mode) else None
+
+    def open_input(self, key: str) -> io.IOBase:
+        """Return a seekable binary file."""
+        with _as_storage_error(self.uri(key), "read"):
+            return _open_regular(self.uri(key))
+
+    def arrow_location(self) -> ArrowLocation:
+        """Return pyarrow's own local file system and the root in it."""
+        return ArrowLocation(pafs.LocalFileSystem(), self.root)
+
+    def check_readable(self) -> None:
+        """Raise a `StorageError` unless the root is a folder that can be listed."""
+        with _as_storage_error(self.root, "list"), os.scandir(self.root) as entries:
+            next(entries, None)
+
+    def check_writable(self) -> None:
+        """Raise a `StorageError` unless files can be made in the root, or the root could be made."""
+        place = Path(self.root)
+        with _as_storage_error(self.root, "write"):
+            while not place.exists() and place != place.parent:
+                place = place.parent
+            probe = place / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+            probe.touch(exist_ok=False)
+            probe.unlink()
+
+
+def _open_regular(path: str) -> io.BufferedReader:
+    if not stat_mode.S_ISREG(Path(path).stat().st_mode):
+        raise StorageError(f"'{path}' is not a regular file", "give a file, not a folder or a device")
+    return Path(path).open("rb")
+
+
+def _content_id(found: os.stat_result) -> str:
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def _info(key: str, found: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, found.st_size, _content_id(found), found.st_mtime)
+
+
+def _sorted_names(folder: str) -> pa.ChunkedArray:
+    """Return a folder's names in key order, folders with a trailing slash: a column, no Python objects."""
+    chunks = []
+    with os.scandir(folder) as entries:
+        shown = (entry for entry in entries if not entry.name.startswith(TEMPORARY_PREFIX))
+        # File names are bytes; what is no UTF-8 must survive the way through Arrow.
+        names = (os.fsencode(entry.name) + (b"/" if _is_folder(entry) else b"") for entry in shown)
+        while chunk := list(islice(names, NAMES_AT_ONCE)):
+            chunks.append(pa.array(chunk, pa.large_binary()))
+    return pa.chunked_array(chunks, pa.large_binary()).sort()
+
+
+def _each(names: pa.ChunkedArray) -> Iterator[str]:
+    for start in range(0, len(names), NAMES_AT_ONCE):
+        for name in names.slice(start, NAMES_AT_ONCE).to_pylist():
+            yield os.fsdecode(name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere we may go
+        return False
+
+
+@contextmanager
+def _as_storage_error(path: str, action: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _storage_error(error, path, action) from error
+
+
+def _storage_error(error: OSError, path: str, action: str) -> StorageError:
+    if isinstance(error, FileNotFoundError):
+        return ObjectNotFoundError(f"'{path}' does not exist", "check the path")
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return AccessDeniedError(f"no permission to {action} '{path}' ({error.strerror})", "check its owner and mode")
+    if error.errno in DISK_FULL_ERRNOS:
+        return DiskFullError(
+            f"no room to write '{path}': {error.strerror}",
+            "free some space, or raise the quota, and start again: what was finished is taken up",
+        )
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return StorageError(f"'{path}' needs a folder where a file is in the way", "give a folder")
+    return StorageError(f"cannot {action} '{path}': {error.strerror or error}", "check the disk and the path")

@@ -1,0 +1,1 @@
+"""Studies: many systems under many protocols, and the page of what they gave."""

@@ -1,0 +1,225 @@
+"""An experiment file: which systems, on which data, under which protocols, with which seeds.
+
+One TOML file decides all of it, and all of it is checked before any work. `docs/reproduce.md` shows one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mgc.config import (
+    AugmentConfig,
+    EvaluationConfig,
+    FeatureConfig,
+    FitConfig,
+    ModelConfig,
+    Section,
+    TrainingConfig,
+)
+from mgc.config.network_settings import CrnnConfig
+from mgc.config.settings import networks_by_name
+from mgc.config.views import parse_view
+from mgc.errors import did_you_mean
+from mgc.studies.literature_claims import CLAIMS
+
+HeadKind = Literal["svm", "knn"]
+HEAD_NAMES: dict[str, str] = {"svm": "SVM", "knn": "kNN"}
+
+
+class DataSettings(Section):
+    """What is learnt from and asked about; `--catalogue` and `--features` go over it."""
+
+    catalogue: str | None = Field(None, description="catalogue.parquet with labels")
+    features: str | None = Field(None, description="its shards, of `mgc extract` or `mgc import-mels`")
+    demo: bool = Field(False, description="where neither is given, compose and extract the clips of `mgc demo`")
+    segment_seconds: float | None = Field(
+        None, gt=0.0, description="cut windows into segments of this length, which are then what is learnt and asked"
+    )
+    tags: bool = Field(True, description="learn and ask tags too, where the catalogue has any")
+    min_tag_positives: int = Field(10, ge=1, description="tags of fewer labelled tracks are left out")
+
+
+class ProtocolSettings(Section):
+    """A way to part the tracks; see `mgc.evaluation.protocols`."""
+
+    name: str = Field(min_length=1, max_length=60, description="as the page calls it")
+    kind: Literal["fixed_split", "group_k_fold", "stratified_k_fold", "random_tracks", "random_segments"]
+    folds: int = Field(5, ge=2, le=100, description="of the k-fold kinds")
+    run_folds: int | None = Field(None, ge=1, description="run the first so many folds alone; None: all")
+    valid_fraction: float = Field(0.2, gt=0.0, lt=1.0, description="asked about, of the random kinds")
+    train: str = Field("train", description="split that fixed_split learns from")
+    valid: str = Field("valid", description="split that fixed_split asks about")
+
+    @property
+    def n_folds(self) -> int:
+        """Folds that are run."""
+        if not self.kind.endswith("k_fold"):
+            return 1
+        return min(self.folds, self.run_folds or self.folds)
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what decides a fold's tracks."""
+        keys = {"kind"}
+        keys |= {"folds"} if self.kind.endswith("k_fold") else set()
+        keys |= {"valid_fraction"} if self.kind.startswith("random") else set()
+        keys |= {"train", "valid"} if self.kind == "fixed_split" else set()
+        return self.model_dump(mode="json", include=keys)
+
+
+class SystemSettings(Section):
+    """A system: a network trained from scratch, or a classical classifier on statistics of MFCC."""
+
+    name: str = Field(min_length=1, max_length=80, description="as the page calls it")
+    kind: Literal["network", "svm", "knn"] = "network"
+    like: str | None = Field(None, description="an earlier system: its settings below these, and its gain over it")
+    model: ModelConfig = CrnnConfig()
+    training: TrainingConfig = TrainingConfig(members=1)
+    heads: tuple[HeadKind, ...] = Field(
+        (), description="classifiers on the trained network's embeddings, as systems too"
+    )
+    views: tuple[str, ...] = Field(("clean",), description="views of the training tracks; the shards must have them")
+    penalty: float | None = Field(
+        None, gt=0.0, description="C of the SVM; None: chosen on folds of the training part"
+    )
+    neighbours: int = Field(5, ge=1, description="of kNN")
+    protocols: tuple[str, ...] | None = Field(None, description="run under these alone; None: all")
+    claims: tuple[str, ...] = Field((), description="ids of the literature's figures to stand beside; see docs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_stand_for_networks(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("model"), str):
+            values = {**values, "model": {"name": values["model"]}}
+        return networks_by_name(values)
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.kind != "network" and self.heads:
+            raise ValueError("only a network has embeddings for `heads`")
+        mixing = [name for name in self.views if parse_view(name).mixes]
+        if mixing:
+            raise ValueError(
+                f"view '{mixing[0]}' mixes two tracks, which a protocol may part: use training.overlay_probability"
+            )
+        for claim in self.claims:
+            if claim not in CLAIMS:
+                raise ValueError(f"no claim '{claim}': {did_you_mean(claim, list(CLAIMS))}")
+        return self
+
+    @property
+    def models(self) -> tuple[ModelConfig, ...]:
+        """The network of each member."""
+        named = tuple(member.model for member in self.training.ensemble)
+        return named or (self.model,) * self.training.members
+
+    def fit_of(self, member: int) -> FitConfig:
+        """Return how one member is fitted, to its last epoch: the tracks asked about stop nothing."""
+        fit = self.training.for_member(member)
+        return fit.model_copy(update={"patience": fit.epochs + 1})
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what decides this system's answers, its name and how it is run left out."""
+        if self.kind == "svm":
+            return self.model_dump(mode="json", include={"kind", "penalty"})
+        if self.kind == "knn":
+            return self.model_dump(mode="json", include={"kind", "neighbours"})
+        training = self.training.model_dump(mode="json", exclude=NOT_DECIDING)
+        own = [
+            {key: value for key, value in member.own().items() if key not in NOT_DECIDING}
+            for member in self.training.ensemble
+        ]
+        heads = {"penalty": self.penalty} if "svm" in self.heads else {}
+        heads |= {"neighbours": self.neighbours} if "knn" in self.heads else {}
+        return {
+            "kind": self.kind,
+            "models": [model.model_dump(mode="json") for model in self.models],
+            "training": training,
+            **({"own_training": own} if any(own) else {}),
+            "heads": sorted(self.heads),
+            "views": list(self.views),
+            **heads,
+        }
+
+
+NOT_DECIDING = {
+    "members", "ensemble", "members_at_once", "seed", "patience", "threads", "workers_per_member", "use_gpu",
+    "max_failures", "fusion", "temperature", "abstain_precision", "min_tag_positives",
+}  # fmt: skip
+"""Settings of training that change nothing here: of scheduling, of bundles, and early stopping, which is off."""
+
+
+class Experiment(Section):
+    """All of an experiment."""
+
+    name: str = Field(min_length=1, max_length=120)
+    about: str = ""
+    primary: str | None = Field(None, description="protocol that details are shown under; None: the last one")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="of partings that are drawn, and of weights")
+    data: DataSettings = DataSettings()
+    features: FeatureConfig = Field(FeatureConfig(), description="of the demo's clips")
+    augment: AugmentConfig = Field(AugmentConfig(), description="how the views that systems name were made")
+    evaluation: EvaluationConfig = EvaluationConfig()
+    protocols: tuple[ProtocolSettings, ...] = Field(min_length=1)
+    systems: tuple[SystemSettings, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        protocols, systems = [one.name for one in self.protocols], [one.name for one in self.systems]
+        _require_distinct("protocols", protocols)
+        _require_distinct("systems", [name for system in self.systems for name in system_names(system)])
+        _require_distinct("seeds", [str(seed) for seed in self.seeds])
+        wanted = [("primary", self.primary)] if self.primary else []
+        wanted += [(f"protocols of '{one.name}'", name) for one in self.systems for name in one.protocols or ()]
+        for where, name in wanted:
+            if name not in protocols:
+                raise ValueError(f"{where}: no protocol '{name}': {did_you_mean(name, protocols)}")
+        for place, system in enumerate(self.systems):
+            if system.like is not None and system.like not in systems[:place]:
+                raise ValueError(
+                    f"'{system.name}' is like '{system.like}', which is no earlier system: "
+                    + did_you_mean(system.like, systems[:place])
+                )
+        for system in self.systems:
+            if len(system.views) > 1 and any(
+                self.protocol(name).kind == "random_segments" for name in self.of(system)
+            ):
+                raise ValueError(
+                    f"'{system.name}' has views, which random_segments cannot part: name its `protocols`"
+                )
+        return self
+
+    @property
+    def primary_protocol(self) -> str:
+        """Name of the protocol that details are shown under."""
+        return self.primary or self.protocols[-1].name
+
+    def protocol(self, name: str) -> ProtocolSettings:
+        """Return a protocol by its name."""
+        return next(one for one in self.protocols if one.name == name)
+
+    def system(self, name: str) -> SystemSettings:
+        """Return a system by its name."""
+        return next(one for one in self.systems if one.name == name)
+
+    def of(self, system: SystemSettings) -> tuple[str, ...]:
+        """Return the protocols that a system is run under, in the experiment's order."""
+        chosen = system.protocols
+        return tuple(one.name for one in self.protocols if chosen is None or one.name in chosen)
+
+
+def system_names(system: SystemSettings) -> list[str]:
+    """Return the names of the systems that one entry makes: its own, and one for each head on its embeddings."""
+    return [system.name, *(headed(system.name, head) for head in system.heads)]
+
+
+def headed(name: str, head: str) -> str:
+    """Return the name of a classifier on a network's embeddings; of the system itself where `head` is empty."""
+    return f"{name} + {HEAD_NAMES[head]}" if head else name
+
+
+def _require_distinct(what: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what}: '{twice[0]}' comes twice")

@@ -1,0 +1,204 @@
+"""All cells of an experiment to its figures: each system under each protocol, with intervals over tracks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mgc.evaluation.answers import FloatArray
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, mean_of_defined
+from mgc.evaluation.metrics import RankingFigures
+from mgc.evaluation.tag_categories import RankedTag, by_category
+from mgc.evaluation.tag_metrics import TagFigures
+from mgc.studies.figures import Gain, Result, Summary, TagResults
+from mgc.studies.pooled_predictions import (
+    PooledPredictions,
+    Truth,
+    confusion_of,
+    genre_statistics,
+    tag_statistics,
+)
+from mgc.studies.runs import Cell, CellResult
+from mgc.studies.study_data import Material
+from mgc.studies.study_settings import Experiment, headed
+
+
+def summarise(
+    experiment: Experiment, material: Material, cells: Sequence[Cell], results: Mapping[str, CellResult]
+) -> Summary:
+    """Return the figures of the cells that are finished."""
+    truth = Truth.of(material, experiment.evaluation)
+    gathered: list[Result] = []
+    pools: dict[tuple[str, str], list[PooledPredictions]] = {}
+    for system in experiment.systems:
+        for head in ("", *system.heads):
+            name = headed(system.name, head)
+            for protocol in experiment.of(system):
+                own = [one for one in cells if (one.system.name, one.protocol.name) == (system.name, protocol)]
+                there = [results[cell.key] for cell in own if cell.key in results]
+                if not there:
+                    continue
+                pools[name, protocol] = _pools(there, head, truth)
+                whole = _result(name, system.name, protocol, head, there, pools[name, protocol], truth)
+                gathered.append(replace(whole, planned=len(own)))
+    summary = Summary(experiment, truth.taxonomy.genres, tuple(gathered), ())
+    with_tags = (
+        replace(one, tags=_tags(pools[one.system, one.protocol], truth)) if one.protocol == summary.primary else one
+        for one in gathered
+    )
+    summary = replace(summary, results=tuple(with_tags))
+    return replace(summary, gains=_gains(summary, pools, truth))
+
+
+def _pools(results: list[CellResult], head: str, truth: Truth) -> list[PooledPredictions]:
+    by_seed: dict[int, list[CellResult]] = defaultdict(list)
+    for result in results:
+        by_seed[result.seed].append(result)
+    return [PooledPredictions.of(some, head, truth) for some in by_seed.values()]
+
+
+def _result(
+    name: str,
+    entry: str,
+    protocol: str,
+    head: str,
+    results: list[CellResult],
+    pools: list[PooledPredictions],
+    truth: Truth,
+) -> Result:
+    exact = [genre_statistics(pool, truth, np.ones((len(truth.genre), 1), np.int32)) for pool in pools]
+    drawn = [genre_statistics(pool, truth, truth.weights) for pool in pools]
+    resampling = truth.resampling
+
+    def figure(of: str) -> Figure:
+        value = mean_of_defined(np.stack([getattr(one, of) for one in exact]))
+        return resampling.figure(float(value[0]), mean_of_defined(np.stack([getattr(one, of) for one in drawn])))
+
+    recall = mean_of_defined(np.stack([one.recall for one in exact]))[:, 0]
+    recalls = mean_of_defined(np.stack([one.recall for one in drawn]))
+    by_seed = [float(one.accuracy[0]) for one in exact]
+    return Result(
+        system=name,
+        entry=entry,
+        protocol=protocol,
+        cells=len(results),
+        planned=len(results),
+        tracks=len(np.unique(np.concatenate([pool.rows for pool in pools]))),
+        accuracy=figure("accuracy"),
+        window_accuracy=figure("window_accuracy"),
+        macro_f1=figure("macro_f1"),
+        recall=tuple(resampling.figure(float(value), row) for value, row in zip(recall, recalls, strict=True)),
+        seed_spread=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
+        peeked=_peeked(results) if not head else None,
+        confusion=np.sum([confusion_of(pool, truth) for pool in pools], axis=0),
+        parameters=_mean(results, "parameters") if not head else None,
+        train_seconds=_train_seconds(results, head),
+        answer_xrealtime=_xrealtime(results) if not head else None,
+        train_tracks=_mean(results, "train_tracks") or 0.0,
+        tracks_across=_mean(results, "tracks_across") or 0.0,
+        groups_across=_mean(results, "groups_across") or 0.0,
+        curves=[curve for result in results for curve in result.curves] if not head else [],
+        replicates=mean_of_defined(np.stack([one.accuracy for one in drawn])),
+    )
+
+
+def _mean(results: Sequence[CellResult], name: str) -> float | None:
+    values = [float(result.facts[name]) for result in results if result.facts.get(name) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _train_seconds(results: Sequence[CellResult], head: str) -> float | None:
+    own, classifier = _mean(results, "train_seconds"), _mean(results, f"{head}_seconds") if head else 0.0
+    return None if own is None or classifier is None else own + classifier
+
+
+def _xrealtime(results: Sequence[CellResult]) -> float | None:
+    seconds = sum(float(result.facts.get("answer_seconds") or 0.0) for result in results)
+    audio = sum(float(result.facts["audio_seconds"]) for result in results)
+    return audio / seconds if seconds else None
+
+
+def _peeked(results: Sequence[CellResult]) -> float | None:
+    """Return the accuracy at each cell's best epoch; None where there are no epochs, or more than one member."""
+    best, tracks = [], []
+    for result in results:
+        if len(result.curves) != 1:
+            return None
+        seen = [epoch["valid_accuracy"] for epoch in result.curves[0] if epoch["valid_accuracy"] is not None]
+        if not seen:
+            return None
+        best.append(max(seen))
+        tracks.append(len(result.tracks))
+    return float(np.average(best, weights=tracks))
+
+
+def _tags(pools: Sequence[PooledPredictions], truth: Truth) -> TagResults | None:
+    names = truth.taxonomy.tags
+    held_out = np.unique(np.concatenate([pool.rows for pool in pools]))
+    known = held_out[truth.tags_known[held_out]]
+    if not names or not len(known):
+        return None
+    ones = np.ones((len(truth.genre), 1), np.int32)
+    exact = [tag_statistics(pool, truth, ones) for pool in pools]
+    drawn = [tag_statistics(pool, truth, truth.weights) for pool in pools]
+    roc, pr = (mean_of_defined(np.stack([getattr(one, of) for one in exact]))[:, 0] for of in ("roc_auc", "pr_auc"))
+    rocs, prs = (mean_of_defined(np.stack([getattr(one, of) for one in drawn])) for of in ("roc_auc", "pr_auc"))
+    usable = np.flatnonzero(np.isfinite(roc))
+    if not len(usable):
+        return None
+    rates = truth.tags[known].mean(axis=0)
+    resampling = truth.resampling
+    ranked = [RankedTag(names[tag], float(roc[tag]), float(pr[tag]), float(rates[tag])) for tag in usable]
+    return TagResults(
+        tracks=len(known),
+        roc_auc=resampling.figure(float(roc[usable].mean()), mean_of_defined(rocs[usable])),
+        pr_auc=resampling.corrected_figure(float(pr[usable].mean()), mean_of_defined(prs[usable])),
+        mean_base_rate=float(rates[usable].mean()),
+        tags=tuple(
+            TagFigures(
+                names[tag],
+                int(truth.tags[known, tag].sum()),
+                float(rates[tag]),
+                resampling.figure(float(roc[tag]), rocs[tag]),
+                resampling.figure(float(pr[tag]), prs[tag]),
+            )
+            for tag in usable
+        ),
+        categories=by_category(ranked, RankingFigures(rocs[usable], prs[usable]), resampling),
+    )
+
+
+def _gains(
+    summary: Summary, pools: Mapping[tuple[str, str], list[PooledPredictions]], truth: Truth
+) -> tuple[Gain, ...]:
+    """Return the paired differences of systems from those they are like, over the same tracks and seeds."""
+    primary, made = summary.primary, []
+    for system in summary.experiment.systems:
+        if system.like is None:
+            continue
+        own, other = summary.of(system.name, primary), summary.of(system.like, primary)
+        if own is None or other is None or own.cells != other.cells:
+            continue
+        accuracy = truth.resampling.figure(
+            (own.accuracy.value or 0.0) - (other.accuracy.value or 0.0), own.replicates - other.replicates
+        )
+        roc = _roc_gain(pools[system.name, primary], pools[system.like, primary], truth) if own.tags else UNDEFINED
+        made.append(Gain(system.name, system.like, accuracy, roc))
+    return tuple(made)
+
+
+def _roc_gain(own: Sequence[PooledPredictions], other: Sequence[PooledPredictions], truth: Truth) -> Figure:
+    """Return the paired difference of the macro ROC-AUC over tags."""
+    ones = np.ones((len(truth.genre), 1), np.int32)
+
+    def macro(pools: Sequence[PooledPredictions], weights: Any) -> FloatArray:
+        return mean_of_defined(
+            np.stack([mean_of_defined(tag_statistics(pool, truth, weights).roc_auc) for pool in pools])
+        )
+
+    value = macro(own, ones)[0] - macro(other, ones)[0]
+    return truth.resampling.figure(float(value), macro(own, truth.weights) - macro(other, truth.weights))

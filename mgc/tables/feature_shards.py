@@ -1,0 +1,236 @@
+"""Feature shards: one row a (track, view), written as Parquet parts and read back as arrays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mgc.config import AugmentConfig, FeatureConfig
+from mgc.config.views import CLEAN
+from mgc.errors import FingerprintError, SchemaError, SplitError
+from mgc.storage.store import Store
+from mgc.tables.predictions import current_index, current_rows, named_if_damaged
+from mgc.tables.run_index import ITEM
+from mgc.tables.run_log import OutputDirectory
+from mgc.tables.schema import require_kind
+from mgc.tables.work_items import clean_items, plan_items
+
+COLUMNS = ("n_windows", "n_frames", "n_mels", "log_mel")
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """The views of one split's tracks that have features, in memory, in the order of (track_id, view).
+
+    Unless views are asked for there is one row a track, its clean view.
+
+    Parameters
+    ----------
+    log_mels
+        One float16 array a row: dB in [-top_db, 0], shape (n_windows, n_frames, n_mels). n_windows differs.
+    genres
+        Genre name, or None where it is not known.
+    tags, tags_known
+        Tag names; where `tags_known` is False an empty list says nothing. An overlay has the tags of both its
+        tracks, and they are known where both tracks' are.
+    groups
+        Group (artist, work) of each track.
+    features, feature_fingerprint
+        The settings that made the log-mels (`FeatureConfig.for_model`), and their fingerprint.
+    views
+        The view of each row.
+    """
+
+    track_ids: list[str]
+    log_mels: list[npt.NDArray[np.float16]]
+    genres: list[str | None]
+    tags: list[list[str]]
+    tags_known: list[bool]
+    groups: list[str]
+    features: FeatureConfig
+    feature_fingerprint: str
+    views: list[str]
+
+    def __len__(self) -> int:
+        return len(self.track_ids)
+
+    def of_tracks(self, track_ids: list[str]) -> FeatureSet:
+        """Return some of the tracks, in the order asked for, a view of each."""
+        place = {track: number for number, track in enumerate(self.track_ids)}
+        rows = [place[track] for track in track_ids]
+        return replace(
+            self,
+            track_ids=list(track_ids),
+            log_mels=[self.log_mels[row] for row in rows],
+            genres=[self.genres[row] for row in rows],
+            tags=[self.tags[row] for row in rows],
+            tags_known=[self.tags_known[row] for row in rows],
+            groups=[self.groups[row] for row in rows],
+            views=[self.views[row] for row in rows],
+        )
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What the shards of an output directory were made with.
+
+    Parameters
+    ----------
+    features, fingerprint
+        All feature settings.
+    """
+
+    features: FeatureConfig
+    fingerprint: str
+
+    @property
+    def model_features(self) -> FeatureConfig:
+        """The part of the settings that decides what a model hears."""
+        return self.features.for_model()
+
+
+def shard_facts(features_uri: str) -> ShardFacts:
+    """Return the feature settings of the newest visible shards.
+
+    Raises
+    ------
+    SchemaError
+        There are no shards, or they are damaged, or of another kind or version.
+    FingerprintError
+        The settings written in the shards do not give the fingerprint written beside them.
+    """
+    output = OutputDirectory(Store.open(features_uri), "features")
+    parts = [part for commit in output.commits() for part in commit.parts]
+    if not parts:
+        raise SchemaError(f"no finished feature shards in '{features_uri}'", "run `mgc extract` to its end first")
+    newest_part = max(parts, key=lambda part: part.sequence)
+    place = output.store.uri(newest_part.key)
+    with named_if_damaged(place), output.store.open_input(newest_part.key) as source:
+        metadata = require_kind(pq.read_schema(source), "features", place)
+    features = FeatureConfig.model_validate(json.loads(metadata["mgc.feature_config"]))
+    if features.fingerprint() != metadata["mgc.fingerprint"]:
+        raise FingerprintError(
+            f"shards in '{features_uri}' say {metadata['mgc.fingerprint']}, their settings give "
+            f"{features.fingerprint()}",
+            "extract them anew with this version of mgc",
+        )
+    return ShardFacts(features, features.fingerprint())
+
+
+def read_feature_set(
+    features_uri: str, catalogue: pl.DataFrame, split: str, augment: AugmentConfig | None = None
+) -> FeatureSet:
+    """Return the features of a split's tracks, with labels from the catalogue.
+
+    Failed rows and rows of another content, recipe or fingerprint are left out.
+
+    Parameters
+    ----------
+    augment
+        Which views to read; None: the clean ones, which is all that may be judged by.
+
+    Raises
+    ------
+    SplitError
+        The split has no track with features.
+    SchemaError
+        A part is damaged.
+    """
+    facts = shard_facts(features_uri)
+    output = OutputDirectory(Store.open(features_uri), "features")
+    chosen = catalogue.filter(pl.col("split") == split)
+    items = clean_items(chosen) if augment is None else plan_items(chosen, augment)
+    where = _rows_there(output, items, facts.fingerprint)
+    arrays: dict[tuple[str, str], npt.NDArray[np.float16]] = {}
+    for table in current_rows(output, where, COLUMNS):
+        arrays |= _arrays_of(table)
+    if not arrays:
+        raise SplitError(
+            f"no track of split '{split}' has features in '{features_uri}'",
+            "check the split names in the catalogue, and that `mgc extract` ran over this catalogue",
+        )
+    rows = _labelled(items, chosen).join(where.select(ITEM), on=ITEM, how="semi").sort(ITEM)
+    return FeatureSet(
+        track_ids=rows["track_id"].to_list(),
+        log_mels=[arrays[item] for item in rows.select(ITEM).iter_rows()],
+        genres=rows["genre"].to_list(),
+        tags=rows["tags"].to_list(),
+        tags_known=rows["tags_known"].to_list(),
+        groups=rows["group"].to_list(),
+        features=facts.model_features,
+        feature_fingerprint=facts.model_features.fingerprint(),
+        views=rows["view"].to_list(),
+    )
+
+
+def require_views(features_uri: str, catalogue: pl.DataFrame, augment: AugmentConfig) -> None:
+    """Check that the shards have every view that the settings want to train on.
+
+    Raises
+    ------
+    SchemaError
+        Of some view they have nothing made with these settings.
+    """
+    items = plan_items(catalogue.filter(pl.col("split") == "train"), augment)
+    output = OutputDirectory(Store.open(features_uri), "features")
+    made = _made(output, items, shard_facts(features_uri).fingerprint)
+    missing = sorted(set(items["view"]) - set(made["view"]) - {CLEAN})
+    if missing:
+        raise SchemaError(
+            f"augment.views wants {', '.join(missing)}, but '{features_uri}' has none made with these settings",
+            "run `mgc extract` with the same [augment] settings first",
+        )
+
+
+def _made(output: OutputDirectory, items: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
+    """Return the index rows of items that were made as they are wanted now, failed ones included."""
+    current = current_index(output, items).filter(pl.col("fingerprint") == fingerprint)
+    return current.join(items, on=[*ITEM, "content_id", "recipe"], how="semi")
+
+
+def _rows_there(output: OutputDirectory, items: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
+    return _made(output, items, fingerprint).filter(pl.col("error_code").is_null())
+
+
+def _labelled(items: pl.DataFrame, tracks: pl.DataFrame) -> pl.DataFrame:
+    """Return items with the labels that are true of them: of an overlay, those of both its tracks."""
+    other = tracks.select(
+        pl.col("track_id").alias("partner_id"),
+        pl.col("tags").alias("partner_tags"),
+        pl.col("tags_known").alias("partner_known"),
+    )
+    both = items.join(other, on="partner_id", how="left")
+    return both.with_columns(
+        tags=pl.when(pl.col("partner_id").is_null())
+        .then("tags")
+        .otherwise(pl.col("tags").list.set_union("partner_tags").list.sort()),
+        tags_known=pl.col("tags_known") & pl.col("partner_known").fill_null(True),
+    )
+
+
+def failed_tracks(features_uri: str, catalogue: pl.DataFrame, split: str) -> pl.DataFrame:
+    """Return the split's tracks whose extraction failed: track_id, error_code, genre, group."""
+    output = OutputDirectory(Store.open(features_uri), "features")
+    chosen = catalogue.filter(pl.col("split") == split)
+    failed = current_index(output, chosen).filter(pl.col("error_code").is_not_null())
+    return failed.select("track_id", "error_code").join(chosen.select("track_id", "genre", "group"), on="track_id")
+
+
+def _arrays_of(table: pa.Table) -> dict[tuple[str, str], npt.NDArray[np.float16]]:
+    found = {}
+    for row in table.to_pylist():
+        shape = (row["n_windows"], row["n_frames"], row["n_mels"])
+        held = np.frombuffer(row["log_mel"], dtype="<f2")
+        if held.size != np.prod(shape):
+            raise SchemaError(
+                f"the features of track '{row['track_id']}' hold {held.size} values, which are no {shape}",
+                "extract it anew: the shards were changed after they were written",
+            )
+        found[row["track_id"], row["view"]] = held.reshape(shape)
+    return found

@@ -1,0 +1,67 @@
+"""Tables put together into larger ones, a bounded number of bytes at a time."""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mgc.storage.store import Store
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+BATCH_BYTES = 64 * 1024**2
+"""Of a table put together, in memory."""
+
+ROWS_A_GROUP = 8_192
+"""Of a Parquet row group: small enough that a track is found by the statistics without reading many others."""
+
+READERS = 4
+"""Files that are read at once; so many tables are held."""
+
+
+def in_batches(tables: Iterable[pa.Table], max_bytes: int = BATCH_BYTES) -> Iterator[pa.Table]:
+    """Yield the rows of `tables` in tables of about `max_bytes`; empty ones are left out."""
+    held: list[pa.Table] = []
+    for table in tables:
+        if table.num_rows:
+            held.append(table)
+        if sum(each.nbytes for each in held) >= max_bytes:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
+
+
+def prefetched(read: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
+    """Yield `read(each)` in order, some of them begun ahead: a store far away answers late."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
+        remaining = iter(wanted)
+        reads = deque(pool.submit(read, each) for each in islice(remaining, READERS))
+        while reads:
+            yield reads.popleft().result()
+            reads.extend(pool.submit(read, each) for each in islice(remaining, 1))
+
+
+def read_whole(store: Store, keys: Iterable[str], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield Parquet files in order."""
+    return prefetched(lambda key: _read(store, key, schema), keys)
+
+
+def _read(store: Store, key: str, schema: pa.Schema) -> pa.Table:
+    with store.open_input(key) as source:
+        return pq.ParquetFile(source).read(columns=schema.names).cast(schema)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Return a table as a Parquet file, for readers of all kinds."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_A_GROUP)
+    return buffer.getvalue()

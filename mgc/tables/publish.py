@@ -1,0 +1,153 @@
+"""The two data sets of predictions that readers open, made from what commits show; DuckDB and the like read both.
+
+Below the output directory::
+
+    current/part-<x>.parquet                            the newest row of each track that is not deleted
+    history/run_date=<day>/<sequence>-<run_id>-<n>.parquet  every row of every run, deletions included
+    _published.json                                     which commits both show
+
+`current` is cut by the first hex digit of the track id, so that a track never changes files: each file is replaced
+whole, and only where something of it changed. Both are derived: the commits are the truth, and what a killed run
+left behind them is made good by the next. One bucket's compressed rows and a few thousand others are all that is
+held in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass, field
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import ROWS_A_GROUP, in_batches, parquet_bytes, read_whole
+from mgc.tables.predictions import CURRENT, current_rows
+from mgc.tables.run_index import newest_index
+from mgc.tables.run_log import Commit, OutputDirectory
+from mgc.tables.schema import marked
+
+HISTORY = "history"
+STATE = "_published.json"
+"""Begins with an underscore: Spark, Athena and the like pass over it."""
+
+_HEX = "0123456789abcdef"
+_OTHER = "x"
+"""Bucket of ids that begin with no hex digit; mgc's own all do."""
+
+_KEY = ["track_id", "sequence"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the data sets show: the commits, and of each bucket a number that changes with its rows."""
+
+    commits: list[str] = field(default_factory=list)
+    buckets: dict[str, str] = field(default_factory=dict)
+
+
+def publish(output: OutputDirectory) -> int | None:
+    """Bring `current/` and `history/` up to date; return the tracks in `current`, None where all was."""
+    state = read_state(output)
+    commits = output.commits()
+    names = [commit.run_id for commit in commits]
+    if state.commits == names:
+        return None
+    for commit in commits:
+        if commit.run_id not in state.commits:
+            publish_history(output, commit)
+    live = newest_index(output).filter(~pl.col("deleted").fill_null(False))
+    # Where two runs raced, a number may stand for two runs: then nothing of the old files is taken over.
+    raced = len({commit.sequence for commit in commits}) < len(commits)
+    buckets = _publish_current(output, live, {} if raced else state.buckets)
+    write_state(output, Published(names, buckets))
+    return live.height
+
+
+def read_state(output: OutputDirectory) -> Published:
+    """Return what is published."""
+    if not output.store.exists(STATE):
+        return Published()
+    return Published(**json.loads(output.store.read_bytes(STATE)))
+
+
+def write_state(output: OutputDirectory, state: Published) -> None:
+    """Write down what is published: last, so that a killed run leaves too little in it and never too much."""
+    output.store.write_atomic(STATE, json.dumps(asdict(state), sort_keys=True).encode())
+
+
+def publish_history(output: OutputDirectory, commit: Commit) -> None:
+    """Write a commit's rows to `history/`; the same files under the same names however often."""
+    day = str(commit.facts.get("run_date", commit.run_id[:8]))  # of a compaction, its newest run's
+    folder = f"{HISTORY}/run_date={day[:4]}-{day[4:6]}-{day[6:]}"
+    tables = read_whole(output.store, [part.key for part in commit.parts], marked(output.kind))
+    for number, table in enumerate(in_batches(tables)):
+        key = f"{folder}/{commit.sequence:08d}-{commit.run_id}-{number:04d}.parquet"
+        output.store.write_atomic(key, parquet_bytes(table))
+
+
+def _publish_current(output: OutputDirectory, live: pl.DataFrame, known: dict[str, str]) -> dict[str, str]:
+    first = pl.col("track_id").str.head(1)
+    index = live.with_columns(bucket=pl.when(first.is_in(list(_HEX))).then(first).otherwise(pl.lit(_OTHER)))
+    mark = pl.struct(_KEY).hash().sum().alias("mark")
+    marks = {bucket: f"{number:016x}" for bucket, number in index.group_by("bucket").agg(mark).iter_rows()}
+    there = {item.key for item in output.store.list(f"{CURRENT}/")}
+    for bucket in sorted({*marks, *known}):
+        key = f"{CURRENT}/part-{bucket}.parquet"
+        if bucket not in marks:
+            output.store.delete(key)
+        elif known.get(bucket) != marks[bucket] or key not in there:
+            rows = index.filter(pl.col("bucket") == bucket).drop("bucket").sort("track_id")
+            _write_bucket(output, key, rows, reuse=bucket in known and key in there)
+    for key in there - {f"{CURRENT}/part-{bucket}.parquet" for bucket in marks}:
+        output.store.delete(key)
+    return marks
+
+
+def _write_bucket(output: OutputDirectory, key: str, rows: pl.DataFrame, *, reuse: bool) -> None:
+    """Write one file of `current`: rows that its old one has from there, the others from the parts."""
+    schema = marked(output.kind)
+    sink = pa.BufferOutputStream()
+    old = _OldFile(output, key) if reuse else None
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for start in range(0, rows.height, ROWS_A_GROUP):
+            wanted = rows.slice(start, ROWS_A_GROUP)
+            kept = old.rows(wanted) if old else schema.empty_table()
+            missing = wanted.join(frame_of(kept.select(_KEY)), on=_KEY, how="anti")
+            fresh = [table.select(schema.names).cast(schema) for table in current_rows(output, missing)]
+            table = pa.concat_tables([kept, *fresh]).sort_by("track_id")
+            writer.write_table(table, row_group_size=ROWS_A_GROUP)
+    output.store.write_atomic(key, memoryview(sink.getvalue()))
+
+
+class _OldFile:
+    """A file of `current` that is about to be replaced, read by spans of track ids."""
+
+    def __init__(self, output: OutputDirectory, key: str) -> None:
+        with output.store.open_input(key) as source:
+            self._file = pq.ParquetFile(io.BytesIO(source.read()))
+        self._schema = marked(output.kind)
+        column = self._file.schema_arrow.get_field_index("track_id")
+        groups = [self._file.metadata.row_group(number) for number in range(self._file.num_row_groups)]
+        self._spans = [(each.column(column).statistics.min, each.column(column).statistics.max) for each in groups]
+
+    def rows(self, wanted: pl.DataFrame) -> pa.Table:
+        """Return those of the wanted rows that are there."""
+        first, last = wanted["track_id"][0], wanted["track_id"][-1]
+        groups = [number for number, (low, high) in enumerate(self._spans) if low <= last and high >= first]
+        if not groups:
+            return self._schema.empty_table()
+        table = self._file.read_row_groups(groups, columns=self._schema.names).cast(self._schema)
+        keys = frame_of(table.select(_KEY)).with_row_index()
+        here = keys.join(wanted.select(_KEY), on=_KEY, how="semi")["index"].sort()
+        return table.take(pc.cast(here.to_arrow(), pa.int64()))
+
+
+def history_run(key: str) -> str | None:
+    """Return the run whose rows a file of `history/` holds; None for any other object."""
+    if not key.startswith(f"{HISTORY}/"):
+        return None
+    return key.rpartition("/")[2].partition("-")[2].rpartition("-")[0]

@@ -1,0 +1,182 @@
+"""Output directories: runs write parts, one atomic commit makes them visible, the newest row of an item wins.
+
+Layout of an output directory (features or predictions), on any store::
+
+    _mgc.json                            what kind of table this is, and of which schema version
+    leases/<name>.json                   who is at work now (`mgc.tables.lease`)
+    started/<sequence>-<run_id>.json     what the run was started with
+    runs/<run_id>/plan.parquet           the rows it has to do, one row group a chunk
+    runs/<run_id>/part-<chunk>.parquet   finished chunks; each file is written whole or not at all
+    runs/<run_id>/index.parquet          which track is in which part
+    commits/<sequence>-<run_id>.json     makes the run's parts visible; the one atomic write that counts
+    current/, history/                   predictions: what readers open, made from the above (`mgc.tables.publish`)
+    records/, report/                    predictions: each run (`mgc.tables.run_records`), the last one's page
+
+A commit is one object of its own name, so two runs that finish at the same time both succeed, and no store
+needs a conditional PUT or a rename. What a killed run finished is not visible; the next run adopts it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mgc.errors import SchemaError
+from mgc.storage.store import Store
+from mgc.tables.schema import SCHEMA_VERSIONS
+
+MARKER = "_mgc.json"
+
+
+@dataclass(frozen=True)
+class OutputRun:
+    """One run over an output directory.
+
+    Parameters
+    ----------
+    run_id
+        Unique name.
+    sequence
+        Order among runs: of two rows of a track, the one of the higher sequence counts.
+    fingerprint
+        What makes the rows: the feature settings' or the bundle's fingerprint.
+    facts
+        What else is worth keeping: the catalogue, the settings, the version.
+    """
+
+    run_id: str
+    sequence: int
+    fingerprint: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """Key of the run's directory."""
+        return f"runs/{self.run_id}"
+
+    def part_key(self, chunk: int) -> str:
+        """Return the key of a chunk's part."""
+        return f"{self.folder}/part-{chunk:06d}.parquet"
+
+
+@dataclass(frozen=True)
+class PartRef:
+    """A part that a commit makes visible, and what it was made with."""
+
+    key: str
+    rows: int
+    fingerprint: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The atomic record of a finished run."""
+
+    run_id: str
+    sequence: int
+    index_key: str
+    parts: list[PartRef]
+    facts: dict[str, Any]
+
+    @property
+    def replaces(self) -> list[str]:
+        """Runs whose commits this one stands for (`mgc.tables.compact`)."""
+        return list(self.facts.get("replaces", ()))
+
+
+class OutputDirectory:
+    """An output directory of one kind of table.
+
+    Raises
+    ------
+    SchemaError
+        The directory holds another kind of table, another schema version, or files that are not mgc's.
+    """
+
+    def __init__(self, store: Store, kind: str) -> None:
+        self.store = store
+        self.kind = kind
+        self._check_marker()
+
+    def _check_marker(self) -> None:
+        if not self.store.exists(MARKER):
+            stranger = next(iter(self.store.list("")), None)
+            if stranger is not None:
+                raise SchemaError(
+                    f"'{self.store.uri()}' is not empty and no output of mgc: it holds '{stranger.key}'",
+                    "give an empty or a new directory as --output",
+                )
+            return
+        marker = json.loads(self.store.read_bytes(MARKER))
+        if marker.get("kind") != self.kind:
+            raise SchemaError(
+                f"'{self.store.uri()}' holds {marker.get('kind')}, not {self.kind}",
+                "give another directory as --output",
+            )
+        if marker.get("schema_version") != SCHEMA_VERSIONS[self.kind]:
+            raise SchemaError(
+                f"'{self.store.uri()}' has schema version {marker.get('schema_version')}, "
+                f"this mgc writes {SCHEMA_VERSIONS[self.kind]}",
+                "give a new directory as --output, or use the version of mgc that wrote it",
+            )
+
+    def mark(self) -> None:
+        """Write down what kind of table this is, where that is not written yet."""
+        if not self.store.exists(MARKER):
+            self._write_json(MARKER, {"kind": self.kind, "schema_version": SCHEMA_VERSIONS[self.kind]})
+
+    def start_run(self, fingerprint: str, facts: dict[str, Any]) -> OutputRun:
+        """Return a new run, recorded as started."""
+        self.mark()
+        # The order of runs comes from the runs there are, not from the clock, which may go backwards.
+        sequence = max((run.sequence for run in self.runs()), default=0) + 1
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        run = OutputRun(f"{stamp}-{uuid.uuid4().hex[:8]}", sequence, fingerprint, facts)
+        self._write_json(f"started/{sequence:08d}-{run.run_id}.json", asdict(run))
+        return run
+
+    def runs(self) -> Iterator[OutputRun]:
+        """Yield every run there is, committed or not."""
+        for item in self.store.list("started/"):
+            yield OutputRun(**json.loads(self.store.read_bytes(item.key)))
+
+    def commits(self) -> list[Commit]:
+        """Return the visible runs, oldest first; those that a compaction stands for are left out."""
+        found = self.all_commits()
+        replaced = {run_id for commit in found for run_id in commit.replaces}
+        return [commit for commit in found if commit.run_id not in replaced]
+
+    def all_commits(self) -> list[Commit]:
+        """Return every commit there is, oldest first."""
+        found = []
+        for item in self.store.list("commits/"):
+            value = json.loads(self.store.read_bytes(item.key))
+            found.append(Commit(**{**value, "parts": [PartRef(**part) for part in value["parts"]]}))
+        # A compaction holds the oldest rows, however new it is itself.
+        return sorted(found, key=lambda commit: (not commit.replaces, commit.sequence, commit.run_id))
+
+    def commit(self, commit: Commit) -> None:
+        """Make a run's parts visible: the one write that counts."""
+        self._write_json(f"commits/{commit.sequence:08d}-{commit.run_id}.json", asdict(commit))
+
+    def finished_parts(self, run: OutputRun) -> list[str]:
+        """Return the keys of a run's finished parts, in chunk order."""
+        keys = (item.key for item in self.store.list(f"{run.folder}/"))
+        return sorted(key for key in keys if key.rpartition("/")[2].startswith("part-"))
+
+    def unfinished_runs(self, fingerprint: str) -> list[OutputRun]:
+        """Return the runs of `fingerprint` whose finished parts no commit shows yet, oldest first."""
+        commits = self.all_commits()
+        done = {commit.run_id for commit in commits}
+        done |= {run_id for commit in commits for run_id in commit.replaces}
+        done |= {part.key.split("/")[1] for commit in commits for part in commit.parts}
+        runs = (run for run in self.runs() if run.fingerprint == fingerprint and run.run_id not in done)
+        return sorted(runs, key=lambda run: (run.sequence, run.run_id))
+
+    def _write_json(self, key: str, value: dict[str, Any]) -> None:
+        self.store.write_atomic(key, json.dumps(value, indent=1, sort_keys=True).encode())

@@ -1,0 +1,241 @@
+"""What each tagging run did and what it heard, kept small beside the predictions: `records/<sequence>-<run_id>.json`.
+
+Written once a run has committed and its rows are in view. A run that was killed in between has no record; nothing but
+the comparison of runs (`mgc.evaluation.drift`) and the page rest on records, so that a missing one costs no more than
+its place in them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+
+from mgc.tables.run_log import Commit, OutputDirectory
+
+FOLDER = "records/"
+VERSION = 1
+CONFIDENCE_BINS = 20
+COUNTED = ["run_id", "uri", "genre", "genre_probability", "abstained", "tags", "error_code"]
+"""Columns of the predictions that `summarise_predictions` reads."""
+
+FEWEST_FOLDERS = 30
+"""Below so many, folders are no sample of albums: they may as well be the genres themselves."""
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """What the rows of a run say, counted.
+
+    Parameters
+    ----------
+    tracks, answered, abstained
+        All rows; those without an error; of these, those whose genre is marked as a guess.
+    genres, tags
+        Tracks by genre, and by tag listed.
+    failed
+        Tracks by error code.
+    confidence_mean, confidence_variance
+        Of the stated probability of the genre, over the `confident` rows that state one.
+    confidence_bins
+        The same as a histogram of 20 equal bins over [0, 1].
+    design_effects
+        How alike tracks of one folder are in each kind of answer (genre, tag, failed, abstained, confidence), as the
+        design effect of Kish (1965): 1 where folders do not matter, the size of a folder where all its tracks are
+        alike. Empty where there are too few folders to tell.
+    """
+
+    tracks: int = 0
+    answered: int = 0
+    abstained: int = 0
+    genres: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
+    confident: int = 0
+    confidence_mean: float = 0.0
+    confidence_variance: float = 0.0
+    confidence_bins: tuple[int, ...] = (0,) * CONFIDENCE_BINS
+    design_effects: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a tagging run did.
+
+    Parameters
+    ----------
+    catalogue, output
+        URIs.
+    tracks_total
+        Tracks in the catalogue.
+    tagged_now, unchanged
+        Rows this run made, failed ones included; rows it did not have to touch.
+    failed
+        Failed tracks of this run by error code.
+    audio_seconds, wall_seconds
+        Audio that was heard, and how long the run took.
+    work_seconds
+        Of the wall seconds, those at work: without planning and the start of Ray. None: not measured.
+    cores
+        CPUs that worked.
+    why
+        Why tracks were tagged: new, changed, remade (another bundle, or asked for), retried.
+    deleted, restored
+        Tracks marked deleted; live again as they were.
+    prediction_summary
+        What the run's rows say, those included that it took over from a killed run.
+    """
+
+    run_id: str
+    bundle_fingerprint: str
+    catalogue: str
+    tracks_total: int
+    tagged_now: int
+    unchanged: int
+    failed: Mapping[str, int]
+    audio_seconds: float
+    wall_seconds: float
+    cores: int
+    started_at: datetime
+    finished_at: datetime
+    output: str
+    work_seconds: float | None = None
+    sequence: int = 0
+    why: Mapping[str, int] = field(default_factory=dict)
+    deleted: int = 0
+    restored: int = 0
+    prediction_summary: PredictionSummary = field(default_factory=PredictionSummary)
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds that speeds are measured over."""
+        return max(self.work_seconds or self.wall_seconds, 1e-9)
+
+
+def summarise_predictions(predictions: pl.DataFrame) -> PredictionSummary:
+    """Return what rows say, counted.
+
+    Parameters
+    ----------
+    predictions
+        Columns of `COUNTED`.
+    """
+    answered = predictions.filter(pl.col("error_code").is_null())
+    stated = answered["genre_probability"].drop_nulls().to_numpy().astype(np.float64)
+    return PredictionSummary(
+        tracks=predictions.height,
+        answered=answered.height,
+        abstained=int(answered["abstained"].fill_null(False).sum()),
+        genres=_counts(answered["genre"]),
+        tags=_counts(answered["tags"].explode()),
+        failed=_counts(predictions["error_code"]),
+        confident=len(stated),
+        confidence_mean=float(stated.mean()) if len(stated) else 0.0,
+        confidence_variance=float(stated.var(ddof=1)) if len(stated) > 1 else 0.0,
+        confidence_bins=tuple(map(int, np.histogram(stated, CONFIDENCE_BINS, (0.0, 1.0))[0])),
+        design_effects=design_effects(predictions),
+    )
+
+
+def design_effects(predictions: pl.DataFrame) -> dict[str, float]:
+    """Return the design effect of folders on each kind of answer; empty where there are fewer than 30 folders."""
+    rows = predictions.with_columns(folder=pl.col("uri").str.replace(r"/[^/]*$", ""))
+    if rows["folder"].n_unique() < FEWEST_FOLDERS:
+        return {}
+    answered = rows.filter(pl.col("error_code").is_null())
+    answers_by_kind = {
+        "genre": (answered, answered.select("folder", name="genre")),
+        "tag": (answered, answered.select("folder", name="tags").explode("name")),
+        "failed": (rows, rows.select("folder", name="error_code")),
+        "abstained": (answered, answered.filter("abstained").select("folder", name=pl.lit("abstained"))),
+    }
+    found = {kind: _design_effect(whole, named.drop_nulls()) for kind, (whole, named) in answers_by_kind.items()}
+    return {
+        kind: round(max(1.0, value), 3) for kind, value in found.items() if value is not None
+    } | _confidence_design_effect(answered)
+
+
+def _design_effect(rows: pl.DataFrame, named: pl.DataFrame) -> float | None:
+    """Return the mean over names of: the variance of a name's share between folders over that of single tracks."""
+    sizes = rows.group_by("folder").agg(size=pl.len().cast(pl.Float64))
+    total = rows.height
+    squares = float((sizes["size"] ** 2).sum())
+    by_name = (
+        named.group_by("folder", "name")
+        .agg(count=pl.len().cast(pl.Float64))
+        .join(sizes, on="folder")
+        .group_by("name")
+        .agg(n=pl.col("count").sum(), yy=(pl.col("count") ** 2).sum(), ys=(pl.col("count") * pl.col("size")).sum())
+        .with_columns(p=pl.col("n") / total)
+        .filter((pl.col("n") >= 5) & (pl.col("p") < 1))
+    )
+    p = pl.col("p")
+    effect = (pl.col("yy") - 2 * p * pl.col("ys") + p**2 * squares) / (total * p * (1 - p))
+    mean = by_name.select(effect.mean()).item() if by_name.height else None
+    return float(mean) if mean is not None else None
+
+
+def _confidence_design_effect(answered: pl.DataFrame) -> dict[str, float]:
+    rows = answered.select("folder", value=pl.col("genre_probability").cast(pl.Float64)).drop_nulls()
+    spread = rows["value"].std() if rows.height > 1 else None
+    if not isinstance(spread, float) or spread <= 0:
+        return {}
+    apart = (pl.col("value") - pl.col("value").mean()) / spread
+    sums = rows.with_columns(apart.alias("apart")).group_by("folder").agg(pl.col("apart").sum())["apart"]
+    return {"confidence": round(max(1.0, float((sums**2).sum()) / rows.height), 3)}
+
+
+def rows_of_commit(predictions: pl.DataFrame, commit: Commit) -> pl.DataFrame:
+    """Return the rows that a commit brought, those of the killed runs included whose parts it took over."""
+    runs = {part.key.split("/")[1] for part in commit.parts} | {commit.run_id}
+    return predictions.filter(pl.col("run_id").is_in(sorted(runs)))
+
+
+def write_record(output: OutputDirectory, record: RunRecord) -> None:
+    """Keep a run's record."""
+    text = json.dumps({"version": VERSION, **asdict(record)}, indent=1, default=_plain)
+    output.store.write_atomic(f"{FOLDER}{record.sequence:08d}-{record.run_id}.json", text.encode())
+
+
+def read_records(output: OutputDirectory, last: int) -> list[RunRecord]:
+    """Return the records of the last runs, oldest first; those of another version of mgc are left out."""
+    keys = sorted(item.key for item in output.store.list(FOLDER))
+    found = (_record(output.store.read_bytes(key)) for key in keys[-last:])
+    return [record for record in found if record is not None]
+
+
+def _record(data: bytes) -> RunRecord | None:
+    try:
+        value = json.loads(data)
+        if value.pop("version") != VERSION:
+            return None
+        times = {name: datetime.fromisoformat(value[name]) for name in ("started_at", "finished_at")}
+        prediction_summary = PredictionSummary(
+            **{
+                **value["prediction_summary"],
+                "confidence_bins": tuple(value["prediction_summary"]["confidence_bins"]),
+            }
+        )
+        known = {one.name for one in fields(RunRecord)}
+        return RunRecord(
+            **{name: value[name] for name in value if name in known}
+            | times
+            | {"prediction_summary": prediction_summary}
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # of another version
+
+
+def _counts(names: pl.Series) -> dict[str, int]:
+    counts = names.drop_nulls().alias("name").value_counts(name="tracks")
+    return dict(counts.sort(["tracks", "name"], descending=[True, False]).iter_rows())
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not kept in a record")

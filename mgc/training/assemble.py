@@ -1,0 +1,161 @@
+"""From fitted members to a bundle's contents: temperatures and figures on the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from mgc.config import Config, FeatureConfig
+from mgc.config.taxonomy import Taxonomy
+from mgc.models.bundle import BundleContents, Member, build_member
+from mgc.models.calibration import TemperatureScaling
+from mgc.models.ensemble import Decision, Method
+from mgc.models.ensemble_part import EnsembleOutputs, combine
+from mgc.models.forward import FloatArray, TrackOutputs, member_outputs
+from mgc.models.initial_weights import without_published_path
+from mgc.tables.feature_shards import FeatureSet
+from mgc.training.calibrate import fit_fusion
+from mgc.training.calibrate_part import fit_calibration
+from mgc.training.decide import fit_abstention, fit_tag_thresholds
+from mgc.training.losses import LabelArrays, encode_labels
+from mgc.training.metrics import (
+    genre_accuracy,
+    genre_calibration_error,
+    genre_log_loss,
+    genre_macro_f1,
+    tag_macro_average_precision,
+)
+from mgc.training.state import Tensors
+
+Figures = dict[str, float | None]
+
+FOLDS = 5
+
+
+def assemble(
+    weights: Sequence[Tensors],
+    valid: FeatureSet | None,
+    taxonomy: Taxonomy,
+    config: Config,
+    features: FeatureConfig,
+    facts: dict[str, Any],
+    device: str = "cpu",
+) -> BundleContents:
+    """Return a bundle's contents: members at their temperatures, how they decide, and validation figures.
+
+    Parameters
+    ----------
+    weights
+        Of each member, as `FitResult.best_weights`.
+    valid
+        Where it is None, empty or without labels, nothing is fitted and there are no figures.
+    features
+        What the members were trained on.
+    facts
+        What is known of the training data; JSON-ready.
+    """
+    models = [without_published_path(model) for model in config.member_models()]
+    members = [Member(model, tensors, TemperatureScaling()) for model, tensors in zip(models, weights, strict=True)]
+    contents = BundleContents(tuple(members), features, taxonomy, config.training, {}, facts)
+    labels = encode_labels(valid, taxonomy) if valid else None
+    if not valid or labels is None or not labels.useful().any():
+        return contents
+    outputs = [
+        member_outputs(build_member(member, features, taxonomy, device), valid.log_mels, device=device)
+        for member in members
+    ]
+    return _decided(contents, outputs, labels, valid.groups)
+
+
+def _decided(
+    contents: BundleContents, outputs: list[TrackOutputs], labels: LabelArrays, groups: Sequence[str]
+) -> BundleContents:
+    """Return the contents with all that is fitted on validation tracks, and with the figures there."""
+    training = contents.training
+    fused = training.temperature == "fused"
+    calibrations = [TemperatureScaling() if fused else fit_calibration(output, labels) for output in outputs]
+    fusion = fit_fusion(outputs, calibrations, labels, training.fusion, fused)
+    whole = combine(outputs, calibrations, fusion)
+    precision = training.abstain_precision
+    decision = Decision(
+        fusion,
+        fit_tag_thresholds(whole, labels),
+        0.0 if precision is None else fit_abstention(whole, labels, precision),
+        precision,
+    )
+    alone = [combine([output], [calibration]) for output, calibration in zip(outputs, calibrations, strict=True)]
+    metrics = {
+        "ensemble": figures(whole.genre_probabilities, whole.tag_probabilities, labels),
+        "members": [figures(member.genre_probabilities, member.tag_probabilities, labels) for member in alone],
+        "fusion": compare_fusions(outputs, labels, groups, fused),
+        "abstention": abstention_figures(whole, labels, decision.abstain_below),
+    }
+    members = [
+        replace(member, calibration=calibration)
+        for member, calibration in zip(contents.members, calibrations, strict=True)
+    ]
+    return replace(contents, members=tuple(members), decision=decision, metrics=metrics)
+
+
+def compare_fusions(
+    outputs: Sequence[TrackOutputs], labels: LabelArrays, groups: Sequence[str], fused_temperature: bool
+) -> dict[str, Figures]:
+    """Return the figures of each way to join members, fitted on four fifths of the groups and asked of the last.
+
+    Unlike the ensemble's own figures these do not come from tracks that temperatures and weights were fitted on.
+    """
+    fold = _folds(groups)
+    found: dict[str, Figures] = {}
+    for method in get_args(Method) if len(outputs) > 1 else ("mean",):
+        genre = np.zeros_like(outputs[0].genre_logits)
+        tag = np.zeros_like(outputs[0].tag_logits)
+        for rest in np.unique(fold):
+            fit, held_out = np.flatnonzero(fold != rest), np.flatnonzero(fold == rest)
+            learned = [_rows(output, fit) for output in outputs]
+            known = labels.rows(fit)
+            calibrations = [
+                TemperatureScaling() if fused_temperature else fit_calibration(one, known) for one in learned
+            ]
+            fusion = fit_fusion(learned, calibrations, known, method, fused_temperature)
+            answers = combine([_rows(output, held_out) for output in outputs], calibrations, fusion)
+            genre[held_out], tag[held_out] = answers.genre_probabilities, answers.tag_probabilities
+        found[method] = figures(genre, tag, labels)
+    return found
+
+
+def _folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    names, index = np.unique(np.array(groups), return_inverse=True)
+    shuffled = np.random.default_rng(0).permutation(len(names))
+    return np.asarray(shuffled[index] % min(FOLDS, len(names)), dtype=np.int64)
+
+
+def _rows(output: TrackOutputs, rows: npt.NDArray[np.intp]) -> TrackOutputs:
+    return TrackOutputs(output.genre_logits[rows], output.tag_logits[rows], output.embeddings[rows])
+
+
+def abstention_figures(outputs: EnsembleOutputs, labels: LabelArrays, abstain_below: float) -> Figures:
+    """Return the share of tracks answered, and the share of those that is right; None where there are none."""
+    probabilities = outputs.genre_probabilities[labels.genre_known]
+    if not probabilities.size:
+        return {"coverage": None, "accuracy_of_answered": None}
+    answered = probabilities.max(axis=1) >= abstain_below
+    right = probabilities.argmax(axis=1) == labels.genres[labels.genre_known]
+    accuracy = float(right[answered].mean()) if answered.any() else None
+    return {"coverage": float(answered.mean()), "accuracy_of_answered": accuracy}
+
+
+def figures(
+    genre_probabilities: FloatArray, tag_probabilities: npt.NDArray[np.float32], labels: LabelArrays
+) -> Figures:
+    """Return the figures of one member or of the whole; None where no label is known."""
+    return {
+        "genre_accuracy": genre_accuracy(genre_probabilities, labels),
+        "genre_macro_f1": genre_macro_f1(genre_probabilities, labels),
+        "genre_log_loss": genre_log_loss(genre_probabilities, labels),
+        "genre_calibration_error": genre_calibration_error(genre_probabilities, labels),
+        "tag_macro_average_precision": tag_macro_average_precision(tag_probabilities, labels),
+    }

@@ -1,0 +1,82 @@
+"""Statistics computed once for a whole fit, where every epoch would compute the same.
+
+A network of fixed statistics (`StatisticsNetwork`) sees a window the same way in every epoch unless chance changes
+the window. Where nothing does, its statistics take the window's place in the training set: epochs then cost what the
+perceptron costs, and what comes out is what would have come without, but for rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeGuard, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from mgc.config import FitConfig
+from mgc.models.statistics_network import StatisticsNetwork
+from mgc.models.types import ModelOutput
+from mgc.tables.feature_shards import FeatureSet
+from mgc.training.batches import require_sound, window_shape
+
+BATCH_WINDOWS = 32
+
+
+class CachedStatisticsNetwork(nn.Module):
+    """A network of statistics that is told them in place of the window.
+
+    Parameters
+    ----------
+    network
+        Shares its weights with this.
+    """
+
+    def __init__(self, network: StatisticsNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, statistics: Tensor) -> ModelOutput:
+        """Answer for statistics, shape (batch, 1, size)."""
+        return self.network.forward_statistics(statistics[:, 0])
+
+
+def can_cache_statistics(model: nn.Module, train: FeatureSet, config: FitConfig) -> TypeGuard[StatisticsNetwork]:
+    """Return whether a fit may compute a network's statistics once: chance leaves whole windows as they are."""
+    if not isinstance(model, StatisticsNetwork) or not train.log_mels:
+        return False
+    shape = window_shape(train, config)
+    changes = (
+        config.mask_frequency_bins,
+        config.mask_frames,
+        config.gain_db,
+        config.equaliser_db,
+        config.shift_mel_bins,
+        config.mixup_alpha,
+        config.overlay_probability,
+        config.blend_probability,
+    )
+    return shape.crop_frames == shape.n_frames and not any(changes)
+
+
+def cache_statistics(network: StatisticsNetwork, tracks: FeatureSet, device: str) -> FeatureSet:
+    """Return tracks with the statistics of each window in its place, arrays of shape (n_windows, 1, size), float32.
+
+    Raises
+    ------
+    TrainingError
+        The windows of a track are not finite, or of another shape than the others.
+    """
+    require_sound(tracks)
+    network.eval()
+    cached = [_of_track(network, log_mel, device) for log_mel in tracks.log_mels]
+    return replace(tracks, log_mels=cast(list[npt.NDArray[np.float16]], cached))
+
+
+def _of_track(network: StatisticsNetwork, log_mel: npt.NDArray[np.float16], device: str) -> npt.NDArray[np.float32]:
+    parts = [
+        network.statistics(torch.from_numpy(log_mel[start : start + BATCH_WINDOWS].astype(np.float32)).to(device))
+        for start in range(0, len(log_mel), BATCH_WINDOWS)
+    ]
+    return torch.cat(parts).cpu().numpy()[:, np.newaxis]

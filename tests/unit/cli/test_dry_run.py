@@ -1,0 +1,81 @@
+"""`--dry-run`: what would be done and how long it is likely to take; nothing is written, Ray is not started."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from in_process import config_of, run_tiny, without_ray
+from rich.console import Console
+from table_makers import TINY, catalogue
+
+from mgc.cli.terminal import dry_summary
+from mgc.cluster.run import RunOptions, RunOutcome
+from mgc.tables.pace import RunThroughput, forecast
+from mgc.tables.run_log import Commit
+
+DRY = RunOptions(dry_run=True)
+
+
+@pytest.fixture(autouse=True)
+def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
+
+
+def commit_of(*paces: RunThroughput) -> list[Commit]:
+    return [Commit(f"run{number}", number, "", [], pace.facts()) for number, pace in enumerate(paces)]
+
+
+def said_of(outcome: RunOutcome, limit: int | None = None) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    dry_summary(console, "extract", outcome, limit)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_nothing_is_written_and_no_pace_is_invented(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcome = run_tiny(str(out), catalogue({"a": "1", "b": "1"}), DRY)
+    assert not out.exists()
+    said = " ".join(said_of(outcome).split())
+    for line in ("would extract 2 tracks", "because 2 new", "/music/a.wav, /music/b.wav", "no earlier run"):
+        assert line in said
+
+
+def test_reasons_examples_and_time_come_from_what_is_there(tmp_path: Path) -> None:
+    tracks = {f"t{number}": "1" for number in range(9)}
+    run_tiny(str(tmp_path), catalogue(tracks))
+    before = sorted(path for path in tmp_path.rglob("*"))
+    outcome = run_tiny(str(tmp_path), catalogue({**tracks, "t3": "2", "x": "1"}), DRY)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    assert outcome.forecast is not None
+    assert outcome.forecast.runs == 1
+    assert (outcome.forecast.seconds or 0.0) > 0.0
+    said = " ".join(said_of(outcome).split())
+    for line in ("1 new, 1 changed, 8 unchanged", "new, e.g. /music/x.wav", "changed, e.g. /music/t3.wav"):
+        assert line in said
+    assert "with 1 worker, as 1 earlier run went" in said
+    assert "nothing" in said_of(run_tiny(str(tmp_path), catalogue(tracks), DRY))
+
+
+def test_a_forecast_is_work_over_workers_and_what_every_run_pays() -> None:
+    runs = commit_of(
+        RunThroughput(2, 25.0, 10.0),
+        RunThroughput(2, 35.0, 12.0),
+        RunThroughput(2, None, 300.0),
+        RunThroughput(4, 30.0, 11.0),
+    )
+    assert forecast(runs, 1_200, None).seconds == pytest.approx(1_200 / (30.0 * 4) + 11.0)
+    assert forecast(runs, 1_200, 8).seconds == pytest.approx(1_200 / (30.0 * 8) + 11.0)
+    assert forecast(runs, 1_200, 8).runs == 3
+    assert forecast(commit_of(RunThroughput(2, None, 9.0)), 10, None).seconds is None
+
+
+def test_what_made_the_rows_that_are_to_be_remade_is_named(tmp_path: Path) -> None:
+    tracks = catalogue({"a": "1", "b": "1"})
+    run_tiny(str(tmp_path), tracks)
+    other = config_of(TINY.model_copy(update={"n_mels": 9}))
+    outcome = run_tiny(str(tmp_path), tracks, DRY, other)
+    assert outcome.plan.made_by == (TINY.fingerprint(),)
+    assert f"2 to remake (made by {TINY.fingerprint()})" in said_of(outcome)

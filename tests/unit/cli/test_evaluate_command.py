@@ -1,0 +1,62 @@
+"""`mgc evaluate` says which tracks its figures come from, on the bundle's own catalogue and on any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from experiment_makers import TRACKS, write_data
+from model_makers import bundle_contents
+
+from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
+from mgc.cli.options import console
+from mgc.config import Config, EvaluationConfig
+from mgc.errors import SplitError
+from mgc.models.bundle import write_bundle
+
+CONFIG = Config(evaluation=EvaluationConfig(bootstrap_samples=20))
+
+
+def evaluated(data: dict[str, str], bundle: Path, out: Path, split: str) -> tuple[str, str, int]:
+    """Return the protocol's words, the page and how many tracks were asked."""
+    request = EvaluationRequest(
+        data["catalogue"], str(bundle), str(out), CONFIG, split, data["features"], baseline=False
+    )
+    page = Path(run_evaluation(console(), request)).read_text(encoding="utf-8")
+    written = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    return written["context"]["protocol"], page, written["tracks"]
+
+
+def test_the_bundles_own_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, bundle = write_data(tmp_path), tmp_path / "bundle"
+    write_bundle(str(bundle), bundle_contents(facts={"catalogue": data["catalogue"], "train_groups": 9}))
+    protocol, page, tracks = evaluated(data, bundle, tmp_path / "valid", "valid")
+    assert protocol == (
+        "One fixed split; 6 groups stand both in 'train' and in 'valid'. Early stopping and calibration used this "
+        "split, so its figures flatter. The bundle was trained on 9 groups."
+    )
+    assert "so its figures flatter a little" in page
+    assert tracks == TRACKS // 4
+    assert "One fixed split" in capsys.readouterr().out
+    protocol, _, tracks = evaluated(data, bundle, tmp_path / "all", "all")
+    assert protocol.startswith(
+        "All splits of the catalogue that the bundle was trained on. Split 'train' was trained"
+    )
+    assert tracks == TRACKS
+    with pytest.raises(SplitError, match="split 'test'"):
+        evaluated(data, bundle, tmp_path / "test", "test")
+
+
+def test_a_catalogue_that_the_bundle_has_never_heard(tmp_path: Path) -> None:
+    data, bundle = write_data(tmp_path), tmp_path / "bundle"
+    write_bundle(str(bundle), bundle_contents(facts={"catalogue": "s3://elsewhere/catalogue.parquet"}))
+    for split, of, expected in (("train", "Split 'train'", TRACKS * 3 // 4), ("all", "All splits", TRACKS)):
+        protocol, page, tracks = evaluated(data, bundle, tmp_path / split, split)
+        assert protocol.startswith(
+            f"{of} of a catalogue that the bundle was not trained on (that was s3://elsewhere/"
+        )
+        assert "told it when to stop" in protocol
+        assert tracks == expected
+        assert "These are the tracks the model was trained on" not in page
+        assert "Among these tracks are those the model was trained on" not in page

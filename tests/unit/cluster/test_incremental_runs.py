@@ -1,0 +1,227 @@
+"""Nights that go wrong, over real audio and a real bundle, without Ray: the rows and the messages one hopes for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+from audio_samples import music
+from failing_s3 import FailingS3, failing_s3
+from hostile_files import silence_bomb
+from in_process import without_ray
+from model_makers import bundle_contents
+from ray.exceptions import RayError, RayTaskError
+from typer.testing import CliRunner
+
+from mgc.audio.encode import encode
+from mgc.catalogue.index import index_catalogue, read_catalogue
+from mgc.cli.app import build_app
+from mgc.cli.tag_catalogue import _confirmed
+from mgc.cluster.actor_pool import _own_error
+from mgc.cluster.predict import tag_catalogue
+from mgc.cluster.run import RunOptions, RunOutcome
+from mgc.config import CatalogueConfig, load_config
+from mgc.errors import DeletionsError, StorageError
+from mgc.models.bundle import write_bundle
+from mgc.storage.objects import DiskFullError
+from mgc.storage.store import Store
+from mgc.tables.predictions import read_predictions
+
+CONFIG = load_config(None, ["cluster.tracks_per_chunk=2", "cluster.lease_seconds=5"])
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = str(tmp_path_factory.mktemp("bundle"))
+    write_bundle(place, bundle_contents(2))
+    return place
+
+
+@pytest.fixture
+def songs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    without_ray(monkeypatch)
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for seed in range(5):
+        (folder / f"song{seed}.flac").write_bytes(encode(music(1.5, 16_000, seed=seed), 16_000, "flac"))
+    return folder
+
+
+def tagged(songs: Path, bundle: str, **options: Any) -> RunOutcome:
+    place = str(songs.parent / "catalogue.parquet")
+    index_catalogue(str(songs), place, CatalogueConfig())
+    return tag_catalogue(read_catalogue(place), bundle, str(songs.parent / "out"), CONFIG, RunOptions(**options))
+
+
+def codes(out: str) -> dict[str, str | None]:
+    rows = read_predictions(out, ["uri", "error_code"])
+    return {Path(uri).name: code for uri, code in rows.select("uri", "error_code").iter_rows()}
+
+
+def test_four_nights(songs: Path, bundle: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    first = tagged(songs, bundle)
+    assert (first.plan.new, len(first.failed_by_code)) == (5, 0)
+    rows = read_predictions(out)
+    assert (set(rows["run_id"]), set(rows["sequence"]), rows["deleted_at"].null_count()) == ({first.run_id}, {1}, 5)
+    assert tagged(songs, bundle).run_id is None
+    (songs / "song0.flac").unlink()
+    (songs / "song1.flac").write_bytes(encode(music(1.5, 16_000, seed=9), 16_000, "flac"))
+    (songs / "new.flac").write_bytes(encode(music(1.5, 16_000, seed=10), 16_000, "flac"))
+    (songs / "broken.mp3").write_bytes(b"no music at all" * 100)
+    third = tagged(songs, bundle)
+    assert (third.plan.new, third.plan.changed, third.deleted, third.plan.unchanged) == (2, 1, 1, 3)
+    assert codes(out) == dict.fromkeys(["new.flac", *(f"song{n}.flac" for n in range(1, 5))]) | {
+        "broken.mp3": "T202_NOT_AUDIO"
+    }
+    other = str(tmp_path / "bundle")
+    write_bundle(other, bundle_contents(1))
+    assert tagged(songs, other).plan.remade == 6
+    assert read_predictions(out)["bundle_fingerprint"].n_unique() == 1
+
+
+def test_hours_of_silence_are_one_row(songs: Path, bundle: str, tmp_path: Path) -> None:
+    (songs / "silence.flac").write_bytes(silence_bomb(9))
+    tagged(songs, bundle)
+    row = read_predictions(str(tmp_path / "out")).filter(pl.col("uri").str.ends_with("silence.flac"))
+    assert row["duration_seconds"].to_list() == [pytest.approx(9 * 3_600.0, rel=1e-3)]
+    assert row.select("windows", "error_code").rows() == [(6, None)]
+
+
+def test_a_job_that_nobody_watches_marks_no_half_of_a_catalogue_and_ends_with_an_error(
+    songs: Path, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagged(songs, bundle)
+    for number in (1, 2, 3):
+        (songs / f"song{number}.flac").unlink()
+    catalogue, out = str(tmp_path / "catalogue.parquet"), str(tmp_path / "out")
+    index_catalogue(str(songs), catalogue, CatalogueConfig())
+    command = ["tag", catalogue, "-b", bundle, "-o", out]
+    refused = CliRunner().invoke(build_app("tag"), command)
+    assert isinstance(refused.exception, DeletionsError)
+    assert "3 of 5 tracks are gone" in str(refused.exception)
+    assert read_predictions(out).height == 5
+    said = CliRunner().invoke(build_app("tag"), [*command, "--accept-deletions"])
+    assert said.exit_code == 0, said.output
+    assert "marked deleted" in said.output
+    assert read_predictions(out).height == 2
+
+
+def test_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def yes(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    monkeypatch.setattr("typer.confirm", yes)
+    assert not _confirmed(3, 5)
+    for stream in ("stdin", "stdout"):
+        monkeypatch.setattr(sys, stream, SimpleNamespace(isatty=lambda: True))
+    assert _confirmed(3, 5)
+    assert asked == ["3 of 5 tracks are gone from the catalogue. Mark them deleted?"]
+
+
+@contextmanager
+def files_at_most(n_bytes: int) -> Iterator[None]:
+    """Let no file grow longer: what a full disk or a quota does, to this process alone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_named_nothing_is_half_written_and_the_next_run_goes_on(
+    songs: Path, bundle: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    tagged(songs, bundle, limit=2)
+    before = read_predictions(str(out))
+    (songs / "song5.flac").write_bytes(encode(music(1.5, 16_000, seed=5), 16_000, "flac"))
+    plan_fits = 12_000  # bytes: the plan and the small objects do, a part of predictions does not
+    with files_at_most(plan_fits), pytest.raises(DiskFullError, match="no room to write") as caught:
+        tagged(songs, bundle)
+    assert "what was finished is taken up" in str(caught.value)
+    assert read_predictions(str(out)).equals(before)
+    assert not list(out.rglob(".mgc-tmp-*"))
+    assert tagged(songs, bundle).plan.new == 4
+    assert read_predictions(str(out)).height == 6
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_no_space_and_no_quota_are_one(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFullError, match="no room to write"):
+        Store.open(str(tmp_path)).write_atomic("part", b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_actors_own_error_is_found_in_rays_wrappings() -> None:
+    full = DiskFullError("no room to write 'part'", "free some space")
+    task = RayTaskError("process", "traceback", full)
+    outer = RayError("the job failed")
+    outer.__cause__ = task
+    assert [_own_error(each) for each in (task, task.as_instanceof_cause(), outer)] == [full, full, full]
+    assert _own_error(RayError("the node is gone")) is None
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingS3]:
+    with failing_s3() as server:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        # botocore waits up to 1, 2, 4 … s, by chance shorter.
+        monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
+        yield server
+
+
+def test_a_run_outlives_an_s3_that_answers_503_for_a_while(songs: Path, bundle: str, s3: FailingS3) -> None:
+    for path in songs.iterdir():
+        s3.objects[f"music/{path.name}"] = path.read_bytes()
+    catalogue = str(songs.parent / "catalogue.parquet")
+    index_catalogue("s3://music", catalogue, CatalogueConfig())
+    tracks = read_catalogue(catalogue)
+
+    def refuse_a_few(_: object) -> None:
+        s3.refuse = 5
+
+    tag_catalogue(tracks, bundle, "s3://out/tags", CONFIG, RunOptions(), on_progress=refuse_a_few)
+    assert s3.refused >= 10, "after each of three chunks"
+    assert set(codes("s3://out/tags").values()) == {None}
+    assert read_predictions("s3://out/tags").height == 5
+
+
+def test_an_s3_that_does_not_recover_is_named_and_the_next_night_tries_again(
+    songs: Path, bundle: str, s3: FailingS3, tmp_path: Path
+) -> None:
+    for path in songs.iterdir():
+        s3.objects[f"music/{path.name}"] = path.read_bytes()
+    catalogue, out = str(songs.parent / "catalogue.parquet"), str(tmp_path / "out")
+    index_catalogue("s3://music", catalogue, CatalogueConfig())
+    s3.refuse = 10**9
+    with pytest.raises(StorageError, match="reduce your request rate"):
+        Store.open("s3://music").read_bytes("song0.flac")
+    tracks = read_catalogue(catalogue)
+    assert tag_catalogue(tracks, bundle, out, CONFIG, RunOptions()).failed_by_code == {"T103_FETCH_FAILED": 5}
+    s3.refuse = 0
+    assert tag_catalogue(tracks, bundle, out, CONFIG, RunOptions()).plan.retried == 5
+    assert set(codes(out).values()) == {None}

@@ -1,0 +1,78 @@
+"""What a run counts for Prometheus: a track once, whatever its views, and each failure under its code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mgc.cluster import prometheus as metrics
+from mgc.cluster.prometheus import CHUNK_SECONDS, count_rows, time_chunk
+from mgc.tables.run_index import INDEX
+
+
+class Seen:
+    """A metric that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[float, dict[str, str]]] = []
+
+    def inc(self, value: float, tags: dict[str, str]) -> None:
+        self.values.append((value, tags))
+
+    observe = inc
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    made = {name: Seen() for name in ("_tracks", "_failed", "_audio_seconds", "_chunk_seconds")}
+    for name, metric in made.items():
+        monkeypatch.setattr(metrics, name, lambda metric=metric: metric)
+    return lambda name: made[name].values
+
+
+def index(*rows: tuple[str, str, float | None, str | None]) -> pa.Table:
+    filled = [
+        dict.fromkeys(INDEX.names)
+        | {"track_id": track, "view": view, "duration_seconds": seconds, "error_code": code}
+        | {"content_id": "c", "recipe": "", "part": "p", "sequence": 1, "fingerprint": "f"}
+        for track, view, seconds, code in rows
+    ]
+    return pa.Table.from_pylist(filled, schema=INDEX)
+
+
+def test_tracks_are_counted_once_and_failures_by_code(seen: Callable[[str], Any]) -> None:
+    count_rows(
+        "features",
+        index(
+            ("a", "clean", 30.0, None),
+            ("a", "tempo_fast", 30.0, None),
+            ("b", "clean", 10.0, None),
+            ("c", "clean", None, "T202_NOT_AUDIO"),
+            ("d", "clean", None, "T202_NOT_AUDIO"),
+            ("e", "clean", None, "T101_NOT_FOUND"),
+        ),
+    )
+    assert seen("_tracks") == [(5.0, {"job": "features"})]
+    assert seen("_audio_seconds") == [(40.0, {"job": "features"})]
+    assert sorted((tags["code"], value) for value, tags in seen("_failed")) == [
+        ("T101_NOT_FOUND", 1.0),
+        ("T202_NOT_AUDIO", 2.0),
+    ]
+
+
+def test_an_empty_chunk_counts_nothing(seen: Callable[[str], Any]) -> None:
+    count_rows("predictions", index())
+    assert seen("_tracks") == seen("_audio_seconds") == seen("_failed") == []
+    time_chunk("predictions", 2.5)
+    assert seen("_chunk_seconds") == [(2.5, {"job": "predictions"})]
+
+
+def test_rays_own_metrics_take_them_without_a_cluster() -> None:
+    count_rows("predictions", index(("a", "clean", 1.0, None), ("b", "clean", None, "T201_EMPTY_FILE")))
+    time_chunk("predictions", 0.1)
+    assert metrics._tracks().info["name"] == "mgc_tracks"
+    assert metrics._failed().info["tag_keys"] == ("job", "code")
+    assert sorted(CHUNK_SECONDS) == CHUNK_SECONDS

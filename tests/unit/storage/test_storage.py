@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import os
+import pickle
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mgc.errors import Stage, StorageError, TrackCode, TrackError
+from mgc.storage.objects import TEMPORARY_PREFIX, AccessDeniedError, ObjectInfo, ObjectNotFoundError
+from mgc.storage.store import Store, content_hash, fetch_uri, split_uri
+
+NOBODY = 65_534
+
+
+def store_with(folder: Path, *keys: str) -> Store:
+    store = Store.open(str(folder))
+    for key in keys:
+        store.write_atomic(key, key.encode())
+    return store
+
+
+@contextmanager
+def without_permission(folder: Path) -> Iterator[None]:
+    """Run as a user who may not enter `folder`; root may enter all, so root becomes nobody for a while."""
+    folder.chmod(0o000)
+    was_root = os.geteuid() == 0
+    if was_root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if was_root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_files_are_listed_in_the_key_order_of_s3(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "a/x", "a-b/x", "a.wav", "B", "é", "a/é/z")
+    assert [item.key for item in store.list()] == ["B", "a-b/x", "a.wav", "a/x", "a/é/z", "é"]
+    assert [item.key for item in store.list("a/")] == ["a/x", "a/é/z"]
+    assert [item.key for item in store.list("a")] == ["a-b/x", "a.wav", "a/x", "a/é/z"]
+    assert list(store.list("none/")) == []
+
+
+def test_a_listed_file_has_size_time_and_an_id_that_changes_with_it(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "song.wav")
+    os.utime(tmp_path / "song.wav", ns=(0, 1_700_000_000_123_456_789))
+    assert list(store.list()) == [
+        ObjectInfo("song.wav", 8, "8-1700000000123456789", pytest.approx(1_700_000_000.123))
+    ]
+    assert store.stat("song.wav") == next(store.list())
+
+
+def test_links_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
+    store = store_with(tmp_path / "root", "a/x.wav")
+    store_with(tmp_path / "elsewhere", "y.wav")
+    (tmp_path / "root/a/again").symlink_to(tmp_path / "root", target_is_directory=True)
+    (tmp_path / "root/other").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "root/dangling.wav").symlink_to(tmp_path / "nothing")
+    assert [item.key for item in store.list()] == ["a/x.wav", "other/y.wav"]
+
+
+def test_a_named_pipe_is_neither_listed_nor_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    store = Store.open(str(tmp_path))
+    assert list(store.list()) == []
+    assert not store.exists("pipe.wav")
+    with pytest.raises(TrackError, match="not a regular file") as caught:
+        store.fetch("pipe.wav", 10)
+    assert caught.value.track_code is TrackCode.FETCH_FAILED
+
+
+def test_more_names_than_are_sorted_at_once_come_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mgc.storage.local_files.NAMES_AT_ONCE", 7)
+    names = [f"{number:03d}" for number in range(50)]
+    store = store_with(tmp_path, *reversed(names))
+    assert [item.key for item in store.list()] == names
+
+
+def test_a_write_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "a/table")
+    with pytest.raises(TypeError):
+        store.write_atomic("a/table", "no bytes")  # type: ignore[arg-type]
+    assert store.read_bytes("a/table") == b"a/table"
+    store.write_atomic("a/table", memoryview(b"new"))
+    assert store.read_bytes("a/table") == b"new"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["table"]
+
+
+def test_written_files_have_the_mode_that_the_user_asked_for(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        store_with(tmp_path, "file")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_what_a_killed_write_left_is_not_listed(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "file")
+    (tmp_path / f"{TEMPORARY_PREFIX}0123").write_bytes(b"half")
+    assert [item.key for item in store.list()] == ["file"]
+
+
+def test_ranges_and_whole_reads(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "0123456789")
+    key = "0123456789"
+    assert store.read_bytes(key) == b"0123456789"
+    assert store.read_bytes(key, 2, 5) == b"234"
+    assert store.read_bytes(key, 8) == b"89"
+    assert store.read_bytes(key, 5, 5) == b""
+    assert store.read_bytes(key, 20, 30) == b""
+    assert store.glimpse(key, 4).head == b"0123"
+    with store.open_input(key) as source:
+        source.seek(7)
+        assert source.read(2) == b"78"
+
+
+def test_what_is_missing_is_told_apart_from_what_is_wrong(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "file")
+    assert store.exists("file")
+    assert not store.exists("none")
+    assert not store.exists(".")
+    with pytest.raises(ObjectNotFoundError, match=r"'.*none' does not exist"):
+        store.read_bytes("none")
+    with pytest.raises(StorageError, match="a file is in the way"):
+        store.write_atomic("file/below", b"")
+
+
+def test_deleting_what_is_there_and_what_is_not(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "a/1", "a/b/2", "c")
+    store.delete("c")
+    store.delete("c")
+    store.delete_tree("a/")
+    store.delete_tree("a")
+    assert list(store.list()) == []
+    with pytest.raises(StorageError, match="will not delete all"):
+        store.delete_tree("/")
+
+
+def test_a_store_travels_by_pickle(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "file")
+    assert pickle.loads(pickle.dumps(store)).read_bytes("file") == b"file"
+
+
+def test_arrow_reads_and_writes_in_the_same_place(tmp_path: Path) -> None:
+    place = Store.open(str(tmp_path)).arrow_filesystem()
+    pq.write_table(pa.table({"a": [1, 2]}), f"{place.path}/t.parquet", filesystem=place.filesystem)
+    with Store.open(str(tmp_path)).open_input("t.parquet") as source:
+        assert pq.read_table(source)["a"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("uri", "root"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://bucket/a b/c/", "s3://bucket/a b/c"),
+        ("file:///a%20b/c", "/a b/c"),
+        ("file://localhost/c/", "/c"),
+        ("/a/../b", "/b"),
+    ],
+)
+def test_roots_are_written_one_way(uri: str, root: str) -> None:
+    assert Store.open(uri).root == root
+    assert Store.open(uri).uri() == root
+    assert Store.open(uri).uri("k/é") == f"{root}/k/é"
+
+
+def test_a_relative_root_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Store.open("music").root == str(tmp_path / "music")
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("gs://bucket/a", "not gs://"),
+        ("http://host/a", "not http://"),
+        ("s3://", "no bucket"),
+        ("s3:///key", "no bucket"),
+        ("file://host/a", "another machine"),
+    ],
+)
+def test_other_uris_are_refused_by_name(uri: str, message: str) -> None:
+    with pytest.raises(StorageError, match=message):
+        Store.open(uri)
+
+
+def test_a_uri_is_split_into_root_and_key(tmp_path: Path) -> None:
+    assert split_uri("s3://bucket/a//b.wav") == ("s3://bucket", "a//b.wav")
+    assert split_uri("/music/a/b.wav") == ("/music/a", "b.wav")
+    assert split_uri(str(tmp_path / "x")).root == str(tmp_path)
+    for uri in ("s3://bucket", "s3://bucket/a/", "/"):
+        with pytest.raises(StorageError, match="names no file"):
+            split_uri(uri)
+
+
+def test_a_track_is_fetched_by_its_uri(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "a/song.wav")
+    content_id = store.stat("a/song.wav").content_id
+    assert fetch_uri(store.uri("a/song.wav"), 100, content_id) == b"a/song.wav"
+    assert store.fetch("a/song.wav", 10) == b"a/song.wav"
+    assert store.fetch("a/song.wav", 10, content_hash(store, "a/song.wav", 10)) == b"a/song.wav"
+
+
+def test_a_hash_is_of_all_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_with(tmp_path, "0123456789")
+    # $ printf 0123456789 | b2sum -l 128
+    whole = content_hash(store, "0123456789", 10)
+    monkeypatch.setattr("mgc.storage.store.HASH_BYTES_AT_ONCE", 3)
+    assert content_hash(store, "0123456789", 10) == whole == "blake2b:42e3751db34b3d102c382fa96db38bbb"
+
+
+def test_why_a_track_was_not_fetched(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "song.wav")
+    (tmp_path / "folder.wav").mkdir()
+    why = {
+        TrackCode.NOT_FOUND: ("none.wav", 100, None),
+        TrackCode.TOO_LARGE: ("song.wav", 7, None),
+        TrackCode.FETCH_FAILED: ("folder.wav", 100, None),
+        TrackCode.CHANGED_SINCE_INDEX: ("song.wav", 100, "8-1"),
+    }
+    for code, (key, max_bytes, content_id) in why.items():
+        with pytest.raises(TrackError) as caught:
+            store.fetch(key, max_bytes, content_id)
+        assert caught.value.track_code is code
+        assert caught.value.stage is Stage.FETCH
+        assert str(tmp_path) not in caught.value.message
+    with pytest.raises(TrackError, match="hash differently") as caught:
+        store.fetch("song.wav", 100, "blake2b:00")
+    assert caught.value.track_code is TrackCode.CHANGED_SINCE_INDEX
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:
+    store = store_with(tmp_path / "root", "song.wav")
+    with without_permission(tmp_path / "root"):
+        with pytest.raises(TrackError) as caught:
+            store.fetch("song.wav", 100)
+        with pytest.raises(AccessDeniedError, match=r"no permission to list .*root"):
+            store.check_readable()
+        with pytest.raises(AccessDeniedError, match="no permission to write"):
+            store.check_writable()
+        with pytest.raises(AccessDeniedError, match="no permission"):
+            list(store.list())
+    assert caught.value.track_code is TrackCode.ACCESS_DENIED
+
+
+def test_a_folder_below_that_may_not_be_listed_is_not_passed_over() -> None:
+    # Not tmp_path: pytest closes its folders to others, and root must become one to be refused.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        store = store_with(Path(folder), "a/1.wav", "b/2.wav", "c/3.wav")
+        with without_permission(Path(folder) / "b"):
+            listed = store.list()
+            assert next(listed).key == "a/1.wav"
+            with pytest.raises(AccessDeniedError, match=r"no permission to list '.*/b/'"):
+                next(listed)
+
+
+def test_checks_before_any_work(tmp_path: Path) -> None:
+    store_with(tmp_path, "file").check_readable()
+    store_with(tmp_path, "file").check_writable()
+    Store.open(str(tmp_path / "not/yet")).check_writable()
+    assert not (tmp_path / "not").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(ObjectNotFoundError, match=r"'.*none' does not exist"):
+        Store.open(str(tmp_path / "none")).check_readable()
+    with pytest.raises(StorageError, match="a file is in the way"):
+        Store.open(str(tmp_path / "file")).check_readable()
+    with pytest.raises(StorageError, match="a file is in the way"):
+        Store.open(str(tmp_path / "file/below")).check_writable()

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from experiment_makers import TRACKS, small_experiment, write_data
+
+from mgc.cluster.pace import CellTimeEstimator
+from mgc.cluster.study import RunSettings, Step, run_experiment
+from mgc.config import AugmentConfig, TrainingConfig
+from mgc.errors import ConfigError, SplitError
+from mgc.evaluation.protocols import Fold, SegmentFold
+from mgc.evaluation.rivals import OneVersusRest
+from mgc.storage.store import Store
+from mgc.studies.loading import experiment_of
+from mgc.studies.run import run_cell
+from mgc.studies.runs import Cell, CellResult, code_fingerprint, finished_cells, plan_cells
+from mgc.studies.study_data import Material, folds_of, read_fold, read_material
+from mgc.studies.study_settings import DataSettings, SystemSettings
+
+HERE = RunSettings(here=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return write_data(tmp_path_factory.mktemp("experiment"))
+
+
+@pytest.fixture(scope="module")
+def material(data: dict[str, str]) -> Material:
+    return read_material(DataSettings(min_tag_positives=2, **data))
+
+
+def cell_of(material: Material, data: dict[str, str], system: str, protocol: str) -> Cell:
+    cells = plan_cells(experiment_of(small_experiment(data)), material)
+    return next(one for one in cells if (one.system.name, one.protocol.name) == (system, protocol))
+
+
+def test_material_is_what_is_labelled_and_has_features(material: Material) -> None:
+    assert (material.catalogue.height, material.labelled, len(material.tracks)) == (TRACKS, TRACKS, TRACKS)
+    assert material.taxonomy.genres == ("high", "low")
+    assert material.taxonomy.tags == ("buzz", "hum", "still")
+    assert material.seconds_a_window == pytest.approx(24 * 256 / 8_000)
+
+
+def test_windows_are_cut_into_whole_segments(data: dict[str, str], material: Material) -> None:
+    # 8,000 / 256 = 31.25 frames a second: 0.3 s are 9 frames, of which a window of 24 holds two.
+    cut = read_material(DataSettings(segment_seconds=0.3, **data))
+    whole, pieces = material.tracks.log_mels[0], cut.tracks.log_mels[0]
+    assert pieces.shape == (4, 9, 16)
+    assert np.array_equal(pieces[1], whole[0, 9:18])
+    assert np.array_equal(pieces[2], whole[1, :9])
+    assert cut.fingerprint != material.fingerprint
+    with pytest.raises(ConfigError, match="31 frames, but windows have 24"):
+        read_material(DataSettings(segment_seconds=1.0, **data))
+
+
+def test_data_that_is_not_named_or_not_labelled_is_refused(data: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="names no data"):
+        read_material(DataSettings())
+    bare = pl.read_parquet(data["catalogue"])
+    place = tmp_path / "catalogue.parquet"
+    table = bare.with_columns(genre=pl.lit(None, pl.String), tags_known=pl.lit(False)).to_arrow()
+    schema = pq.read_schema(data["catalogue"])
+    pq.write_table(table.cast(schema).replace_schema_metadata(schema.metadata), place)
+    with pytest.raises(SplitError, match="no labelled track"):
+        read_material(DataSettings(catalogue=str(place), features=data["features"]))
+
+
+def test_sides_hold_the_windows_that_the_protocol_gives_them(material: Material, data: dict[str, str]) -> None:
+    segments, artists = experiment_of(small_experiment(data)).protocols
+    fold = folds_of(segments, material, 0)[0]
+    assert isinstance(fold, SegmentFold)
+    sides = read_fold(fold, material, ("clean",), AugmentConfig())
+    windows = sum(map(len, sides.train.log_mels)) + sum(map(len, sides.held_out.log_mels))
+    assert windows == 2 * TRACKS, "every window on one side"
+    assert set(sides.train.track_ids) & set(sides.held_out.track_ids), "and tracks on both"
+    apart = folds_of(artists, material, 0)
+    assert len(apart) == 2
+    assert isinstance(apart[0], Fold)
+    assert read_fold(apart[0], material, ("clean",), AugmentConfig()).groups_across == 0
+
+
+def test_a_networks_cell_runs_all_epochs_and_answers_every_track_asked(
+    material: Material, data: dict[str, str]
+) -> None:
+    cell = cell_of(material, data, "net", "artists")
+    told: list[tuple[int, int]] = []
+    result = run_cell(cell, material, lambda done, total: told.append((done, total)))
+    assert told == [(1, 2), (2, 2)]
+    assert [epoch["epoch"] for epoch in result.curves[0]] == [1, 2]
+    assert set(result.answers) == {"", "svm"}
+    n = len(result.tracks)
+    assert n == result.facts["asked_tracks"] == TRACKS // 2
+    assert result.windows == [2] * n
+    for answered in result.answers.values():
+        assert np.array(answered.genre).shape == (n, 2)
+        assert np.allclose(np.sum(answered.genre, axis=1), 1.0, atol=1e-4)
+        assert np.array(answered.tags).shape == (n, 3)
+        assert all(0 <= right <= 2 for right in answered.windows_right)
+    assert result.facts["parameters"] > 500
+    assert result.facts["groups_across"] == 0
+    again = run_cell(cell, material)
+    assert (again.answers, again.tracks) == (result.answers, result.tracks)
+    assert CellResult.from_bytes(result.to_bytes()) == result
+
+
+def test_an_ensemble_is_another_cell_whose_epochs_are_counted_through(
+    material: Material, data: dict[str, str]
+) -> None:
+    cell = cell_of(material, data, "net", "artists")
+    training = cell.system.training.model_copy(update={"members": 2})
+    both = replace(cell, system=cell.system.model_copy(update={"training": training, "heads": ()}))
+    assert both.system.deciding() != cell.system.deciding()
+    told: list[tuple[int, int]] = []
+    result = run_cell(both, material, lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert len(result.curves) == 2
+
+
+@pytest.mark.parametrize("kind", ["knn", "svm"])
+@pytest.mark.parametrize("segment_seconds", [None, 0.3])
+def test_classical_systems_hear_what_is_plain(data: dict[str, str], kind: str, segment_seconds: float | None) -> None:
+    values = small_experiment({**data, "segment_seconds": segment_seconds} if segment_seconds else data)
+    values["systems"] = [{"name": "it", "kind": kind, "penalty": 10.0}]
+    experiment = experiment_of(values)
+    material = read_material(experiment.data)
+    result = run_cell(plan_cells(experiment, material)[-1], material)
+    truth = dict(zip(material.tracks.track_ids, material.tracks.genres, strict=True))
+    guessed = [material.taxonomy.genres[int(np.argmax(row))] for row in result.answers[""].genre]
+    assert guessed == [truth[track] for track in result.tracks]
+    assert result.answers[""].windows_right == result.windows
+    buzz = material.taxonomy.tags.index("buzz")
+    tags = dict(zip(material.tracks.track_ids, material.tracks.tags, strict=True))
+    has = np.array(["buzz" in tags[track] for track in result.tracks])
+    scores = np.array(result.answers[""].tags)[:, buzz]
+    assert scores[has].min() > scores[~has].max()
+
+
+def test_keys_follow_what_decides_and_nothing_else(material: Material, data: dict[str, str]) -> None:
+    def keys(**changes: Any) -> dict[tuple[str, str, int, int], str]:
+        cells = plan_cells(experiment_of(small_experiment(data, **changes)), material)
+        return {(one.system.name, one.protocol.name, one.fold, one.seed): one.key for one in cells}
+
+    plain = keys()
+    assert len(plain) == len(set(plain.values())) == 9
+    assert keys(evaluation={"bootstrap_samples": 20}, about="another word", primary="segments") == plain
+    renamed = small_experiment(data)["protocols"]
+    renamed[0]["name"] = "windows"
+    assert set(keys(protocols=renamed).values()) == set(plain.values())
+    longer = keys(training={"epochs": 3})
+    assert {name for name in plain if plain[name] == longer[name]} == {name for name in plain if name[0] == "nearest"}
+    assert set(keys(seeds=[0, 1]).values()) > set(plain.values())
+
+
+def test_a_run_goes_on_where_it_was_stopped(data: dict[str, str], tmp_path: Path) -> None:
+    experiment = experiment_of(small_experiment(data))
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(step: Step) -> None:
+        if step.finished == 4:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run_experiment(experiment, str(tmp_path), HERE, on_step=stop)
+    there = sorted((tmp_path / "cells").iterdir())
+    assert len(there) == 4
+    before = {path.name: path.read_bytes() for path in there}
+    plans: list[tuple[int, int, int]] = []
+    outcome = run_experiment(experiment, str(tmp_path), HERE, lambda *plan: plans.append(plan))
+    assert plans == [(9, 4, 5)]
+    assert (len(outcome.results), outcome.run_now, outcome.failures) == (9, 5, {})
+    assert {name: (tmp_path / "cells" / name).read_bytes() for name in before} == before
+    assert run_experiment(experiment, str(tmp_path), HERE).run_now == 0
+    # A changed label makes all of it anew; the old cells are left alone and not counted.
+    other = experiment_of(small_experiment({**data, "min_tag_positives": 9}))
+    assert run_experiment(other, str(tmp_path), HERE, run=False).results == {}
+
+
+def test_cells_of_other_code_are_run_again_unless_told_otherwise(data: dict[str, str], tmp_path: Path) -> None:
+    values = small_experiment(data)
+    values["systems"] = values["systems"][:1]
+    experiment = experiment_of(values)
+    outcome = run_experiment(experiment, str(tmp_path), HERE)
+    cell = outcome.cells[0]
+    old = replace(outcome.results[cell.key], code="0" * 16)
+    (tmp_path / cell.file).write_bytes(old.to_bytes())
+    store = Store.open(str(tmp_path))
+    assert len(finished_cells(store, outcome.cells, any_code=True)) == 3
+    assert cell.key not in finished_cells(store, outcome.cells, any_code=False)
+    again = run_experiment(experiment, str(tmp_path), HERE)
+    assert again.run_now == 1
+    assert again.results[cell.key].code == code_fingerprint()
+
+
+def test_members_of_a_system_run_their_own_epochs(material: Material, data: dict[str, str]) -> None:
+    cell = cell_of(material, data, "net", "artists")
+    model = cell.system.model.model_dump()
+    training = cell.system.training.model_dump()
+
+    def system(own: dict[str, Any]) -> SystemSettings:
+        ensemble = [model, {**model, "training": own}]
+        return cell.system.model_copy(
+            update={"training": TrainingConfig.model_validate({**training, "ensemble": ensemble}), "heads": ()}
+        )
+
+    plain, three, four, patient = (
+        system(own).deciding() for own in ({}, {"epochs": 3}, {"epochs": 4}, {"patience": 1})
+    )
+    assert plain == patient, "nothing stops early here"
+    assert plain != three != four != plain
+    told: list[tuple[int, int]] = []
+    both = replace(cell, system=system({"epochs": 3, "patience": 1}))
+    result = run_cell(both, material, lambda done, total: told.append((done, total)))
+    assert told == [(epoch, 5) for epoch in range(1, 6)]
+    assert [len(curve) for curve in result.curves] == [2, 3]
+    assert result.facts["epochs"] == 3
+
+
+def test_a_cell_that_fails_stops_no_other(data: dict[str, str], tmp_path: Path) -> None:
+    values = small_experiment(data)
+    values["systems"] = [
+        {"name": "views", "views": ["clean", "tempo"], "protocols": ["artists"]},
+        {
+            "name": "wild",
+            "model": values["systems"][1]["model"],
+            "training": {"learning_rate": 1e30, "optimizer": "sgd"},
+        },
+        values["systems"][0],
+    ]
+    outcome = run_experiment(experiment_of(values), str(tmp_path), HERE)
+    failed = {cell.system.name for cell in outcome.cells if cell.key in outcome.failures}
+    assert failed == {"views", "wild"}
+    messages = " ".join(outcome.failures.values())
+    assert "the training loss became" in messages
+    assert "has none made with these settings" in messages
+    assert sum(cell.system.name == "nearest" for cell in outcome.cells if cell.key in outcome.results) == 3
+
+
+def test_a_protocol_that_cannot_part_the_tracks_is_named_before_work(data: dict[str, str], tmp_path: Path) -> None:
+    values = small_experiment(data, protocols=[{"name": "p", "kind": "group_k_fold", "folds": 40}])
+    with pytest.raises(SplitError, match="40 folds of 12 groups"):
+        run_experiment(experiment_of(values), str(tmp_path), HERE)
+
+
+def test_the_time_left_goes_by_what_each_system_took(material: Material, data: dict[str, str]) -> None:
+    near, net = (cell_of(material, data, name, "artists") for name in ("nearest", "net"))
+    pace = CellTimeEstimator(2)
+    assert pace.seconds_left([near], []) is None
+    pace.record("nearest", 2.0)
+    assert pace.seconds_left([net, net], []) == pytest.approx(2.0), "not known: as long as the others"
+    pace.record("net", 100.0)
+    assert pace.seconds_left([near, net], []) == pytest.approx(51.0)
+    assert pace.seconds_left([], [(net, 0.25)]) == pytest.approx(75.0), "one slot is idle"
+
+
+def test_tags_are_learnt_from_wide_embeddings_too() -> None:
+    rng = np.random.default_rng(0)
+    values, tag = rng.normal(size=(120, 600)), np.arange(120)[:, np.newaxis] % 2
+    values[:, :40] += 1.5 * tag
+    scores = OneVersusRest(0.03).fit(values[:80], tag[:80]).predict(values[80:])
+    assert np.mean((scores > 0.5) == tag[80:]) > 0.9

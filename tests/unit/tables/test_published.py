@@ -1,0 +1,227 @@
+"""`current` and `history`: what readers open, night after night."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from in_process import config_of, without_ray
+from tiny_predictions import BUNDLE, history, killed_at, tag_once
+
+from mgc.errors import SchemaError
+from mgc.storage.store import Store
+from mgc.tables import publish as published
+from mgc.tables.deletions import DeletionRule
+from mgc.tables.predictions import read_predictions
+from mgc.tables.publish import publish, read_state
+from mgc.tables.run_log import OutputDirectory
+
+
+@pytest.fixture(autouse=True)
+def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
+
+
+def ids(n: int, content: str = "1") -> dict[str, str]:
+    return {hashlib.blake2b(str(number).encode(), digest_size=16).hexdigest(): content for number in range(n)}
+
+
+def identities(uri: str) -> dict[str, str]:
+    return dict(read_predictions(uri, ["track_id", "content_id"]).iter_rows())
+
+
+def output_of(uri: str) -> OutputDirectory:
+    return OutputDirectory(Store.open(uri), "predictions")
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.glob("current/*")}
+
+
+def test_each_track_is_in_the_file_of_its_first_digit_in_order(tmp_path: Path) -> None:
+    contents = ids(100) | {"z": "1"}
+    tag_once(str(tmp_path), contents)
+    assert identities(str(tmp_path)) == contents
+    for path in tmp_path.glob("current/*.parquet"):
+        found = pl.read_parquet(path)["track_id"]
+        assert found.is_sorted()
+        assert {track[0] for track in found} == ({path.stem[-1]} if path.stem != "part-x" else {"z"})
+
+
+def test_only_files_in_which_something_changed_are_written_anew(tmp_path: Path) -> None:
+    contents = ids(100)
+    tag_once(str(tmp_path), contents)
+    before = files(tmp_path)
+    changed = sorted(contents)[0]
+    assert tag_once(str(tmp_path), contents).run_id is None
+    assert files(tmp_path) == before
+    tag_once(str(tmp_path), contents | {changed: "2"})
+    after = files(tmp_path)
+    assert {name for name in after if after[name] != before[name]} == {"current/part-0.parquet"}
+    assert identities(str(tmp_path)) == contents | {changed: "2"}
+
+
+def test_files_longer_than_a_row_group_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "ROWS_A_GROUP", 3)
+    contents = {f"a{number:03d}": "1" for number in range(20)}
+    tag_once(str(tmp_path), contents)
+    changed = contents | {"a000": "2", "a007": "2", "a0070": "1", "a999": "1"}
+    tag_once(str(tmp_path), changed)
+    assert identities(str(tmp_path)) == changed
+    assert pl.read_parquet(tmp_path / "current" / "part-a.parquet")["track_id"].to_list() == sorted(changed)
+
+
+def test_history_keeps_every_row_by_the_day_of_its_run(tmp_path: Path) -> None:
+    tag_once(str(tmp_path), {"a": "1", "b": "1"})
+    tag_once(str(tmp_path), {"a": "2", "b": "1"})
+    rows = history(str(tmp_path))
+    assert rows.select("sequence", "track_id", "content_id").rows() == [(1, "a", "1"), (1, "b", "1"), (2, "a", "2")]
+    stamp = rows["run_id"][0]
+    first = f"run_date={stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}"
+    assert first in {path.name for path in (tmp_path / "history").iterdir()}
+
+
+def test_what_a_killed_run_did_not_publish_the_next_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tag_once(str(tmp_path), {"a": "1", "b": "1"})
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "write_state", die)
+        with pytest.raises(KeyboardInterrupt):
+            tag_once(str(tmp_path), {"a": "2", "b": "1"})
+    assert tag_once(str(tmp_path), {"a": "2", "b": "1"}).run_id is None
+    assert identities(str(tmp_path)) == {"a": "2", "b": "1"}
+    assert history(str(tmp_path)).height == 3
+    assert publish(output_of(str(tmp_path))) is None
+
+
+def test_lost_files_are_made_anew_from_the_commits(tmp_path: Path) -> None:
+    contents = ids(40)
+    tag_once(str(tmp_path), contents)
+    before = read_predictions(str(tmp_path))
+    for path in [*tmp_path.glob("current/*"), tmp_path / "_published.json"]:
+        path.unlink()
+    with pytest.raises(SchemaError, match="no predictions at"):
+        read_predictions(str(tmp_path))
+    assert publish(output_of(str(tmp_path))) == 40
+    assert read_predictions(str(tmp_path)).equals(before)
+
+
+def test_a_deleted_track_leaves_current_and_says_when_in_the_history(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1", "b": "1", "c": "1"})
+    outcome = tag_once(uri, {"a": "1", "b": "1"})
+    assert (outcome.deleted, outcome.plan.todo.height) == (1, 0)
+    assert identities(uri) == {"a": "1", "b": "1"}
+    last = history(uri).filter(track_id="c").to_dicts()[-1]
+    assert last["deleted_at"] >= last["tagged_at"]
+    assert (last["genre"], last["sequence"], last["run_id"]) == ("jazz", 2, outcome.run_id), "its answer is kept"
+    assert tag_once(uri, {"a": "1", "b": "1"}).run_id is None, "marked once"
+
+
+def test_a_track_that_returns_is_live_again_without_being_tagged(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    all_three = {"a": "1", "b": "1", "c": "1"}
+    tag_once(uri, all_three)
+    first = read_predictions(uri).filter(track_id="c")["tagged_at"][0]
+    tag_once(uri, {"a": "1", "b": "1"})
+    back = tag_once(uri, all_three)
+    assert (back.restored, back.index.height) == (1, 0)
+    row = read_predictions(uri).filter(track_id="c").to_dicts()[0]
+    assert (row["deleted_at"], row["tagged_at"], row["sequence"]) == (None, first, 3)
+    tag_once(uri, {"a": "1", "b": "1"})
+    changed = tag_once(uri, all_three | {"c": "2"})
+    assert (changed.restored, changed.plan.changed) == (0, 1), "another content is tagged anew"
+    assert identities(uri)["c"] == "2"
+    tag_once(uri, {"a": "1", "b": "1"})
+    remade = tag_once(uri, all_three | {"c": "2"}, bundle="other")
+    assert (remade.restored, remade.plan.remade) == (0, 3), "another bundle tags it anew"
+
+
+def test_a_catalogue_that_shrank_by_half_is_not_believed(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    contents = ids(10)
+    half = dict(list(contents.items())[:5])
+    tag_once(uri, contents)
+    refused = tag_once(uri, half | {"new": "1"})
+    assert (refused.refused, refused.deleted, refused.index.height) == (5, 0, 1)
+    assert identities(uri) == contents | {"new": "1"}, "what is new is done, and nobody is missing"
+    asked = []
+
+    def say_yes(removed: int, live: int) -> bool:
+        asked.append((removed, live))
+        return True
+
+    assert tag_once(uri, half, deletions=DeletionRule(0.5, confirm=say_yes)).deleted == 6
+    assert asked == [(6, 11)]
+    assert identities(uri) == half
+    assert tag_once(uri, {"new": "1"}, deletions=DeletionRule(0.5, accepted=True)).deleted == 5
+
+
+def test_a_dry_run_neither_asks_nor_marks(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1", "b": "1"})
+
+    def never(removed: int, live: int) -> bool:
+        raise AssertionError("asked")
+
+    dry = tag_once(uri, {"a": "1"}, deletions=DeletionRule(0.1, confirm=never), dry_run=True)
+    assert (dry.plan.removed, dry.deleted) == (1, 0)
+    assert identities(uri) == {"a": "1", "b": "1"}
+
+
+def test_a_clock_that_goes_backwards_changes_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1", "b": "1"})
+    with monkeypatch.context() as patch:
+        patch.setattr("time.gmtime", lambda *_: time.struct_time((2001, 1, 1, 0, 0, 0, 0, 1, 0)))
+        tag_once(uri, {"a": "2", "b": "1"})
+    assert identities(uri) == {"a": "2", "b": "1"}
+    assert [row[:4] for row in history(uri).sort("sequence")["run_id"]][-1] == "2001"
+    assert tag_once(uri, {"a": "2", "b": "1"}).run_id is None
+    assert read_state(output_of(uri)).commits[-1].startswith("2001")
+
+
+def test_an_output_of_another_bundle_is_tagged_anew_and_the_old_answers_stay_in_the_history(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1", "b": "1"})
+    assert tag_once(uri, {"a": "1", "b": "1"}, bundle="other").plan.remade == 2
+    assert set(read_predictions(uri)["bundle_fingerprint"]) == {"other"}
+    assert history(uri)["bundle_fingerprint"].to_list() == [BUNDLE, BUNDLE, "other", "other"]
+
+
+def test_a_night_killed_at_any_write_shows_every_track_once_and_the_next_ends_as_if_nothing_had_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mgc.tables.lease._process_mark", lambda pid: None)
+    quick = config_of(lease_seconds=0.05)
+    first = {"a1": "1", "a2": "1", "b1": "1", "gone": "1", "bad": "broken"}
+    second = {"a1": "2", "a2": "1", "b1": "1", "c1": "1", "bad": "broken"}
+
+    def facts(rows: pl.DataFrame) -> list[Any]:
+        return sorted(rows.select("track_id", "content_id", "error_code", pl.col("deleted_at").is_null()).rows())
+
+    whole = str(tmp_path / "whole")
+    for contents in (first, second):
+        tag_once(whole, contents)
+    for at in range(100):
+        uri = str(tmp_path / str(at))
+        tag_once(uri, first)
+        was_killed = killed_at(monkeypatch, at, lambda uri=uri: tag_once(uri, second))  # type: ignore[misc]
+        seen = identities(uri)
+        assert read_predictions(uri)["track_id"].is_unique().all(), at
+        assert set(seen) - {"gone", "c1"} == {"a1", "a2", "b1", "bad"}, at
+        tag_once(uri, second, config=quick)
+        assert tag_once(uri, second, config=quick).run_id is None, at
+        assert facts(read_predictions(uri)) == facts(read_predictions(whole)), at
+        assert facts(history(uri)) == facts(history(whole)), at
+        if not was_killed:
+            assert at > 10
+            return
+    raise AssertionError("it never came to its end")
