@@ -19,13 +19,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.stretch_peers import shifters, stretchers
+from mgc.arrays import Float32Array
 from mgc.audio.decode.audio_reader import open_audio
 from mgc.audio.encode import encode
 from mgc.audio.extraction import extract, extract_views
 from mgc.audio.listen import OpenTrack, read_window
 from mgc.audio.placing import place
 from mgc.audio.resample import Tape
-from mgc.audio.track_features import FloatArray, TrackFeatures
+from mgc.audio.track_features import TrackFeatures
 from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.demo.plan import plan_clips
@@ -50,8 +51,8 @@ class Case:
     """One piece at one setting: the truth, and what each method made of it; log-mels, shape (n_frames, n_mels)."""
 
     title: str
-    truth: FloatArray
-    made: dict[str, FloatArray]
+    truth: Float32Array
+    made: dict[str, Float32Array]
 
 
 def main() -> None:
@@ -109,7 +110,7 @@ def _case(
     piece: Piece,
     truth: Piece,
     recipe: Recipe,
-    others: dict[str, Callable[[FloatArray], FloatArray]],
+    others: dict[str, Callable[[Float32Array], Float32Array]],
     features: FeatureConfig,
 ) -> Case:
     data = _file(render(piece, SOURCE_RATE, 1), SOURCE_RATE)
@@ -123,11 +124,11 @@ def _case(
     return Case(title, extract(_file(render(truth, SOURCE_RATE, 1), SOURCE_RATE), features, LIMITS).log_mel[0], made)
 
 
-def _file(samples: FloatArray, sample_rate: int) -> bytes:
+def _file(samples: Float32Array, sample_rate: int) -> bytes:
     return encode(samples, sample_rate, "wav", subtype="FLOAT")
 
 
-def _samples(data: bytes, features: FeatureConfig, seconds: float) -> FloatArray:
+def _samples(data: bytes, features: FeatureConfig, seconds: float) -> Float32Array:
     with open_audio(data, LIMITS) as reader:
         whole = features.model_copy(update={"window_seconds": seconds})
         return read_window(OpenTrack(Tape(reader), SOURCE_RATE, seconds), 0.0, place(CLEAN_RECIPE, whole)).samples
@@ -145,7 +146,7 @@ def _row(title: str, cases: list[Case], names: list[str]) -> str:
     return f"| {title} | {len(cases)} | " + " | ".join(cells) + " |"
 
 
-def _error_db(truth: FloatArray, made: FloatArray) -> float:
+def _error_db(truth: Float32Array, made: Float32Array) -> float:
     """Return the mean absolute difference in dB where the truth sounds, the edges of the window left out."""
     inner = slice(EDGE_FRAMES, min(len(truth), len(made)) - EDGE_FRAMES)
     audible = truth[inner] > FLOOR_DB

@@ -15,12 +15,12 @@ import numpy as np
 
 from benchmarks.material import CLIP_SECONDS, figure
 from benchmarks.stretch_peers import shifters, stretchers
+from mgc.arrays import Float32Array
 from mgc.audio.decode.audio_reader import open_audio
 from mgc.audio.extraction import extract_views
 from mgc.audio.listen import OpenTrack, analysis_of, read_window
 from mgc.audio.placing import place
 from mgc.audio.resample import Tape
-from mgc.audio.track_features import FloatArray
 from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 
@@ -81,14 +81,14 @@ def _timed(job: Callable[[], object]) -> float:
     return 1e3 * (time.process_time() - started)
 
 
-def _samples(data: bytes) -> FloatArray:
+def _samples(data: bytes) -> Float32Array:
     with open_audio(data, LIMITS) as reader:
         sound = OpenTrack(Tape(reader), reader.info.sample_rate, CLIP_SECONDS)
         whole = FEATURES.model_copy(update={"window_seconds": CLIP_SECONDS})
         return read_window(sound, 0.0, place(CLEAN_RECIPE, whole)).samples
 
 
-def _log_mel(samples: FloatArray) -> FloatArray:
+def _log_mel(samples: Float32Array) -> Float32Array:
     analysis = analysis_of(FEATURES)
     size = FEATURES.window_samples
     pieces = [samples[start : start + size] for start in range(0, samples.size, size)]

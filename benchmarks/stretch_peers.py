@@ -11,7 +11,7 @@ from collections.abc import Callable
 import librosa
 import numpy as np
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 try:
     import python_stretch
@@ -22,7 +22,7 @@ try:
 except ImportError:
     audiomentations = None
 
-Effect = Callable[[FloatArray], FloatArray]
+Effect = Callable[[Float32Array], Float32Array]
 
 
 def stretchers(tempo_ratio: float, sample_rate: int) -> dict[str, Effect]:
@@ -49,7 +49,7 @@ def shifters(semitones: float, sample_rate: int) -> dict[str, Effect]:
     return found
 
 
-def _signalsmith(samples: FloatArray, sample_rate: int, tempo_ratio: float, semitones: float) -> FloatArray:
+def _signalsmith(samples: Float32Array, sample_rate: int, tempo_ratio: float, semitones: float) -> Float32Array:
     stretch = python_stretch.Signalsmith.Stretch()
     stretch.preset(1, sample_rate)
     stretch.setTimeFactor(tempo_ratio)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import soundfile
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 Container = Literal["wav", "flac", "ogg", "opus", "mp3", "au", "aiff", "caf", "w64"]
 
@@ -28,7 +28,7 @@ _BLOCK_FRAMES = 1 << 14
 """libsndfile's Vorbis writer puts a whole write on the stack: long ones crash the process."""
 
 
-def encode(samples: FloatArray, sample_rate: int, container: Container, *, subtype: str | None = None) -> bytes:
+def encode(samples: Float32Array, sample_rate: int, container: Container, *, subtype: str | None = None) -> bytes:
     """Return samples as an audio file.
 
     Ogg streams carry a random serial number, so that the bytes of two runs differ there; the samples do not.

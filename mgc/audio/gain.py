@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 
-def amplify(samples: FloatArray, gain_db: float) -> FloatArray:
+def amplify(samples: Float32Array, gain_db: float) -> Float32Array:
     """Return samples times a gain, cut off at ±1, shape (n,).
 
     Log-mels are relative to the track's loudest bin: of a gain they only hear what it saturates. Energies

@@ -10,19 +10,19 @@ from functools import lru_cache
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.audio.decode.audio_reader import open_audio
 from mgc.audio.decode.content import Content
 from mgc.audio.features.analysis import MEL_POWER, Analysis
 from mgc.audio.overlay import partner_start
 from mgc.audio.placing import Placing, place
 from mgc.audio.resample import Tape, plan_stretch, resample
-from mgc.audio.track_features import FloatArray
 from mgc.audio.transforms import change_samples, changes_samples
 from mgc.audio.views import ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
-Measured = Mapping[str, FloatArray]
+Measured = Mapping[str, Float32Array]
 """What `Analysis.window` measured in one window."""
 
 
@@ -162,7 +162,7 @@ class ViewAnalyser:
             self._last = key, read_window(self._track, start_seconds, placing)
         return self._last[1]
 
-    def _partner(self, job: _WindowJob, start_seconds: float, placing: Placing) -> FloatArray | None:
+    def _partner(self, job: _WindowJob, start_seconds: float, placing: Placing) -> Float32Array | None:
         number = self._views[job.view].partner
         if number is None:
             return None
@@ -180,8 +180,8 @@ class ViewAnalyser:
 class _WindowSamples:
     """A window's samples, zero beyond the track's end, and the source samples that they were made from."""
 
-    samples: FloatArray
-    source: FloatArray
+    samples: Float32Array
+    source: Float32Array
 
 
 def read_window(track: OpenTrack, start_seconds: float, placing: Placing) -> _WindowSamples:
@@ -195,7 +195,7 @@ def read_window(track: OpenTrack, start_seconds: float, placing: Placing) -> _Wi
     return _WindowSamples(samples, source)
 
 
-def _not_finite(source: FloatArray) -> TrackError:
+def _not_finite(source: Float32Array) -> TrackError:
     bad = int(source.size - np.count_nonzero(np.isfinite(source)))
     if bad:
         reason = f"{bad} of {source.size} samples read are NaN or infinite"

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.fft
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 LOW_HZ, HIGH_HZ = 200.0, 4_000.0
 
@@ -21,7 +21,7 @@ _MARGIN_SECONDS = 0.1
 """Silence between a window's end and its beginning, which the transform holds for neighbours."""
 
 
-def emphasise(samples: FloatArray, presence_db: float, sample_rate: int) -> FloatArray:
+def emphasise(samples: Float32Array, presence_db: float, sample_rate: int) -> Float32Array:
     """Return mono samples with the band of the voice boosted by `presence_db` (negative: cut), shape (n,)."""
     size = scipy.fft.next_fast_len(samples.size + round(_MARGIN_SECONDS * sample_rate), real=True)
     spectrum = scipy.fft.rfft(samples, size)
@@ -30,7 +30,7 @@ def emphasise(samples: FloatArray, presence_db: float, sample_rate: int) -> Floa
 
 
 @lru_cache(maxsize=4)
-def presence_response(size: int, presence_db: float, sample_rate: int) -> FloatArray:
+def presence_response(size: int, presence_db: float, sample_rate: int) -> Float32Array:
     """Return the equaliser's magnitude at the bins of a real transform of `size` samples.
 
     Parameters
@@ -52,5 +52,5 @@ def presence_response(size: int, presence_db: float, sample_rate: int) -> FloatA
     middle = -2.0 * np.cos(omega) * z
     zeros = (1.0 + boost) + middle + (1.0 - boost) * z * z
     poles = (1.0 + cut) + middle + (1.0 - cut) * z * z
-    response: FloatArray = np.abs(zeros / poles).astype(np.float32)
+    response: Float32Array = np.abs(zeros / poles).astype(np.float32)
     return response

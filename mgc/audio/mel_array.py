@@ -12,7 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.track_features import FloatArray, TrackFeatures
+from mgc.arrays import Float32Array
+from mgc.audio.track_features import TrackFeatures
 from mgc.audio.windows import plan_windows
 from mgc.config import FeatureConfig, MelsConfig
 from mgc.errors import Stage, TrackCode, TrackError
@@ -80,7 +81,7 @@ def read_array(data: bytes) -> npt.NDArray[np.floating]:
     return flat.reshape(shape, order="F" if fortran_order else "C")
 
 
-def _frames_first(array: npt.NDArray[np.floating], features: FeatureConfig, mels: MelsConfig) -> FloatArray:
+def _frames_first(array: npt.NDArray[np.floating], features: FeatureConfig, mels: MelsConfig) -> Float32Array:
     """Return the array as float32 of shape (n, n_mels)."""
     bands, frames = (0, 1) if mels.layout == "mels_first" else (1, 0)
     if array.ndim != 2 or array.shape[bands] != features.n_mels:
@@ -96,7 +97,7 @@ def _frames_first(array: npt.NDArray[np.floating], features: FeatureConfig, mels
     return values
 
 
-def _decibels(values: FloatArray, features: FeatureConfig, mels: MelsConfig) -> FloatArray:
+def _decibels(values: Float32Array, features: FeatureConfig, mels: MelsConfig) -> Float32Array:
     """Return values as dB relative to the track's maximum, in [-top_db, 0]."""
     decibels = values * np.float32(mels.unit_db)
     highest = decibels.max()
@@ -107,7 +108,7 @@ def _decibels(values: FloatArray, features: FeatureConfig, mels: MelsConfig) -> 
     return np.clip(decibels, np.float32(-features.top_db), np.float32(0.0), out=decibels)
 
 
-def _window(decibels: FloatArray, start_seconds: float, features: FeatureConfig) -> FloatArray:
+def _window(decibels: Float32Array, start_seconds: float, features: FeatureConfig) -> Float32Array:
     length = features.n_frames
     start = min(round(start_seconds * features.frames_per_second), max(0, len(decibels) - length))
     excerpt = decibels[start : start + length]

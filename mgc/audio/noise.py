@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 
-def add_noise(samples: FloatArray, snr_db: float, seed: tuple[int, ...]) -> FloatArray:
+def add_noise(samples: Float32Array, snr_db: float, seed: tuple[int, ...]) -> Float32Array:
     """Return mono samples plus white Gaussian noise, shape (n,).
 
     Parameters

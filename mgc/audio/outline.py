@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mgc.arrays import Float32Array
 from mgc.audio.decode.audio_reader import BLOCK_FRAMES, AudioReader, open_audio
 from mgc.audio.decode.content import Content
-from mgc.audio.track_features import FloatArray, Outline
+from mgc.audio.track_features import Outline
 from mgc.config import DecodeConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
@@ -59,9 +60,9 @@ class _Stretches:
         self.n_frames = 0
         self._length = _FIRST_STRETCH_FRAMES
         self._measures = np.zeros((3, 0), dtype=np.float64)
-        self._open: FloatArray = np.zeros(0, dtype=np.float32)
+        self._open: Float32Array = np.zeros(0, dtype=np.float32)
 
-    def add(self, block: FloatArray) -> None:
+    def add(self, block: Float32Array) -> None:
         """Take in what follows."""
         if not np.isfinite(block).all():
             raise TrackError(TrackCode.NOT_FINITE, Stage.DECODE, "samples are NaN or infinite")
@@ -95,7 +96,7 @@ class _Stretches:
         self._length *= 2
 
 
-def _measure(stretches: FloatArray) -> npt.NDArray[np.float64]:
+def _measure(stretches: Float32Array) -> npt.NDArray[np.float64]:
     """Return least, greatest and energy of each row of samples, shape (3, n_stretches)."""
     energy = np.square(stretches, dtype=np.float64).sum(axis=1)
     return np.stack([stretches.min(axis=1, initial=np.inf), stretches.max(axis=1, initial=-np.inf), energy])

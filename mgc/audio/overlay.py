@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 
-def overlay(samples: FloatArray, partner: FloatArray, alpha: float) -> FloatArray:
+def overlay(samples: Float32Array, partner: Float32Array, alpha: float) -> Float32Array:
     """Return the mixture of two sounds at their own levels, shape (n,).
 
     Parameters

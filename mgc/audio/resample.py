@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
+from mgc.arrays import Float32Array
 from mgc.audio.decode.audio_reader import AudioReader
-from mgc.audio.track_features import FloatArray
 
 QUALITY = "HQ"
 """soxr's 20-bit quality, librosa's default too. VHQ's 28 bits are beyond any source and take longer."""
@@ -67,10 +67,10 @@ class Tape:
     def __init__(self, reader: AudioReader) -> None:
         self._reader = reader
         self._start = 0
-        self._samples: FloatArray = np.zeros(0, dtype=np.float32)
+        self._samples: Float32Array = np.zeros(0, dtype=np.float32)
         self.end_frame: int | None = None
 
-    def read(self, start: int, stop: int) -> FloatArray:
+    def read(self, start: int, stop: int) -> Float32Array:
         """Return source samples `start` to `stop`, fewer where the audio ends before."""
         held = self._samples[start - self._start :] if start >= self._start else self._samples[:0]
         position = start + held.size
@@ -84,7 +84,7 @@ class Tape:
         return held[: stop - start]
 
 
-def resample(samples: FloatArray, source_rate: int, target_rate: int) -> FloatArray:
+def resample(samples: Float32Array, source_rate: int, target_rate: int) -> Float32Array:
     """Return mono samples at another rate, shape (about n * target_rate / source_rate,)."""
     if source_rate == target_rate or samples.size == 0:
         return samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 from mgc.config import FeatureConfig
 
 
@@ -22,7 +22,7 @@ def kept_frames(n_analysed: int, config: FeatureConfig) -> npt.NDArray[np.int64]
     return kept
 
 
-def thinned(frames: FloatArray, config: FeatureConfig) -> FloatArray:
+def thinned(frames: Float32Array, config: FeatureConfig) -> Float32Array:
     """Return the frames kept of an array of shape (n_windows, n_analysed, rows); others are returned as they are."""
     if frames.ndim != 3 or (config.frame_stride == 1.0 and config.frame_phase == 0.0):
         return frames

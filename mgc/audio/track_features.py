@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-FloatArray = npt.NDArray[np.float32]
+from mgc.arrays import Float32Array
 
 
 @dataclass(frozen=True)
@@ -25,12 +22,12 @@ class TrackFeatures:
         Where each window starts.
     """
 
-    arrays: Mapping[str, FloatArray]
+    arrays: Mapping[str, Float32Array]
     duration_seconds: float
     start_seconds: tuple[float, ...]
 
     @property
-    def log_mel(self) -> FloatArray:
+    def log_mel(self) -> Float32Array:
         """In dB relative to the maximum over the track's windows, in [-top_db, 0].
 
         Shape (n_windows, n_frames, n_mels).
@@ -54,8 +51,8 @@ class Outline:
         Length of a stretch.
     """
 
-    low: FloatArray
-    high: FloatArray
-    rms: FloatArray
+    low: Float32Array
+    high: Float32Array
+    rms: Float32Array
     duration_seconds: float
     stretch_seconds: float

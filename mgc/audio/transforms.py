@@ -7,11 +7,11 @@ equaliser and the noise come after the shift: a voice's band is that of the ear,
 
 from __future__ import annotations
 
+from mgc.arrays import Float32Array
 from mgc.audio.gain import amplify
 from mgc.audio.loudness import emphasise
 from mgc.audio.noise import add_noise
 from mgc.audio.overlay import overlay
-from mgc.audio.track_features import FloatArray
 from mgc.audio.views import Recipe
 
 
@@ -22,8 +22,8 @@ def changes_samples(recipe: Recipe) -> bool:
 
 
 def change_samples(
-    samples: FloatArray, recipe: Recipe, sample_rate: int, window: int, partner: FloatArray | None = None
-) -> FloatArray:
+    samples: Float32Array, recipe: Recipe, sample_rate: int, window: int, partner: Float32Array | None = None
+) -> Float32Array:
     """Return one window's samples as the view has them, shape (n,).
 
     Parameters

@@ -9,10 +9,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mgc.arrays import Float32Array
 from mgc.config.taxonomy import Taxonomy
 from mgc.inference.file_tagger import FileAnswer
 from mgc.inference.predictor import TrackPrediction
-from mgc.models.forward import FloatArray
 
 GENRES_SHOWN = 3
 TAGS_SHOWN = 6
@@ -79,7 +79,7 @@ def _tags(prediction: TrackPrediction, taxonomy: Taxonomy) -> Text:
     return Text("\n").join(rows)
 
 
-def _likeliest(names: tuple[str, ...], probabilities: FloatArray) -> list[tuple[str, float]]:
+def _likeliest(names: tuple[str, ...], probabilities: Float32Array) -> list[tuple[str, float]]:
     named = zip(names, probabilities.tolist(), strict=True)
     return sorted(named, key=lambda pair: -pair[1])
 

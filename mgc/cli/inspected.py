@@ -9,6 +9,7 @@ import numpy.typing as npt
 import typer
 from rich.markup import escape
 
+from mgc.arrays import Float32Array
 from mgc.cli.answer_table import answer_table
 from mgc.cli.file_answers import FAILED
 from mgc.cli.options import console
@@ -17,7 +18,6 @@ from mgc.curation.neighbours import nearest_tracks
 from mgc.inference.file_reader import STANDARD_INPUT, FileFeatures
 from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.models.bundle import Bundle
-from mgc.models.forward import FloatArray
 from mgc.models.stored import StoredBundle
 from mgc.reports.track_look import Neighbour, TrackView
 from mgc.reports.track_page import track_page
@@ -89,11 +89,11 @@ def track_look(
     )
 
 
-def _nearest(predictions: str, uri: str, embedding: FloatArray, bundle: Bundle) -> list[Neighbour]:
+def _nearest(predictions: str, uri: str, embedding: Float32Array, bundle: Bundle) -> list[Neighbour]:
     own_uri = uri if uri == STANDARD_INPUT else Store.open(uri).uri()
     return nearest_tracks(read_predictions(predictions), embedding, bundle.fingerprint, own_uri=own_uri)
 
 
-def _ranked(names: tuple[str, ...], probabilities: FloatArray) -> list[tuple[str, float]]:
+def _ranked(names: tuple[str, ...], probabilities: Float32Array) -> list[tuple[str, float]]:
     order = np.argsort(-probabilities, kind="stable")
     return [(names[place], float(probabilities[place])) for place in order]

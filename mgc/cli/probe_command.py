@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mgc.arrays import Float64Array
 from mgc.catalogue.index import read_catalogue
 from mgc.cli.answers import TRACKS_AT_ONCE, both_splits
 from mgc.cli.options import ConfigOption, SetOption, console, settings
 from mgc.config import Config
 from mgc.errors import ConfigError
-from mgc.evaluation.answers import FloatArray
 from mgc.evaluation.baselines import NAME, fit_svm_baseline
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.evaluate import Evaluation
@@ -60,10 +60,10 @@ def probe(
     _show(console(), split, found)
 
 
-def _embedder(bundle: Bundle) -> Callable[[FeatureSet], FloatArray]:
+def _embedder(bundle: Bundle) -> Callable[[FeatureSet], Float64Array]:
     predictor = Predictor(bundle)
 
-    def embed(tracks: FeatureSet) -> FloatArray:
+    def embed(tracks: FeatureSet) -> Float64Array:
         predictor.check_features(tracks.feature_fingerprint)
         starts = range(0, len(tracks), TRACKS_AT_ONCE)
         parts = [predictor.predict(tracks.log_mels[start : start + TRACKS_AT_ONCE]) for start in starts]
@@ -73,7 +73,7 @@ def _embedder(bundle: Bundle) -> Callable[[FeatureSet], FloatArray]:
 
 
 def _figures(
-    embed: Callable[[FeatureSet], FloatArray], train_set: FeatureSet, evaluation_set: FeatureSet, config: Config
+    embed: Callable[[FeatureSet], Float64Array], train_set: FeatureSet, evaluation_set: FeatureSet, config: Config
 ) -> Evaluation:
     return figures_of(
         fit_svm_baseline(embed, train_set, evaluation_set, seed=config.evaluation.seed).answers, config.evaluation

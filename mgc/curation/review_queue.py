@@ -24,11 +24,10 @@ import numpy.typing as npt
 import polars as pl
 from scipy.stats import rankdata
 
+from mgc.arrays import Float64Array
 from mgc.curation.nearest_neighbours import NeighbourIndex, Vectors
 from mgc.curation.similarity import embedding_matrix
 from mgc.errors import ConfigError
-
-FloatArray = npt.NDArray[np.float64]
 
 NEIGHBOURS = 10
 POOL = 50
@@ -125,13 +124,13 @@ class _TopTwoGenres:
 
     first: list[str]
     second: list[str]
-    first_probability: FloatArray
-    second_probability: FloatArray
-    uncertainty: FloatArray
+    first_probability: Float64Array
+    second_probability: Float64Array
+    uncertainty: Float64Array
     abstained: npt.NDArray[np.bool_]
 
     @property
-    def margin(self) -> FloatArray:
+    def margin(self) -> Float64Array:
         return self.first_probability - self.second_probability
 
     def wanted(self, max_margin: float) -> npt.NDArray[np.bool_]:
@@ -142,8 +141,8 @@ class _TopTwoGenres:
 class _Neighbourhood:
     """How crowded it is around each track, and how far its tenth neighbour is, shape (n,)."""
 
-    density: FloatArray
-    scale: FloatArray
+    density: Float64Array
+    scale: Float64Array
 
     @classmethod
     def of(cls, vectors: Vectors) -> _Neighbourhood:
@@ -189,7 +188,7 @@ def _pairs(probabilities: object) -> list[tuple[str, float]]:
     return []
 
 
-def _greedy(helpful: FloatArray, vectors: Vectors, scale: FloatArray, count: int) -> list[tuple[int, float]]:
+def _greedy(helpful: Float64Array, vectors: Vectors, scale: Float64Array, count: int) -> list[tuple[int, float]]:
     """Return (row, score) of the queue."""
     pool = np.argsort(-helpful, kind="stable")[: max(POOL * count, 1_000)]
     pool = pool[helpful[pool] > 0]
@@ -207,7 +206,7 @@ def _greedy(helpful: FloatArray, vectors: Vectors, scale: FloatArray, count: int
 
 
 def _sheet(
-    tracks: pl.DataFrame, answers: _TopTwoGenres, density: FloatArray, chosen: list[tuple[int, float]], root: str
+    tracks: pl.DataFrame, answers: _TopTwoGenres, density: Float64Array, chosen: list[tuple[int, float]], root: str
 ) -> pl.DataFrame:
     inside = root.rstrip("/") + "/"
     ids, uris, tags, labels = (tracks[name].to_list() for name in ("track_id", "uri", "tags", "label"))
@@ -231,7 +230,7 @@ def _sheet(
     return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String))
 
 
-def _why(answers: _TopTwoGenres, density: FloatArray, label: str | None, row: int) -> str:
+def _why(answers: _TopTwoGenres, density: Float64Array, label: str | None, row: int) -> str:
     reasons = ["abstained"] if answers.abstained[row] else []
     if answers.second[row]:
         reasons.append(f"{answers.first[row]} leads {answers.second[row]} by {100 * answers.margin[row]:.0f} points")

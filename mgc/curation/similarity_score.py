@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from mgc.arrays import BoolArray, Float64Array
 from mgc.config import EvaluationConfig
 from mgc.curation.nearest_neighbours import Vectors
 from mgc.errors import SplitError
-from mgc.evaluation.answers import BoolArray, FloatArray, tag_vectors
+from mgc.evaluation.answers import tag_vectors
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, make_resampling, mean_of_defined, ratio
 from mgc.evaluation.mfcc import mfcc_statistics
 from mgc.tables.feature_shards import FeatureSet
@@ -125,7 +126,7 @@ def _tag_hits(tracks: pl.DataFrame) -> _RelevanceLabels:
 
 
 def _precision(
-    labels: _RelevanceLabels, found: list[FloatArray], allowed: BoolArray, resampling: Resampling
+    labels: _RelevanceLabels, found: list[Float64Array], allowed: BoolArray, resampling: Resampling
 ) -> Precision:
     """Return the macro mean over labels of: how many neighbours of the tracks that have it have it too."""
     asks = labels.has & labels.known[:, None]
@@ -143,12 +144,12 @@ def _precision(
     return Precision(queries, figures[0], figures[2], figures[1], gain)
 
 
-def _shares(weights: FloatArray, has: BoolArray) -> FloatArray:
+def _shares(weights: Float64Array, has: BoolArray) -> Float64Array:
     """Return which share of each track's neighbours has each label, shape (n, n_labels)."""
     return ratio(weights @ has.astype(np.float64), weights.sum(axis=1, keepdims=True))
 
 
-def _figure(shares: list[FloatArray], asks: BoolArray, resampling: Resampling) -> Figure:
+def _figure(shares: list[Float64Array], asks: BoolArray, resampling: Resampling) -> Figure:
     """Return the macro precision of one system, or the difference of two, with its interval."""
     replicates = []
     chunks = [np.ones((len(asks), 1)), *(chunk.astype(np.float64) for chunk in resampling.chunks())]
@@ -163,7 +164,7 @@ def _figure(shares: list[FloatArray], asks: BoolArray, resampling: Resampling) -
     return resampling.figure(value, np.concatenate(replicates[1:]), enough=enough)
 
 
-def _nearest(vectors: FloatArray, allowed: BoolArray, k: int) -> FloatArray:
+def _nearest(vectors: Float64Array, allowed: BoolArray, k: int) -> Float64Array:
     """Return 1 where a track is among another's k nearest allowed ones by cosine, shape (n, n)."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     cosines = np.where(allowed, unit @ unit.T, -np.inf)
@@ -173,5 +174,5 @@ def _nearest(vectors: FloatArray, allowed: BoolArray, k: int) -> FloatArray:
     return chosen
 
 
-def _standardised(values: FloatArray) -> FloatArray:
+def _standardised(values: Float64Array) -> Float64Array:
     return np.asarray((values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-9))

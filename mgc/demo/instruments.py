@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 from mgc.demo.oscillators import decay, held_noise, modulate, noise, oscillate, pluck, swell
 
-SynthFunction = Callable[[float, float, int, np.random.Generator], FloatArray]
+SynthFunction = Callable[[float, float, int, np.random.Generator], Float32Array]
 """(frequency in Hz, seconds, sample_rate, rng) → mono samples; may ring on after `seconds`."""
 
 
@@ -27,7 +27,7 @@ class Instrument:
 
 
 def _pad(shape: str, harmonics: int, detune_cents: float) -> SynthFunction:
-    def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
+    def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
         length = seconds + 0.6
         voices = [
             oscillate(
@@ -47,7 +47,7 @@ def _pad(shape: str, harmonics: int, detune_cents: float) -> SynthFunction:
 
 
 def _string(brightness: float, sustain: float, ring: float) -> SynthFunction:
-    def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
+    def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
         length = min(seconds, 2.0) + ring
         samples = pluck(frequency_hz, length, sample_rate, rng, brightness=brightness, sustain=sustain)
         return samples * swell(len(samples), sample_rate, 0.001, 0.3 * length)
@@ -56,7 +56,7 @@ def _string(brightness: float, sustain: float, ring: float) -> SynthFunction:
 
 
 def _bell(ratio: float, index: float, half_life: float) -> SynthFunction:
-    def sound(frequency_hz: float, _: float, sample_rate: int, __: np.random.Generator) -> FloatArray:
+    def sound(frequency_hz: float, _: float, sample_rate: int, __: np.random.Generator) -> Float32Array:
         samples = modulate(frequency_hz, ratio, index, 6 * half_life, sample_rate)
         return samples * decay(len(samples), sample_rate, half_life)
 
@@ -66,7 +66,7 @@ def _bell(ratio: float, index: float, half_life: float) -> SynthFunction:
 def _lead(
     shape: str, harmonics: int, attack: float, half_life: float | None, vibrato_cents: float, breath: float = 0.0
 ) -> SynthFunction:
-    def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
+    def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
         length = seconds + 0.03
         samples = oscillate(
             shape,
@@ -90,7 +90,7 @@ def _lead(
 def _acid(shape: str, half_life: float) -> SynthFunction:
     """Bright and dark readings of one wave, cross-faded: a filter that closes, without a filter."""
 
-    def sound(frequency_hz: float, seconds: float, sample_rate: int, _: np.random.Generator) -> FloatArray:
+    def sound(frequency_hz: float, seconds: float, sample_rate: int, _: np.random.Generator) -> Float32Array:
         bright = oscillate(shape, frequency_hz, seconds, sample_rate, harmonics=36)
         dark = oscillate(shape, frequency_hz, seconds, sample_rate, harmonics=4)
         opening = decay(len(dark), sample_rate, half_life)
@@ -101,7 +101,7 @@ def _acid(shape: str, half_life: float) -> SynthFunction:
 
 
 def _drum(start_hz: float, end_hz: float, half_life: float, click: float) -> SynthFunction:
-    def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
+    def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
         n_samples = round(7 * half_life * sample_rate)
         sweep = end_hz + (start_hz - end_hz) * np.exp2(-np.arange(n_samples) / (0.018 * sample_rate))
         samples = np.sin(2 * np.pi * np.cumsum(sweep) / sample_rate) * decay(n_samples, sample_rate, half_life)
@@ -114,7 +114,7 @@ def _drum(start_hz: float, end_hz: float, half_life: float, click: float) -> Syn
 
 
 def _rattle(low_hz: float, half_life: float, tone_hz: float = 0.0, attack: float = 0.001) -> SynthFunction:
-    def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
+    def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
         samples = noise(7 * half_life, sample_rate, rng, low_hz=low_hz, high_hz=16_000)
         if tone_hz:
             t = np.arange(len(samples)) / sample_rate
@@ -125,14 +125,14 @@ def _rattle(low_hz: float, half_life: float, tone_hz: float = 0.0, attack: float
 
 
 def _chip_noise(rate_hz: float, half_life: float) -> SynthFunction:
-    def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
+    def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
         samples = held_noise(6 * half_life, rate_hz, sample_rate, rng)
         return samples * decay(len(samples), sample_rate, half_life)
 
     return sound
 
 
-def _wind(_: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
+def _wind(_: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
     samples = noise(seconds, sample_rate, rng, low_hz=250, high_hz=1_400)
     t = np.arange(len(samples)) / sample_rate
     gust = 0.6 + 0.4 * np.sin(2 * np.pi * (0.11 * t + rng.random()))

@@ -10,13 +10,13 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 TABLE_SIZE = 4_096
 
 
 @lru_cache(maxsize=512)
-def wavetable(shape: str, harmonics: int) -> FloatArray:
+def wavetable(shape: str, harmonics: int) -> Float32Array:
     """Return one cycle of a band-limited wave, shape (TABLE_SIZE,), peak 1.
 
     Parameters
@@ -30,7 +30,7 @@ def wavetable(shape: str, harmonics: int) -> FloatArray:
     spectrum = np.zeros(TABLE_SIZE // 2 + 1, dtype=np.complex128)
     spectrum[1 : len(k) + 1] = -1j * _amplitudes(shape, k)
     cycle = np.fft.irfft(spectrum, TABLE_SIZE)
-    table: FloatArray = (cycle / np.abs(cycle).max()).astype(np.float32)
+    table: Float32Array = (cycle / np.abs(cycle).max()).astype(np.float32)
     return table
 
 
@@ -59,7 +59,7 @@ def oscillate(
     phase: float = 0.0,
     vibrato_hz: float = 0.0,
     vibrato_cents: float = 0.0,
-) -> FloatArray:
+) -> Float32Array:
     """Return a steady tone read from a band-limited wavetable; vibrato sets in over the first half second."""
     n_samples = round(seconds * sample_rate)
     allowed = max(1, int(0.45 * sample_rate / frequency_hz))
@@ -70,11 +70,11 @@ def oscillate(
         # The integral of a sinusoidal frequency deviation is a sinusoidal phase deviation.
         deviation = frequency_hz * (2 ** (vibrato_cents / 1_200) - 1) / (2 * np.pi * vibrato_hz)
         cycles += deviation * np.minimum(1.0, 2.0 * t) * np.sin(2 * np.pi * vibrato_hz * t)
-    tone: FloatArray = table[(cycles * TABLE_SIZE).astype(np.int64) & (TABLE_SIZE - 1)]
+    tone: Float32Array = table[(cycles * TABLE_SIZE).astype(np.int64) & (TABLE_SIZE - 1)]
     return tone
 
 
-def modulate(frequency_hz: float, ratio: float, index: float, seconds: float, sample_rate: int) -> FloatArray:
+def modulate(frequency_hz: float, ratio: float, index: float, seconds: float, sample_rate: int) -> Float32Array:
     """Return a two-operator FM tone whose modulation index decays (Chowning 1973)."""
     t = np.arange(round(seconds * sample_rate)) / sample_rate
     depth = index * np.exp(-t / (0.25 * seconds))
@@ -90,7 +90,7 @@ def pluck(
     *,
     brightness: float = 0.5,
     sustain: float = 0.996,
-) -> FloatArray:
+) -> Float32Array:
     """Return a plucked string (Karplus & Strong 1983), tuned by reading the string at a fractional rate.
 
     Parameters
@@ -133,7 +133,7 @@ def noise(
     *,
     low_hz: float = 0.0,
     high_hz: float = 20_000.0,
-) -> FloatArray:
+) -> Float32Array:
     """Return noise of one band with soft edges, peak 1."""
     n_samples = max(16, round(seconds * sample_rate))
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
@@ -145,7 +145,7 @@ def noise(
     return (band / max(1e-9, float(np.abs(band).max()))).astype(np.float32)
 
 
-def held_noise(seconds: float, rate_hz: float, sample_rate: int, rng: np.random.Generator) -> FloatArray:
+def held_noise(seconds: float, rate_hz: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
     """Return the noise channel of an early sound chip: random bits held for 1 / `rate_hz`."""
     n_samples = round(seconds * sample_rate)
     step = (np.arange(n_samples) * (rate_hz / sample_rate)).astype(np.int64)
@@ -153,13 +153,13 @@ def held_noise(seconds: float, rate_hz: float, sample_rate: int, rng: np.random.
     return bits[step].astype(np.float32)
 
 
-def decay(n_samples: int, sample_rate: int, half_life: float, attack: float = 0.002) -> FloatArray:
+def decay(n_samples: int, sample_rate: int, half_life: float, attack: float = 0.002) -> Float32Array:
     """Return an exponential decay with a short linear attack; halved every `half_life` seconds."""
     t = np.arange(n_samples, dtype=np.float32) / sample_rate
     return (np.exp2(-t / half_life) * np.minimum(1.0, t / attack)).astype(np.float32)
 
 
-def swell(n_samples: int, sample_rate: int, attack: float, release: float) -> FloatArray:
+def swell(n_samples: int, sample_rate: int, attack: float, release: float) -> Float32Array:
     """Return an envelope that rises, holds at 1 and falls to 0 at its end; times in seconds."""
     t = np.arange(n_samples, dtype=np.float32) / sample_rate
     total = n_samples / sample_rate

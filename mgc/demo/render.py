@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 from mgc.demo.instruments import INSTRUMENTS
 from mgc.demo.score import Note, Part, Piece
 
@@ -17,7 +17,7 @@ ECHOED_ROLES = ("melody", "arpeggio", "chords", "bells")
 KICKS = ("kick",)
 
 
-def render(piece: Piece, sample_rate: int, channels: int) -> FloatArray:
+def render(piece: Piece, sample_rate: int, channels: int) -> Float32Array:
     """Return the sound of a piece, shape (n_samples, channels), peak between -6 and -1 dBFS.
 
     Parameters
@@ -30,7 +30,7 @@ def render(piece: Piece, sample_rate: int, channels: int) -> FloatArray:
     n_samples = round(piece.seconds * sample_rate)
     drums, music = np.zeros((n_samples, 2)), np.zeros((n_samples, 2))
     send = np.zeros(n_samples)
-    sounds: dict[tuple[str, int, float], FloatArray] = {}
+    sounds: dict[tuple[str, int, float], Float32Array] = {}
     for part in piece.parts:
         line = _play(piece, part, n_samples, sample_rate, sounds)
         if part.role in ECHOED_ROLES and piece.effects.echo_gain:
@@ -52,7 +52,7 @@ def _play(
     part: Part,
     n_samples: int,
     sample_rate: int,
-    sounds: dict[tuple[str, int, float], FloatArray],
+    sounds: dict[tuple[str, int, float], Float32Array],
 ) -> npt.NDArray[np.float64]:
     """Return one part alone, mono, shape (n_samples,); equal notes are computed once."""
     line = np.zeros(n_samples)
@@ -72,8 +72,8 @@ def _sound(
     name: str,
     note: Note,
     sample_rate: int,
-    sounds: dict[tuple[str, int, float], FloatArray],
-) -> FloatArray:
+    sounds: dict[tuple[str, int, float], Float32Array],
+) -> Float32Array:
     seconds = round(note.beats * 60.0 / piece.tempo_bpm, 4)
     key = (name, note.midi, seconds)
     if key not in sounds:
@@ -137,7 +137,7 @@ def _fast_length(n_samples: int) -> int:
     return best
 
 
-def _finish(mix: npt.NDArray[np.float64], piece: Piece, sample_rate: int) -> FloatArray:
+def _finish(mix: npt.NDArray[np.float64], piece: Piece, sample_rate: int) -> Float32Array:
     """Saturate gently, fade the end, quantise for old chips, and set a random peak between -6 and -1 dBFS."""
     mix = np.tanh(1.3 * mix / max(1e-9, float(np.abs(mix).max())))
     n_fade = min(len(mix), round(FADE_OUT_SECONDS * sample_rate))

@@ -9,11 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mgc.arrays import BoolArray, Float64Array, IntArray
 from mgc.config.taxonomy import UNKNOWN
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 OUTSIDE = -2
 """Genre index of a track whose genre is known, but is none that the model learned: it can only be wrong."""
@@ -72,10 +69,10 @@ class LabelledPredictions:
     genres: Sequence[str]
     tags: Sequence[str]
     genre_true: IntArray
-    genre_probabilities: FloatArray
+    genre_probabilities: Float64Array
     tag_true: IntArray
     tags_known: BoolArray
-    tag_probabilities: FloatArray
+    tag_probabilities: Float64Array
     failed: Sequence[Failure] = ()
     outside_genres: Sequence[str] = ()
     split: str = ""
@@ -130,7 +127,7 @@ class LabelledPredictions:
         return replace(self.take(rows), failed=sorted(self.failed, key=lambda failure: failure.track_id))
 
 
-def predicted_genres(probabilities: FloatArray) -> IntArray:
+def predicted_genres(probabilities: Float64Array) -> IntArray:
     """Return the most probable genre of each track, shape (n,); of equal ones the first."""
     return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mgc.arrays import Float64Array
 from mgc.config import EvaluationConfig
 from mgc.config.taxonomy import UNKNOWN, Taxonomy
 from mgc.errors import FingerprintError, TrainingError
-from mgc.evaluation.answers import FloatArray, LabelledPredictions, genre_indices, names_outside, tag_vectors
+from mgc.evaluation.answers import LabelledPredictions, genre_indices, names_outside, tag_vectors
 from mgc.evaluation.bootstrap import Resample
 from mgc.evaluation.comparison import BaselineComparison, compare
 from mgc.evaluation.mfcc import N_MFCC, mfcc_statistics
@@ -98,7 +99,7 @@ def svm_baseline(
 
 
 def fit_svm_baseline(
-    extract_features: Callable[[FeatureSet], FloatArray],
+    extract_features: Callable[[FeatureSet], Float64Array],
     train: FeatureSet,
     valid: FeatureSet,
     taxonomy: Taxonomy | None = None,
@@ -154,8 +155,8 @@ def _truth(tracks: FeatureSet, taxonomy: Taxonomy) -> LabelledPredictions:
 
 
 def _genre_probabilities(
-    train_features: FloatArray, valid_features: FloatArray, train: FeatureSet, taxonomy: Taxonomy, seed: int
-) -> tuple[FloatArray, PenaltyChoice]:
+    train_features: Float64Array, valid_features: Float64Array, train: FeatureSet, taxonomy: Taxonomy, seed: int
+) -> tuple[Float64Array, PenaltyChoice]:
     probabilities = np.zeros((len(valid_features), len(taxonomy.genres)))
     true = genre_indices(train.genres, taxonomy.genres)
     rows = np.flatnonzero(true >= 0)
@@ -171,8 +172,8 @@ def _genre_probabilities(
 
 
 def _tag_probabilities(
-    train_features: FloatArray, valid_features: FloatArray, train: FeatureSet, taxonomy: Taxonomy, seed: int
-) -> tuple[FloatArray, PenaltyChoice]:
+    train_features: Float64Array, valid_features: Float64Array, train: FeatureSet, taxonomy: Taxonomy, seed: int
+) -> tuple[Float64Array, PenaltyChoice]:
     probabilities = np.zeros((len(valid_features), len(taxonomy.tags)))
     rows = np.flatnonzero(train.tags_known)
     if not len(rows) or not taxonomy.tags:

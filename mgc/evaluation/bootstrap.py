@@ -22,8 +22,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mgc.arrays import Float64Array, IntArray
 from mgc.config import EvaluationConfig
-from mgc.evaluation.answers import FloatArray, IntArray
 
 Resample = Literal["track", "group"]
 WeightArray = npt.NDArray[np.int32]
@@ -89,7 +89,7 @@ class Resampling:
                 row[:] = np.bincount(generator.integers(0, n_clusters, n_clusters), minlength=n_clusters)
             yield np.ascontiguousarray(drawn[:, self.clusters].T)
 
-    def figure(self, value: float | None, replicates: FloatArray, *, enough: bool = True) -> Figure:
+    def figure(self, value: float | None, replicates: Float64Array, *, enough: bool = True) -> Figure:
         """Return `value` with the percentile interval of its replicates, shape (samples,), NaN: not defined.
 
         No interval is given where there is not `enough` to resample, or where fewer than half of the
@@ -104,7 +104,7 @@ class Resampling:
         low, high = np.quantile(usable, [tail, 1.0 - tail])
         return Figure(float(value), float(low), float(high))
 
-    def corrected_figure(self, value: float | None, replicates: FloatArray, *, enough: bool = True) -> Figure:
+    def corrected_figure(self, value: float | None, replicates: Float64Array, *, enough: bool = True) -> Figure:
         """Return `value`, a share, with the basic bootstrap interval: for figures that small samples bias.
 
         What resampling adds to the figure, the sample itself had already added to the truth; the interval is
@@ -129,7 +129,7 @@ def make_resampling(
     return Resampling(clusters.astype(np.int64), config.bootstrap_samples, config.confidence, config.seed)
 
 
-def sums_by_cell(cells: IntArray, values: FloatArray | WeightArray, n_cells: int) -> FloatArray:
+def sums_by_cell(cells: IntArray, values: Float64Array | WeightArray, n_cells: int) -> Float64Array:
     """Return the sums of rows that share a cell.
 
     Parameters
@@ -151,14 +151,14 @@ def sums_by_cell(cells: IntArray, values: FloatArray | WeightArray, n_cells: int
     return sums
 
 
-def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def ratio(numerator: Float64Array, denominator: Float64Array) -> Float64Array:
     """Return the quotient, NaN where the denominator is 0."""
     quotient = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     np.divide(numerator, denominator, out=quotient, where=denominator != 0)
     return quotient
 
 
-def mean_of_defined(values: FloatArray) -> FloatArray:
+def mean_of_defined(values: Float64Array) -> Float64Array:
     """Return the mean over the first axis of what is not NaN; NaN where nothing is."""
     defined = np.isfinite(values)
     return ratio(np.where(defined, values, 0.0).sum(axis=0), defined.sum(axis=0).astype(np.float64))

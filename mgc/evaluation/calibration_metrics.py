@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from mgc.evaluation.answers import BoolArray, FloatArray, IntArray
+from mgc.arrays import BoolArray, Float64Array, IntArray
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, ratio, rounded, sums_by_cell
 
 MOST_BINS = 15
@@ -61,7 +61,7 @@ class CalibrationMetrics:
         return {"ece": self.ece.to_json(), "ece_if_perfect": rounded(self.ece_if_perfect), "bins": bins}
 
 
-def equal_mass_bins(confidence: FloatArray) -> IntArray:
+def equal_mass_bins(confidence: Float64Array) -> IntArray:
     """Return the bin of each track, shape (n,): at most 15 bins of at least 5 tracks, equal but for one."""
     n_bins = max(1, min(MOST_BINS, len(confidence) // TRACKS_A_BIN))
     rank = np.empty(len(confidence), dtype=np.int64)
@@ -70,7 +70,7 @@ def equal_mass_bins(confidence: FloatArray) -> IntArray:
 
 
 def measure_calibration(
-    confidence: FloatArray, right: BoolArray, resampling: Resampling, rows: npt.NDArray[np.intp]
+    confidence: Float64Array, right: BoolArray, resampling: Resampling, rows: npt.NDArray[np.intp]
 ) -> CalibrationMetrics:
     """Return the calibration of n stated probabilities.
 
@@ -107,7 +107,7 @@ def wilson_interval(hits: int, tracks: int, confidence: float) -> Figure:
     return Figure(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def _errors(gaps: FloatArray, bins: IntArray, resampling: Resampling, rows: npt.NDArray[np.intp]) -> FloatArray:
+def _errors(gaps: Float64Array, bins: IntArray, resampling: Resampling, rows: npt.NDArray[np.intp]) -> Float64Array:
     """Return the calibration error of each resample, over the bins of the tracks as they are."""
     n_bins = int(bins.max()) + 1
     errors = []
@@ -118,7 +118,7 @@ def _errors(gaps: FloatArray, bins: IntArray, resampling: Resampling, rows: npt.
     return np.concatenate(errors)
 
 
-def _ece_if_perfect(confidence: FloatArray, bins: IntArray, seed: int) -> float:
+def _ece_if_perfect(confidence: Float64Array, bins: IntArray, seed: int) -> float:
     generator = np.random.default_rng(seed)
     gaps = [
         np.abs(np.bincount(bins, weights=(generator.random(len(bins)) < confidence) - confidence)).sum()

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.arrays import BoolArray
 from mgc.config import EvaluationConfig
 from mgc.errors import SplitError
-from mgc.evaluation.answers import BoolArray, LabelledPredictions, predicted_genres
+from mgc.evaluation.answers import LabelledPredictions, predicted_genres
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resample, Resampling, make_resampling, ratio
 from mgc.evaluation.evaluate import Evaluation, evaluate
 

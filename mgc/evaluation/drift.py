@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mgc.arrays import Float64Array
 from mgc.evaluation.significance import (
-    FloatArray,
     SignificanceResult,
     compare_distributions,
     compare_means,
@@ -202,7 +202,7 @@ def _likeness(kind: str, now: PredictionSummary, earlier: list[PredictionSummary
     return max(1.0, now.design_effects.get(kind, 1.0), before)
 
 
-def _table(names: Sequence[str], counts: Sequence[Mapping[str, int]]) -> FloatArray:
+def _table(names: Sequence[str], counts: Sequence[Mapping[str, int]]) -> Float64Array:
     table = np.zeros((len(counts), len(names)))
     for row, values in enumerate(counts):
         table[row] = [values.get(name, 0) for name in names]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgc.evaluation.answers import IntArray
+from mgc.arrays import IntArray
 from mgc.evaluation.bootstrap import Figure, rounded
 from mgc.evaluation.calibration_metrics import CalibrationMetrics
 from mgc.evaluation.selective import Selective

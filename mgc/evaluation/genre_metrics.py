@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
-from mgc.evaluation.answers import BoolArray, FloatArray, IntArray, LabelledPredictions, known_genre, predicted_genres
+from mgc.arrays import BoolArray, Float64Array, IntArray
+from mgc.evaluation.answers import LabelledPredictions, known_genre, predicted_genres
 from mgc.evaluation.bootstrap import Resampling, mean_of_defined, ratio, sums_by_cell
 from mgc.evaluation.calibration_metrics import measure_calibration
 from mgc.evaluation.genre_figures import ClassFigures, GenreEvaluation, Mistake
@@ -32,7 +33,7 @@ class _GenrePredictions:
     rows: npt.NDArray[np.intp]
     true: IntArray
     predicted: IntArray
-    confidence: FloatArray
+    confidence: Float64Array
     right: BoolArray
     in_top2: BoolArray
 
@@ -100,10 +101,10 @@ def _has_label(answers: LabelledPredictions) -> BoolArray:
 
 def _replicates(
     predictions: _GenrePredictions, has_label: BoolArray, n_genres: int, resampling: Resampling
-) -> dict[str, FloatArray]:
+) -> dict[str, Float64Array]:
     """Return each figure in each resample; class figures have shape (n_genres, samples)."""
     cells = predictions.true * n_genres + predictions.predicted
-    found: dict[str, list[FloatArray]] = defaultdict(list)
+    found: dict[str, list[Float64Array]] = defaultdict(list)
     for weights in resampling.chunks():
         drawn = weights[predictions.rows]
         confusion = sums_by_cell(cells, drawn, n_genres**2).reshape(n_genres, n_genres, -1)
@@ -121,7 +122,7 @@ def _replicates(
 
 
 def _classes(
-    genres: Sequence[str], predictions: _GenrePredictions, resampling: Resampling, replicates: dict[str, FloatArray]
+    genres: Sequence[str], predictions: _GenrePredictions, resampling: Resampling, replicates: dict[str, Float64Array]
 ) -> tuple[ClassFigures, ...]:
     points = precision_recall_fscore_support(
         predictions.true, predictions.predicted, labels=range(len(genres)), zero_division=np.nan

@@ -10,16 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mgc.arrays import Float64Array, IntArray
 from mgc.errors import SchemaError, SplitError
-from mgc.evaluation.answers import (
-    Failure,
-    FloatArray,
-    IntArray,
-    LabelledPredictions,
-    genre_indices,
-    names_outside,
-    tag_vectors,
-)
+from mgc.evaluation.answers import Failure, LabelledPredictions, genre_indices, names_outside, tag_vectors
 
 NAMED_AT_MOST = 3
 
@@ -118,7 +111,7 @@ def _named(track_ids: pl.Series) -> str:
     return shown + (", …" if len(track_ids) > NAMED_AT_MOST else "")
 
 
-def _probabilities(rows: pl.DataFrame, column: str, names: Sequence[str]) -> FloatArray:
+def _probabilities(rows: pl.DataFrame, column: str, names: Sequence[str]) -> Float64Array:
     """Return a map column name → probability as a matrix, shape (n_rows, n_names).
 
     A Parquet map is a Map for polars 2 and a list of {key, value} for polars 1; Arrow knows both as keys and
@@ -143,7 +136,7 @@ def _probabilities(rows: pl.DataFrame, column: str, names: Sequence[str]) -> Flo
     return matrix
 
 
-def _laid_end_to_end(maps: Any) -> tuple[IntArray, Any, FloatArray]:
+def _laid_end_to_end(maps: Any) -> tuple[IntArray, Any, Float64Array]:
     """Return how many entries each row has, and all keys and all values one after the other."""
     if pa.types.is_map(maps.type):
         entries = pa.StructArray.from_arrays([maps.keys, maps.items], ["key", "value"])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mgc.evaluation.answers import BoolArray, FloatArray
+from mgc.arrays import BoolArray, Float64Array
 from mgc.evaluation.bootstrap import WeightArray, ratio
 
 
@@ -41,7 +41,7 @@ class RankedScores:
     own_ends: npt.NDArray[np.intp]
 
     @classmethod
-    def of(cls, scores: FloatArray, truth: BoolArray) -> RankedScores:
+    def of(cls, scores: Float64Array, truth: BoolArray) -> RankedScores:
         """Rank the scores of a tag, shape (n,), of which `truth` says which are positive."""
         order = np.argsort(-scores, kind="stable")
         falling = -scores[order]
@@ -62,8 +62,8 @@ class RankedScores:
 class RankingFigures:
     """ROC-AUC and average precision of each resample, shape (n_resamples,); NaN where not defined."""
 
-    roc_auc: FloatArray
-    average_precision: FloatArray
+    roc_auc: Float64Array
+    average_precision: Float64Array
 
 
 def ranking_figures(ranked: RankedScores, weights: WeightArray) -> RankingFigures:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from mgc.arrays import Float64Array
 from mgc.audio.features.mfcc import mfcc
-from mgc.evaluation.answers import FloatArray
 from mgc.tables.feature_shards import FeatureSet
 
 N_MFCC = 20
 
 
-def mfcc_statistics(tracks: FeatureSet) -> FloatArray:
+def mfcc_statistics(tracks: FeatureSet) -> Float64Array:
     """Return the mean and the standard deviation of 20 MFCCs over all frames, shape (n_tracks, 40)."""
     rows = []
     for log_mel in tracks.log_mels:

@@ -21,13 +21,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 
+from mgc.arrays import IntArray
 from mgc.errors import SplitError
 
-IntArray = npt.NDArray[np.int64]
 Parts = tuple[IntArray, IntArray]
 """Rows of train and of valid."""
 MAX_SEED = 2**32 - 1

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from mgc.evaluation.answers import FloatArray, IntArray
+from mgc.arrays import Float64Array, IntArray
 
 SVM_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LOGISTIC_PENALTIES = (0.003, 0.03, 0.3, 3.0)
@@ -40,19 +40,19 @@ def svm(penalty: float) -> Any:
     return make_pipeline(StandardScaler(), SVC(C=penalty, kernel="rbf", class_weight="balanced", break_ties=True))
 
 
-def svm_score(model: Any, features: FloatArray, true: IntArray) -> float:
+def svm_score(model: Any, features: Float64Array, true: IntArray) -> float:
     """Return the accuracy balanced over the classes that are there."""
     right = model.predict(features) == true
     return float(np.mean([right[true == label].mean() for label in np.unique(true)]))
 
 
-def decision_values(model: Any, features: FloatArray) -> FloatArray:
+def decision_values(model: Any, features: Float64Array) -> Float64Array:
     """Return one decision value a class, shape (n, n_classes), for two classes too."""
     values = np.asarray(model.decision_function(features), dtype=np.float64)
     return np.column_stack([-values, values]) if values.ndim == 1 else values
 
 
-def softmax(values: FloatArray) -> FloatArray:
+def softmax(values: Float64Array) -> Float64Array:
     """Return values along the second axis as shares of 1."""
     powers = np.exp(values - values.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
@@ -66,13 +66,13 @@ class OneVersusRest:
         self._scaler = StandardScaler()
         self._models: list[Any] = []
 
-    def fit(self, features: FloatArray, true: IntArray) -> OneVersusRest:
+    def fit(self, features: Float64Array, true: IntArray) -> OneVersusRest:
         """Fit on features, shape (n, n_features), and tags, shape (n, n_tags)."""
         scaled = self._scaler.fit_transform(features)
         self._models = [self._fit_one(scaled, column) for column in true.T]
         return self
 
-    def _fit_one(self, scaled: FloatArray, column: IntArray) -> Any:
+    def _fit_one(self, scaled: Float64Array, column: IntArray) -> Any:
         if column.min() == column.max():
             return float(column[0])
         # Newton steps are exact and few where there are only forty features; of a thousand each costs seconds.
@@ -80,7 +80,7 @@ class OneVersusRest:
         model = LogisticRegression(C=self._penalty, class_weight="balanced", solver=solver, max_iter=300)
         return model.fit(scaled, column)
 
-    def predict(self, features: FloatArray) -> FloatArray:
+    def predict(self, features: Float64Array) -> Float64Array:
         """Return the probability of each tag, shape (n, n_tags)."""
         scaled = self._scaler.transform(features)
         columns = [
@@ -90,7 +90,7 @@ class OneVersusRest:
         return np.column_stack(columns)
 
 
-def tag_score(model: OneVersusRest, features: FloatArray, true: IntArray) -> float:
+def tag_score(model: OneVersusRest, features: Float64Array, true: IntArray) -> float:
     """Return the mean average precision over tags that vary."""
     scores = model.predict(features)
     varied = [place for place in range(true.shape[1]) if 0 < true[:, place].sum() < len(true)]
@@ -99,12 +99,12 @@ def tag_score(model: OneVersusRest, features: FloatArray, true: IntArray) -> flo
 
 
 def choose_penalty(
-    features: FloatArray,
+    features: Float64Array,
     true: IntArray,
     groups: npt.NDArray[np.str_],
     penalties: Sequence[float],
     build: Callable[[float], Any],
-    score: Callable[[Any, FloatArray, IntArray], float],
+    score: Callable[[Any, Float64Array, IntArray], float],
     seed: int,
 ) -> PenaltyChoice:
     """Return the C of the best mean score over folds that keep groups together.
@@ -125,7 +125,7 @@ def choose_penalty(
 
 
 def _folds(
-    features: FloatArray, true: IntArray, groups: npt.NDArray[np.str_], seed: int
+    features: Float64Array, true: IntArray, groups: npt.NDArray[np.str_], seed: int
 ) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
     """Return (fit, rest) rows of each fold; none where there are too few tracks or groups."""
     # Tags have no one class to stratify by: their folds balance tracks with a tag and tracks without any.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mgc.evaluation.answers import BoolArray, FloatArray
+from mgc.arrays import BoolArray, Float64Array
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, rounded
 from mgc.evaluation.calibration_metrics import wilson_interval
 
@@ -65,8 +65,8 @@ class Selective:
         Where the bundle abstains; None where it never does.
     """
 
-    coverage: FloatArray
-    accuracy: FloatArray
+    coverage: Float64Array
+    accuracy: Float64Array
     abstention: Abstention | None
 
     def to_json(self) -> dict[str, object]:
@@ -80,7 +80,7 @@ class Selective:
 
 
 def measure_selective(
-    confidence: FloatArray, right: BoolArray, below: float, precision: float | None, level: float
+    confidence: Float64Array, right: BoolArray, below: float, precision: float | None, level: float
 ) -> Selective:
     """Return the curve of n answers.
 
@@ -103,7 +103,7 @@ def measure_selective(
 
 
 def _abstention(
-    confidence: FloatArray, right: BoolArray, below: float, precision: float | None, level: float
+    confidence: Float64Array, right: BoolArray, below: float, precision: float | None, level: float
 ) -> Abstention:
     confident = confidence >= below
     answered, tracks = int(confident.sum()), len(confident)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-FloatArray = npt.NDArray[np.float64]
+from mgc.arrays import Float64Array
 
 PRIOR_DEGREES = 20
 """Of freedom, at most, that the family's dispersion counts as beside a single question's own."""
@@ -60,7 +60,7 @@ class SignificanceResult:
     effect: float
 
 
-def dispersions(counts: FloatArray, totals: FloatArray, within: float = 1.0) -> list[Dispersion]:
+def dispersions(counts: Float64Array, totals: Float64Array, within: float = 1.0) -> list[Dispersion]:
     """Return the dispersion of each share over runs, drawn towards that of all.
 
     Parameters
@@ -81,7 +81,9 @@ def dispersions(counts: FloatArray, totals: FloatArray, within: float = 1.0) -> 
     return _moderated(squares.sum(axis=0), len(totals) - 1, spread.sum(axis=0) > 0, within)
 
 
-def mean_dispersion(means: FloatArray, variances: FloatArray, totals: FloatArray, within: float = 1.0) -> Dispersion:
+def mean_dispersion(
+    means: Float64Array, variances: Float64Array, totals: Float64Array, within: float = 1.0
+) -> Dispersion:
     """Return how much more the means of runs differ than their tracks' variance would make them."""
     used = totals > 1
     means, variances, totals = means[used], variances[used], totals[used]
@@ -93,7 +95,7 @@ def mean_dispersion(means: FloatArray, variances: FloatArray, totals: FloatArray
     return _moderated(squares, len(totals) - 1, np.array([True]), within)[0]
 
 
-def _moderated(squares: FloatArray, degrees: int, tested: npt.NDArray[np.bool_], within: float) -> list[Dispersion]:
+def _moderated(squares: Float64Array, degrees: int, tested: npt.NDArray[np.bool_], within: float) -> list[Dispersion]:
     if degrees < 1 or not tested.any():
         return [Dispersion(within=within)] * len(squares)
     family = max(1.0, float(squares[tested].mean()) / degrees)
@@ -115,7 +117,9 @@ def compare_shares(
     return SignificanceResult(p_value, float(effect))
 
 
-def compare_distributions(before: FloatArray, now: FloatArray, spreads: Sequence[Dispersion]) -> SignificanceResult:
+def compare_distributions(
+    before: Float64Array, now: Float64Array, spreads: Sequence[Dispersion]
+) -> SignificanceResult:
     """Compare two sets of counts over the same names: G-test; the effect is Cohen's w.
 
     Names too rare to be expected five times are counted as one.
@@ -148,7 +152,7 @@ def compare_means(
     )
 
 
-def g_statistic(table: FloatArray) -> float:
+def g_statistic(table: Float64Array) -> float:
     """Return twice the log-likelihood ratio of a contingency table against independence."""
     expected = _expected(table)
     used = table > 0
@@ -164,5 +168,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def _expected(table: FloatArray) -> FloatArray:
+def _expected(table: Float64Array) -> Float64Array:
     return np.asarray(np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum(), dtype=np.float64)

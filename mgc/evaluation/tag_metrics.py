@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mgc.evaluation.answers import BoolArray, FloatArray, LabelledPredictions
+from mgc.arrays import BoolArray, Float64Array
+from mgc.evaluation.answers import LabelledPredictions
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, mean_of_defined, rounded
 from mgc.evaluation.metrics import RankedScores, RankingFigures, ranking_figures
 from mgc.evaluation.tag_categories import CategoryFigures, RankedTag, by_category
@@ -155,7 +156,7 @@ def _summarised(
 
 
 def _replicates(
-    truth: BoolArray, scores: FloatArray, ranked_by: list[int], rows: np.ndarray, resampling: Resampling
+    truth: BoolArray, scores: Float64Array, ranked_by: list[int], rows: np.ndarray, resampling: Resampling
 ) -> RankingFigures:
     """Return the figures of each ranked tag in each resample, shape (n_ranked, samples)."""
     ranked = [RankedScores.of(scores[:, index], truth[:, index]) for index in ranked_by]

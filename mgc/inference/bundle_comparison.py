@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.inference.file_tagger import FileAnswer
 from mgc.inference.json_answer import json_answer
 from mgc.models.bundle import Bundle
-from mgc.models.forward import FloatArray
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _shared(a: tuple[str, ...], b: tuple[str, ...]) -> tuple[tuple[str, ...], tu
 
 
 def _changes(
-    names_a: tuple[str, ...], a: FloatArray, names_b: tuple[str, ...], b: FloatArray
+    names_a: tuple[str, ...], a: Float32Array, names_b: tuple[str, ...], b: Float32Array
 ) -> list[tuple[str, float]]:
     of_b = dict(zip(names_b, b.tolist(), strict=True))
     changes = [(name, of_b[name] - value) for name, value in zip(names_a, a.tolist(), strict=True) if name in of_b]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from mgc.arrays import Float32Array
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import error_columns
 from mgc.inference.file_tagger import FileAnswer, WindowPredictions
 from mgc.models.bundle import Bundle
-from mgc.models.forward import FloatArray
 
 
 def json_answer(
@@ -65,5 +65,5 @@ def _in_time(in_time: WindowPredictions, taxonomy: Taxonomy) -> list[dict[str, A
     ]
 
 
-def _named(names: tuple[str, ...], probabilities: FloatArray) -> dict[str, float]:
+def _named(names: tuple[str, ...], probabilities: Float32Array) -> dict[str, float]:
     return dict(zip(names, probabilities.tolist(), strict=True))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.errors import FingerprintError
 from mgc.models.bundle import Bundle
 from mgc.models.ensemble_part import EnsembleOutputs, combine
-from mgc.models.forward import FloatArray, LogMel, TrackOutputs, ensemble_window_outputs, outputs_by_track
+from mgc.models.forward import LogMel, TrackOutputs, ensemble_window_outputs, outputs_by_track
 
 CPU_WINDOWS = 32
 """Windows a pass where nothing else is asked for: more, and a layer's output leaves the second-level cache."""
@@ -34,8 +35,8 @@ class WindowProbabilities:
         In the taxonomy's order, shape (n_windows, n_tags), float32.
     """
 
-    genre_probabilities: FloatArray
-    tag_probabilities: FloatArray
+    genre_probabilities: Float32Array
+    tag_probabilities: Float32Array
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ class TrackPrediction:
 
     genre: str | None
     genre_probability: float | None
-    genre_probabilities: FloatArray
-    tag_probabilities: FloatArray
+    genre_probabilities: Float32Array
+    tag_probabilities: Float32Array
     tags: list[str]
-    embedding: FloatArray
+    embedding: Float32Array
     windows: int
     in_time: WindowProbabilities | None = None
     abstained: bool | None = None
@@ -180,7 +181,7 @@ class Predictor:
             abstained=None if sure is None else sure < self._bundle.decision.abstain_below,
         )
 
-    def _tags(self, probabilities: FloatArray) -> list[str]:
+    def _tags(self, probabilities: Float32Array) -> list[str]:
         likeliest_first = np.argsort(-probabilities, kind="stable")
         return [
             self._bundle.taxonomy.tags[tag]

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.special import expit, softmax
 
-from mgc.models.forward import FloatArray
+from mgc.arrays import Float32Array
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class TemperatureScaling:
     genre_temperature: float = 1.0
     tag_temperature: float = 1.0
 
-    def genre_probabilities(self, logits: FloatArray) -> FloatArray:
+    def genre_probabilities(self, logits: Float32Array) -> Float32Array:
         """Return probabilities that sum to 1 over the genres, shape (n_tracks, n_genres) as given."""
         if not logits.shape[1]:
             return logits
         return np.asarray(softmax(logits / self.genre_temperature, axis=1), dtype=np.float32)
 
-    def tag_probabilities(self, logits: FloatArray) -> FloatArray:
+    def tag_probabilities(self, logits: Float32Array) -> Float32Array:
         """Return a probability for each tag, shape (n_tracks, n_tags) as given."""
         return np.asarray(expit(logits / self.tag_temperature), dtype=np.float32)
 

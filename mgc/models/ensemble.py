@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, log_softmax, logit, softmax
 
-from mgc.models.forward import FloatArray
+from mgc.arrays import Float32Array
 
 Method = Literal["mean", "weighted", "stacked"]
 LEAST_PROBABILITY = 1e-6
@@ -57,7 +57,7 @@ class Fusion:
     genre: HeadFusion = field(default_factory=HeadFusion)
     tag: HeadFusion = field(default_factory=HeadFusion)
 
-    def genre_probabilities(self, members: Sequence[FloatArray]) -> FloatArray:
+    def genre_probabilities(self, members: Sequence[Float32Array]) -> Float32Array:
         """Return shape (n_tracks, n_genres) from as many by each member; rows sum to 1."""
         if not members[0].shape[1]:
             return members[0]
@@ -69,7 +69,7 @@ class Fusion:
             return _float32(mixed)
         return _float32(softmax(log_softmax(_log(mixed), axis=1) / self.genre.temperature, axis=1))
 
-    def tag_probabilities(self, members: Sequence[FloatArray]) -> FloatArray:
+    def tag_probabilities(self, members: Sequence[Float32Array]) -> Float32Array:
         """Return shape (n_tracks, n_tags) from as many by each member."""
         if not members[0].shape[1]:
             return members[0]
@@ -131,7 +131,7 @@ def _head_fusion(value: dict[str, Any]) -> HeadFusion:
     return HeadFusion(tuple(value["weights"]), tuple(value["biases"]), float(value["temperature"]))
 
 
-def _mixed(members: Sequence[FloatArray], head_fusion: HeadFusion) -> npt.NDArray[np.float64]:
+def _mixed(members: Sequence[Float32Array], head_fusion: HeadFusion) -> npt.NDArray[np.float64]:
     if not head_fusion.weights:
         return np.asarray(np.mean(members, axis=0))
     return _weighted(members, head_fusion)
@@ -155,5 +155,5 @@ def _logit(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(logit(inside))
 
 
-def _float32(values: npt.NDArray[Any]) -> FloatArray:
+def _float32(values: npt.NDArray[Any]) -> Float32Array:
     return values.astype(np.float32)

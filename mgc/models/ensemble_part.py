@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.models.calibration import TemperatureScaling
 from mgc.models.ensemble import Fusion
-from mgc.models.forward import FloatArray, TrackOutputs
+from mgc.models.forward import TrackOutputs
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class EnsembleOutputs:
         Shape (n_tracks, sum of the members' embedding sizes), rows of length 1.
     """
 
-    genre_probabilities: FloatArray
-    tag_probabilities: FloatArray
-    embeddings: FloatArray
+    genre_probabilities: Float32Array
+    tag_probabilities: Float32Array
+    embeddings: Float32Array
 
 
 def combine(
@@ -59,7 +60,7 @@ def combine(
     return EnsembleOutputs(genre, tag, unit_length(embeddings))
 
 
-def unit_length(vectors: FloatArray) -> FloatArray:
+def unit_length(vectors: Float32Array) -> Float32Array:
     """Return rows scaled to Euclidean length 1; a row of zeros stays as it is."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)

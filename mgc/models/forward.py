@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from mgc.arrays import Float32Array
 from mgc.models.types import ModelOutput
 
-FloatArray = npt.NDArray[np.float32]
 LogMel = npt.NDArray[Any]
 """A track's log-mel in dB, float16 or float32, shape (n_windows, n_frames, n_mels)."""
 
@@ -42,9 +42,9 @@ class TrackOutputs:
         Shape (n_tracks, embedding_size), not normalised.
     """
 
-    genre_logits: FloatArray
-    tag_logits: FloatArray
-    embeddings: FloatArray
+    genre_logits: Float32Array
+    tag_logits: Float32Array
+    embeddings: Float32Array
 
 
 def member_outputs(
@@ -124,7 +124,7 @@ def _forward_padded(model: nn.Module, windows: torch.Tensor) -> ModelOutput:
     return ModelOutput(*(part[: len(windows)] for part in output))
 
 
-def mean_by_track(windows: FloatArray, counts: npt.NDArray[np.int64]) -> FloatArray:
+def mean_by_track(windows: Float32Array, counts: npt.NDArray[np.int64]) -> Float32Array:
     """Return the mean over each track's windows.
 
     Parameters
@@ -136,7 +136,7 @@ def mean_by_track(windows: FloatArray, counts: npt.NDArray[np.int64]) -> FloatAr
 
     Returns
     -------
-    FloatArray
+    Float32Array
         Shape (n_tracks, d).
     """
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
+from mgc.arrays import Float32Array
 from mgc.reports.svg import ONLY_DARK, ONLY_LIGHT
-from mgc.reports.track_look import FloatArray
 
 Ramps = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -25,7 +25,7 @@ PROBABILITY: Ramps = (
 
 
 def heat(
-    axes: Axes, values: FloatArray, extent: tuple[float, float, float, float], ramps: Ramps, *, both: bool
+    axes: Axes, values: Float32Array, extent: tuple[float, float, float, float], ramps: Ramps, *, both: bool
 ) -> None:
     """Draw values of 0 to 1, shape (n_columns, n_rows), the first row at the bottom; NaN stays empty.
 
@@ -43,7 +43,7 @@ def heat(
         image.set_gid(gid)
 
 
-def coloured(values: FloatArray, ramp: Sequence[str]) -> npt.NDArray[np.uint8]:
+def coloured(values: Float32Array, ramp: Sequence[str]) -> npt.NDArray[np.uint8]:
     """Return values of 0 to 1 as red, green, blue and opacity, shape (*, 4); NaN is transparent."""
     stops = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in ramp], dtype=np.float64)
     places = np.linspace(0.0, 1.0, len(ramp))

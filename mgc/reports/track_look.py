@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mgc.arrays import Float32Array
 from mgc.audio.track_features import Outline
 from mgc.config import FeatureConfig
-
-FloatArray = npt.NDArray[np.float32]
 
 MOST_COLUMNS = 1_100
 """Columns of pictures in time: more than a page's pixels would show."""
@@ -84,8 +83,8 @@ class TrackView:
     end_seconds: tuple[float, ...]
     genre_names: tuple[str, ...]
     tag_names: tuple[str, ...]
-    genre_in_time: FloatArray
-    tag_in_time: FloatArray
+    genre_in_time: Float32Array
+    tag_in_time: Float32Array
     nearest: list[Neighbour] | None
     bundle_uri: str
     bundle_fingerprint: str
@@ -109,7 +108,7 @@ class TrackView:
         return f"{100 * self.tag_thresholds[0]:.0f} %"
 
 
-def spectrogram(view: TrackView) -> FloatArray:
+def spectrogram(view: TrackView) -> Float32Array:
     """Return the log-mel of the whole track in dB, shape (n_columns, n_mels).
 
     A column is the mean over the frames that fall into it, of all windows; NaN where none was heard.
@@ -139,7 +138,7 @@ def window_edges(view: TrackView) -> npt.NDArray[np.float64]:
     return np.concatenate([[0.0], (middles[1:] + middles[:-1]) / 2, [view.duration_seconds]])
 
 
-def in_columns(view: TrackView, in_time: FloatArray) -> FloatArray:
+def in_columns(view: TrackView, in_time: Float32Array) -> Float32Array:
     """Return windows' probabilities at evenly spaced times, shape (MOST_COLUMNS, n_names).
 
     At each time those of the window whose moment it is (`window_edges`).
@@ -148,7 +147,9 @@ def in_columns(view: TrackView, in_time: FloatArray) -> FloatArray:
     return in_time[np.searchsorted(window_edges(view)[1:-1], times)]
 
 
-def strongest(names: Sequence[str], whole: Sequence[tuple[str, float]], in_time: FloatArray, most: int) -> list[int]:
+def strongest(
+    names: Sequence[str], whole: Sequence[tuple[str, float]], in_time: Float32Array, most: int
+) -> list[int]:
     """Return which names are worth a row in time: the likeliest of the track or of any moment.
 
     Returns

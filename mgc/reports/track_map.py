@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-FloatArray = npt.NDArray[np.float64]
+from mgc.arrays import Float64Array
 
 TRACKS_ON_MAP = 3_000
 """Enough to see what there is; more would lie on top of each other, and take minutes."""
@@ -47,8 +47,8 @@ class TrackMap:
 
     bundle_fingerprint: str
     track_ids: list[str]
-    x: FloatArray
-    y: FloatArray
+    x: Float64Array
+    y: Float64Array
 
     def to_json(self) -> bytes:
         """Return the map as bytes to keep."""
@@ -92,7 +92,7 @@ def lay_out_map(
 
 def _kept(
     track_ids: Sequence[str], bundle_fingerprint: str, old: TrackMap | None
-) -> tuple[npt.NDArray[np.bool_], FloatArray] | None:
+) -> tuple[npt.NDArray[np.bool_], Float64Array] | None:
     """Return which tracks have a place already, shape (n,), and their places, shape (n, 2)."""
     if old is None or old.bundle_fingerprint != bundle_fingerprint:
         return None
@@ -103,7 +103,7 @@ def _kept(
     return known, np.array([place.get(track_id, (0.0, 0.0)) for track_id in track_ids])
 
 
-def _placed(embeddings: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], places: FloatArray) -> FloatArray:
+def _placed(embeddings: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], places: Float64Array) -> Float64Array:
     """Return places, those of new tracks in the middle of the three known ones that they are most like."""
     there, new = np.flatnonzero(known), np.flatnonzero(~known)
     if len(new):
@@ -113,7 +113,7 @@ def _placed(embeddings: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], p
     return places
 
 
-def _laid_out(embeddings: npt.NDArray[np.float32]) -> FloatArray:
+def _laid_out(embeddings: npt.NDArray[np.float32]) -> Float64Array:
     n, dimensions = embeddings.shape
     if dimensions < 2 or np.allclose(embeddings, embeddings[0]):
         return _within(np.column_stack([embeddings[:, 0], np.zeros(n)]).astype(np.float64))
@@ -125,7 +125,7 @@ def _laid_out(embeddings: npt.NDArray[np.float32]) -> FloatArray:
     return _within(np.asarray(layout, dtype=np.float64))
 
 
-def _within(places: FloatArray) -> FloatArray:
+def _within(places: Float64Array) -> Float64Array:
     """Return places in the unit square, far outliers drawn to its edge."""
     low, high = np.quantile(places, [0.002, 0.998], axis=0)
     return np.asarray(np.clip((places - low) / np.maximum(high - low, 1e-9), 0.0, 1.0) * 0.96 + 0.02)

@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.filter_banks import hz_to_mel
 from mgc.reports.page import base_name, clock, percent
 from mgc.reports.svg import BLUE, FULL_WIDTH, INK, LIGHT, MUTED, chart, picture, short
 from mgc.reports.track_heat import PROBABILITY, SOUND, heat
-from mgc.reports.track_look import FloatArray, TrackView, in_columns, spectrogram, strongest, window_edges
+from mgc.reports.track_look import TrackView, in_columns, spectrogram, strongest, window_edges
 
 GENRES_SHOWN = 8
 TAGS_SHOWN = 16
@@ -141,7 +142,7 @@ def _log_mel(axes: Axes, view: TrackView, colour: Colours, *, both: bool) -> Non
     )
 
 
-def _taggram(axes: Axes, view: TrackView, columns: FloatArray, labels: list[str], *, both: bool) -> None:
+def _taggram(axes: Axes, view: TrackView, columns: Float32Array, labels: list[str], *, both: bool) -> None:
     cells = np.full((len(columns), len(labels), CELL_PX + GAP_PX), np.nan, dtype=np.float32)
     cells[:, :, GAP_PX:] = columns[:, ::-1, np.newaxis]
     extent = (0.0, view.duration_seconds, -len(labels) + 0.5, 0.5)

@@ -15,8 +15,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from mgc.arrays import Float64Array, IntArray
 from mgc.config.taxonomy import Taxonomy
-from mgc.evaluation.answers import FloatArray, IntArray, genre_indices, tag_vectors
+from mgc.evaluation.answers import genre_indices, tag_vectors
 from mgc.evaluation.mfcc import mfcc_statistics
 from mgc.evaluation.rivals import (
     DEFAULT_PENALTY,
@@ -49,7 +50,7 @@ class Rows:
         Rows of each track, those of a track next to each other.
     """
 
-    values: FloatArray
+    values: Float64Array
     counts: IntArray
     tracks: FeatureSet
 
@@ -63,8 +64,8 @@ class Rows:
 class RowProbabilities:
     """Probabilities of each row, shape (n_rows, n_genres) and (n_rows, n_tags), and what was fitted."""
 
-    genre: FloatArray
-    tags: FloatArray
+    genre: Float64Array
+    tags: Float64Array
     facts: dict[str, Any]
 
 
@@ -103,7 +104,7 @@ def _svm(penalty: float | None, train: Rows, held_out: Rows, taxonomy: Taxonomy,
     return RowProbabilities(genre, _logistic(train, held_out, taxonomy, seed, facts), facts)
 
 
-def _logistic(train: Rows, held_out: Rows, taxonomy: Taxonomy, seed: int, facts: dict[str, Any]) -> FloatArray:
+def _logistic(train: Rows, held_out: Rows, taxonomy: Taxonomy, seed: int, facts: dict[str, Any]) -> Float64Array:
     """Return tag probabilities by one logistic regression a tag."""
     tags = np.zeros((len(held_out.values), len(taxonomy.tags)))
     known = np.flatnonzero(np.array(train.tracks.tags_known, dtype=bool)[train.of_track])
@@ -145,7 +146,7 @@ def _knn(neighbours: int, train: Rows, held_out: Rows, taxonomy: Taxonomy) -> Ro
     return RowProbabilities(genre, _shares(train.values[tagged], vectors, held_out.values, neighbours), {})
 
 
-def _shares(values: FloatArray, truth: Any, held_out: FloatArray, neighbours: int) -> FloatArray:
+def _shares(values: Float64Array, truth: Any, held_out: Float64Array, neighbours: int) -> Float64Array:
     """Return the mean of the truth of the nearest rows, weighted by 1 / distance, on scaled features."""
     if not len(values) or not truth.shape[1]:
         return np.zeros((len(held_out), truth.shape[1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mgc.evaluation.answers import FloatArray, IntArray
+from mgc.arrays import Float64Array, IntArray
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.tag_categories import CategoryFigures
 from mgc.evaluation.tag_metrics import TagFigures
@@ -80,7 +80,7 @@ class Result:
     tracks_across: float
     groups_across: float
     curves: list[list[dict[str, Any]]]
-    replicates: FloatArray
+    replicates: Float64Array
     tags: TagResults | None = None
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from mgc.arrays import BoolArray, Float64Array, IntArray
 from mgc.config import EvaluationConfig
 from mgc.config.taxonomy import Taxonomy
-from mgc.evaluation.answers import BoolArray, FloatArray, IntArray, genre_indices, tag_vectors
+from mgc.evaluation.answers import genre_indices, tag_vectors
 from mgc.evaluation.bootstrap import Resampling, WeightArray, mean_of_defined, ratio, sums_by_cell
 from mgc.evaluation.metrics import RankedScores, ranking_figures
 from mgc.studies.runs import CellResult
@@ -75,8 +76,8 @@ class PooledPredictions:
 
     seed: int
     rows: IntArray
-    genre: FloatArray
-    tags: FloatArray
+    genre: Float64Array
+    tags: Float64Array
     windows: IntArray
     windows_right: IntArray
 
@@ -108,10 +109,10 @@ class GenreStatistics:
         The accuracy of each genre's tracks, shape (n_genres, samples).
     """
 
-    accuracy: FloatArray
-    window_accuracy: FloatArray
-    macro_f1: FloatArray
-    recall: FloatArray
+    accuracy: Float64Array
+    window_accuracy: Float64Array
+    macro_f1: Float64Array
+    recall: Float64Array
 
 
 def genre_statistics(pool: PooledPredictions, truth: Truth, weights: WeightArray) -> GenreStatistics:
@@ -131,7 +132,7 @@ def genre_statistics(pool: PooledPredictions, truth: Truth, weights: WeightArray
     )
 
 
-def _summed(values: IntArray, drawn: WeightArray) -> FloatArray:
+def _summed(values: IntArray, drawn: WeightArray) -> Float64Array:
     return np.asarray(values.astype(np.float64) @ drawn)
 
 
@@ -148,8 +149,8 @@ def confusion_of(pool: PooledPredictions, truth: Truth) -> IntArray:
 class TagStatistics:
     """ROC-AUC and average precision of each tag under each column of weights, shape (n_tags, samples)."""
 
-    roc_auc: FloatArray
-    pr_auc: FloatArray
+    roc_auc: Float64Array
+    pr_auc: Float64Array
 
 
 def tag_statistics(pool: PooledPredictions, truth: Truth, weights: WeightArray) -> TagStatistics:

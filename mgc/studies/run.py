@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mgc.evaluation.answers import FloatArray, genre_indices
+from mgc.arrays import Float64Array
+from mgc.evaluation.answers import genre_indices
 from mgc.models.forward import mean_by_track
 from mgc.studies.classical import RowProbabilities, Rows, fit_and_answer, statistics_rows
 from mgc.studies.runs import Cell, CellResult, SystemPredictions, code_fingerprint, rounded_rows
@@ -74,7 +75,7 @@ class _CellOutput:
         }
 
     def answer(
-        self, head: str, genre: FloatArray, tags: FloatArray, windows: npt.NDArray[np.floating[Any]], counts: Any
+        self, head: str, genre: Float64Array, tags: Float64Array, windows: npt.NDArray[np.floating[Any]], counts: Any
     ) -> None:
         """Take in a system's probabilities of tracks, and of the windows (or rows) they are the mean of."""
         true = genre_indices(self.sides.held_out.genres, self.taxonomy.genres)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mgc.evaluation.answers import FloatArray
+from mgc.arrays import Float64Array
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, mean_of_defined
 from mgc.evaluation.metrics import RankingFigures
 from mgc.evaluation.tag_categories import RankedTag, by_category
@@ -195,7 +195,7 @@ def _roc_gain(own: Sequence[PooledPredictions], other: Sequence[PooledPrediction
     """Return the paired difference of the macro ROC-AUC over tags."""
     ones = np.ones((len(truth.genre), 1), np.int32)
 
-    def macro(pools: Sequence[PooledPredictions], weights: Any) -> FloatArray:
+    def macro(pools: Sequence[PooledPredictions], weights: Any) -> Float64Array:
         return mean_of_defined(
             np.stack([mean_of_defined(tag_statistics(pool, truth, weights).roc_auc) for pool in pools])
         )

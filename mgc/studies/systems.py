@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from mgc.arrays import Float32Array
 from mgc.config import FitConfig, ModelConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.models.calibration import TemperatureScaling
 from mgc.models.ensemble_part import combine, unit_length
-from mgc.models.forward import FloatArray, TrackOutputs, outputs_by_track, window_outputs
+from mgc.models.forward import TrackOutputs, outputs_by_track, window_outputs
 from mgc.models.initial_weights import start_model
 from mgc.models.network_registry import count_parameters
 from mgc.studies.study_settings import SystemSettings
@@ -45,10 +46,10 @@ class NetworkPredictions:
         Of each track, of length 1.
     """
 
-    genre: FloatArray
-    tags: FloatArray
-    window_genre: FloatArray
-    embeddings: FloatArray
+    genre: Float32Array
+    tags: Float32Array
+    window_genre: Float32Array
+    embeddings: Float32Array
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Fitted:
         windows = np.mean([TemperatureScaling().genre_probabilities(one.genre_logits) for one in by_window], axis=0)
         return NetworkPredictions(whole.genre_probabilities, whole.tag_probabilities, windows, whole.embeddings)
 
-    def window_embeddings(self, tracks: FeatureSet) -> FloatArray:
+    def window_embeddings(self, tracks: FeatureSet) -> Float32Array:
         """Return the embedding of each window, of length 1, those of the members side by side."""
         by_window: list[TrackOutputs] = [
             window_outputs(member, tracks.log_mels, device=self.device) for member in self.members

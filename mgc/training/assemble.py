@@ -9,13 +9,14 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from mgc.arrays import Float32Array
 from mgc.config import Config, FeatureConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.models.bundle import BundleContents, Member, build_member
 from mgc.models.calibration import TemperatureScaling
 from mgc.models.ensemble import Decision, Method
 from mgc.models.ensemble_part import EnsembleOutputs, combine
-from mgc.models.forward import FloatArray, TrackOutputs, member_outputs
+from mgc.models.forward import TrackOutputs, member_outputs
 from mgc.models.initial_weights import without_published_path
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.calibrate import fit_fusion
@@ -149,7 +150,7 @@ def abstention_figures(outputs: EnsembleOutputs, labels: LabelArrays, abstain_be
 
 
 def figures(
-    genre_probabilities: FloatArray, tag_probabilities: npt.NDArray[np.float32], labels: LabelArrays
+    genre_probabilities: Float32Array, tag_probabilities: npt.NDArray[np.float32], labels: LabelArrays
 ) -> Figures:
     """Return the figures of one member or of the whole; None where no label is known."""
     return {

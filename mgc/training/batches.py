@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mgc.arrays import IntArray
 from mgc.config import FitConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import TrainingError
@@ -20,7 +21,7 @@ from mgc.tables.feature_shards import FeatureSet
 from mgc.training.losses import LabelWeights, encode_labels, weigh_labels
 from mgc.training.overlay import NO_PARTNER, Overlay, draw_overlay, overlay
 from mgc.training.sampling import draw_order, epoch_size
-from mgc.training.window_augment import Draws, IntArray, WindowShape, augment, draw
+from mgc.training.window_augment import Draws, WindowShape, augment, draw
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from mgc.arrays import Float32Array
 from mgc.models.calibration import TemperatureScaling
-from mgc.models.forward import FloatArray, TrackOutputs
+from mgc.models.forward import TrackOutputs
 from mgc.training.losses import LabelArrays
 
 PRIOR_SPREAD = 0.5
@@ -34,7 +35,7 @@ def fit_calibration(outputs: TrackOutputs, labels: LabelArrays) -> TemperatureSc
     )
 
 
-def genre_temperature(genre_logits: FloatArray, labels: LabelArrays) -> float:
+def genre_temperature(genre_logits: Float32Array, labels: LabelArrays) -> float:
     """Return the genre head's temperature for logits of shape (n_tracks, n_genres)."""
     known = labels.genre_known
     logits, truth = genre_logits[known].astype(np.float64), labels.genres[known]
@@ -48,7 +49,7 @@ def genre_temperature(genre_logits: FloatArray, labels: LabelArrays) -> float:
     return _best_temperature(loss)
 
 
-def tag_temperature(tag_logits: FloatArray, labels: LabelArrays) -> float:
+def tag_temperature(tag_logits: Float32Array, labels: LabelArrays) -> float:
     """Return the tag head's temperature for logits of shape (n_tracks, n_tags)."""
     known = labels.tags_known
     logits, truth = tag_logits[known].astype(np.float64), labels.tags[known]

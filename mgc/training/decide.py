@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from mgc.arrays import FloatingArray
 from mgc.models.ensemble import HALF
 from mgc.models.ensemble_part import EnsembleOutputs
 from mgc.training.losses import LabelArrays
@@ -16,8 +16,6 @@ PRIOR_TRACKS = 2.0
 FEWEST_ANSWERS = 10
 """Answers that the stated precision must be seen on."""
 
-FloatArray = npt.NDArray[np.floating]
-
 
 def fit_tag_thresholds(outputs: EnsembleOutputs, labels: LabelArrays) -> tuple[float, ...]:
     """Return the probability of best F1 for each tag (Lipton, Elkan & Naryanaswamy 2014); 0.5 where few have it."""
@@ -26,7 +24,7 @@ def fit_tag_thresholds(outputs: EnsembleOutputs, labels: LabelArrays) -> tuple[f
     return tuple(best_f1_threshold(probabilities[:, tag], truth[:, tag]) for tag in range(truth.shape[1]))
 
 
-def best_f1_threshold(probabilities: FloatArray, truth: FloatArray) -> float:
+def best_f1_threshold(probabilities: FloatingArray, truth: FloatingArray) -> float:
     """Return the threshold of best F1, midway between the last probability listed and the first left out.
 
     Parameters

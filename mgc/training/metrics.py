@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
+from mgc.arrays import FloatingArray
 from mgc.training.losses import LabelArrays
 
 MOST_BINS, TRACKS_A_BIN = 15, 5
 
-FloatArray = npt.NDArray[np.floating]
 
-
-def genre_accuracy(scores: FloatArray, labels: LabelArrays) -> float | None:
+def genre_accuracy(scores: FloatingArray, labels: LabelArrays) -> float | None:
     """Return the part of tracks of known genre whose highest score is theirs; None where no genre is known.
 
     Parameters
@@ -31,7 +30,7 @@ def genre_accuracy(scores: FloatArray, labels: LabelArrays) -> float | None:
     return float(np.mean(scores[known].argmax(axis=1) == labels.genres[known]))
 
 
-def genre_macro_f1(scores: FloatArray, labels: LabelArrays) -> float | None:
+def genre_macro_f1(scores: FloatingArray, labels: LabelArrays) -> float | None:
     """Return the mean F1 over the genres that occur; None where no genre is known."""
     known = labels.genre_known
     if not known.any() or not scores.shape[1]:
@@ -41,7 +40,7 @@ def genre_macro_f1(scores: FloatArray, labels: LabelArrays) -> float | None:
     return float(f1_score(truth, predicted, labels=np.unique(truth), average="macro", zero_division=0.0))
 
 
-def tag_macro_average_precision(scores: FloatArray, labels: LabelArrays) -> float | None:
+def tag_macro_average_precision(scores: FloatingArray, labels: LabelArrays) -> float | None:
     """Return the mean average precision over the tags that some, but not all, known tracks have; else None."""
     truth, known_scores = labels.tags[labels.tags_known], scores[labels.tags_known]
     counts = truth.sum(axis=0)
@@ -51,7 +50,7 @@ def tag_macro_average_precision(scores: FloatArray, labels: LabelArrays) -> floa
     return float(average_precisions(known_scores[:, usable], truth[:, usable]).mean())
 
 
-def average_precisions(scores: FloatArray, truth: FloatArray) -> npt.NDArray[np.float64]:
+def average_precisions(scores: FloatingArray, truth: FloatingArray) -> npt.NDArray[np.float64]:
     """Return the average precision of each column: scikit-learn's, of all columns at once.
 
     After every epoch, of two thousand tags, a call for each would take longer than the epoch.
@@ -79,7 +78,7 @@ def average_precisions(scores: FloatArray, truth: FloatArray) -> npt.NDArray[np.
     return np.asarray(gained.sum(axis=0) / found[-1])
 
 
-def genre_log_loss(probabilities: FloatArray, labels: LabelArrays) -> float | None:
+def genre_log_loss(probabilities: FloatingArray, labels: LabelArrays) -> float | None:
     """Return the mean of −log of the true genre's probability, in nats; None where no genre is known."""
     known = labels.genre_known
     if not known.any() or not probabilities.shape[1]:
@@ -88,7 +87,7 @@ def genre_log_loss(probabilities: FloatArray, labels: LabelArrays) -> float | No
     return float(-np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean())
 
 
-def genre_calibration_error(probabilities: FloatArray, labels: LabelArrays) -> float | None:
+def genre_calibration_error(probabilities: FloatingArray, labels: LabelArrays) -> float | None:
     """Return the expected calibration error of the likeliest genre (Naeini et al. 2015), as `mgc evaluate` has it.
 
     Over at most 15 bins of equally many tracks, 5 or more. None where no genre is known.
@@ -105,7 +104,7 @@ def genre_calibration_error(probabilities: FloatArray, labels: LabelArrays) -> f
     return float(np.abs(gaps).sum() / len(order))
 
 
-def genre_rmse(probabilities: FloatArray, labels: LabelArrays) -> float | None:
+def genre_rmse(probabilities: FloatingArray, labels: LabelArrays) -> float | None:
     """Return the root of the mean squared error against 0 and 1 (Jain et al. 2021, Table 2); None as above."""
     known = labels.genre_known
     if not known.any() or not probabilities.shape[1]:

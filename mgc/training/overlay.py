@@ -14,14 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mgc.arrays import BoolArray, Float32Array, IntArray
 from mgc.config.taxonomy import UNKNOWN
-from mgc.training.window_augment import FloatArray, IntArray
-
-BoolArray = npt.NDArray[np.bool_]
 
 LEAST_OWN_PART = 0.5
 BLEND_PARTS = (0.3, 0.7)
@@ -46,8 +43,8 @@ class Overlay:
     """
 
     partner: IntArray
-    own_part: FloatArray
-    start_part: FloatArray
+    own_part: Float32Array
+    start_part: Float32Array
     blended: BoolArray
 
 

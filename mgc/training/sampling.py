@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from mgc.arrays import IntArray
 from mgc.config.taxonomy import UNKNOWN
-from mgc.training.window_augment import IntArray
 
 Sampling = Literal["all", "oversample", "undersample"]
 

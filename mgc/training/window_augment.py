@@ -13,18 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mgc.arrays import Float32Array, IntArray
 from mgc.config import FitConfig
 
 EQUALISER_POINTS = 6
 """Points of the spectrum, evenly spaced in mel, between which the equaliser's gain is a line."""
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -73,11 +70,11 @@ class Draws:
 
     crop_start: IntArray
     partner: IntArray
-    own_part: FloatArray
-    gain_db: FloatArray
+    own_part: Float32Array
+    gain_db: Float32Array
     bins: MaskedBand
     frames: MaskedBand
-    equaliser_db: FloatArray
+    equaliser_db: Float32Array
     shift: IntArray
 
 

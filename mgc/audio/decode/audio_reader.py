@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.audio.decode.content import Content, HeldContent
 from mgc.audio.decode.ffmpeg_source import FfmpegSource
 from mgc.audio.decode.lengths import with_true_length
@@ -22,7 +23,6 @@ from mgc.audio.decode.mpeg_source import MpegSource
 from mgc.audio.decode.other_files import HEAD_BYTES, kind_of
 from mgc.audio.decode.sndfile import SndfileSource
 from mgc.audio.decode.source import DecoderError, Source, StreamInfo, UnrecognisedError
-from mgc.audio.track_features import FloatArray
 from mgc.config import DecodeConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
@@ -52,7 +52,7 @@ class AudioReader:
         self._source = source
         self._may_fall_back = not isinstance(source, FfmpegSource)
 
-    def read_mono(self, start_frame: int, n_frames: int) -> FloatArray:
+    def read_mono(self, start_frame: int, n_frames: int) -> Float32Array:
         """Return samples at the source's rate, the mean over channels, shape (n,).
 
         n is less than `n_frames` where the audio ends earlier, which it may do before the header says so.
@@ -87,7 +87,7 @@ class AudioReader:
     ) -> None:
         self.close()
 
-    def _blocks(self, start: int, stop: int) -> Iterator[FloatArray]:
+    def _blocks(self, start: int, stop: int) -> Iterator[Float32Array]:
         position = start
         while position < stop:
             try:

@@ -7,10 +7,10 @@ import numpy.typing as npt
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 
+from mgc.arrays import Float32Array
 from mgc.audio.decode.content import Content
 from mgc.audio.decode.ffmpeg import FfmpegStream
 from mgc.audio.decode.source import StreamInfo, mix_to_mono, translated
-from mgc.audio.track_features import FloatArray
 
 _BATCH_FRAMES = 16_384
 """Samples decoded before they are handed on."""
@@ -49,7 +49,7 @@ class FfmpegSource:
                 container=self._stream.container,
             )
 
-    def read(self, start_frame: int, n_frames: int) -> FloatArray:
+    def read(self, start_frame: int, n_frames: int) -> Float32Array:
         """See `Source.read`."""
         with translated("FFmpeg"):
             return self._read(start_frame, n_frames)
@@ -58,7 +58,7 @@ class FfmpegSource:
         """See `Source.close`."""
         self._stream.close()
 
-    def _read(self, start_frame: int, n_frames: int) -> FloatArray:
+    def _read(self, start_frame: int, n_frames: int) -> Float32Array:
         if start_frame < self._position or self._target is not None:
             self._stream.close()
             self._rewind()
@@ -74,7 +74,7 @@ class FfmpegSource:
 
     def _rewind(self) -> None:
         self._stream = FfmpegStream(self._content)
-        self._block: FloatArray = np.zeros(0, dtype=np.float32)
+        self._block: Float32Array = np.zeros(0, dtype=np.float32)
         self._position = 0
         self._target: int | None = None  # of a jump that has not landed
         self._expected = -1  # the end of the frame before, while jumping

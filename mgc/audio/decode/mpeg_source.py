@@ -7,10 +7,10 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 
+from mgc.arrays import Float32Array
 from mgc.audio.decode.content import Content
 from mgc.audio.decode.mpeg import MpegFrames
 from mgc.audio.decode.source import DecoderError, StreamInfo, mix_to_mono, translated
-from mgc.audio.track_features import FloatArray
 
 _CODECS = {1: "mp1float", 2: "mp2float", 3: "mp3float"}
 
@@ -51,7 +51,7 @@ class MpegSource:
         self.info = StreamInfo(frames.kind.sample_rate, channels, frames.n_samples, "mp3")
         self._start_at(0)
 
-    def read(self, start_frame: int, n_frames: int) -> FloatArray:
+    def read(self, start_frame: int, n_frames: int) -> Float32Array:
         """See `Source.read`."""
         n_frames = min(n_frames, self._frames.n_samples - start_frame)
         if n_frames <= 0:
@@ -79,10 +79,10 @@ class MpegSource:
     def _start_at(self, number: int) -> None:
         self._codec = self._new_codec()
         self._next = number
-        self._block: FloatArray = np.zeros(0, dtype=np.float32)
+        self._block: Float32Array = np.zeros(0, dtype=np.float32)
         self._position = number * self._frames.kind.frame_samples
 
-    def _read(self, start: int, n_samples: int) -> FloatArray:
+    def _read(self, start: int, n_samples: int) -> Float32Array:
         wanted = start // self._frames.kind.frame_samples
         # From -1 on, so that the first frame is always decoded with the same history.
         if start < self._position or wanted > self._next + _PREROLL_FRAMES:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import soundfile
 
+from mgc.arrays import Float32Array
 from mgc.audio.decode.content import Content
 from mgc.audio.decode.source import DecoderError, StreamInfo, UnrecognisedError, mix_to_mono, translated
-from mgc.audio.track_features import FloatArray
 
 _NO_AUDIO = frozenset({1, 7})
 """libsndfile's SF_ERR_UNRECOGNISED_FORMAT, and its SFE_BAD_FILE, which for bytes in memory can only mean that
@@ -44,7 +44,7 @@ class SndfileSource:
             container=self._file.format.lower(),
         )
 
-    def read(self, start_frame: int, n_frames: int) -> FloatArray:
+    def read(self, start_frame: int, n_frames: int) -> Float32Array:
         """See `Source.read`."""
         if self.info.n_frames is not None and start_frame >= self.info.n_frames:
             return np.zeros(0, dtype=np.float32)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Source(Protocol):
 
     info: StreamInfo
 
-    def read(self, start_frame: int, n_frames: int) -> FloatArray:
+    def read(self, start_frame: int, n_frames: int) -> Float32Array:
         """Return up to `n_frames` samples from `start_frame` on, mono, shape (n,).
 
         May return fewer than asked for at any time; an empty array means that the audio ends at or before
@@ -78,7 +78,7 @@ def translated(library: str) -> Iterator[None]:
         raise DecoderError(f"{library}: {one_line(error)}") from error
 
 
-def mix_to_mono(planes: npt.NDArray[np.float32]) -> FloatArray:
+def mix_to_mono(planes: npt.NDArray[np.float32]) -> Float32Array:
     """Return the mean over channels of samples of shape (channels, n).
 
     Adds whole channels, which is several times faster than `mean` along an axis of two.
@@ -87,7 +87,7 @@ def mix_to_mono(planes: npt.NDArray[np.float32]) -> FloatArray:
         return np.ascontiguousarray(planes[0])
     # Infinite samples are the caller's to report, not numpy's to warn about.
     with np.errstate(over="ignore", invalid="ignore"):
-        mono: FloatArray = planes[0] + planes[1]
+        mono: Float32Array = planes[0] + planes[1]
         for plane in planes[2:]:
             mono += plane
         mono *= np.float32(1.0 / len(planes))

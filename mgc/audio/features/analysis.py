@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.contrast import SpectralPeaks
 from mgc.audio.features.log_mel import MelPower
 from mgc.audio.features.shape import SpectralFlatness, SpectralShape
@@ -15,7 +16,6 @@ from mgc.audio.features.statistics import statistics_of
 from mgc.audio.features.stft import FrameGrid
 from mgc.audio.features.track import Track
 from mgc.audio.features.waveform import Autocorrelation, Energy, crossing_rate, crossing_rate_he_li
-from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 MEL_POWER = "mel_power"
@@ -57,8 +57,8 @@ class Analysis:
         self._crossings = {name: count for name, count in _CROSSINGS.items() if name in wanted}
 
     def window(
-        self, samples: FloatArray, frame_step: float | None = None, n_frames: int | None = None
-    ) -> dict[str, FloatArray]:
+        self, samples: Float32Array, frame_step: float | None = None, n_frames: int | None = None
+    ) -> dict[str, Float32Array]:
         """Return what is measured in one window, by name, each of shape (n_frames, rows).
 
         Parameters
@@ -87,7 +87,7 @@ class Analysis:
                     measure.measure(spectra, found[name][batch.place])
         return found | {name: count(samples, grid) for name, count in self._crossings.items()}
 
-    def track(self, windows: Sequence[Mapping[str, FloatArray]]) -> dict[str, FloatArray]:
+    def track(self, windows: Sequence[Mapping[str, Float32Array]]) -> dict[str, Float32Array]:
         """Return a track's features by name.
 
         Those of `features.frames` have the shape (n_windows, n_frames, rows); `statistics`, where any are asked

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.log_mel import to_decibels
 from mgc.audio.features.spectrum import Spectra
-from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 _QUANTILE = 0.02
@@ -34,7 +34,7 @@ class SpectralPeaks:
         self._bands = _bands(config)
         self.rows = 2 * len(self._bands)
 
-    def measure(self, spectra: Spectra, out: FloatArray) -> None:
+    def measure(self, spectra: Spectra, out: Float32Array) -> None:
         """See `Measure.measure`."""
         n_bands = len(self._bands)
         for number, band in enumerate(self._bands):
@@ -50,7 +50,7 @@ class SpectralPeaks:
             out[:, n_bands + number] = ordered[:, : band.count].mean(axis=1)
 
 
-def contrast_db(peaks_and_valleys: FloatArray) -> FloatArray:
+def contrast_db(peaks_and_valleys: Float32Array) -> Float32Array:
     """Return the contrast of a track in dB, shape (…, n_bands), from what `SpectralPeaks` measured."""
     peaks, valleys = (to_decibels(half, _TOP_DB) for half in np.split(peaks_and_valleys, 2, axis=-1))
     difference = peaks.relative_db - valleys.relative_db

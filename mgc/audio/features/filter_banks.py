@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 MelScale = Literal["slaney", "htk"]
 Frequencies = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ def mel_corners_hz(n_mels: int, f_min: float, f_max: float, scale: MelScale) -> 
 
 def mel_filter_bank(
     sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float, scale: MelScale
-) -> FloatArray:
+) -> Float32Array:
     """Return triangular filters of equal area over the bins of a power spectrum.
 
     Parameters
@@ -63,7 +63,7 @@ def mel_filter_bank(
 
     Returns
     -------
-    FloatArray
+    Float32Array
         Shape (n_mels, n_fft // 2 + 1), scaled by 2 / width in Hz (librosa's ``norm="slaney"``).
     """
     corners = mel_corners_hz(n_mels, f_min, f_max, scale)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.filter_banks import mel_filter_bank
 from mgc.audio.features.spectrum import Spectra
-from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 FLOOR_POWER = 1e-10
@@ -32,7 +32,7 @@ class _FilterBand:
 
     first_mel: int
     first_bin: int
-    weights: FloatArray
+    weights: Float32Array
 
 
 class MelPower:
@@ -56,7 +56,7 @@ class MelPower:
         )
         self._bands = _to_bands(filters)
 
-    def measure(self, spectra: Spectra, out: FloatArray) -> None:
+    def measure(self, spectra: Spectra, out: Float32Array) -> None:
         """See `Measure.measure`."""
         for band in self._bands:
             bins, filters = band.weights.shape
@@ -76,11 +76,11 @@ class Decibels:
         The track's maximum in dB relative to a power of 1; the sum is librosa's `power_to_db(ref=1.0)`.
     """
 
-    relative_db: FloatArray
+    relative_db: Float32Array
     reference_db: float
 
 
-def to_decibels(power: FloatArray, top_db: float) -> Decibels:
+def to_decibels(power: Float32Array, top_db: float) -> Decibels:
     """Return power in dB relative to its maximum, the same shape.
 
     Silence has no maximum to relate to and is 0 dB throughout, as in librosa.
@@ -94,7 +94,7 @@ def to_decibels(power: FloatArray, top_db: float) -> Decibels:
     return Decibels(decibels, float(reference_db))
 
 
-def _to_bands(filters: FloatArray) -> list[_FilterBand]:
+def _to_bands(filters: Float32Array) -> list[_FilterBand]:
     """Cut a filter bank of shape (n_mels, n_bins) into dense blocks along its diagonal."""
     bands = []
     for first_mel in range(0, len(filters), _BAND_FILTERS):

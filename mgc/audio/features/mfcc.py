@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 DELTA_WIDTH = 9
 """Frames that a delta is fitted over."""
 
 
-def mfcc(log_mel: npt.NDArray[np.floating[Any]], n_mfcc: int, reference_db: float = 0.0) -> FloatArray:
+def mfcc(log_mel: npt.NDArray[np.floating[Any]], n_mfcc: int, reference_db: float = 0.0) -> Float32Array:
     """Return the orthonormal DCT-II of a log-mel spectrogram: `librosa.feature.mfcc`.
 
     Parameters
@@ -28,24 +28,24 @@ def mfcc(log_mel: npt.NDArray[np.floating[Any]], n_mfcc: int, reference_db: floa
 
     Returns
     -------
-    FloatArray
+    Float32Array
         dB times the square root of mel bands, shape (…, min(n_mfcc, n_mels)).
     """
     n_mels = log_mel.shape[-1]
-    coefficients: FloatArray = np.asarray(log_mel, dtype=np.float32) @ _dct_basis(n_mels, min(n_mfcc, n_mels))
+    coefficients: Float32Array = np.asarray(log_mel, dtype=np.float32) @ _dct_basis(n_mels, min(n_mfcc, n_mels))
     coefficients[..., 0] += np.float32(reference_db * np.sqrt(n_mels))
     return coefficients
 
 
 @lru_cache(maxsize=16)
-def _dct_basis(n_mels: int, n_mfcc: int) -> FloatArray:
+def _dct_basis(n_mels: int, n_mfcc: int) -> Float32Array:
     order, band = np.arange(n_mfcc), np.arange(n_mels)[:, np.newaxis]
     basis = np.sqrt(2.0 / n_mels) * np.cos(np.pi * order * (2 * band + 1) / (2 * n_mels))
     basis[:, 0] /= np.sqrt(2.0)
     return np.asarray(basis, dtype=np.float32)
 
 
-def delta(values: FloatArray, order: int) -> FloatArray:
+def delta(values: Float32Array, order: int) -> Float32Array:
     """Return the first or second derivative over frames of a line or parabola fitted over 9 frames.
 
     `librosa.feature.delta(width=9)`: a Savitzky-Golay filter. At the ends the fit of the outermost 9 frames goes

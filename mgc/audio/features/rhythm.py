@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.feature_rows import TEMPO_BAND_EDGES_BPM
-from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 _LOCAL_SECONDS = 8.0
@@ -21,7 +21,7 @@ _PRIOR_BPM = 120.0
 _MAX_BPM = 320.0
 
 
-def onset_strength(log_mel: FloatArray, config: FeatureConfig) -> FloatArray:
+def onset_strength(log_mel: Float32Array, config: FeatureConfig) -> Float32Array:
     """Return the mean rise of the mel bands from frame to frame, dB, shape (n_windows, n_frames, 1).
 
     `librosa.onset.onset_strength`: delayed by half a frame, so that an onset lies where it is heard.
@@ -39,7 +39,7 @@ def onset_strength(log_mel: FloatArray, config: FeatureConfig) -> FloatArray:
     return strength[..., np.newaxis]
 
 
-def tempogram(onsets: FloatArray, config: FeatureConfig) -> FloatArray:
+def tempogram(onsets: Float32Array, config: FeatureConfig) -> Float32Array:
     """Return the local autocorrelation of onset strength, the strongest lag of a frame at 1.
 
     `librosa.feature.tempogram` with a Hann window of 8 s.
@@ -51,7 +51,7 @@ def tempogram(onsets: FloatArray, config: FeatureConfig) -> FloatArray:
 
     Returns
     -------
-    FloatArray
+    Float32Array
         Shape (n_windows, n_frames, n_lags); lag k is k frames, from 0 to `n_lags` - 1.
     """
     n_lags = _n_lags(config)
@@ -70,7 +70,7 @@ def tempogram(onsets: FloatArray, config: FeatureConfig) -> FloatArray:
     return np.stack(rows).astype(np.float32, copy=False)
 
 
-def tempogram_bands(local: FloatArray, config: FeatureConfig) -> FloatArray:
+def tempogram_bands(local: Float32Array, config: FeatureConfig) -> Float32Array:
     """Return the mean of a tempogram over the lags of each band of tempi, shape (…, n_bands).
 
     A band without a lag (at long hops the fastest ones lie between two lags) is 0.
@@ -84,7 +84,7 @@ def tempogram_bands(local: FloatArray, config: FeatureConfig) -> FloatArray:
     return bands
 
 
-def tempo_bpm(local: FloatArray, config: FeatureConfig) -> float:
+def tempo_bpm(local: Float32Array, config: FeatureConfig) -> float:
     """Return a track's tempo from its tempogram: `librosa.feature.tempo`.
 
     The lag at which the mean over all frames, weighed by a log-normal prior an octave wide around 120 BPM, is

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.spectrum import Spectra
-from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 CENTROID, BANDWIDTH, ROLLOFF, MEAN, VARIANCE = range(5)
@@ -44,7 +44,7 @@ class SpectralShape:
         # Columns: the sums up to each block's end, the last of them the whole; then the sum of f S.
         self._sums = np.hstack([up_to.astype(np.float32), self._hz[:, np.newaxis]])
 
-    def measure(self, spectra: Spectra, out: FloatArray) -> None:
+    def measure(self, spectra: Spectra, out: Float32Array) -> None:
         """See `Measure.measure`."""
         magnitude = spectra.magnitude
         sums = magnitude @ self._sums
@@ -61,7 +61,7 @@ class SpectralShape:
         square = np.einsum("ij->i", spectra.power).astype(np.float64) / self._n_bins
         out[:, VARIANCE] = np.maximum(square - mean * mean, 0.0)
 
-    def _rolloff(self, magnitude: FloatArray, cumulative: FloatArray) -> FloatArray:
+    def _rolloff(self, magnitude: Float32Array, cumulative: Float32Array) -> Float32Array:
         wanted = self._fraction * cumulative[:, -1:]
         block = np.minimum((cumulative < wanted).sum(axis=1, keepdims=True), cumulative.shape[1] - 1)
         before = np.where(block > 0, np.take_along_axis(cumulative, np.maximum(block - 1, 0), axis=1), 0)
@@ -77,7 +77,7 @@ class SpectralFlatness:
 
     rows = 1
 
-    def measure(self, spectra: Spectra, out: FloatArray) -> None:
+    def measure(self, spectra: Spectra, out: Float32Array) -> None:
         """See `Measure.measure`."""
         power = np.maximum(spectra.power, _FLOOR_POWER)
         arithmetic = power.mean(axis=1)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.feature_rows import PITCH_CLASSES
 from mgc.audio.features.spectrum import Spectra
-from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 _N_CHROMA = len(PITCH_CLASSES)
@@ -20,7 +20,7 @@ _CENTRE_OCTAVE = 5.0
 _WIDTH_OCTAVES = 2.0
 
 
-def chroma_filter_bank(sample_rate: int, n_fft: int, tuning: float) -> FloatArray:
+def chroma_filter_bank(sample_rate: int, n_fft: int, tuning: float) -> Float32Array:
     """Return the weight of each bin of a power spectrum in each pitch class, shape (12, n_fft // 2 + 1).
 
     A Gaussian bump around every octave of a pitch class, the columns of unit length, weighed by a Gaussian two
@@ -60,7 +60,7 @@ class Chroma:
             chroma_filter_bank(config.sample_rate, config.n_fft, config.chroma_tuning).T
         )
 
-    def measure(self, spectra: Spectra, out: FloatArray) -> None:
+    def measure(self, spectra: Spectra, out: Float32Array) -> None:
         """See `Measure.measure`."""
         raw = spectra.power @ self._weights
         strongest = raw.max(axis=1, keepdims=True)

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import scipy.fft
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Spectra:
         |X| and |X|², shape (frames, n_fft // 2 + 1).
     """
 
-    samples: FloatArray
-    magnitude: FloatArray
-    power: FloatArray
+    samples: Float32Array
+    magnitude: Float32Array
+    power: Float32Array
 
 
 class Transform:
@@ -39,7 +39,7 @@ class Transform:
         # The periodic Hann window: one more point than a symmetric one, the last left out.
         self._window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
 
-    def spectra(self, frames: FloatArray) -> Spectra:
+    def spectra(self, frames: Float32Array) -> Spectra:
         """Return the spectra of frames of shape (frames, n_fft)."""
         magnitude = np.abs(scipy.fft.rfft(frames * self._window, axis=-1, overwrite_x=True))
         return Spectra(frames, magnitude, magnitude * magnitude)
@@ -56,6 +56,6 @@ class Measure(Protocol):
 
     rows: int
 
-    def measure(self, spectra: Spectra, out: FloatArray) -> None:
+    def measure(self, spectra: Spectra, out: Float32Array) -> None:
         """Write the values of a batch of frames to `out`, shape (frames, rows)."""
         ...

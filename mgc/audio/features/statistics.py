@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.track import Track
-from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 from mgc.config.feature_sets import TRACK_FEATURES
 
 
-def statistics_of(track: Track, config: FeatureConfig) -> FloatArray:
+def statistics_of(track: Track, config: FeatureConfig) -> Float32Array:
     """Return mean and variance (of the population: over n) over the frames of all windows, shape (n,).
 
     `statistics_names` names them.

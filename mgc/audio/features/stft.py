@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from mgc.audio.track_features import FloatArray
+from mgc.arrays import Float32Array
 
 _BATCH_SAMPLES = 1 << 18
 """Samples in a batch of overlapping frames: 1 MiB, which the second-level cache holds."""
@@ -27,7 +27,7 @@ class FrameBatch:
     """
 
     place: slice
-    samples: FloatArray
+    samples: Float32Array
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FrameGrid:
     step: float
     n_frames: int
 
-    def batches(self, samples: FloatArray) -> Iterator[FrameBatch]:
+    def batches(self, samples: Float32Array) -> Iterator[FrameBatch]:
         """Yield all frames of samples of shape (n,), in order."""
         centres = np.rint(np.arange(self.n_frames) * self.step).astype(np.intp)
         margin = self.n_fft // 2

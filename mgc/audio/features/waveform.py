@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.feature_rows import autocorrelation_lags
 from mgc.audio.features.spectrum import Spectra
 from mgc.audio.features.stft import FrameGrid
-from mgc.audio.track_features import FloatArray
 from mgc.config import FeatureConfig
 
 _ZERO = 1e-10
@@ -20,7 +20,7 @@ class Energy:
 
     rows = 1
 
-    def measure(self, spectra: Spectra, out: FloatArray) -> None:
+    def measure(self, spectra: Spectra, out: Float32Array) -> None:
         """See `Measure.measure`."""
         np.einsum("ij,ij->i", spectra.samples, spectra.samples, out=out[:, 0])
 
@@ -36,7 +36,7 @@ class Autocorrelation:
         self._lags = autocorrelation_lags(config.n_fft)
         self.rows = len(self._lags)
 
-    def measure(self, spectra: Spectra, out: FloatArray) -> None:
+    def measure(self, spectra: Spectra, out: Float32Array) -> None:
         """See `Measure.measure`."""
         frames = spectra.samples
         for row, lag in enumerate(self._lags):
@@ -45,7 +45,7 @@ class Autocorrelation:
         out /= np.where(energy < np.finfo(np.float32).tiny, np.float32(1.0), energy)[:, np.newaxis]
 
 
-def crossing_rate(samples: FloatArray, grid: FrameGrid) -> FloatArray:
+def crossing_rate(samples: Float32Array, grid: FrameGrid) -> Float32Array:
     """Return the share of a frame's samples at which the sign changes, shape (n_frames, 1).
 
     `librosa.feature.zero_crossing_rate`: zero is positive, and beyond its ends the signal keeps its value.
@@ -54,7 +54,7 @@ def crossing_rate(samples: FloatArray, grid: FrameGrid) -> FloatArray:
     return _rates(below[1:] != below[:-1], grid)
 
 
-def crossing_rate_he_li(samples: FloatArray, grid: FrameGrid) -> FloatArray:
+def crossing_rate_he_li(samples: Float32Array, grid: FrameGrid) -> Float32Array:
     """Return He & Li 2024, eq. 4: (1 / T) Σ I(x(t-1) x(t)), I = 1 for a product below 0, shape (n_frames, 1).
 
     T is n_fft. Unlike librosa's it misses a change of sign that passes over a sample of exactly zero.
@@ -63,7 +63,7 @@ def crossing_rate_he_li(samples: FloatArray, grid: FrameGrid) -> FloatArray:
     return _rates((negative[1:] & positive[:-1]) | (positive[1:] & negative[:-1]), grid)
 
 
-def _rates(crossings: npt.NDArray[np.bool_], grid: FrameGrid) -> FloatArray:
+def _rates(crossings: npt.NDArray[np.bool_], grid: FrameGrid) -> Float32Array:
     """Return the crossings in each frame over n_fft, counted once for all frames that overlap."""
     starts = np.rint(np.arange(grid.n_frames) * grid.step).astype(np.intp) - grid.n_fft // 2
     # Crossing t joins the samples t and t + 1; a frame from s on holds the crossings s … s + n_fft - 2.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mgc.arrays import Float32Array
 from mgc.audio.encode import encode
 from mgc.audio.extraction import extract, extract_views
 from mgc.audio.gain import amplify
@@ -13,7 +14,7 @@ from mgc.audio.noise import add_noise
 from mgc.audio.overlay import overlay, partner_start
 from mgc.audio.pitch import sped_rate
 from mgc.audio.placing import place
-from mgc.audio.track_features import FloatArray, TrackFeatures
+from mgc.audio.track_features import TrackFeatures
 from mgc.audio.transforms import change_samples
 from mgc.audio.views import Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
@@ -26,11 +27,11 @@ FEATURES = FeatureConfig(
 LIMITS = DecodeConfig()
 
 
-def tone(frequency_hz: float, seconds: float = 4.0, rate: int = RATE) -> FloatArray:
+def tone(frequency_hz: float, seconds: float = 4.0, rate: int = RATE) -> Float32Array:
     return (0.4 * np.sin(2 * np.pi * frequency_hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
-def clicks(every_seconds: float, seconds: float) -> FloatArray:
+def clicks(every_seconds: float, seconds: float) -> Float32Array:
     """Return short noises, the first at 0.25 s of the track's tempo."""
     samples = np.zeros(round(seconds * RATE), np.float32)
     burst = np.random.default_rng(0).uniform(-0.8, 0.8, 40).astype(np.float32)
@@ -40,7 +41,7 @@ def clicks(every_seconds: float, seconds: float) -> FloatArray:
     return samples
 
 
-def file_of(samples: FloatArray, rate: int = RATE) -> bytes:
+def file_of(samples: Float32Array, rate: int = RATE) -> bytes:
     return encode(samples, rate, "wav", subtype="FLOAT")
 
 
@@ -50,11 +51,11 @@ def view(data: bytes, recipe: Recipe, *partners: bytes) -> TrackFeatures:
     return heard
 
 
-def heard(data: bytes) -> FloatArray:
+def heard(data: bytes) -> Float32Array:
     return extract(data, FEATURES, LIMITS).log_mel
 
 
-def inner(log_mel: FloatArray) -> FloatArray:
+def inner(log_mel: Float32Array) -> Float32Array:
     """Leave out the frames that hang over a window's ends."""
     return log_mel[:, 3:-3]
 
