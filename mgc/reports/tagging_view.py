@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 from markupsafe import Markup
 
-from mgc.code_meanings import ErrorMeaning, error_meaning
+from mgc.errors import ErrorMeaning, error_meaning
 from mgc.reports.curve_plots import histogram_chart
 from mgc.reports.page import count
 from mgc.reports.tagging_rows import TrackLine, track_lines

@@ -10,9 +10,8 @@ from types import ModuleType
 import pytest
 from hostile_files import HOSTILE_FILES
 
-from mgc.code_meanings import MEANINGS
 from mgc.config import Config, Section, model_sections
-from mgc.errors import Stage, TrackCode
+from mgc.errors import MEANINGS, Stage, TrackCode
 
 ROOT = Path(__file__).parents[2]
 ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
