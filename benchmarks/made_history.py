@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from mgc.config.views import CLEAN
+from mgc.config.view_settings import CLEAN
 from mgc.storage.store import Store
 from mgc.tables.frames import frame_of
 from mgc.tables.publish import Published, write_state

@@ -10,7 +10,7 @@ import hashlib
 
 from mgc.audio.views import Recipe
 from mgc.config import AugmentConfig, Range
-from mgc.config.views import View
+from mgc.config.view_settings import View
 
 _DECIMALS = 6
 """Of what is drawn: far below what is heard, and a recipe stays readable."""

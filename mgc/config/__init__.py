@@ -4,9 +4,9 @@ One TOML file, `--set section.key=value` on top, flags for the common ones on to
 checked before Ray starts; an unknown key names the nearest valid one.
 """
 
-from mgc.config.catalogue import CatalogueConfig
 from mgc.config.feature_settings import AUDIO_SOURCE, FeatureConfig, MelsConfig
 from mgc.config.job_settings import (
+    CatalogueConfig,
     ClusterConfig,
     DecodeConfig,
     DistillConfig,
@@ -16,11 +16,9 @@ from mgc.config.job_settings import (
     SearchConfig,
     TaggingConfig,
 )
-from mgc.config.loading import load_config, with_settings
-from mgc.config.network_settings import ModelConfig
-from mgc.config.networks import model_sections, read_model_config
+from mgc.config.network_settings import ModelConfig, model_sections, read_model_config
 from mgc.config.section import Fraction, Section, fingerprint_of
-from mgc.config.settings import Config
+from mgc.config.settings import Config, load_config, with_settings
 from mgc.config.training_settings import FitConfig, MemberConfig, TrainingConfig
 from mgc.config.view_settings import AUGMENT_BOUNDS, AugmentConfig, Range
 

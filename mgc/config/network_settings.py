@@ -7,9 +7,9 @@ nearest valid one is named. `mgc.models.network_registry` has the networks.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, TypeAdapter, field_validator
 
 from mgc.config.section import Fraction, Section
 
@@ -213,3 +213,31 @@ ModelConfig = Annotated[
     Field(discriminator="name"),
 ]
 """The settings of one network, known by its `name`."""
+
+
+# The networks' settings by name.
+
+_MODEL_CONFIG: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
+
+
+def read_model_config(value: Any) -> ModelConfig:
+    """Return a network's settings from their JSON form.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        The name or a setting is not known.
+    """
+    return _MODEL_CONFIG.validate_python(value)
+
+
+def model_sections() -> dict[str, type[Section]]:
+    """Return the settings of every network by its name."""
+    return {section.model_fields["name"].default: section for section in sections_in(ModelConfig)}
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """Return the sections that an annotation is made of: itself, or those of a union or a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in sections_in(part)]

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from mgc.config.job_settings import SearchConfig
-from mgc.config.loading import read_toml, with_settings
-from mgc.config.settings import Config
+from mgc.config.settings import Config, read_toml, with_settings
 from mgc.errors import ConfigError
 
 SCALES = ("log", "uniform", "integer")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mgc.config.loading import apply_override, explained, read_toml
+from mgc.config.settings import apply_override, explained, read_toml
 from mgc.errors import ConfigError
 from mgc.studies.study_settings import Experiment
 

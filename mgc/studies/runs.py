@@ -13,7 +13,7 @@ from typing import Any
 
 from mgc import __version__
 from mgc.config import AugmentConfig, fingerprint_of
-from mgc.config.views import CLEAN
+from mgc.config.view_settings import CLEAN
 from mgc.storage.store import Store
 from mgc.studies.study_data import Material, folds_of
 from mgc.studies.study_settings import Experiment, ProtocolSettings, SystemSettings

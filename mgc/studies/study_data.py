@@ -11,7 +11,7 @@ import polars as pl
 from mgc.catalogue.index import read_catalogue
 from mgc.config import AugmentConfig, fingerprint_of
 from mgc.config.taxonomy import Taxonomy
-from mgc.config.views import CLEAN
+from mgc.config.view_settings import CLEAN
 from mgc.errors import ConfigError, SplitError
 from mgc.evaluation.protocols import (
     Fold,

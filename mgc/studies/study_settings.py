@@ -20,7 +20,7 @@ from mgc.config import (
 )
 from mgc.config.network_settings import CrnnConfig
 from mgc.config.settings import networks_by_name
-from mgc.config.views import parse_view
+from mgc.config.view_settings import parse_view
 from mgc.errors import did_you_mean
 from mgc.studies.literature_claims import CLAIMS
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.config import AugmentConfig, FeatureConfig
-from mgc.config.views import CLEAN
+from mgc.config.view_settings import CLEAN
 from mgc.errors import FingerprintError, SchemaError, SplitError
 from mgc.storage.store import Store
 from mgc.tables.predictions import current_index, current_rows, named_if_damaged

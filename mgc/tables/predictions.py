@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mgc.config.views import CLEAN
+from mgc.config.view_settings import CLEAN
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.frames import frame_of

@@ -15,7 +15,7 @@ import polars as pl
 
 from mgc.audio.draw import draw_recipe, hashed
 from mgc.config import AugmentConfig
-from mgc.config.views import CLEAN, View, parse_view
+from mgc.config.view_settings import CLEAN, View, parse_view
 from mgc.tables.frames import frame_of
 from mgc.tables.schema import CATALOGUE, PLAN
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mgc.config import Config, with_settings
 from mgc.config.search_space import Settings
-from mgc.config.writing import to_toml
+from mgc.config.settings import to_toml
 from mgc.errors import SchemaError
 from mgc.storage.objects import ObjectNotFoundError
 from mgc.storage.store import Store

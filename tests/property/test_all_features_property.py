@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mgc.audio.features.analysis import Analysis
 from mgc.audio.features.feature_rows import TEMPO_BAND_EDGES_BPM, autocorrelation_lags, statistics_names
 from mgc.config import FeatureConfig
-from mgc.config.feature_sets import FRAME_FEATURES
+from mgc.config.feature_settings import FRAME_FEATURES
 
 RELATIVE = 1e-3
 

@@ -12,7 +12,7 @@ from table_makers import catalogue
 from mgc.audio.draw import draw_recipe
 from mgc.audio.views import Recipe
 from mgc.config import AUGMENT_BOUNDS, AugmentConfig
-from mgc.config.views import KINDS, View, parse_view
+from mgc.config.view_settings import KINDS, View, parse_view
 from mgc.tables.work_items import clean_items, plan_items
 
 VIEWS = ("tempo", "overlay", "pitch+loudness+tempo", "noise#2", "gain")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from mgc.config import FeatureConfig
-from mgc.config.feature_sets import TRACK_FEATURES
+from mgc.config.feature_settings import TRACK_FEATURES
 
 PITCH_CLASSES = ("C", "Cs", "D", "Ds", "E", "F", "Fs", "G", "Gs", "A", "As", "B")
 """Rows of the chroma; s for sharp."""

@@ -7,7 +7,7 @@ import numpy as np
 from mgc.arrays import Float32Array
 from mgc.audio.features.track import Track
 from mgc.config import FeatureConfig
-from mgc.config.feature_sets import TRACK_FEATURES
+from mgc.config.feature_settings import TRACK_FEATURES
 
 
 def statistics_of(track: Track, config: FeatureConfig) -> Float32Array:

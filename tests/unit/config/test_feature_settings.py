@@ -6,7 +6,7 @@ import pytest
 
 from mgc.audio.features.feature_rows import UNITS, row_names, statistics_names
 from mgc.config import FeatureConfig, load_config
-from mgc.config.feature_sets import FEATURE_SETS, FRAME_FEATURES, TRACK_FEATURES
+from mgc.config.feature_settings import FEATURE_SETS, FRAME_FEATURES, TRACK_FEATURES
 from mgc.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mgc.config import Config, FeatureConfig, TrainingConfig, load_config, with_settings
 from mgc.config.network_settings import BlockLevelConfig, CaoCnnConfig, CpResnetConfig, CrnnConfig, JainMlpConfig
-from mgc.config.writing import to_toml
+from mgc.config.settings import to_toml
 from mgc.errors import ConfigError
 
 

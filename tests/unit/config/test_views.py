@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mgc.config import load_config
-from mgc.config.views import View, parse_view
+from mgc.config.view_settings import View, parse_view
 from mgc.errors import ConfigError
 
 
