@@ -30,7 +30,7 @@ from mgc.config.taxonomy import Taxonomy
 from mgc.inference.columns import answer_columns
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import load_bundle
-from mgc.storage.tracks import fetch_track
+from mgc.storage.store import fetch_track
 from mgc.tables.schema import marked
 
 TRACKS_TOGETHER = 8

@@ -24,7 +24,7 @@ from mgc.catalogue.index import read_catalogue
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle
-from mgc.storage.tracks import fetch_track
+from mgc.storage.store import fetch_track
 
 SHORT_WINDOW_SECONDS = 4.0
 COUNTS = (1, 2, 3, 4, 6)

@@ -11,7 +11,7 @@ from itertools import islice
 from mgc.audio.decode.content import RemoteBytes
 from mgc.config import ClusterConfig, DecodeConfig
 from mgc.errors import TrackError
-from mgc.storage.tracks import fetch_track
+from mgc.storage.store import fetch_track
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
 from mgc.audio.track_features import Outline
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
-from mgc.storage.tracks import fetch_track
+from mgc.storage.store import fetch_track
 
 STANDARD_INPUT = "-"
 """The name that stands for the bytes of standard input."""

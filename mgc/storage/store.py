@@ -13,12 +13,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import fsspec
 
+from mgc.audio.decode.content import RemoteBytes
+from mgc.config import DecodeConfig
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
 from mgc.storage.local_files import LocalFiles
 from mgc.storage.objects import (
@@ -39,6 +42,7 @@ from mgc.storage.s3_files import S3Files
 if TYPE_CHECKING:
     # At run time fsspec imports it, when a store is on S3: half a second that folders need not pay.
     from s3fs import S3FileSystem
+
 
 __all__ = [
     "AccessDeniedError",
@@ -335,3 +339,25 @@ def _track_code(error: StorageError) -> TrackCode:
         ChangedError: TrackCode.CHANGED_SINCE_INDEX,
     }
     return codes.get(type(error), TrackCode.FETCH_FAILED)
+
+
+# A track's bytes for the decoding child: held, or, of a long file, read by ranges as they are asked for.
+
+
+def fetch_track(uri: str, limits: DecodeConfig, expected_content_id: str | None = None) -> bytes | RemoteBytes:
+    """Return a track's bytes, or where they are if the file is longer than `limits.whole_file_bytes`.
+
+    Parameters
+    ----------
+    expected_content_id
+        The catalogue's; another content is refused. None: whatever is there.
+
+    Raises
+    ------
+    TrackError
+        See `Store.fetch`.
+    """
+    found = fetch_uri(uri, limits.max_file_bytes, expected_content_id, limits.whole_file_bytes)
+    if isinstance(found, bytes):
+        return found
+    return RemoteBytes(found.size_bytes, partial(fetch_uri_range, uri, of=found))

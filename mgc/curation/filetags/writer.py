@@ -14,8 +14,8 @@ from mgc.curation.filetags.tag_fields import with_fields
 from mgc.curation.filetags.tag_formats import UntaggableError, Values
 from mgc.curation.filetags.write_plan import Skips, TagChange
 from mgc.errors import SchemaError, StorageError, TrackError
+from mgc.storage.local_files import replace_file, stat_id
 from mgc.storage.objects import HASH_MARK, ChangedError
-from mgc.storage.replace import replace_file, stat_id
 from mgc.storage.store import Store, split_uri
 
 
