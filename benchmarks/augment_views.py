@@ -17,11 +17,9 @@ from benchmarks.material import CLIP_SECONDS, figure
 from benchmarks.stretch_peers import shifters, stretchers
 from mgc.arrays import Float32Array
 from mgc.audio.decode.audio_reader import open_audio
-from mgc.audio.extraction import extract_views
-from mgc.audio.listen import OpenTrack, analysis_of, read_window
-from mgc.audio.placing import place
-from mgc.audio.resample import Tape
-from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest
+from mgc.audio.extraction import OpenTrack, analysis_of, extract_views, read_window
+from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest, place
+from mgc.audio.windows import Tape
 from mgc.config import DecodeConfig, FeatureConfig
 
 FEATURES = FeatureConfig()

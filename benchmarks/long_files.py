@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.material import CLIP_SECONDS, SAMPLE_RATE, make_clip
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 
 MINUTE = 60.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 
 CLIP_SECONDS = 30.0
 SONG_SECONDS = 240.0

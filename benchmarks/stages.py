@@ -23,8 +23,7 @@ from benchmarks.material import SONG_SECONDS, figure, make_song
 from benchmarks.untrained import write_untrained_bundle
 from mgc.audio.decode.audio_reader import open_audio
 from mgc.audio.features.analysis import Analysis
-from mgc.audio.resample import resample
-from mgc.audio.windows import plan_windows
+from mgc.audio.windows import plan_windows, resample
 from mgc.config import Config
 from mgc.config.taxonomy import Taxonomy
 from mgc.inference.columns import answer_columns

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.errors import TrackCode
 
 Samples = npt.NDArray[np.float32]

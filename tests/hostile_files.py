@@ -28,7 +28,7 @@ from audio_samples import (
 )
 
 from mgc.audio.decode.lengths import _crc
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.errors import TrackCode
 
 RATE = 22_050

@@ -8,7 +8,7 @@ import numpy as np
 from audio_samples import BAD_FILES
 from hostile_files import HOSTILE_FILES
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 
 SAMPLE_RATE = 16_000
 SECONDS = 4.0

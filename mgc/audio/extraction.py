@@ -7,21 +7,213 @@ bytes, recipe and settings, same floats.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
+
+from mgc.arrays import Float32Array
 from mgc.audio.decode.audio_reader import AudioReader, open_audio
-from mgc.audio.decode.content import Content
-from mgc.audio.listen import Measured, OpenTrack, Partner, ViewAnalyser, analysis_of
-from mgc.audio.placing import place
-from mgc.audio.resample import Tape
-from mgc.audio.stride import thinned
+from mgc.audio.decode.source import Content
+from mgc.audio.features.analysis import MEL_POWER, Analysis
 from mgc.audio.track_features import TrackFeatures
-from mgc.audio.views import ViewRequest
-from mgc.audio.windows import Window, plan_windows, plan_windows_every
+from mgc.audio.transforms import change_samples, changes_samples, partner_start
+from mgc.audio.views import Placing, ViewRequest, place
+from mgc.audio.windows import Tape, Window, plan_stretch, plan_windows, plan_windows_every, resample, thinned
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
+
+# Reading and measuring the windows of a track's views: each stretch of the source is decoded once for all.
+
+Measured = Mapping[str, Float32Array]
+"""What `Analysis.window` measured in one window."""
+
+
+@dataclass(frozen=True)
+class OpenTrack:
+    """A track that is being read.
+
+    Parameters
+    ----------
+    tape
+        Its samples.
+    sample_rate
+        Hz.
+    duration_seconds
+        As far as is known.
+    """
+
+    tape: Tape
+    sample_rate: int
+    duration_seconds: float
+
+
+class Partner:
+    """An overlay's other track; opened when the first view asks for it."""
+
+    def __init__(self, content: bytes | Content, limits: DecodeConfig, stack: ExitStack) -> None:
+        self._content = content
+        self._limits = limits
+        self._stack = stack
+        self._track: OpenTrack | TrackError | None = None
+
+    def track(self) -> OpenTrack:
+        """Return the open track.
+
+        Where it ends before its header says so it is silent from there on.
+
+        Raises
+        ------
+        TrackError
+            It cannot be opened.
+        """
+        if self._track is None:
+            self._track = self._opened()
+        if isinstance(self._track, TrackError):
+            raise self._track
+        return self._track
+
+    def _opened(self) -> OpenTrack | TrackError:
+        try:
+            reader = self._stack.enter_context(open_audio(self._content, self._limits))
+            n_frames = reader.info.n_frames or reader.count_frames()
+        except TrackError as error:
+            return TrackError(error.track_code, error.stage, f"the overlay's partner: {error.message}")
+        return OpenTrack(Tape(reader), reader.info.sample_rate, n_frames / reader.info.sample_rate)
+
+
+@dataclass(frozen=True)
+class _WindowJob:
+    """One window of one view; `start_seconds` in the view's own time."""
+
+    view: int
+    window: int
+    start_seconds: float
+
+
+class ViewAnalyser:
+    """Measures the windows of a track's views.
+
+    Parameters
+    ----------
+    sound
+        The track.
+    views
+        What is asked of it.
+    partners
+        Of its overlays.
+    features
+        The settings.
+    """
+
+    def __init__(
+        self, track: OpenTrack, views: Sequence[ViewRequest], partners: Sequence[Partner], features: FeatureConfig
+    ) -> None:
+        self._track = track
+        self._views = views
+        self._partners = partners
+        self._features = features
+        self._analysis = analysis_of(features)
+        self._placings = [place(view.recipe, features) for view in views]
+        self._last: tuple[tuple[float, Placing], _WindowSamples] | None = None
+
+    def analyse(self, starts: Sequence[Sequence[float]]) -> list[list[Measured] | TrackError]:
+        """Return what was measured in each view's windows, or why that view has none.
+
+        Parameters
+        ----------
+        starts
+            Each view's windows' starts, in seconds of its own time.
+        """
+        found: list[list[Measured] | TrackError] = [[] for _ in self._views]
+        jobs = [
+            _WindowJob(view, window, start) for view, own in enumerate(starts) for window, start in enumerate(own)
+        ]
+        # In the order of the source, so that the tape goes forward; sorting keeps a view's windows in order.
+        for job in sorted(jobs, key=lambda job: job.start_seconds * self._placings[job.view].tempo_ratio):
+            measured = found[job.view]
+            if isinstance(measured, TrackError):
+                continue
+            try:
+                measured.append(self._measure(job))
+            except TrackError as error:
+                found[job.view] = error
+        return found
+
+    def _measure(self, job: _WindowJob) -> Measured:
+        placing, recipe = self._placings[job.view], self._views[job.view].recipe
+        start = job.start_seconds * placing.tempo_ratio
+        decoded = self._read(start, placing)
+        samples = decoded.samples
+        if changes_samples(recipe):
+            # Looked at here, because saturation would make something finite of what is not.
+            if not math.isfinite(float(np.dot(samples, samples))):
+                raise _not_finite(decoded.source)
+            partner = self._partner(job, start, placing)
+            samples = change_samples(samples, recipe, self._features.sample_rate, job.window, partner)
+        n_frames = None if placing.frame_step is None else self._features.n_analysed_frames
+        measured = self._analysis.window(samples, placing.frame_step, n_frames)
+        # One look at the result: whatever is not finite in the samples is not finite here either.
+        if not np.isfinite(measured[MEL_POWER].max()):
+            raise _not_finite(decoded.source)
+        return measured
+
+    def _read(self, start_seconds: float, placing: Placing) -> _WindowSamples:
+        """Return a window; views that hear the same one share it."""
+        key = (start_seconds, placing)
+        if self._last is None or self._last[0] != key:
+            self._last = key, read_window(self._track, start_seconds, placing)
+        return self._last[1]
+
+    def _partner(self, job: _WindowJob, start_seconds: float, placing: Placing) -> Float32Array | None:
+        number = self._views[job.view].partner
+        if number is None:
+            return None
+        other = self._partners[number].track()
+        length = placing.n_samples / placing.rate
+        start = partner_start(start_seconds, length, self._track.duration_seconds, other.duration_seconds)
+        decoded = read_window(other, start, placing)
+        if not math.isfinite(float(np.dot(decoded.samples, decoded.samples))):
+            error = _not_finite(decoded.source)
+            raise TrackError(error.track_code, error.stage, f"the overlay's partner: {error.message}")
+        return decoded.samples
+
+
+@dataclass(frozen=True)
+class _WindowSamples:
+    """A window's samples, zero beyond the track's end, and the source samples that they were made from."""
+
+    samples: Float32Array
+    source: Float32Array
+
+
+def read_window(track: OpenTrack, start_seconds: float, placing: Placing) -> _WindowSamples:
+    """Return a window of a track from `start_seconds` on, resampled."""
+    n_samples = placing.n_samples
+    stretch = plan_stretch(start_seconds, n_samples, track.sample_rate, placing.rate)
+    source = track.tape.read(stretch.start, stretch.stop)
+    decoded = resample(source, track.sample_rate, placing.rate)[stretch.skip : stretch.skip + n_samples]
+    samples = np.zeros(n_samples, dtype=np.float32)
+    samples[: decoded.size] = decoded
+    return _WindowSamples(samples, source)
+
+
+def _not_finite(source: Float32Array) -> TrackError:
+    bad = int(source.size - np.count_nonzero(np.isfinite(source)))
+    if bad:
+        reason = f"{bad} of {source.size} samples read are NaN or infinite"
+        return TrackError(TrackCode.NOT_FINITE, Stage.DECODE, reason)
+    reason = f"samples as large as {np.abs(source).max():.3g} (full scale is 1) overflow"
+    return TrackError(TrackCode.NOT_FINITE, Stage.FEATURES, reason)
+
+
+@lru_cache(maxsize=8)
+def analysis_of(features: FeatureConfig) -> Analysis:
+    """Return the analysis of some settings, its filters made once."""
+    return Analysis(features)
+
 
 _SHORTFALL_SECONDS = 0.1
 """How much earlier than its header says a track may end without the header being called wrong: codecs pad."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mgc.catalogue.datasets.mel_formats import MEL_FORMATS, mel_format
+from mgc.audio.mel_array import MEL_FORMATS, mel_format
 from mgc.catalogue.index import read_catalogue
 from mgc.cli.options import AddressOption, ConfigOption, SetOption, WorkersOption, console, settings
 from mgc.cli.terminal import run_summary, watched

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from mgc.audio.decode.content import RemoteBytes
+from mgc.audio.decode.source import RemoteBytes
 from mgc.config import ClusterConfig, DecodeConfig
 from mgc.errors import TrackError
 from mgc.storage.store import fetch_track

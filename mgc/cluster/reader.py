@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from mgc.audio.decode.content import RemoteBytes
+from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
 from mgc.audio.views import Recipe, ViewRequest
 from mgc.cluster.fetch import Fetched, Fetcher

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from mgc import __version__
-from mgc.audio.decode.decoder_mark import decoder_mark
+from mgc.audio.decode.audio_reader import decoder_mark
 from mgc.cluster.actor import WorkerSpec
 from mgc.cluster.actor_pool import ChunkProgress, Done, run_chunks
 from mgc.cluster.runtime import RaySession, ray_session

@@ -11,7 +11,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.demo.plan import DemoClip, plan_clips
 from mgc.demo.render import render
 from mgc.demo.stamp import Stamp, is_complete, prepare_folder, write_stamp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgc.audio.encode import Container
+from mgc.audio.decode.sndfile import Container
 from mgc.demo.players import compose_clip
 from mgc.demo.project import plan_projects
 from mgc.demo.score import Piece, derive_tags

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mgc.arrays import Float64Array
-from mgc.audio.features.mfcc import mfcc
+from mgc.audio.features.log_mel import mfcc
 from mgc.tables.feature_shards import FeatureSet
 
 N_MFCC = 20

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from mgc.audio.decode.content import RemoteBytes
+from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
 from mgc.audio.track_features import Outline
 from mgc.config import DecodeConfig, FeatureConfig

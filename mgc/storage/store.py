@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from mgc.audio.decode.content import RemoteBytes
+from mgc.audio.decode.source import RemoteBytes
 from mgc.config import DecodeConfig
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
 from mgc.storage.local_files import LocalFiles

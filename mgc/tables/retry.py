@@ -27,7 +27,7 @@ class RetryRule:
     config
         The policy.
     decoder
-        What decodes now (`mgc.audio.decode.decoder_mark`); empty: not known, and no reason to try.
+        What decodes now (`mgc.audio.decode.audio_reader`); empty: not known, and no reason to try.
     now
         This machine's clock.
     everything

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from mgc.audio.draw import draw_recipe, hashed
+from mgc.audio.views import draw_recipe, hashed
 from mgc.config import AugmentConfig
 from mgc.config.view_settings import CLEAN, View, parse_view
 from mgc.tables.frames import frame_of

@@ -20,7 +20,7 @@ from audio_samples import m4a, music
 from killing import descendants, features_of, job, run, wait_until
 from small_music import SETTINGS, add_bad_files, write_music
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cluster.extract import extract_features
 from mgc.cluster.run import RunOptions

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from audio_samples import ape_tag, id3v1, id3v2, m4a, music, untagged_mp3, with_pyav
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.audio.sandbox.supervisor import SupervisedExtractor
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import TrackCode, TrackError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 

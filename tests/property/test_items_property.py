@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_makers import catalogue
 
-from mgc.audio.draw import draw_recipe
-from mgc.audio.views import Recipe
+from mgc.audio.views import Recipe, draw_recipe
 from mgc.config import AUGMENT_BOUNDS, AugmentConfig
 from mgc.config.view_settings import KINDS, View, parse_view
 from mgc.tables.work_items import clean_items, plan_items

@@ -12,19 +12,72 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+import av
 import numpy as np
+import soundfile
+import soxr
 
 from mgc.arrays import Float32Array
-from mgc.audio.decode.content import Content, HeldContent
-from mgc.audio.decode.ffmpeg_source import FfmpegSource
+from mgc.audio.decode.ffmpeg import FfmpegSource
 from mgc.audio.decode.lengths import with_true_length
-from mgc.audio.decode.mpeg import looks_like_mpeg, scan_frames, suits_libsndfile
-from mgc.audio.decode.mpeg_source import MpegSource
-from mgc.audio.decode.other_files import HEAD_BYTES, kind_of
+from mgc.audio.decode.mpeg import MpegSource, looks_like_mpeg, scan_frames, suits_libsndfile
 from mgc.audio.decode.sndfile import SndfileSource
-from mgc.audio.decode.source import DecoderError, Source, StreamInfo, UnrecognisedError
+from mgc.audio.decode.source import Content, DecoderError, HeldContent, Source, StreamInfo, UnrecognisedError
 from mgc.config import DecodeConfig
+from mgc.config.section import fingerprint_of
 from mgc.errors import Stage, TrackCode, TrackError
+
+# What a file is in which no decoder found audio, by its first bytes: so that a row says more than "no audio".
+
+HEAD_BYTES = 1024
+"""As much of a file as `kind_of` looks at."""
+
+_SIGNATURES = (
+    (0, b"%PDF", "a PDF document"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"Rar!", "a RAR archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"\x89PNG", "a PNG picture"),
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"GIF8", "a GIF picture"),
+    (8, b"WEBP", "a WebP picture"),
+    (0, b"MThd", "a MIDI file: notes and no sound"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"MZ", "a program"),
+    (0, b"\xff\xfe", "text"),
+    (0, b"\xfe\xff", "text"),
+)
+"""Place, bytes there, and what has them; the last two are the byte order marks of UTF-16."""
+
+_MOST_HIGH_BYTES = 0.3
+"""Share of bytes above 0x7F in a text of any encoding that we would call one."""
+
+
+def kind_of(head: bytes) -> str | None:
+    """Return what a file is that is no audio, None where its first bytes do not tell."""
+    if len(set(head)) == 1:
+        return f"bytes of 0x{head[0]:02X} as far as was looked"
+    if _is_text(head):
+        return "text"
+    return next((kind for place, mark, kind in _SIGNATURES if head.startswith(mark, place)), None)
+
+
+def _is_text(head: bytes) -> bool:
+    """Return whether there is no control character that text would not hold, and not too much beyond ASCII."""
+    if any(byte < ord(" ") and byte not in b"\t\n\f\r" for byte in head):
+        return False
+    return sum(byte >= 0x80 for byte in head) <= _MOST_HIGH_BYTES * len(head) or _is_utf8(head)
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.end >= len(head) and error.start >= len(head) - 4  # cut within its last character
+    return True
+
 
 __all__ = ["AudioReader", "StreamInfo", "open_audio"]
 
@@ -197,3 +250,22 @@ def _check(info: StreamInfo, limits: DecodeConfig) -> None:
         raise TrackError(TrackCode.UNSUPPORTED_LAYOUT, Stage.DECODE, reason)
     if info.n_frames == 0:
         raise TrackError(TrackCode.NO_SAMPLES, Stage.DECODE, "the file holds 0 samples")
+
+
+# What decodes: a mark that changes where a track that could not be decoded may be worth another try.
+
+DECODER_REVISION = 1
+"""Raise it where mgc's own way of decoding learns to read what it could not."""
+
+
+def decoder_mark(limits: DecodeConfig) -> str:
+    """Return a mark of mgc's decoding, of the libraries that it uses, and of the bounds it keeps."""
+    return fingerprint_of(
+        {
+            "revision": DECODER_REVISION,
+            "libsndfile": soundfile.__libsndfile_version__,
+            "ffmpeg": {name: list(version) for name, version in av.library_versions.items()},
+            "soxr": soxr.__version__,
+            "limits": limits.model_dump(mode="json"),
+        }
+    )

@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
-from mgc.audio.decode.content import Content, PatchedContent
+from mgc.audio.decode.source import Content, PatchedContent
 
 _CHUNK_HEADER_BYTES = 8
 _MOST_CHUNKS = 1_000

@@ -1,16 +1,196 @@
-"""What a decoder library must offer so that `mgc.audio.decode.audio_reader` can read through it."""
+"""A track's bytes, held whole or fetched by ranges: what the decoders read from.
+
+A short file is held: it is fetched ahead and decoded from memory. Of a long one (ten hours of FLAC are more
+than a gigabyte) only what the windows need is fetched, in blocks, and few blocks are kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from mgc.arrays import Float32Array
+
+BLOCK_BYTES = 1 << 18
+"""Bytes fetched at a time by a reader that jumps: some seconds of audio, and little beside a request's delay."""
+
+READ_AHEAD_BLOCKS = 8
+"""At most so many blocks are fetched together by a reader that goes straight on."""
+
+KEPT_BLOCKS = 64
+"""Blocks kept: 16 MiB. Decoders go back to headers and indexes, and step back a little after a seek."""
+
+
+class Content(Protocol):
+    """Bytes of known length, readable anywhere, any number of times."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes there are."""
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes [start, stop), fewer where they end before."""
+
+    def open(self) -> BinaryIO:
+        """Return a new seekable file over the bytes, for decoder libraries."""
+
+
+@dataclass(frozen=True)
+class RemoteBytes:
+    """Bytes that stay where they are until some of them are asked for.
+
+    Parameters
+    ----------
+    size_bytes
+        How many there are.
+    read
+        Returns the bytes [start, stop).
+    """
+
+    size_bytes: int
+    read: Callable[[int, int], bytes]
+
+
+class HeldContent:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size_bytes(self) -> int:
+        """See `Content`."""
+        return len(self._data)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """See `Content`."""
+        return self._data[start:stop]
+
+    def open(self) -> BinaryIO:
+        """See `Content`."""
+        return io.BytesIO(self._data)  # shares the bytes until someone writes
+
+
+class RangedContent:
+    """Bytes that are fetched when they are read.
+
+    Parameters
+    ----------
+    remote
+        Where they are; its `read` returns all bytes asked for, or raises an OSError.
+    """
+
+    def __init__(self, remote: RemoteBytes) -> None:
+        self._remote = remote
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._next = -1  # the block that a reader which goes straight on will want
+        self._ahead = 1
+
+    @property
+    def size_bytes(self) -> int:
+        """See `Content`."""
+        return self._remote.size_bytes
+
+    def read(self, start: int, stop: int) -> bytes:
+        """See `Content`."""
+        stop = min(stop, self.size_bytes)
+        if start >= stop:
+            return b""
+        first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES
+        pieces = [self._block(number) for number in range(first, last + 1)]
+        offset = first * BLOCK_BYTES
+        joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return joined[start - offset : stop - offset]
+
+    def open(self) -> BinaryIO:
+        """See `Content`."""
+        return io.BufferedReader(_ContentFile(self), 1 << 16)
+
+    def _block(self, number: int) -> bytes:
+        if number not in self._blocks:
+            self._fetch_blocks(number)
+        self._blocks.move_to_end(number)
+        return self._blocks[number]
+
+    def _fetch_blocks(self, first: int) -> None:
+        self._ahead = min(2 * self._ahead, READ_AHEAD_BLOCKS) if first == self._next else 1
+        self._next = first + self._ahead
+        start = first * BLOCK_BYTES
+        stop = min(start + self._ahead * BLOCK_BYTES, self.size_bytes)
+        data = self._remote.read(start, stop)
+        if len(data) != stop - start:
+            raise OSError("fewer bytes came than were asked for")
+        for at in range(0, len(data), BLOCK_BYTES):
+            self._blocks[first + at // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
+        while len(self._blocks) > KEPT_BLOCKS:
+            self._blocks.popitem(last=False)
+
+
+class PatchedContent:
+    """Other bytes with a few of them replaced: a header that was wrong."""
+
+    def __init__(self, content: Content, start: int, patch: bytes) -> None:
+        self._content = content
+        self._start = start
+        self._patch = patch
+
+    @property
+    def size_bytes(self) -> int:
+        """See `Content`."""
+        return self._content.size_bytes
+
+    def read(self, start: int, stop: int) -> bytes:
+        """See `Content`."""
+        data = self._content.read(start, stop)
+        first = max(start, self._start)
+        last = min(start + len(data), self._start + len(self._patch))
+        if first >= last:
+            return data
+        return data[: first - start] + self._patch[first - self._start : last - self._start] + data[last - start :]
+
+    def open(self) -> BinaryIO:
+        """See `Content`."""
+        return io.BufferedReader(_ContentFile(self), 1 << 16)
+
+
+class _ContentFile(io.RawIOBase):
+    """A content as a raw file."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._content.size_bytes}[whence]
+        if base + offset < 0:
+            raise OSError("a place before the beginning")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._content.read(self._position, self._position + len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+# What a decoder library must offer so that `mgc.audio.decode.audio_reader` can read through it.
 
 
 @dataclass(frozen=True)

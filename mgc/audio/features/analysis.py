@@ -3,20 +3,143 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from mgc.arrays import Float32Array
-from mgc.audio.features.contrast import SpectralPeaks
-from mgc.audio.features.log_mel import MelPower
-from mgc.audio.features.shape import SpectralFlatness, SpectralShape
-from mgc.audio.features.spectral import Chroma
-from mgc.audio.features.spectrum import Measure, Transform
-from mgc.audio.features.statistics import statistics_of
-from mgc.audio.features.stft import FrameGrid
-from mgc.audio.features.track import Track
-from mgc.audio.features.waveform import Autocorrelation, Energy, crossing_rate, crossing_rate_he_li
+from mgc.audio.features import rhythm
+from mgc.audio.features.descriptors import (
+    BANDWIDTH,
+    CENTROID,
+    MEAN,
+    ROLLOFF,
+    VARIANCE,
+    Autocorrelation,
+    Chroma,
+    Energy,
+    SpectralFlatness,
+    SpectralPeaks,
+    SpectralShape,
+    contrast_db,
+    crossing_rate,
+    crossing_rate_he_li,
+)
+from mgc.audio.features.log_mel import Decibels, MelPower, delta, mfcc, to_decibels
+from mgc.audio.features.stft import FrameGrid, Measure, Transform
 from mgc.config import FeatureConfig
+from mgc.config.feature_settings import TRACK_FEATURES
+
+# A track's features, made of what was measured in all of its windows.
+
+_COLUMNS = {
+    "spectral_centroid": ("shape", CENTROID),
+    "spectral_bandwidth": ("shape", BANDWIDTH),
+    "spectral_rolloff": ("shape", ROLLOFF),
+    "spectral_mean": ("shape", MEAN),
+    "spectral_variance": ("shape", VARIANCE),
+}
+"""Feature → where it lies in what was measured."""
+
+
+class Track:
+    """Features by name; what several are made of is made once.
+
+    Parameters
+    ----------
+    measured
+        By name, shape (n_windows, n_frames, rows) each (`Analysis.window`).
+    config
+        The settings it was measured with.
+    """
+
+    def __init__(self, measured: Mapping[str, Float32Array], config: FeatureConfig) -> None:
+        self._measured = measured
+        self._config = config
+
+    def feature(self, name: str) -> Float32Array:
+        """Return a feature of `FRAME_FEATURES`, shape (n_windows, n_frames, rows)."""
+        if name in _COLUMNS:
+            measure, column = _COLUMNS[name]
+            return self._measured[measure][..., column : column + 1]
+        if name in self._measured:
+            return self._measured[name]
+        made: Float32Array = getattr(self, name)
+        return made
+
+    @cached_property
+    def _decibels(self) -> Decibels:
+        return to_decibels(self._measured["mel_power"], self._config.top_db)
+
+    @property
+    def log_mel(self) -> Float32Array:
+        """In dB relative to the track's maximum."""
+        return self._decibels.relative_db
+
+    @cached_property
+    def mfcc(self) -> Float32Array:
+        """Of levels relative to a power of 1, as librosa's."""
+        return mfcc(self.log_mel, self._config.n_mfcc, self._decibels.reference_db)
+
+    @property
+    def mfcc_delta(self) -> Float32Array:
+        """Of the MFCC, per frame."""
+        return delta(self.mfcc, 1)
+
+    @property
+    def mfcc_delta2(self) -> Float32Array:
+        """Of the MFCC, per frame²."""
+        return delta(self.mfcc, 2)
+
+    @property
+    def spectral_contrast(self) -> Float32Array:
+        """In dB."""
+        return contrast_db(self._measured["peaks"])
+
+    @property
+    def rms(self) -> Float32Array:
+        """Root mean square of a frame's samples."""
+        return np.asarray(np.sqrt(self._measured["short_time_energy"] / np.float32(self._config.n_fft)))
+
+    @cached_property
+    def onset_strength(self) -> Float32Array:
+        """In dB."""
+        return rhythm.onset_strength(self.log_mel, self._config)
+
+    @cached_property
+    def _tempogram(self) -> Float32Array:
+        return rhythm.tempogram(self.onset_strength, self._config)
+
+    @property
+    def tempogram(self) -> Float32Array:
+        """By band of tempi."""
+        return rhythm.tempogram_bands(self._tempogram, self._config)
+
+    @property
+    def tempo(self) -> float:
+        """In BPM, of the whole track."""
+        return rhythm.tempo_bpm(self._tempogram, self._config)
+
+
+# One vector a track: the mean and the variance of each row of each feature over all frames heard.
+
+
+def statistics_of(track: Track, config: FeatureConfig) -> Float32Array:
+    """Return mean and variance (of the population: over n) over the frames of all windows, shape (n,).
+
+    `statistics_names` names them.
+    """
+    values: list[float] = []
+    for feature in config.statistics:
+        if feature in TRACK_FEATURES:
+            values.append(getattr(track, feature))
+            continue
+        frames = track.feature(feature)
+        rows = frames.reshape(-1, frames.shape[-1])
+        both = np.stack([rows.mean(axis=0, dtype=np.float64), rows.var(axis=0, dtype=np.float64)], axis=1)
+        values += both.ravel().tolist()
+    return np.array(values, dtype=np.float32)
+
 
 MEL_POWER = "mel_power"
 STATISTICS = "statistics"

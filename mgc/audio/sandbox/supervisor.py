@@ -22,7 +22,7 @@ from typing import IO, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from mgc.audio.decode.content import RemoteBytes
+from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.sandbox.ipc import Arrays, ClosedError, LateError, Message, receive, send
 from mgc.audio.track_features import Outline
 from mgc.audio.views import ViewRequest

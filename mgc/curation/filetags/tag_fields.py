@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from typing import NamedTuple
 
-from mgc.audio.decode.packets import packet_digest
+from mgc.audio.decode.ffmpeg import packet_digest
 from mgc.audio.decode.source import DecoderError, UnrecognisedError, one_line
 from mgc.curation.filetags.tag_formats import Fields, UntaggableError, Values, open_tags
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from audio_samples import m4a, music, untagged_mp3
 
-from mgc.audio.decode.content import BLOCK_BYTES, KEPT_BLOCKS, HeldContent, PatchedContent, RangedContent, RemoteBytes
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
+from mgc.audio.decode.source import BLOCK_BYTES, KEPT_BLOCKS, HeldContent, PatchedContent, RangedContent, RemoteBytes
 from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 

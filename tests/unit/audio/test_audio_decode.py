@@ -23,9 +23,9 @@ from audio_samples import (
 )
 
 from mgc.audio.decode.audio_reader import BLOCK_FRAMES, open_audio
-from mgc.audio.decode.content import HeldContent
-from mgc.audio.decode.ffmpeg_source import FfmpegSource
-from mgc.audio.encode import encode
+from mgc.audio.decode.ffmpeg import FfmpegSource
+from mgc.audio.decode.sndfile import encode
+from mgc.audio.decode.source import HeldContent
 from mgc.config import DecodeConfig
 from mgc.errors import Stage, TrackCode, TrackError
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from audio_samples import music
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from audio_samples import (
     untagged_mp3,
 )
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import TrackError

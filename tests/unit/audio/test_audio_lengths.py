@@ -10,9 +10,9 @@ import soundfile
 from audio_samples import flac_claiming, id3v1, music, wav_claiming
 
 from mgc.audio.decode.audio_reader import open_audio
-from mgc.audio.decode.content import HeldContent
 from mgc.audio.decode.lengths import with_true_length
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
+from mgc.audio.decode.source import HeldContent
 from mgc.config import DecodeConfig
 
 SECONDS, RATE = 3, 22_050

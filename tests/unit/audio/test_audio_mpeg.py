@@ -9,12 +9,10 @@ import pytest
 import soundfile
 from audio_samples import ape_tag, id3v1, id3v2, music, untagged_mp3, with_pyav
 
-from mgc.audio.decode.content import HeldContent
-from mgc.audio.decode.ffmpeg_source import FfmpegSource
-from mgc.audio.decode.mpeg import MpegFrames, looks_like_mpeg, scan_frames, suits_libsndfile
-from mgc.audio.decode.mpeg_source import MpegSource
-from mgc.audio.decode.sndfile import SndfileSource
-from mgc.audio.encode import encode
+from mgc.audio.decode.ffmpeg import FfmpegSource
+from mgc.audio.decode.mpeg import MpegFrames, MpegSource, looks_like_mpeg, scan_frames, suits_libsndfile
+from mgc.audio.decode.sndfile import SndfileSource, encode
+from mgc.audio.decode.source import HeldContent
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import soxr
 from audio_samples import music
 
 from mgc.audio.decode.audio_reader import open_audio
-from mgc.audio.encode import encode
-from mgc.audio.resample import QUALITY, Tape, plan_stretch, resample
+from mgc.audio.decode.sndfile import encode
+from mgc.audio.windows import QUALITY, Tape, plan_stretch, resample
 from mgc.config import DecodeConfig
 
 

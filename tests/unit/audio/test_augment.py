@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 
 from mgc.arrays import Float32Array
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.audio.extraction import extract, extract_views
-from mgc.audio.gain import amplify
-from mgc.audio.loudness import emphasise, presence_response
-from mgc.audio.noise import add_noise
-from mgc.audio.overlay import overlay, partner_start
-from mgc.audio.pitch import sped_rate
-from mgc.audio.placing import place
 from mgc.audio.track_features import TrackFeatures
-from mgc.audio.transforms import change_samples
-from mgc.audio.views import Recipe, ViewRequest
+from mgc.audio.transforms import (
+    add_noise,
+    amplify,
+    change_samples,
+    emphasise,
+    overlay,
+    partner_start,
+    presence_response,
+)
+from mgc.audio.views import Recipe, ViewRequest, place, sped_rate
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import TrackCode, TrackError
 

@@ -15,7 +15,7 @@ import pytest
 from audio_samples import music
 from hostile_files import HOSTILE_FILES, hanging_wav, nested_files
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError

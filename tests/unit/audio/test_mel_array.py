@@ -8,9 +8,8 @@ import polars as pl
 import pytest
 
 from mgc.audio.extraction import extract
-from mgc.audio.mel_array import read_array, read_mels
-from mgc.audio.stride import kept_frames, thinned
-from mgc.catalogue.datasets.mel_formats import MEL_FORMATS, mel_format
+from mgc.audio.mel_array import MEL_FORMATS, mel_format, read_array, read_mels
+from mgc.audio.windows import kept_frames, thinned
 from mgc.config import DecodeConfig, FeatureConfig, MelsConfig, load_config
 from mgc.errors import ConfigError, TrackCode, TrackError
 

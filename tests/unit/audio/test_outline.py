@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from audio_samples import music
 
-from mgc.audio.encode import encode
-from mgc.audio.outline import MOST_STRETCHES, outline
+from mgc.audio.decode.sndfile import encode
+from mgc.audio.sandbox.child import MOST_STRETCHES, outline
 from mgc.audio.sandbox.supervisor import SupervisedExtractor
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import TrackCode, TrackError

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mgc.audio.decode.content import RemoteBytes
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
+from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.extraction import extract, extract_views
 from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
 from mgc.audio.track_features import TrackFeatures

@@ -12,7 +12,7 @@ from audio_samples import music
 from model_makers import FEATURES, bundle_contents
 from tagged_files import job_rows
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.cli.inspect_command import inspect
 from mgc.errors import ConfigError, FingerprintError
 from mgc.models.bundle import write_bundle

@@ -22,7 +22,7 @@ from model_makers import bundle_contents
 from ray.exceptions import RayError, RayTaskError
 from typer.testing import CliRunner
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cli.app import build_app
 from mgc.cli.tag_catalogue import _confirmed

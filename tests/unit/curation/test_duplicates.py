@@ -11,7 +11,7 @@ import soundfile
 from acting_makers import frame, prediction
 from audio_samples import music
 
-from mgc.audio.encode import Container, encode
+from mgc.audio.decode.sndfile import Container, encode
 from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.curation.duplicates import DuplicateLimits, RecordingFingerprints, duplicate_groups

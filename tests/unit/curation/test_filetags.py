@@ -18,8 +18,8 @@ from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
 
-from mgc.audio.decode.packets import packet_digest
-from mgc.audio.encode import encode
+from mgc.audio.decode.ffmpeg import packet_digest
+from mgc.audio.decode.sndfile import encode
 from mgc.curation.filetags.tag_fields import read_fields, with_fields
 from mgc.curation.filetags.tag_formats import UntaggableError
 

@@ -15,7 +15,7 @@ from audio_samples import music
 from rich.console import Console
 from typer.testing import CliRunner
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.catalogue.index import catalogue_root, index_catalogue
 from mgc.cli.app import build_app
 from mgc.cli.write_tags_command import undo_journal, write_tags

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from answer_makers import QUICK, TINY, feature_set
 
-from mgc.audio.features.mfcc import mfcc
+from mgc.audio.features.log_mel import mfcc
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import FingerprintError, TrainingError
 from mgc.evaluation.baselines import NAME, compare_with_baseline, svm_baseline

@@ -16,7 +16,7 @@ from audio_samples import music
 from model_makers import FEATURES, TAXONOMY, bundle_contents
 from tagged_files import job_rows
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.config import DecodeConfig, TaggingConfig
 from mgc.errors import TrackCode
 from mgc.inference.file_reader import FileReader, ReadOptions

@@ -12,7 +12,7 @@ import pytest
 from audio_samples import music
 from model_makers import FEATURES, TAXONOMY, bundle_contents
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.cli.compare_command import compare
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError

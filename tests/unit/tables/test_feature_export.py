@@ -14,7 +14,7 @@ import pytest
 from audio_samples import music
 from table_makers import catalogue, commit_table
 
-from mgc.audio.encode import encode
+from mgc.audio.decode.sndfile import encode
 from mgc.audio.extraction import extract
 from mgc.audio.features.feature_rows import statistics_names
 from mgc.cluster.extract import ExtractWorker

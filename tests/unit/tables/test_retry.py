@@ -11,7 +11,7 @@ import pytest
 from in_process import config_of, without_ray
 from tiny_predictions import tag_once
 
-from mgc.audio.decode.decoder_mark import decoder_mark
+from mgc.audio.decode.audio_reader import decoder_mark
 from mgc.config import DecodeConfig, RetryConfig
 from mgc.errors import ConfigError
 from mgc.storage.store import Store
