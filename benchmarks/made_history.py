@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mgc.config.view_settings import CLEAN
 from mgc.storage.store import Store
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.publish import Published, write_state
 from mgc.tables.run_index import INDEX, run_part_refs, write_index
 from mgc.tables.run_log import Commit, OutputDirectory

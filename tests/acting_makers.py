@@ -16,7 +16,7 @@ from table_makers import write_part
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.config import CatalogueConfig
 from mgc.storage.store import Store
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.publish import publish
 from mgc.tables.run_index import run_part_refs, write_index
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun

@@ -14,7 +14,7 @@ from mgc.config import EvaluationConfig, FeatureConfig
 from mgc.evaluation.answers import Failure, LabelledPredictions
 from mgc.evaluation.bootstrap import Resampling
 from mgc.tables.feature_shards import FeatureSet
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.schema import CATALOGUE, marked
 
 QUICK = EvaluationConfig(bootstrap_samples=200)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.config import FeatureConfig
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.run_index import index_rows, run_part_refs, write_index
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun
 from mgc.tables.schema import CATALOGUE, marked

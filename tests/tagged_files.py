@@ -10,7 +10,7 @@ from mgc.cluster.predict import PredictSpec
 from mgc.config import Config
 from mgc.models.bundle import load_bundle
 from mgc.storage.store import Store, split_uri
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.run_log import OutputRun
 from mgc.tables.schema import CATALOGUE
 from mgc.tables.work_items import clean_items

@@ -19,7 +19,7 @@ from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
 from mgc.storage.store import Store
 from mgc.tables.deletions import DeletionRule
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.publish import publish
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import marked

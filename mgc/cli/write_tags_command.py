@@ -26,9 +26,9 @@ from mgc.curation.filetags.write_plan import Skips, TagChange, Where, WriteOptio
 from mgc.curation.filetags.writer import Written, undo, write_changes
 from mgc.errors import ConfigError, MgcError
 from mgc.storage.store import Store, split_uri
+from mgc.tables.deletions import rewrite_catalogue_content_ids, rewrite_prediction_content_ids
 from mgc.tables.lease import RunLease, run_lease
 from mgc.tables.predictions import read_predictions
-from mgc.tables.restate import rewrite_catalogue_content_ids, rewrite_prediction_content_ids
 from mgc.tables.run_log import MARKER
 
 ROWS_SHOWN = 20

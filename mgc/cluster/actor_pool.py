@@ -28,7 +28,7 @@ from mgc.cluster.prometheus import count_rows
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig
 from mgc.errors import ClusterError, MgcError
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.run_index import INDEX, ITEM
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import PLAN

@@ -14,7 +14,7 @@ from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
 from mgc.errors import ConfigError
 from mgc.storage.store import Store
-from mgc.tables.feature_columns import column_values, feature_schema
+from mgc.tables.feature_shards import column_values, feature_schema
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.work_items import plan_items
 

@@ -17,7 +17,6 @@ from mgc.config import Config
 from mgc.tables.deletions import DeletionMarks, DeletionRule, deletion_marks, write_marks
 from mgc.tables.diff import WorkPlan, plan_work
 from mgc.tables.lease import run_lease
-from mgc.tables.pace import Forecast, RunThroughput, forecast
 from mgc.tables.retry import RetryRule, stamped
 from mgc.tables.run_index import (
     ITEM,
@@ -30,6 +29,7 @@ from mgc.tables.run_index import (
     write_index,
 )
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun
+from mgc.tables.run_records import Forecast, RunThroughput, forecast
 
 
 @dataclass(frozen=True)

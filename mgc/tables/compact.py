@@ -18,8 +18,7 @@ import polars as pl
 
 from mgc.errors import SchemaError
 from mgc.storage.objects import ObjectInfo
-from mgc.tables.frames import frame_of
-from mgc.tables.parquet_batches import in_batches, parquet_bytes
+from mgc.tables.parquet_batches import frame_of, in_batches, parquet_bytes
 from mgc.tables.predictions import current_rows
 from mgc.tables.publish import history_run, publish
 from mgc.tables.run_index import ITEM, empty_index, newest, read_index, write_index

@@ -2,15 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from mgc.tables.copies import copy_rows, deleted_at
+from mgc.storage.store import Store, split_uri
 from mgc.tables.diff import WorkPlan
-from mgc.tables.run_log import OutputDirectory, OutputRun
+from mgc.tables.parquet_batches import frame_of, in_batches, parquet_bytes
+from mgc.tables.predictions import current_rows
+from mgc.tables.publish import publish
+from mgc.tables.retry import RETRY_COLUMNS
+from mgc.tables.run_index import ITEM, empty_index, index_rows, newest_index, run_part_refs, write_index
+from mgc.tables.run_log import Commit, OutputDirectory, OutputRun
+from mgc.tables.schema import CATALOGUE, marked, require_kind
+
+# Rows put down once more, changed: for a new content, as deleted, or as live again. History keeps the old ones.
+
+
+def copy_rows(
+    output: OutputDirectory, run: OutputRun, rows: pl.DataFrame, change: Callable[[pa.Table], pa.Table], name: str
+) -> pl.DataFrame:
+    """Write predictions of other runs as rows of `run`, and return their index.
+
+    Parameters
+    ----------
+    rows
+        Schema INDEX: which rows, and where they are.
+    change
+        What becomes of a table of them; the run's name and number are filled in.
+    name
+        Begins the files' names. Not those of chunks: what a killed run copied is not taken up, but copied anew.
+    """
+    indices = [empty_index()]
+    for number, ((fingerprint,), some) in enumerate(rows.group_by(["fingerprint"], maintain_order=True)):
+        schema = marked(output.kind, fingerprint=str(fingerprint))
+        for chunk, table in enumerate(in_batches(current_rows(output, some))):
+            made = _of_run(change(table), run).cast(schema)
+            key = f"{run.folder}/{name}-{number:03d}-{chunk:06d}.parquet"
+            output.store.write_atomic(key, parquet_bytes(made))
+            indices.append(frame_of(index_rows(made, key, run.sequence, str(fingerprint))))
+    columns = [column for column in RETRY_COLUMNS if column != "deleted"]
+    kept = rows.select(*ITEM, *columns)
+    index = pl.concat(indices).drop(columns).join(kept, on=ITEM, how="left", maintain_order="left")
+    return index.select(indices[0].columns)
+
+
+def deleted_at(moment: datetime | None) -> Callable[[pa.Table], pa.Table]:
+    """Return a change that marks rows as deleted at a moment; None: as live."""
+    value = pa.scalar(moment, pa.timestamp("us", tz="UTC"))
+    return lambda table: _set(table, "deleted_at", pa.repeat(value, table.num_rows))
+
+
+def _of_run(table: pa.Table, run: OutputRun) -> pa.Table:
+    table = _set(table, "run_id", pa.repeat(run.run_id, table.num_rows))
+    return _set(table, "sequence", pa.repeat(run.sequence, table.num_rows))
+
+
+def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, values)
 
 
 @dataclass(frozen=True)
@@ -66,3 +121,63 @@ def write_marks(output: OutputDirectory, run: OutputRun, marks: DeletionMarks) -
     """Write the marks as rows of a run, and return their index."""
     removed = copy_rows(output, run, marks.removed, deleted_at(datetime.now(UTC)), "deleted")
     return pl.concat([removed, copy_rows(output, run, marks.restored, deleted_at(None), "restored")])
+
+
+# Rows that hold for a new content: what was tagged was rewritten, and sounds as it did.
+#
+# Writing tags into a file changes its size and time, hence its `content_id`, and the next run would tag it anew. The
+# rows are put down once more under the new content id, by runs of their own, so that the anti-join of
+# `mgc.tables.diff` finds them current. History keeps the old ones.
+
+CONTENT_IDS_REWRITTEN = "restated"
+"""In place of a fingerprint: rows of any bundle are put down again."""
+
+
+def rewrite_prediction_content_ids(output_uri: str, content_ids: Mapping[str, str]) -> int:
+    """Put the newest row of each track down under a new content id, and publish them; return how many.
+
+    Parameters
+    ----------
+    output_uri
+        Output directory of `mgc tag`.
+    content_ids
+        Track id → the content id that its row now holds for.
+    """
+    output = OutputDirectory(Store.open(output_uri), "predictions")
+    wanted = newest_index(output).filter(pl.col("track_id").is_in(list(content_ids)))
+    if not wanted.is_empty():
+        run = output.start_run(CONTENT_IDS_REWRITTEN, {"restated": wanted.height})
+        index = copy_rows(output, run, wanted, lambda table: _with_content_ids(table, content_ids), "restated")
+        index_key = f"{run.folder}/index.parquet"
+        write_index(output, index_key, index)
+        facts = {**run.facts, "rows": index.height, "failed": int(index["error_code"].is_not_null().sum())}
+        output.commit(Commit(run.run_id, run.sequence, index_key, run_part_refs(run, index), facts))
+    publish(output)
+    return wanted.height
+
+
+def rewrite_catalogue_content_ids(
+    path: str, content_ids: Mapping[str, str], sizes: Mapping[str, int]
+) -> pl.DataFrame:
+    """Give tracks of a catalogue new content ids and sizes, and return it."""
+    root, key = split_uri(path)
+    with Store(root).open_input(key) as source:
+        file = pq.ParquetFile(source)
+        schema = file.schema_arrow
+        require_kind(schema, "catalogue", path)
+        frame = frame_of(file.read(columns=CATALOGUE.names))
+    new = pl.col("track_id").replace_strict
+    frame = frame.with_columns(
+        content_id=new(dict(content_ids), default=pl.col("content_id"), return_dtype=pl.String),
+        size_bytes=new(dict(sizes), default=pl.col("size_bytes"), return_dtype=pl.Int64),
+    )
+    buffer = io.BytesIO()
+    # The metadata name the root and the draw of the splits.
+    pq.write_table(frame.to_arrow().cast(CATALOGUE.with_metadata(schema.metadata)), buffer, compression="zstd")
+    Store(root).write_atomic(key, buffer.getvalue())
+    return frame
+
+
+def _with_content_ids(table: pa.Table, content_ids: Mapping[str, str]) -> pa.Table:
+    ids = pa.array([content_ids[track] for track in table["track_id"].to_pylist()], pa.string())
+    return table.set_column(table.schema.get_field_index("content_id"), "content_id", pc.cast(ids, pa.string()))

@@ -14,8 +14,7 @@ from mgc.audio.features.feature_rows import statistics_names
 from mgc.config import FeatureConfig
 from mgc.errors import ConfigError
 from mgc.storage.store import Store, split_uri
-from mgc.tables.feature_columns import STATISTICS, frames_from
-from mgc.tables.feature_shards import shard_facts
+from mgc.tables.feature_shards import STATISTICS, frames_from, shard_facts
 from mgc.tables.predictions import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -65,3 +66,14 @@ def parquet_bytes(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_A_GROUP)
     return buffer.getvalue()
+
+
+# Arrow tables as polars frames.
+
+
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """Return an Arrow table as a polars frame."""
+    frame = pl.from_arrow(table)
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError("an Arrow table gives a frame")
+    return frame

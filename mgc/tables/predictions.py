@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 from mgc.config.view_settings import CLEAN
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
-from mgc.tables.frames import frame_of
-from mgc.tables.parquet_batches import prefetched
+from mgc.tables.parquet_batches import frame_of, prefetched
 from mgc.tables.run_index import ITEM, newest_index
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.schema import require_kind

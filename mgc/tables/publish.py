@@ -23,8 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mgc.tables.frames import frame_of
-from mgc.tables.parquet_batches import ROWS_A_GROUP, in_batches, parquet_bytes, read_whole
+from mgc.tables.parquet_batches import ROWS_A_GROUP, frame_of, in_batches, parquet_bytes, read_whole
 from mgc.tables.predictions import CURRENT, current_rows
 from mgc.tables.run_index import newest_index
 from mgc.tables.run_log import Commit, OutputDirectory

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.config.view_settings import CLEAN
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.retry import RETRY_COLUMNS
 from mgc.tables.run_log import OutputDirectory, OutputRun, PartRef
 

@@ -16,7 +16,7 @@ import polars as pl
 from mgc.audio.views import draw_recipe, hashed
 from mgc.config import AugmentConfig
 from mgc.config.view_settings import CLEAN, View, parse_view
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.schema import CATALOGUE, PLAN
 
 _MOST_NUMBERED = 1_000

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from mgc.storage.store import Store
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.predictions import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 

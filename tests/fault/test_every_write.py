@@ -23,7 +23,7 @@ from mgc.cluster.run import RunOptions
 from mgc.errors import StorageError
 from mgc.storage.store import Store
 from mgc.tables import lease as leases
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.predictions import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 

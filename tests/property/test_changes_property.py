@@ -11,7 +11,7 @@ from table_makers import catalogue
 
 from mgc.config import RetryConfig
 from mgc.tables.diff import WorkPlan, plan_work
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.retry import RetryRule
 from mgc.tables.run_index import INDEX, newest
 from mgc.tables.work_items import clean_items

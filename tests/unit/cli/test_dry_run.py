@@ -12,8 +12,8 @@ from table_makers import TINY, catalogue
 
 from mgc.cli.terminal import dry_summary
 from mgc.cluster.run import RunOptions, RunOutcome
-from mgc.tables.pace import RunThroughput, forecast
 from mgc.tables.run_log import Commit
+from mgc.tables.run_records import RunThroughput, forecast
 
 DRY = RunOptions(dry_run=True)
 

@@ -21,9 +21,8 @@ from mgc.cluster.extract import ExtractWorker
 from mgc.config import Config, DecodeConfig, FeatureConfig
 from mgc.errors import ConfigError
 from mgc.storage.store import Store
-from mgc.tables.feature_columns import ROWS_KEY, UNIT_KEY, frames_from
 from mgc.tables.feature_export import export_segments, export_statistics
-from mgc.tables.feature_shards import read_feature_set
+from mgc.tables.feature_shards import ROWS_KEY, UNIT_KEY, frames_from, read_feature_set
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.work_items import clean_items
 

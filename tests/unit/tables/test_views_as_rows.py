@@ -12,7 +12,7 @@ from mgc.cluster.actor_pool import chunk_starts
 from mgc.config import AugmentConfig
 from mgc.storage.store import Store
 from mgc.tables.diff import WorkPlan, plan_work
-from mgc.tables.frames import frame_of
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.predictions import current_index, current_rows
 from mgc.tables.run_index import empty_index, newest, run_part_refs, visible_index, write_index
 from mgc.tables.run_log import Commit, OutputDirectory
