@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from mgc.catalogue.corrections import Corrections
-from mgc.catalogue.index import index_catalogue
-from mgc.catalogue.index_summary import IndexSummary
+from mgc.catalogue.index import IndexSummary, index_catalogue
+from mgc.catalogue.joining import Corrections
 from mgc.cli.options import ConfigOption, SetOption, console, settings
 from mgc.cli.tables import facts, warned
 

@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 
 from mgc.catalogue.datasets import gtzan
-from mgc.catalogue.index import index_catalogue, read_catalogue
-from mgc.catalogue.index_summary import IndexSummary
+from mgc.catalogue.index import IndexSummary, index_catalogue, read_catalogue
 from mgc.config import CatalogueConfig
 from mgc.errors import MgcError
 
