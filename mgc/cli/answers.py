@@ -8,8 +8,14 @@ import numpy as np
 import polars as pl
 
 from mgc.errors import FingerprintError, SchemaError, TrainingError
-from mgc.evaluation.answers import Failure, LabelledPredictions, genre_indices, names_outside, tag_vectors
-from mgc.evaluation.join import answers_from_tables
+from mgc.evaluation.answers import (
+    Failure,
+    LabelledPredictions,
+    answers_from_tables,
+    genre_indices,
+    names_outside,
+    tag_vectors,
+)
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle
 from mgc.tables.feature_shards import FeatureSet, failed_tracks, read_feature_set

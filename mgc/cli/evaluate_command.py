@@ -18,9 +18,9 @@ from mgc.config import Config
 from mgc.errors import ConfigError
 from mgc.evaluation.answers import LabelledPredictions
 from mgc.evaluation.baselines import compare_with_baseline, svm_baseline
-from mgc.evaluation.comparison import BaselineComparison
 from mgc.evaluation.evaluate import Evaluation
 from mgc.evaluation.evaluate import evaluate as figures_of
+from mgc.evaluation.significance import BaselineComparison
 from mgc.models.bundle import Bundle, load_bundle
 from mgc.reports.evaluation_report import ReportContext, write_evaluation_report
 from mgc.storage.store import Store

@@ -17,11 +17,10 @@ from mgc.cli.answers import TRACKS_AT_ONCE, both_splits
 from mgc.cli.options import ConfigOption, SetOption, console, settings
 from mgc.config import Config
 from mgc.errors import ConfigError
-from mgc.evaluation.baselines import NAME, fit_svm_baseline
+from mgc.evaluation.baselines import NAME, fit_svm_baseline, mfcc_statistics
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.evaluate import Evaluation
 from mgc.evaluation.evaluate import evaluate as figures_of
-from mgc.evaluation.mfcc import mfcc_statistics
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, load_bundle
 from mgc.storage.store import Store, split_uri

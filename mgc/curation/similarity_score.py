@@ -18,8 +18,8 @@ from mgc.config import EvaluationConfig
 from mgc.curation.nearest_neighbours import Vectors
 from mgc.errors import SplitError
 from mgc.evaluation.answers import tag_vectors
+from mgc.evaluation.baselines import mfcc_statistics
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, make_resampling, mean_of_defined, ratio
-from mgc.evaluation.mfcc import mfcc_statistics
 from mgc.tables.feature_shards import FeatureSet
 
 

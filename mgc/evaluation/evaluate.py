@@ -11,8 +11,7 @@ from mgc.config import EvaluationConfig
 from mgc.errors import SplitError
 from mgc.evaluation.answers import OUTSIDE, LabelledPredictions
 from mgc.evaluation.bootstrap import Resample, make_resampling
-from mgc.evaluation.genre_figures import GenreEvaluation
-from mgc.evaluation.genre_metrics import evaluate_genres
+from mgc.evaluation.genre_metrics import GenreEvaluation, evaluate_genres
 from mgc.evaluation.tag_metrics import TagEvaluation, evaluate_tags
 
 FORMAT = 1

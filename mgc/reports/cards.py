@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.evaluate import Evaluation
-from mgc.evaluation.genre_figures import GenreEvaluation
+from mgc.evaluation.genre_metrics import GenreEvaluation
 from mgc.evaluation.tag_metrics import TagEvaluation
 from mgc.reports.page import decimal, interval_text, percent
 

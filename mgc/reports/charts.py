@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from mgc.evaluation.bootstrap import Figure
-from mgc.evaluation.genre_figures import GenreEvaluation
+from mgc.evaluation.genre_metrics import GenreEvaluation
 from mgc.reports.svg import (
     BLUE,
     FULL_WIDTH,

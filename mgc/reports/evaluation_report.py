@@ -11,8 +11,8 @@ from typing import Any
 from markupsafe import Markup
 
 from mgc import __version__
-from mgc.evaluation.comparison import BaselineComparison
 from mgc.evaluation.evaluate import Evaluation
+from mgc.evaluation.significance import BaselineComparison
 from mgc.reports.cards import baseline_comparison_rows, headline_cards
 from mgc.reports.charts import (
     class_f1_chart,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mgc.evaluation.evaluate import Evaluation
-from mgc.evaluation.genre_figures import GenreEvaluation
+from mgc.evaluation.genre_metrics import GenreEvaluation
 from mgc.evaluation.tag_metrics import TagEvaluation
 
 FEW_TRACKS = 200

@@ -18,14 +18,14 @@ from threadpoolctl import threadpool_limits
 from mgc.arrays import Float64Array, IntArray
 from mgc.config.taxonomy import Taxonomy
 from mgc.evaluation.answers import genre_indices, tag_vectors
-from mgc.evaluation.mfcc import mfcc_statistics
-from mgc.evaluation.rivals import (
+from mgc.evaluation.baselines import (
     DEFAULT_PENALTY,
     LOGISTIC_PENALTIES,
     SVM_PENALTIES,
     OneVersusRest,
     choose_penalty,
     decision_values,
+    mfcc_statistics,
     softmax,
     svm,
     svm_score,

@@ -7,8 +7,7 @@ from typing import Any
 
 from mgc.arrays import Float64Array, IntArray
 from mgc.evaluation.bootstrap import Figure
-from mgc.evaluation.tag_categories import CategoryFigures
-from mgc.evaluation.tag_metrics import TagFigures
+from mgc.evaluation.tag_metrics import CategoryFigures, TagFigures
 from mgc.studies.study_settings import Experiment
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mgc.evaluation.bootstrap import Figure
-from mgc.evaluation.tag_categories import CategoryFigures
+from mgc.evaluation.tag_metrics import CategoryFigures
 from mgc.reports.svg import FULL_WIDTH, INK, LINE, MUTED, SERIES, chart, percent_axis, short
 from mgc.studies.figures import Gain, Result, Summary, TagResults
 

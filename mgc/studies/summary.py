@@ -12,8 +12,7 @@ import numpy as np
 from mgc.arrays import Float64Array
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, mean_of_defined
 from mgc.evaluation.metrics import RankingFigures
-from mgc.evaluation.tag_categories import RankedTag, by_category
-from mgc.evaluation.tag_metrics import TagFigures
+from mgc.evaluation.tag_metrics import RankedTag, TagFigures, by_category
 from mgc.studies.figures import Gain, Result, Summary, TagResults
 from mgc.studies.pooled_predictions import (
     PooledPredictions,

@@ -6,8 +6,7 @@ from answer_makers import genre_answers, mixed_answers, one_hot, resampling
 from sklearn.metrics import f1_score, precision_recall_fscore_support, top_k_accuracy_score
 
 from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions
-from mgc.evaluation.genre_figures import GenreEvaluation
-from mgc.evaluation.genre_metrics import evaluate_genres
+from mgc.evaluation.genre_metrics import GenreEvaluation, evaluate_genres
 
 
 def evaluated(answers: LabelledPredictions, samples: int = 200) -> GenreEvaluation:

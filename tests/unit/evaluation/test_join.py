@@ -10,8 +10,7 @@ import pytest
 from answer_makers import catalogue_of, predictions_of
 
 from mgc.errors import SchemaError, SplitError
-from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions
-from mgc.evaluation.join import answers_from_tables
+from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions, answers_from_tables
 from mgc.tables.parquet_batches import frame_of
 from mgc.tables.schema import marked
 

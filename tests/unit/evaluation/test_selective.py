@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgc.evaluation.selective import measure_selective
+from mgc.evaluation.calibration_metrics import measure_selective
 
 
 def test_the_curve_goes_from_the_surest_down() -> None:

@@ -10,10 +10,20 @@ from answer_makers import QUICK, TINY, feature_set
 from mgc.audio.features.log_mel import mfcc
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import FingerprintError, TrainingError
-from mgc.evaluation.baselines import NAME, compare_with_baseline, svm_baseline
+from mgc.evaluation.baselines import (
+    N_MFCC,
+    NAME,
+    PenaltyChoice,
+    choose_penalty,
+    compare_with_baseline,
+    decision_values,
+    mfcc_statistics,
+    softmax,
+    svm,
+    svm_baseline,
+    svm_score,
+)
 from mgc.evaluation.evaluate import evaluate
-from mgc.evaluation.mfcc import N_MFCC, mfcc_statistics
-from mgc.evaluation.rivals import PenaltyChoice, choose_penalty, decision_values, softmax, svm, svm_score
 
 GENRES = ["blues", "jazz", "rock"]
 TAGS: list[list[str]] = [["loud"], [], ["fast", "loud"], ["fast"]]

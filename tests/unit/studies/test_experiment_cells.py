@@ -14,8 +14,8 @@ from mgc.cluster.pace import CellTimeEstimator
 from mgc.cluster.study import RunSettings, Step, run_experiment
 from mgc.config import AugmentConfig, TrainingConfig
 from mgc.errors import ConfigError, SplitError
+from mgc.evaluation.baselines import OneVersusRest
 from mgc.evaluation.protocols import Fold, SegmentFold
-from mgc.evaluation.rivals import OneVersusRest
 from mgc.storage.store import Store
 from mgc.studies.loading import experiment_of
 from mgc.studies.run import run_cell
