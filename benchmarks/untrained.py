@@ -7,7 +7,7 @@ import torch
 from mgc.config import Config, ModelConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.models.bundle import BundleContents, Member, write_bundle
-from mgc.models.calibration import TemperatureScaling
+from mgc.models.ensemble import TemperatureScaling
 from mgc.models.network_registry import build_model
 
 GENRES = tuple(f"genre {number}" for number in range(10))

@@ -24,7 +24,7 @@ from mgc.catalogue.index import read_catalogue
 from mgc.cluster.actor import CALLS_AT_ONCE, ChunkActor
 from mgc.cluster.actor_pool import _write_plan, chunk_size, chunk_starts
 from mgc.cluster.predict import PredictSpec
-from mgc.models.stored import read_bundle_files
+from mgc.models.bundle_files import read_bundle_files
 from mgc.storage.store import Store
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.work_items import clean_items

@@ -11,7 +11,7 @@ from mgc.config import FeatureConfig, ModelConfig, TrainingConfig
 from mgc.config.network_settings import CrnnConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.models.bundle import BundleContents, Member
-from mgc.models.calibration import TemperatureScaling
+from mgc.models.ensemble import TemperatureScaling
 from mgc.models.network_registry import build_model
 from mgc.tables.feature_shards import FeatureSet
 

@@ -12,7 +12,7 @@ from mgc.cli.options import ConfigOption, SetOption, settings
 from mgc.cli.tag_files import audio_of
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import STANDARD_INPUT, FileReader
-from mgc.models.hearing import read_bundle_for_audio
+from mgc.models.bundle_files import read_bundle_for_audio
 
 
 def compare(

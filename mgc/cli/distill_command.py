@@ -13,7 +13,7 @@ from mgc.cli.train_command import EpochLines, show_training
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.inference.pace import windows_per_second
 from mgc.models.bundle import load_bundle
-from mgc.models.student import student_uri
+from mgc.models.bundle_files import student_uri
 
 
 def distill(

@@ -20,7 +20,7 @@ from mgc.cli.options import (
 from mgc.cli.terminal import dry_summary, run_summary, watched
 from mgc.cluster.extract import extract_features
 from mgc.cluster.run import RunOptions
-from mgc.models.hearing import read_bundle_for_audio
+from mgc.models.bundle_files import read_bundle_for_audio
 
 
 def extract(

@@ -17,7 +17,7 @@ from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.inference.json_answer import json_answer
 from mgc.inference.taggram import write_taggram
 from mgc.models.bundle import Bundle
-from mgc.models.stored import StoredBundle
+from mgc.models.bundle_files import StoredBundle
 
 FAILED = 1
 """Exit status where a file has no answer; it is printed with its reason."""

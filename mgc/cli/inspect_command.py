@@ -10,7 +10,7 @@ import typer
 from mgc.cli.options import ConfigOption, SetOption, settings
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import FileReader, ReadOptions
-from mgc.models.hearing import read_bundle_for_audio
+from mgc.models.bundle_files import read_bundle_for_audio
 
 MOMENTS_A_WINDOW = 4
 """By default windows begin a quarter of their length apart."""

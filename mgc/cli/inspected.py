@@ -18,7 +18,7 @@ from mgc.curation.neighbours import nearest_tracks
 from mgc.inference.file_reader import STANDARD_INPUT, FileFeatures
 from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.models.bundle import Bundle
-from mgc.models.stored import StoredBundle
+from mgc.models.bundle_files import StoredBundle
 from mgc.reports.track_look import Neighbour, TrackView
 from mgc.reports.track_page import track_page
 from mgc.reports.track_report import track_png

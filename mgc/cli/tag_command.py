@@ -15,7 +15,7 @@ import typer
 
 from mgc.cli.options import AddressOption, ConfigOption, SetOption, WorkersOption
 from mgc.errors import ConfigError
-from mgc.models.student import student_of
+from mgc.models.bundle_files import student_of
 
 PARQUET_MAGIC = b"PAR1"
 

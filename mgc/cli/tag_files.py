@@ -11,7 +11,7 @@ from mgc.catalogue.listing import list_audio
 from mgc.cli.options import settings
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import FileReader, ReadOptions
-from mgc.models.hearing import read_bundle_for_audio
+from mgc.models.bundle_files import read_bundle_for_audio
 from mgc.storage.store import Store
 
 FEW_FILES = 200

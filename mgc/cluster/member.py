@@ -25,7 +25,7 @@ from mgc.config import Config, ModelConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import SplitError
 from mgc.models.bundle import load_bundle
-from mgc.models.initial_weights import start_model
+from mgc.models.published_weights import start_model
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import FeatureSet, read_feature_set
 from mgc.training.loop import EpochReport, fit

@@ -21,7 +21,7 @@ from mgc.errors import Stage, TrackCode, TrackError
 from mgc.inference.columns import answer_columns
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle
-from mgc.models.hearing import require_audio
+from mgc.models.bundle_files import require_audio
 from mgc.storage.store import Store
 from mgc.tables.deletions import DeletionRule
 from mgc.tables.publish import publish

@@ -19,7 +19,7 @@ from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, TrainingError
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
-from mgc.models.initial_weights import published_facts
+from mgc.models.published_weights import published_facts
 from mgc.reports.training_report import write_training_report
 from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_shards import require_views, shard_facts

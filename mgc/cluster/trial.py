@@ -23,7 +23,7 @@ from mgc.config.search_space import Settings
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import MgcError
 from mgc.evaluation.protocols import group_k_fold, with_fold
-from mgc.models.initial_weights import start_model
+from mgc.models.published_weights import start_model
 from mgc.tables.feature_shards import read_feature_set
 from mgc.training.loop import EpochReport, fit
 from mgc.training.state import TrainingState

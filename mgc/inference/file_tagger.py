@@ -14,7 +14,7 @@ from mgc.errors import Stage, TrackCode, TrackError
 from mgc.inference.file_reader import FileFeatures
 from mgc.inference.predictor import Predictor, TrackPrediction, WindowProbabilities
 from mgc.models.bundle import Bundle, bundle_of
-from mgc.models.stored import StoredBundle
+from mgc.models.bundle_files import StoredBundle
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from mgc.arrays import Float32Array
 from mgc.errors import FingerprintError
 from mgc.models.bundle import Bundle
-from mgc.models.ensemble_part import EnsembleOutputs, combine
+from mgc.models.ensemble import EnsembleOutputs, combine
 from mgc.models.forward import LogMel, TrackOutputs, ensemble_window_outputs, outputs_by_track
 
 CPU_WINDOWS = 32

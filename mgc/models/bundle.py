@@ -8,30 +8,236 @@ sha256 and size of each. Nothing in it can execute.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import safetensors.torch
+import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
-from mgc.config import FeatureConfig, TrainingConfig, read_model_config
+from mgc import __version__
+from mgc.config import FeatureConfig, FitConfig, ModelConfig, TrainingConfig, fingerprint_of, read_model_config
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, LabelError
-from mgc.models.bundle_files import MANIFEST_FILE, FileMark, Manifest, read_files, read_manifest
-from mgc.models.calibration import TemperatureScaling
-from mgc.models.contents import (
-    Bundle,
-    BundleContents,
-    Member,
-    answer_fingerprint,
-    build_member,
-    describe,
-    member_file,
+from mgc.models.bundle_files import (
+    DESCRIPTION_FILE,
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    FileMark,
+    Manifest,
+    StoredBundle,
+    read_bundle_files,
+    read_files,
+    read_manifest,
 )
-from mgc.models.ensemble import Decision
+from mgc.models.crnn import served
+from mgc.models.ensemble import Decision, TemperatureScaling
 from mgc.models.model_card import model_card
-from mgc.models.stored import DESCRIPTION_FILE, StoredBundle, read_bundle_files
-from mgc.models.weights import check_weights, weights_from_bytes, weights_to_bytes
+from mgc.models.network_registry import build_model
 from mgc.storage.store import Store
+
+# A member's weights as bytes: safetensors, and nothing else.
+
+Weights = dict[str, Tensor]
+
+_PICKLE_MARKS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""First bytes of what `torch.save` and `pickle.dump` write."""
+
+
+def weights_to_bytes(weights: Weights) -> bytes:
+    """Return the same bytes for the same weights."""
+    data: bytes = safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    )
+    return data
+
+
+def weights_from_bytes(data: bytes, name: str) -> Weights:
+    """Return the tensors of a file named `name`.
+
+    Raises
+    ------
+    BundleError
+        It is a pickle, which is never read, or no safetensors file.
+    """
+    # A safetensors file has its header's length in the first eight bytes, and "{" in the ninth.
+    if data[8:9] != b"{" and data.startswith(_PICKLE_MARKS):
+        raise BundleError(
+            f"'{name}' is a pickle, which can execute code and is never read",
+            "convert the weights to safetensors where you trust them",
+        )
+    try:
+        weights: Weights = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise BundleError(f"'{name}' is no safetensors file: {error}", "fetch or train the bundle anew") from error
+    return weights
+
+
+def check_weights(weights: Weights, config: ModelConfig, n_mels: int, taxonomy: Taxonomy, name: str) -> None:
+    """Refuse tensors that are not those of the architecture, or are not finite.
+
+    Raises
+    ------
+    BundleError
+        Naming the first tensor that is missing, unknown, of another shape or type, or not finite.
+    """
+    with torch.device("meta"):
+        expected = build_model(config, n_mels, len(taxonomy.genres), len(taxonomy.tags)).state_dict()
+    for key in sorted(expected.keys() | weights.keys()):
+        problem = _problem(expected.get(key), weights.get(key))
+        if problem:
+            raise BundleError(
+                f"'{name}' does not fit its architecture: tensor '{key}' {problem}",
+                "the settings in bundle.json and the weights are of different networks: train anew",
+            )
+
+
+def _problem(expected: Tensor | None, found: Tensor | None) -> str | None:
+    if expected is None:
+        return "is not part of it"
+    if found is None:
+        return "is missing"
+    if found.shape != expected.shape:
+        return f"has shape {tuple(found.shape)}, not {tuple(expected.shape)}"
+    if found.dtype != expected.dtype:
+        return f"holds {found.dtype}, not {expected.dtype}"
+    if not torch.isfinite(found).all():
+        return "holds values that are not finite"
+    return None
+
+
+# What a bundle holds, and what of it decides its answers.
+
+FIT_SETTINGS = set(FitConfig.model_fields)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of the ensemble: architecture, weights and temperatures."""
+
+    config: ModelConfig
+    weights: Weights
+    calibration: TemperatureScaling
+
+
+@dataclass(frozen=True)
+class BundleContents:
+    """What a bundle holds.
+
+    Parameters
+    ----------
+    members
+        At least one.
+    features
+        Features that the members take.
+    taxonomy
+        What they answer.
+    training
+        How they were fitted.
+    metrics
+        Validation figures: `members`, a list, and `ensemble`, each name → number or None.
+    facts
+        What is known of the training data; JSON-ready.
+    decision
+        How the members' predictions become answers.
+    """
+
+    members: tuple[Member, ...]
+    features: FeatureConfig
+    taxonomy: Taxonomy
+    training: TrainingConfig
+    metrics: dict[str, Any]
+    facts: dict[str, Any]
+    decision: Decision = field(default_factory=Decision, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise BundleError("a model bundle needs at least one member", "train it anew")
+
+
+@dataclass(frozen=True)
+class Bundle(BundleContents):
+    """A bundle as it was read.
+
+    Parameters
+    ----------
+    uri
+        Where it lies.
+    fingerprint
+        16 hex digits of all that decides its answers.
+    mgc_version, created_at
+        What wrote it, and when (ISO 8601, UTC).
+    """
+
+    uri: str
+    fingerprint: str
+    mgc_version: str
+    created_at: str
+
+    def build_members(self, device: str = "cpu") -> list[nn.Module]:
+        """Return the networks with their weights, ready to answer."""
+        return [served(build_member(member, self.features, self.taxonomy, device)) for member in self.members]
+
+
+def build_member(member: Member, features: FeatureConfig, taxonomy: Taxonomy, device: str = "cpu") -> nn.Module:
+    """Return a member's network with its weights, in evaluation mode."""
+    model = build_model(member.config, features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
+    model.load_state_dict(member.weights)
+    return model.to(device).eval()
+
+
+def member_file(number: int) -> str:
+    """Return the name of a member's weights in its bundle."""
+    return f"member-{number}.safetensors"
+
+
+def describe(contents: BundleContents, fingerprint: str, created_at: str) -> dict[str, Any]:
+    """Return the content of `bundle.json`."""
+    return {
+        "mgc_version": __version__,
+        "created_at": created_at,
+        "fingerprint": fingerprint,
+        "members": [
+            {**entry, "training": contents.training.for_member(number).model_dump(mode="json", include=FIT_SETTINGS)}
+            for number, entry in enumerate(_describe_members(contents))
+        ],
+        "decision": contents.decision.to_dict(),
+        "features": contents.features.model_dump(mode="json"),
+        "feature_fingerprint": contents.features.fingerprint(),
+        "taxonomy": contents.taxonomy.to_dict(),
+        "training": contents.training.model_dump(mode="json"),
+        "metrics": contents.metrics,
+        "facts": contents.facts,
+    }
+
+
+def _describe_members(contents: BundleContents) -> list[dict[str, Any]]:
+    return [
+        {
+            "file": member_file(number),
+            "model": member.config.model_dump(mode="json"),
+            "calibration": member.calibration.to_dict(),
+        }
+        for number, member in enumerate(contents.members)
+    ]
+
+
+def answer_fingerprint(contents: BundleContents, weight_hashes: list[str]) -> str:
+    """Return what changes when, and only when, the answers may: not with the date, the figures or the card."""
+    facts = {
+        "format_version": FORMAT_VERSION,
+        "weights": weight_hashes,
+        "members": _describe_members(contents),
+        "features": contents.features.fingerprint(),
+        "taxonomy": contents.taxonomy.to_dict(),
+    }
+    if contents.decision != Decision():  # bundles of before there were any keep their names
+        facts["decision"] = contents.decision.to_dict()
+    return fingerprint_of(facts)
+
 
 __all__ = ["Bundle", "BundleContents", "Member", "build_member", "load_bundle", "write_bundle"]
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, cat, channels_last, nn
 
 from mgc.config.network_settings import Activation, CpResnetConfig
-from mgc.models.network import Heads, MelScaling, activation
-from mgc.models.types import ModelOutput
+from mgc.models.layers import Heads, MelScaling, ModelOutput, activation
 
 STEM_KERNEL = 7
 STEM_STRIDE = 4

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mgc.arrays import Float32Array
-from mgc.models.types import ModelOutput
+from mgc.models.layers import ModelOutput
 
 LogMel = npt.NDArray[Any]
 """A track's log-mel in dB, float16 or float32, shape (n_windows, n_frames, n_mels)."""

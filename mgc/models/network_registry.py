@@ -9,14 +9,11 @@ from torch import nn
 
 from mgc.config import ModelConfig
 from mgc.models.block_level import BlockLevel
-from mgc.models.cao import CaoCnn
 from mgc.models.cp_resnet import CpResnet
 from mgc.models.crnn import Crnn
-from mgc.models.guo import GuoCnn, GuoHybrid, GuoRnn
-from mgc.models.literature import JainCnn, JainLstm, JainMlp
+from mgc.models.literature import CaoCnn, GuoCnn, GuoHybrid, GuoRnn, JainCnn, JainLstm, JainMlp, ZhangCnn
 from mgc.models.published_networks import ChoiCrnn, ChoiFcn, Musicnn
 from mgc.models.transfer import Transfer
-from mgc.models.zhang import ZhangCnn
 
 MODELS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
     "crnn": Crnn,

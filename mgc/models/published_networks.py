@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
 from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig
-from mgc.models.layers import ClassificationHead
-from mgc.models.types import ModelOutput
+from mgc.models.layers import ClassificationHead, ModelOutput
 
 FCN_CHANNELS = (64, 128, 128, 128, 64)
 FCN_POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))

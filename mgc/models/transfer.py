@@ -21,9 +21,9 @@ from torch import Tensor, cat, nn
 from mgc.audio.features.filter_banks import Frequencies, mel_corners_hz
 from mgc.config import FeatureConfig
 from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
+from mgc.models.layers import Statistics, StatisticsNetwork
+from mgc.models.literature import in_segments, mean_over_segments
 from mgc.models.published_networks import LAYER_CHANNELS, ChoiCrnn, ChoiFcn, Musicnn
-from mgc.models.segments import in_segments, mean_over_segments
-from mgc.models.statistics_network import Statistics, StatisticsNetwork
 
 PUBLISHED_MELS = 96
 SEGMENT_FRAMES = {"musicnn": 187}

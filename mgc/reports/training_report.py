@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgc import __version__
+from mgc.models.bundle_files import StoredBundle, read_bundle_files
 from mgc.models.model_card import fits_of, settings_text
-from mgc.models.stored import StoredBundle, read_bundle_files
 from mgc.reports.page import render
 from mgc.reports.training_curves import History, best_epoch, curves_chart, curves_picture
 from mgc.storage.store import Store

@@ -18,11 +18,10 @@ from torch import nn
 from mgc.arrays import Float32Array
 from mgc.config import FitConfig, ModelConfig
 from mgc.config.taxonomy import Taxonomy
-from mgc.models.calibration import TemperatureScaling
-from mgc.models.ensemble_part import combine, unit_length
+from mgc.models.ensemble import TemperatureScaling, combine, unit_length
 from mgc.models.forward import TrackOutputs, outputs_by_track, window_outputs
-from mgc.models.initial_weights import start_model
 from mgc.models.network_registry import count_parameters
+from mgc.models.published_weights import start_model
 from mgc.studies.study_settings import SystemSettings
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.loop import EpochReport, fit

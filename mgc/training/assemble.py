@@ -13,11 +13,9 @@ from mgc.arrays import Float32Array
 from mgc.config import Config, FeatureConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.models.bundle import BundleContents, Member, build_member
-from mgc.models.calibration import TemperatureScaling
-from mgc.models.ensemble import Decision, Method
-from mgc.models.ensemble_part import EnsembleOutputs, combine
+from mgc.models.ensemble import Decision, EnsembleOutputs, Method, TemperatureScaling, combine
 from mgc.models.forward import TrackOutputs, member_outputs
-from mgc.models.initial_weights import without_published_path
+from mgc.models.published_weights import without_published_path
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.calibrate import fit_fusion
 from mgc.training.calibrate_part import fit_calibration

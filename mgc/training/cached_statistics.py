@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mgc.config import FitConfig
-from mgc.models.statistics_network import StatisticsNetwork
-from mgc.models.types import ModelOutput
+from mgc.models.layers import ModelOutput, StatisticsNetwork
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import require_sound, window_shape
 

@@ -15,9 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from mgc.models.calibration import TemperatureScaling
-from mgc.models.ensemble import LEAST_PROBABILITY, Fusion, HeadFusion, Method
-from mgc.models.ensemble_part import combine
+from mgc.models.ensemble import LEAST_PROBABILITY, Fusion, HeadFusion, Method, TemperatureScaling, combine
 from mgc.models.forward import TrackOutputs
 from mgc.training.calibrate_part import genre_temperature, tag_temperature
 from mgc.training.losses import LabelArrays

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from mgc.arrays import Float32Array
-from mgc.models.calibration import TemperatureScaling
+from mgc.models.ensemble import TemperatureScaling
 from mgc.models.forward import TrackOutputs
 from mgc.training.losses import LabelArrays
 

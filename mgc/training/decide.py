@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mgc.arrays import FloatingArray
-from mgc.models.ensemble import HALF
-from mgc.models.ensemble_part import EnsembleOutputs
+from mgc.models.ensemble import HALF, EnsembleOutputs
 from mgc.training.losses import LabelArrays
 
 FEWEST_POSITIVES = 3

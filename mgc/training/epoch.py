@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mgc.config import FitConfig
 from mgc.errors import TrainingError
-from mgc.models.types import ModelOutput
+from mgc.models.layers import ModelOutput
 from mgc.training.average import WeightAverage
 from mgc.training.batches import Batch, Shard, TrainingWindows
 from mgc.training.losses_part import genre_loss, tag_loss

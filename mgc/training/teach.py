@@ -13,7 +13,7 @@ import numpy as np
 
 from mgc.config import FitConfig
 from mgc.models.bundle import Bundle, BundleContents, build_member
-from mgc.models.ensemble_part import EnsembleOutputs, combine
+from mgc.models.ensemble import EnsembleOutputs, combine
 from mgc.models.forward import LogMel, TrackOutputs, member_outputs, window_outputs
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.assemble import figures

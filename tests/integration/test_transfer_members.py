@@ -15,7 +15,7 @@ from mgc.cli.app import build_app
 from mgc.config import TrainingConfig, read_model_config
 from mgc.config.taxonomy import Taxonomy
 from mgc.models.bundle import BundleContents, Member, write_bundle
-from mgc.models.calibration import TemperatureScaling
+from mgc.models.ensemble import TemperatureScaling
 from mgc.models.network_registry import build_model
 from mgc.models.published_weights import PEER_FEATURES
 

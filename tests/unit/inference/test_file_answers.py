@@ -24,7 +24,7 @@ from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.inference.json_answer import json_answer
 from mgc.inference.taggram import write_taggram
 from mgc.models.bundle import write_bundle
-from mgc.models.stored import read_bundle_files
+from mgc.models.bundle_files import read_bundle_files
 from mgc.tables.schema import require_kind
 
 

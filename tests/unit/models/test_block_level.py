@@ -8,8 +8,7 @@ import torch
 
 from mgc.config.network_settings import BlockLevelConfig
 from mgc.models.block_level import BlockLevel, BlockStatistics
-from mgc.models.network import CENTRE_DB, SPREAD_DB
-from mgc.models.statistics_network import RunningScaling
+from mgc.models.layers import CENTRE_DB, SPREAD_DB, RunningScaling
 
 N_MELS, BLOCK, FRAMES = 16, 32, 96
 GROUPS = ("quantiles", "deltas", "fluctuation", "correlation", "contrast", "peaks")

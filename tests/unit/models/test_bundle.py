@@ -17,7 +17,7 @@ from mgc.config import TrainingConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError
 from mgc.models.bundle import load_bundle, write_bundle
-from mgc.models.calibration import TemperatureScaling
+from mgc.models.ensemble import TemperatureScaling
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 from model_makers import MODEL, TRAINING, bundle_contents
 
 from mgc.config import TrainingConfig
-from mgc.models.contents import describe
+from mgc.models.bundle import describe
 from mgc.models.model_card import model_card
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgc.models.calibration import TemperatureScaling
-from mgc.models.ensemble_part import combine, unit_length
+from mgc.models.ensemble import TemperatureScaling, combine, unit_length
 from mgc.models.forward import TrackOutputs
 
 

@@ -12,13 +12,12 @@ from model_makers import FEATURES, N_MELS, TAXONOMY, TRAINING, bundle_contents, 
 
 from mgc.config import ModelConfig, model_sections, read_model_config
 from mgc.errors import BundleError
-from mgc.models.bundle import load_bundle, write_bundle
-from mgc.models.calibration import TemperatureScaling
-from mgc.models.contents import Member
+from mgc.models.bundle import Member, load_bundle, write_bundle
+from mgc.models.crnn import served
+from mgc.models.ensemble import TemperatureScaling
 from mgc.models.forward import member_outputs
+from mgc.models.layers import ModelOutput
 from mgc.models.network_registry import MODELS, build_model, count_parameters
-from mgc.models.served import served
-from mgc.models.types import ModelOutput
 from mgc.training.loop import fit
 
 SMALL: dict[str, dict[str, object]] = {

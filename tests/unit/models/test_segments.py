@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import torch
 
-from mgc.models.segments import Mfcc, in_segments, mean_over_segments
+from mgc.models.literature import Mfcc, in_segments, mean_over_segments
 
 
 def test_mfcc_of_a_log_mel_are_librosas() -> None:

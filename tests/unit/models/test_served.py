@@ -9,9 +9,9 @@ from model_makers import MODEL, N_MELS, small_model
 from torch import nn
 
 from mgc.config.network_settings import CrnnConfig, GuoCnnConfig
+from mgc.models.crnn import ServedCrnn, served
 from mgc.models.forward import ensemble_window_outputs, window_outputs
 from mgc.models.network_registry import build_model
-from mgc.models.served import ServedCrnn, served
 
 TOLERANCE = 1e-5
 """Of logits whose spread is about 1: what single precision leaves after the order of sums has changed."""

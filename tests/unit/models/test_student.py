@@ -10,7 +10,7 @@ from model_makers import bundle_contents
 from mgc.cli.app import tag_command
 from mgc.errors import BundleError
 from mgc.models.bundle import write_bundle
-from mgc.models.student import student_of, student_uri
+from mgc.models.bundle_files import student_of, student_uri
 
 
 def taught_by(teacher: str) -> dict[str, object]:

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from mgc.config.network_settings import BlockLevelConfig
-from mgc.models.block_level import BlockLevel
-from mgc.models.timbre_statistics import ENVELOPE_LAGS, TimbreStatistics, quantiles
+from mgc.models.block_level import ENVELOPE_LAGS, BlockLevel, TimbreStatistics, quantiles
 
 N_MELS, FRAMES = 128, 90
 GROUPS = ("onsets", "prominence", "cepstrum", "envelope", "recurrence", "together")

@@ -20,12 +20,11 @@ from mgc.config.network_settings import TransferConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, ConfigError
 from mgc.models.bundle import BundleContents, Member, load_bundle, write_bundle
-from mgc.models.calibration import TemperatureScaling
+from mgc.models.ensemble import TemperatureScaling
 from mgc.models.forward import member_outputs
-from mgc.models.initial_weights import published_facts, published_of, start_model
 from mgc.models.network_registry import build_model
 from mgc.models.published_networks import LAYER_CHANNELS
-from mgc.models.published_weights import PEER_FEATURES
+from mgc.models.published_weights import PEER_FEATURES, published_facts, published_of, start_model
 from mgc.models.transfer import MelBridge, Transfer
 from mgc.training.assemble import assemble
 from mgc.training.loop import fit

@@ -11,7 +11,7 @@ from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, feature_set, small
 from mgc.config import Config, TrainingConfig
 from mgc.config.network_settings import CaoCnnConfig
 from mgc.models.bundle import load_bundle, write_bundle
-from mgc.models.calibration import TemperatureScaling
+from mgc.models.ensemble import TemperatureScaling
 from mgc.training.assemble import assemble
 from mgc.training.loop import fit
 

@@ -7,9 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from mgc.config.taxonomy import UNKNOWN
-from mgc.models.calibration import TemperatureScaling
-from mgc.models.ensemble import Fusion, HeadFusion, Method
-from mgc.models.ensemble_part import EnsembleOutputs, combine
+from mgc.models.ensemble import EnsembleOutputs, Fusion, HeadFusion, Method, TemperatureScaling, combine
 from mgc.models.forward import TrackOutputs
 from mgc.training.assemble import abstention_figures, compare_fusions
 from mgc.training.calibrate import fit_fusion

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mgc.config import TrainingConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import TrainingError
-from mgc.models.types import ModelOutput
+from mgc.models.layers import ModelOutput
 from mgc.training.loop import EpochReport, FitResult, fit
 from mgc.training.state import TrainingState
 

@@ -23,8 +23,7 @@ from mgc.config import Config, DistillConfig, load_config
 from mgc.config.network_settings import JainMlpConfig
 from mgc.errors import ConfigError, TrainingError
 from mgc.inference.pace import windows_per_second
-from mgc.models.bundle import Bundle, load_bundle, write_bundle
-from mgc.models.contents import describe
+from mgc.models.bundle import Bundle, describe, load_bundle, write_bundle
 from mgc.models.model_card import model_card
 from mgc.training.assemble import assemble
 from mgc.training.loop import fit
