@@ -11,8 +11,7 @@ from rich.table import Table
 from mgc.cli.options import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.cli.tables import counted, facts
 from mgc.cluster.tune import SearchRequest, search_settings
-from mgc.config.search_space import read_space
-from mgc.training.search_results import BEST_FILE, TABLE_FILE, SearchResult, Trial
+from mgc.training.search import BEST_FILE, TABLE_FILE, SearchResult, Trial, read_space
 
 SHOWN = 12
 """Trials in the terminal's table; all are in the file."""

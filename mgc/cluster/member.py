@@ -28,10 +28,10 @@ from mgc.models.bundle import load_bundle
 from mgc.models.published_weights import start_model
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import FeatureSet, read_feature_set
+from mgc.training.assemble import distillation_labels
 from mgc.training.loop import EpochReport, fit
 from mgc.training.losses import LabelWeights
 from mgc.training.state import TrainingState
-from mgc.training.teach import distillation_labels
 
 STATE_FILE = "state.bin"
 HISTORY_FILE = "history.json"

@@ -23,8 +23,7 @@ from mgc.models.published_weights import published_facts
 from mgc.reports.training_report import write_training_report
 from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_shards import require_views, shard_facts
-from mgc.training.assemble import assemble
-from mgc.training.teach import fidelity_metrics
+from mgc.training.assemble import assemble, fidelity_metrics
 
 
 @dataclass(frozen=True)

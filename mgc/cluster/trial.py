@@ -19,13 +19,13 @@ from ray import tune
 
 from mgc.catalogue.index import read_catalogue
 from mgc.config import Config, with_settings
-from mgc.config.search_space import Settings
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import MgcError
 from mgc.evaluation.protocols import group_k_fold, with_fold
 from mgc.models.published_weights import start_model
 from mgc.tables.feature_shards import read_feature_set
 from mgc.training.loop import EpochReport, fit
+from mgc.training.search import Settings
 from mgc.training.state import TrainingState
 
 FIGURES = {"loss": "valid_loss", "accuracy": "valid_accuracy", "tags": "valid_tag_macro_average_precision"}

@@ -22,11 +22,10 @@ from mgc.cluster.runtime import RaySession, ray_session
 from mgc.cluster.train import taxonomy_of
 from mgc.cluster.trial import TrialSetup, folds_of, run_trial
 from mgc.config import Config, fingerprint_of
-from mgc.config.search_space import Dimension, Settings, draw_trials
 from mgc.errors import ConfigError, SplitError, TrainingError
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import read_feature_set, require_views, shard_facts
-from mgc.training.search_results import SearchResult, Trial, read_result, write_result
+from mgc.training.search import Dimension, SearchResult, Settings, Trial, draw_trials, read_result, write_result
 
 TRIAL_FOLDER = "trial-"
 OnTrial = Callable[[int, dict[str, Any]], None]
@@ -39,7 +38,7 @@ class SearchRequest:
     Parameters
     ----------
     space
-        See `mgc.config.search_space.read_space`; `config.search` says how.
+        See `mgc.training.search.read_space`; `config.search` says how.
     overwrite
         Search anew whatever is there.
     """

@@ -7,18 +7,85 @@ hundreds of tracks and not thousands. Both by head.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
-from mgc.models.ensemble import LEAST_PROBABILITY, Fusion, HeadFusion, Method, TemperatureScaling, combine
+from mgc.arrays import Float32Array, FloatingArray
+from mgc.models.ensemble import (
+    HALF,
+    LEAST_PROBABILITY,
+    EnsembleOutputs,
+    Fusion,
+    HeadFusion,
+    Method,
+    TemperatureScaling,
+    combine,
+)
 from mgc.models.forward import TrackOutputs
-from mgc.training.calibrate_part import genre_temperature, tag_temperature
 from mgc.training.losses import LabelArrays
+
+# Fitting a member's temperatures on validation logits (Guo et al. 2017, §4.2).
+
+PRIOR_SPREAD = 0.5
+"""Standard deviation of log T before any track is seen: a few tracks, all right, must not make T vanish."""
+
+LOG_TEMPERATURE_BOUNDS = (-3.0, 3.0)
+
+
+def fit_calibration(outputs: TrackOutputs, labels: LabelArrays) -> TemperatureScaling:
+    """Return the temperatures of least negative log-likelihood under the prior log T ~ N(0, PRIOR_SPREAD).
+
+    Parameters
+    ----------
+    outputs
+        Logits of validation tracks.
+    labels
+        Of the same tracks; where nothing is known the temperature is 1.
+    """
+    return TemperatureScaling(
+        genre_temperature(outputs.genre_logits, labels), tag_temperature(outputs.tag_logits, labels)
+    )
+
+
+def genre_temperature(genre_logits: Float32Array, labels: LabelArrays) -> float:
+    """Return the genre head's temperature for logits of shape (n_tracks, n_genres)."""
+    known = labels.genre_known
+    logits, truth = genre_logits[known].astype(np.float64), labels.genres[known]
+    if not logits.size:
+        return 1.0
+
+    def loss(temperature: float) -> float:
+        scores = log_softmax(logits / temperature, axis=1)
+        return -float(scores[np.arange(len(truth)), truth].sum())
+
+    return _best_temperature(loss)
+
+
+def tag_temperature(tag_logits: Float32Array, labels: LabelArrays) -> float:
+    """Return the tag head's temperature for logits of shape (n_tracks, n_tags)."""
+    known = labels.tags_known
+    logits, truth = tag_logits[known].astype(np.float64), labels.tags[known]
+    if not logits.size:
+        return 1.0
+    signed = np.where(truth > 0, logits, -logits)
+    # The tags of a track go together: they count as one track's word, not as n_tags words.
+    return _best_temperature(lambda temperature: float(np.logaddexp(0.0, -signed / temperature).mean(axis=1).sum()))
+
+
+def _best_temperature(loss: Callable[[float], float]) -> float:
+    def objective(log_temperature: float) -> float:
+        prior = 0.5 * (log_temperature / PRIOR_SPREAD) ** 2
+        return loss(math.exp(log_temperature)) + prior
+
+    found = minimize_scalar(objective, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded")
+    return float(math.exp(found.x))
+
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -170,3 +237,72 @@ def _with_temperature(
         HeadFusion(fusion.genre.weights, fusion.genre.biases, genre_temperature(genre, labels)),
         HeadFusion(fusion.tag.weights, fusion.tag.biases, tag_temperature(tag, labels)),
     )
+
+
+# From when on a tag is there, and below what the ensemble abstains: chosen on validation tracks.
+
+FEWEST_POSITIVES = 3
+"""A tag with fewer validation tracks keeps 0.5: its best threshold would be luck."""
+THRESHOLD_PRIOR_TRACKS = 2.0
+"""Added to the errors at every threshold, so that one lucky track does not decide."""
+FEWEST_ANSWERS = 10
+"""Answers that the stated precision must be seen on."""
+
+
+def fit_tag_thresholds(outputs: EnsembleOutputs, labels: LabelArrays) -> tuple[float, ...]:
+    """Return the probability of best F1 for each tag (Lipton, Elkan & Naryanaswamy 2014); 0.5 where few have it."""
+    known = labels.tags_known
+    probabilities, truth = outputs.tag_probabilities[known], labels.tags[known]
+    return tuple(best_f1_threshold(probabilities[:, tag], truth[:, tag]) for tag in range(truth.shape[1]))
+
+
+def best_f1_threshold(probabilities: FloatingArray, truth: FloatingArray) -> float:
+    """Return the threshold of best F1, midway between the last probability listed and the first left out.
+
+    Parameters
+    ----------
+    probabilities, truth
+        Of one tag, shape (n_tracks,).
+    """
+    positives = float(truth.sum())
+    if positives < FEWEST_POSITIVES or positives == len(truth):
+        return HALF
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = probabilities[order].astype(np.float64)
+    hits = np.cumsum(truth[order])
+    listed = np.arange(1, len(order) + 1)
+    f1 = 2.0 * hits / (listed + positives + THRESHOLD_PRIOR_TRACKS)
+    # Equal probabilities are listed together or not at all.
+    ends = np.append(ranked[1:] < ranked[:-1], True)
+    best = int(np.argmax(np.where(ends, f1, -1.0)))
+    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + below) / 2.0)
+
+
+def fit_abstention(outputs: EnsembleOutputs, labels: LabelArrays, precision: float) -> float:
+    """Return the lowest genre probability at which so large a share of the answers is right.
+
+    The answers at or above it are right with at least `precision`, on the tracks given: of all such thresholds
+    the one that answers most. Where none does, on 10 answers or more, it is 1: all are guesses. 0 where no genre
+    is known.
+
+    Parameters
+    ----------
+    precision
+        In (0, 1].
+    """
+    known = labels.genre_known
+    probabilities = outputs.genre_probabilities[known]
+    if not probabilities.size:
+        return 0.0
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels.genres[known]
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    ends = np.append(ranked[1:] < ranked[:-1], True)
+    good = np.flatnonzero(ends & (share >= precision) & (np.arange(1, len(order) + 1) >= FEWEST_ANSWERS))
+    if not good.size:
+        return 1.0
+    last = int(good[-1])
+    return 0.0 if last + 1 == len(ranked) else float((ranked[last] + ranked[last + 1]) / 2.0)

@@ -11,8 +11,8 @@ from small_music import SETTINGS
 
 from mgc.cluster.tune import SearchRequest, search_settings
 from mgc.config import Config, load_config
-from mgc.config.search_space import Dimension, draw_trials
 from mgc.errors import ConfigError, SplitError
+from mgc.training.search import Dimension, draw_trials
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
 SPACE = (Dimension("training.learning_rate", "choice", (0.01, 1e30)),)

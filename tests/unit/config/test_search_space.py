@@ -8,9 +8,9 @@ import pytest
 
 from mgc.config import Config, SearchConfig, load_config, with_settings
 from mgc.config.network_settings import CaoCnnConfig, CpResnetConfig, CrnnConfig
-from mgc.config.search_space import DEFAULT_SPACE, Dimension, draw_trials, read_space
 from mgc.config.settings import to_toml
 from mgc.errors import ConfigError
+from mgc.training.search import DEFAULT_SPACE, Dimension, draw_trials, read_space
 
 
 def space_file(folder: Path, text: str) -> str:

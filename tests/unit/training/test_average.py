@@ -8,8 +8,8 @@ from model_makers import TAXONOMY, TRAINING, feature_set, small_model
 from torch import Tensor, nn
 
 from mgc.config import TrainingConfig
-from mgc.training.average import Averaged, WeightAverage
 from mgc.training.loop import EpochReport, FitResult, fit
+from mgc.training.optim import Averaged, WeightAverage
 from mgc.training.state import TrainingState, copy_weights
 
 TRAIN, VALID = feature_set(12, seed=1), feature_set(6, seed=2)

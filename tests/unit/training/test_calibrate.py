@@ -7,7 +7,7 @@ import pytest
 
 from mgc.config.taxonomy import UNKNOWN
 from mgc.models.forward import TrackOutputs
-from mgc.training.calibrate_part import fit_calibration
+from mgc.training.calibrate import fit_calibration
 from mgc.training.losses import LabelArrays
 
 

@@ -10,8 +10,7 @@ from mgc.config.taxonomy import UNKNOWN
 from mgc.models.ensemble import EnsembleOutputs, Fusion, HeadFusion, Method, TemperatureScaling, combine
 from mgc.models.forward import TrackOutputs
 from mgc.training.assemble import abstention_figures, compare_fusions
-from mgc.training.calibrate import fit_fusion
-from mgc.training.decide import best_f1_threshold, fit_abstention, fit_tag_thresholds
+from mgc.training.calibrate import best_f1_threshold, fit_abstention, fit_fusion, fit_tag_thresholds
 from mgc.training.losses import LabelArrays
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mgc.training.losses_part import genre_loss, tag_loss
+from mgc.training.losses import genre_loss, tag_loss
 
 LOGITS = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
 GENRES = torch.tensor([0, 3, 1, 1, 2])

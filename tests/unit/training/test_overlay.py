@@ -12,7 +12,7 @@ from model_makers import TAXONOMY, TRAINING, feature_set
 from mgc.audio.features.analysis import MEL_POWER, Analysis
 from mgc.config import FeatureConfig
 from mgc.training.batches import Shard, TrainingWindows
-from mgc.training.overlay import NO_PARTNER, draw_overlay, overlay
+from mgc.training.window_augment import NO_PARTNER, draw_overlay, overlay
 
 PLAIN = TRAINING.model_copy(
     update={"gain_db": 0.0, "mask_frequency_bins": 0, "mask_frames": 0, "crop_seconds": None, "class_weights": False}

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from model_makers import TAXONOMY, TRAINING, feature_set
 
-from mgc.training.batches import Shard, TrainingWindows
-from mgc.training.sampling import draw_order, epoch_size
+from mgc.training.batches import Shard, TrainingWindows, draw_order, epoch_size
 
 GENRES = np.array([0] * 7 + [1] * 3 + [2] + [-1] * 2)
 

@@ -12,7 +12,7 @@ import pytest
 from mgc.config import Config, load_config
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
-from mgc.training.search_results import SearchResult, Trial, read_result, write_result
+from mgc.training.search import SearchResult, Trial, read_result, write_result
 
 
 def trial(number: int, **figures: Any) -> Trial:

@@ -25,10 +25,9 @@ from mgc.errors import ConfigError, TrainingError
 from mgc.inference.pace import windows_per_second
 from mgc.models.bundle import Bundle, describe, load_bundle, write_bundle
 from mgc.models.model_card import model_card
-from mgc.training.assemble import assemble
+from mgc.training.assemble import assemble, distillation_labels, ensemble_predictions, fidelity_metrics
 from mgc.training.loop import fit
 from mgc.training.losses import encode_labels, weigh_labels
-from mgc.training.teach import distillation_labels, ensemble_predictions, fidelity_metrics
 
 TRAIN, VALID = feature_set(24, seed=1), feature_set(12, seed=2)
 STUDENT = MODEL.model_copy(update={"channels": 8, "blocks": 1})

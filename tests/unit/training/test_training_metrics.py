@@ -11,7 +11,7 @@ from mgc.config.taxonomy import UNKNOWN
 from mgc.evaluation.bootstrap import make_resampling
 from mgc.evaluation.calibration_metrics import measure_calibration
 from mgc.training.losses import LabelArrays
-from mgc.training.metrics import (
+from mgc.training.validate import (
     average_precisions,
     genre_accuracy,
     genre_calibration_error,
