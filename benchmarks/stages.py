@@ -26,8 +26,7 @@ from mgc.audio.features.analysis import Analysis
 from mgc.audio.windows import plan_windows, resample
 from mgc.config import Config
 from mgc.config.taxonomy import Taxonomy
-from mgc.inference.columns import answer_columns
-from mgc.inference.predictor import Predictor, TrackPrediction
+from mgc.inference.predictor import Predictor, TrackPrediction, answer_columns
 from mgc.models.bundle import load_bundle
 from mgc.storage.store import fetch_track
 from mgc.tables.schema import marked

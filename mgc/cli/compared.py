@@ -15,8 +15,7 @@ from mgc.cli.answer_table import answer_cells, names_of
 from mgc.cli.file_answers import FAILED, BundleAnswers
 from mgc.cli.options import console
 from mgc.cli.tables import counted
-from mgc.inference.bundle_comparison import Difference, Vocabularies, difference, json_difference
-from mgc.inference.file_tagger import FileAnswer
+from mgc.inference.file_tagger import Difference, FileAnswer, Vocabularies, difference, json_difference
 
 TAGS_SHOWN = 4
 NAMES_SHOWN = 12

@@ -11,7 +11,7 @@ from mgc.cli.options import AddressOption, ConfigOption, SetOption, console, set
 from mgc.cli.tables import facts
 from mgc.cli.train_command import EpochLines, show_training
 from mgc.cluster.train import TrainingRequest, train_ensemble
-from mgc.inference.pace import windows_per_second
+from mgc.inference.predictor import windows_per_second
 from mgc.models.bundle import load_bundle
 from mgc.models.bundle_files import student_uri
 

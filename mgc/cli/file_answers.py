@@ -13,9 +13,7 @@ from mgc.cli.answer_table import answer_table
 from mgc.cli.options import console
 from mgc.config import TaggingConfig
 from mgc.inference.file_reader import FileFeatures
-from mgc.inference.file_tagger import FileAnswer, FileTagger
-from mgc.inference.json_answer import json_answer
-from mgc.inference.taggram import write_taggram
+from mgc.inference.file_tagger import FileAnswer, FileTagger, json_answer, write_taggram
 from mgc.models.bundle import Bundle
 from mgc.models.bundle_files import StoredBundle
 

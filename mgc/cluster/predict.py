@@ -18,8 +18,7 @@ from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.config import Config, TaggingConfig
 from mgc.errors import Stage, TrackCode, TrackError
-from mgc.inference.columns import answer_columns
-from mgc.inference.predictor import Predictor, TrackPrediction
+from mgc.inference.predictor import Predictor, TrackPrediction, answer_columns
 from mgc.models.bundle import Bundle, load_bundle
 from mgc.models.bundle_files import require_audio
 from mgc.storage.store import Store

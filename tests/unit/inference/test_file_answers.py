@@ -20,9 +20,7 @@ from mgc.audio.decode.sndfile import encode
 from mgc.config import DecodeConfig, TaggingConfig
 from mgc.errors import TrackCode
 from mgc.inference.file_reader import FileReader, ReadOptions
-from mgc.inference.file_tagger import FileAnswer, FileTagger
-from mgc.inference.json_answer import json_answer
-from mgc.inference.taggram import write_taggram
+from mgc.inference.file_tagger import FileAnswer, FileTagger, json_answer, write_taggram
 from mgc.models.bundle import write_bundle
 from mgc.models.bundle_files import read_bundle_files
 from mgc.tables.schema import require_kind

@@ -16,8 +16,7 @@ from mgc.audio.decode.sndfile import encode
 from mgc.cli.compare_command import compare
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError
-from mgc.inference.bundle_comparison import Vocabularies, difference
-from mgc.inference.file_tagger import FileAnswer
+from mgc.inference.file_tagger import FileAnswer, Vocabularies, difference
 from mgc.inference.predictor import TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle, write_bundle
 

@@ -22,7 +22,7 @@ from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import Config, DistillConfig, load_config
 from mgc.config.network_settings import JainMlpConfig
 from mgc.errors import ConfigError, TrainingError
-from mgc.inference.pace import windows_per_second
+from mgc.inference.predictor import windows_per_second
 from mgc.models.bundle import Bundle, describe, load_bundle, write_bundle
 from mgc.models.model_card import model_card
 from mgc.training.assemble import assemble, distillation_labels, ensemble_predictions, fidelity_metrics
