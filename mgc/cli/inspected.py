@@ -20,8 +20,7 @@ from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.models.bundle import Bundle
 from mgc.models.bundle_files import StoredBundle
 from mgc.reports.track_look import Neighbour, TrackView
-from mgc.reports.track_page import track_page
-from mgc.reports.track_report import track_png
+from mgc.reports.track_report import track_page, track_png
 from mgc.storage.store import Store, split_uri
 from mgc.tables.predictions import read_predictions
 

@@ -15,10 +15,8 @@ from mgc.errors import SchemaError
 from mgc.evaluation.drift import Drift, detect_drift
 from mgc.models.bundle import load_bundle
 from mgc.reports.drift_report import drift_verdict, drift_view, shift_text
-from mgc.reports.tagging_report import PAGE_FILE, PageParts, write_tagging_report
-from mgc.reports.tagging_rows import select_listed_tracks
-from mgc.reports.tagging_table import PACKED
-from mgc.reports.tagging_view import COUNTED
+from mgc.reports.tagging_report import COUNTED, PAGE_FILE, PageParts, write_tagging_report
+from mgc.reports.tagging_table import PACKED, select_listed_tracks
 from mgc.storage.store import Store
 from mgc.tables.predictions import read_predictions
 from mgc.tables.run_log import OutputDirectory

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mgc.evaluation.bootstrap import Figure
-from mgc.reports.cards import Card
+from mgc.reports.evaluation_report import Card
 from mgc.reports.page import count, decimal, interval_text, percent
 from mgc.studies.figures import Result, Summary
 from mgc.studies.literature_claims import CLAIMS, Claim

@@ -13,9 +13,8 @@ import numpy as np
 from markupsafe import Markup
 
 from mgc.reports.charts import matrix_chart
-from mgc.reports.curve_plots import learning_chart
 from mgc.reports.page import interval_text, render
-from mgc.reports.svg import numbered
+from mgc.reports.svg import learning_chart, numbered
 from mgc.storage.store import Store
 from mgc.studies.figures import Result, Summary
 from mgc.studies.page_view import (

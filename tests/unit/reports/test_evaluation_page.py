@@ -15,10 +15,8 @@ from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions
 from mgc.evaluation.evaluate import evaluate
 from mgc.evaluation.significance import compare
 from mgc.reports.charts import confusion_chart
-from mgc.reports.curve_plots import learning_chart
-from mgc.reports.evaluation_report import ReportContext, evaluation_page, write_evaluation_report
-from mgc.reports.notes import list_caveats
-from mgc.reports.svg import VARIABLES
+from mgc.reports.evaluation_report import ReportContext, evaluation_page, list_caveats, write_evaluation_report
+from mgc.reports.svg import VARIABLES, learning_chart
 
 HISTORY = [
     {"epoch": 1, "train_loss": 2.0, "valid_loss": 1.5, "valid_accuracy": 0.4, "seconds": 3.0},

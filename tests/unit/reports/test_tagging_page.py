@@ -18,9 +18,15 @@ from page_checker import HOSTILE, checked
 from mgc.evaluation.drift import detect_drift
 from mgc.reports.drift_report import drift_view
 from mgc.reports.page import base_name, clock, count, decimal, folder_name, percent, place, span
-from mgc.reports.tagging_report import NearDuplicates, PageParts, ReviewQueue, tagging_page, write_tagging_report
-from mgc.reports.tagging_rows import select_listed_tracks, track_lines
-from mgc.reports.tagging_view import build_tagging_view
+from mgc.reports.tagging_report import (
+    NearDuplicates,
+    PageParts,
+    ReviewQueue,
+    build_tagging_view,
+    tagging_page,
+    write_tagging_report,
+)
+from mgc.reports.tagging_table import select_listed_tracks, track_lines
 from mgc.reports.track_map import TrackMap
 from mgc.tables.run_records import RunRecord
 

@@ -21,7 +21,6 @@ from mgc.curation.neighbours import nearest_tracks
 from mgc.errors import FingerprintError
 from mgc.reports.page import clock_tenths
 from mgc.reports.svg import VARIABLES
-from mgc.reports.track_heat import PROBABILITY, SOUND, coloured
 from mgc.reports.track_look import (
     FEWEST_ROWS,
     MOST_COLUMNS,
@@ -32,8 +31,7 @@ from mgc.reports.track_look import (
     strongest,
     window_edges,
 )
-from mgc.reports.track_page import track_page, window_summaries
-from mgc.reports.track_report import heading, track_png
+from mgc.reports.track_report import PROBABILITY, SOUND, coloured, heading, track_page, track_png, window_summaries
 
 FEATURES = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=200, n_mels=16, window_seconds=1.0)
 GENRES, TAGS = ("jazz", "rock"), ("piano", "loud", "slow")

@@ -13,8 +13,7 @@ from page_checker import HOSTILE, checked
 from mgc.config import TrainingConfig
 from mgc.errors import BundleError
 from mgc.models.bundle import load_bundle, write_bundle
-from mgc.reports.training_curves import best_epoch, curves_chart, curves_picture
-from mgc.reports.training_report import write_training_report
+from mgc.reports.training_report import best_epoch, curves_chart, curves_picture, write_training_report
 
 
 def epoch(number: int, valid_loss: float | None, **more: Any) -> dict[str, Any]:
