@@ -14,7 +14,7 @@ from mgc.cli.answer_table import answer_table
 from mgc.cli.file_answers import FAILED
 from mgc.cli.options import console
 from mgc.config import TaggingConfig
-from mgc.curation.neighbours import nearest_tracks
+from mgc.curation.nearest_neighbours import nearest_tracks
 from mgc.inference.file_reader import STANDARD_INPUT, FileFeatures
 from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.models.bundle import Bundle

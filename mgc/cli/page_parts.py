@@ -5,8 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from mgc.catalogue.index import catalogue_root, read_catalogue
-from mgc.curation.duplicates import duplicate_groups, read_fingerprints
-from mgc.curation.lookalikes import TRACKS_AT_MOST, lookalikes
+from mgc.curation.duplicates import TRACKS_AT_MOST, duplicate_groups, lookalikes, read_fingerprints
 from mgc.curation.review_queue import READ, ReviewOptions, review_queue
 from mgc.curation.similarity import embedding_matrix
 from mgc.reports.page import count

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgc.curation.filetags.delta import LITERAL_BYTES, applied, delta_back, delta_from_json, delta_to_json
+from mgc.curation.filetags.journal import LITERAL_BYTES, applied, delta_back, delta_from_json, delta_to_json
 
 small = st.binary(max_size=300)
 

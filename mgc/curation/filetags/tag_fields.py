@@ -7,11 +7,15 @@ every packet of the audio must be what they were.
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from mgc import __version__
 from mgc.audio.decode.ffmpeg import packet_digest
 from mgc.audio.decode.source import DecoderError, UnrecognisedError, one_line
-from mgc.curation.filetags.tag_formats import Fields, UntaggableError, Values, open_tags
+from mgc.curation.filetags.tag_formats import GENRE, Fields, UntaggableError, Values, open_tags
+from mgc.errors import SchemaError
 
 
 class FileFields(NamedTuple):
@@ -83,3 +87,90 @@ class _NamedBytes(io.BytesIO):
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__(data)
         self.name = name
+
+
+# What a prediction writes into a file: which fields, and which it leaves alone.
+
+OWN_GENRE = "MGC_GENRE"
+PROBABILITY = "MGC_GENRE_PROBABILITY"
+TAGS = "MGC_TAGS"
+BUNDLE = "MGC_BUNDLE"
+
+OWN_FIELDS = (OWN_GENRE, PROBABILITY, TAGS, BUNDLE)
+
+TAG_SEPARATOR = "|"
+"""As in a label manifest: what is written here can be read there."""
+
+
+class PredictedLabels(NamedTuple):
+    """What a prediction says about a track."""
+
+    genre: str
+    genre_probability: float
+    tags: Sequence[str]
+    bundle_fingerprint: str
+
+
+def own_fields(predicted: PredictedLabels) -> dict[str, Values]:
+    """Return the fields that are mgc's alone: what it heard, how sure it is, and which bundle said so."""
+    return {
+        OWN_GENRE: (predicted.genre,),
+        PROBABILITY: (f"{predicted.genre_probability:.3f}",),
+        TAGS: (TAG_SEPARATOR.join(predicted.tags),) if predicted.tags else (),
+        BUNDLE: (predicted.bundle_fingerprint,),
+    }
+
+
+def changes_for(
+    predicted: PredictedLabels, current: Mapping[str, Values], *, replace_genre: bool = False
+) -> dict[str, Values]:
+    """Return the fields whose value would change; empty: the file says it all already.
+
+    The genre field that players show is written where there is none, or where mgc itself wrote the one that is
+    there. A genre that somebody else wrote stays, unless `replace_genre`.
+    """
+    wanted = own_fields(predicted)
+    genre = current.get(GENRE, ())
+    if replace_genre or not any(genre) or genre == current.get(OWN_GENRE):
+        wanted[GENRE] = (predicted.genre,)
+    ordered = {name: wanted[name] for name in (GENRE, *OWN_FIELDS) if name in wanted}
+    return {name: values for name, values in ordered.items() if current.get(name, ()) != values}
+
+
+# Genre and tags beside a file instead of in it: one small JSON, for read-only music and for S3.
+
+SUFFIX = ".mgc.json"
+MARK = "mgc_sidecar"
+VERSION = 1
+
+
+def sidecar_of(predicted: PredictedLabels, track_id: str, content_id: str) -> bytes:
+    """Return a sidecar's bytes; the same prediction gives the same bytes."""
+    value = {
+        MARK: VERSION,
+        "track_id": track_id,
+        "content_id": content_id,
+        "genre": predicted.genre,
+        "genre_probability": round(predicted.genre_probability, 3),
+        "tags": list(predicted.tags),
+        "bundle_fingerprint": predicted.bundle_fingerprint,
+        "mgc_version": __version__,
+    }
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def read_sidecar(data: bytes, uri: str) -> dict[str, object]:
+    """Return what a sidecar says.
+
+    Raises
+    ------
+    SchemaError
+        The file is no sidecar that mgc wrote: it is not to be replaced.
+    """
+    try:
+        value = json.loads(data)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or value.get(MARK) != VERSION:
+        raise SchemaError(f"'{uri}' is no sidecar of mgc", "move it away, or write sidecars to another folder")
+    return value

@@ -10,9 +10,14 @@ from typing import Literal
 import polars as pl
 
 from mgc.curation.filetags.journal import Into
-from mgc.curation.filetags.sidecar import SUFFIX, read_sidecar, sidecar_of
-from mgc.curation.filetags.tag_fields import read_fields
-from mgc.curation.filetags.tag_fields_part import PredictedLabels, changes_for
+from mgc.curation.filetags.tag_fields import (
+    SUFFIX,
+    PredictedLabels,
+    changes_for,
+    read_fields,
+    read_sidecar,
+    sidecar_of,
+)
 from mgc.curation.filetags.tag_formats import GENRE, UntaggableError, Values
 from mgc.errors import ConfigError, SchemaError, StorageError
 from mgc.storage.objects import HASH_MARK, ObjectNotFoundError

@@ -7,10 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from mgc.curation.filetags.delta import applied, delta_back, delta_from_json, delta_to_json
-from mgc.curation.filetags.journal import Entry, Journal, JournalWriter
-from mgc.curation.filetags.sidecar import read_sidecar, sidecar_of
-from mgc.curation.filetags.tag_fields import with_fields
+from mgc.curation.filetags.journal import (
+    Entry,
+    Journal,
+    JournalWriter,
+    applied,
+    delta_back,
+    delta_from_json,
+    delta_to_json,
+)
+from mgc.curation.filetags.tag_fields import read_sidecar, sidecar_of, with_fields
 from mgc.curation.filetags.tag_formats import UntaggableError, Values
 from mgc.curation.filetags.write_plan import Skips, TagChange
 from mgc.errors import SchemaError, StorageError, TrackError

@@ -14,8 +14,13 @@ from audio_samples import music
 from mgc.audio.decode.sndfile import Container, encode
 from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
-from mgc.curation.duplicates import DuplicateLimits, RecordingFingerprints, duplicate_groups
-from mgc.curation.fingerprint import Fingerprints, fingerprint_of
+from mgc.curation.duplicates import (
+    DuplicateLimits,
+    Fingerprints,
+    RecordingFingerprints,
+    duplicate_groups,
+    fingerprint_of,
+)
 
 FEATURES = FeatureConfig(window_seconds=4.0, max_windows=3)
 RATE = 44_100

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from mgc.curation.lookalikes import lookalikes
+from mgc.curation.duplicates import lookalikes
 
 
 def tracks(seconds: list[float], vectors: np.ndarray) -> pl.DataFrame:

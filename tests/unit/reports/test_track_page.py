@@ -17,7 +17,7 @@ from PIL import Image
 
 from mgc.audio.track_features import Outline
 from mgc.config import FeatureConfig
-from mgc.curation.neighbours import nearest_tracks
+from mgc.curation.nearest_neighbours import nearest_tracks
 from mgc.errors import FingerprintError
 from mgc.reports.page import clock_tenths
 from mgc.reports.svg import VARIABLES
