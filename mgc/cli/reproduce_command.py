@@ -21,12 +21,9 @@ from mgc.config import CatalogueConfig, ClusterConfig, Config
 from mgc.demo.compose import compose_catalogue
 from mgc.errors import ConfigError
 from mgc.storage.store import Store
-from mgc.studies.figures import Summary
-from mgc.studies.loading import load_experiment
-from mgc.studies.page_view import headline_system, verdict
-from mgc.studies.study_report import PAGE_FILE, write_report
-from mgc.studies.study_settings import Experiment
-from mgc.studies.tables import ExperimentRun
+from mgc.studies.study_report import PAGE_FILE, ExperimentRun, headline_system, verdict, write_report
+from mgc.studies.study_settings import Experiment, load_experiment
+from mgc.studies.summary import Summary
 
 FAILED_STATUS = 1
 

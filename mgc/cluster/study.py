@@ -18,10 +18,10 @@ from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import ClusterConfig
 from mgc.errors import MgcError, StorageError, TrainingError
 from mgc.storage.store import Store
-from mgc.studies.run import run_cell
 from mgc.studies.runs import Cell, CellResult, finished_cells, plan_cells
 from mgc.studies.study_data import Material, read_material
 from mgc.studies.study_settings import DataSettings, Experiment
+from mgc.studies.systems import run_cell
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.tag_metrics import CategoryFigures
 from mgc.reports.svg import FULL_WIDTH, INK, LINE, MUTED, SERIES, chart, percent_axis, short
-from mgc.studies.figures import Gain, Result, Summary, TagResults
+from mgc.studies.summary import Gain, Result, Summary, TagResults
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mgc.cli.app import build_app
 from mgc.cluster.study import RunSettings, Step, run_experiment
-from mgc.studies.loading import experiment_of
+from mgc.studies.study_settings import experiment_of
 
 FILE = """
 name = "classical"

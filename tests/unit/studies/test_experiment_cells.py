@@ -17,11 +17,10 @@ from mgc.errors import ConfigError, SplitError
 from mgc.evaluation.baselines import OneVersusRest
 from mgc.evaluation.protocols import Fold, SegmentFold
 from mgc.storage.store import Store
-from mgc.studies.loading import experiment_of
-from mgc.studies.run import run_cell
 from mgc.studies.runs import Cell, CellResult, code_fingerprint, finished_cells, plan_cells
 from mgc.studies.study_data import Material, folds_of, read_fold, read_material
-from mgc.studies.study_settings import DataSettings, SystemSettings
+from mgc.studies.study_settings import DataSettings, SystemSettings, experiment_of
+from mgc.studies.systems import run_cell
 
 HERE = RunSettings(here=True)
 

@@ -11,14 +11,11 @@ import pytest
 from experiment_makers import small_experiment, write_data
 from page_checker import HOSTILE, checked
 
-from mgc.studies.loading import experiment_of
-from mgc.studies.page_view import headline_cards, verdict
 from mgc.studies.runs import Cell, CellResult, SystemPredictions, plan_cells
 from mgc.studies.study_data import Material, folds_of, read_fold, read_material
-from mgc.studies.study_report import experiment_page, write_report
-from mgc.studies.study_settings import DataSettings
+from mgc.studies.study_report import ExperimentRun, cell_table, experiment_page, headline_cards, verdict, write_report
+from mgc.studies.study_settings import DataSettings, experiment_of
 from mgc.studies.summary import summarise
-from mgc.studies.tables import ExperimentRun, cell_table
 
 CURVE = [
     {"epoch": 1, "train_loss": 2.0, "valid_loss": 1.5, "valid_accuracy": 0.9, "valid_rmse": 0.4},
