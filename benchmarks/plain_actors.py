@@ -18,7 +18,7 @@ from ray.util import ActorPool
 
 from benchmarks import timed_job
 from mgc.cluster import actor_pool as work
-from mgc.cluster.actor import CALLS_AT_ONCE, ChunkActor
+from mgc.cluster.actor_pool import CALLS_AT_ONCE, ChunkActor
 
 
 class PlainActors:

@@ -21,8 +21,7 @@ import pyarrow as pa
 from benchmarks.steady import Arrivals
 from benchmarks.timed_job import TAG_CONFIG
 from mgc.catalogue.index import read_catalogue
-from mgc.cluster.actor import CALLS_AT_ONCE, ChunkActor
-from mgc.cluster.actor_pool import _write_plan, chunk_size, chunk_starts
+from mgc.cluster.actor_pool import CALLS_AT_ONCE, ChunkActor, _write_plan, chunk_size, chunk_starts
 from mgc.cluster.predict import PredictSpec
 from mgc.models.bundle_files import read_bundle_files
 from mgc.storage.store import Store

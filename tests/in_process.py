@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from table_makers import TINY, feature_part
 
-from mgc.cluster.actor import ChunkActor, ChunkWorker, WorkerSpec
+from mgc.cluster.actor_pool import ChunkActor, ChunkWorker, WorkerSpec
 from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig, Config, FeatureConfig

@@ -14,7 +14,7 @@ from acting_makers import prediction
 from in_process import config_of
 from table_makers import catalogue
 
-from mgc.cluster.actor import ChunkWorker
+from mgc.cluster.actor_pool import ChunkWorker
 from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
 from mgc.storage.store import Store

@@ -10,7 +10,7 @@ from mgc.audio.mel_array import MEL_FORMATS, mel_format
 from mgc.catalogue.index import read_catalogue
 from mgc.cli.options import AddressOption, ConfigOption, SetOption, WorkersOption, console, settings
 from mgc.cli.terminal import run_summary, watched
-from mgc.cluster.mels import import_mel_arrays
+from mgc.cluster.extract import import_mel_arrays
 from mgc.cluster.run import RunOptions
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -12,9 +15,47 @@ import pyarrow as pa
 from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
 from mgc.audio.views import Recipe, ViewRequest
-from mgc.cluster.fetch import Fetched, Fetcher
-from mgc.config import Config
+from mgc.config import ClusterConfig, Config, DecodeConfig
 from mgc.errors import TrackError, error_columns
+from mgc.storage.store import fetch_track
+
+# Fetching ahead: a chunk's files read by a few threads while the ones before are worked on.
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A track's bytes, held or where they are, or why there are none."""
+
+    data: bytes | RemoteBytes | None
+    error: TrackError | None
+
+
+class Fetcher:
+    """Reads tracks ahead, in order: of each chunk at most twice as many as there are threads."""
+
+    def __init__(self, config: ClusterConfig, limits: DecodeConfig) -> None:
+        self._threads = ThreadPoolExecutor(config.fetch_threads, thread_name_prefix="fetch")
+        self._ahead = 2 * config.fetch_threads
+        self._limits = limits
+
+    def fetch(self, uris: list[str], content_ids: list[str]) -> Iterator[Fetched]:
+        """Begin to read; return each track's bytes in the order asked."""
+        wanted = zip(uris, content_ids, strict=True)
+        waiting = deque(self._threads.submit(self._one, *one) for one in islice(wanted, self._ahead))
+        return self._in_order(waiting, wanted)
+
+    def _in_order(self, waiting: deque[Future[Fetched]], wanted: Iterator[tuple[str, str]]) -> Iterator[Fetched]:
+        while waiting:
+            fetched = waiting.popleft().result()
+            waiting.extend(self._threads.submit(self._one, *one) for one in islice(wanted, 1))
+            yield fetched
+
+    def _one(self, uri: str, content_id: str) -> Fetched:
+        try:
+            return Fetched(fetch_track(uri, self._limits, content_id), None)
+        except TrackError as error:
+            return Fetched(None, error)
+
 
 _COLUMNS = ["track_id", "uri", "content_id", "recipe", "partner_uri", "partner_content_id"]
 _Bytes = bytes | RemoteBytes

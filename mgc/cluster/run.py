@@ -10,8 +10,7 @@ import polars as pl
 
 from mgc import __version__
 from mgc.audio.decode.audio_reader import decoder_mark
-from mgc.cluster.actor import WorkerSpec
-from mgc.cluster.actor_pool import ChunkProgress, Done, run_chunks
+from mgc.cluster.actor_pool import ChunkProgress, Done, WorkerSpec, run_chunks
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import Config
 from mgc.tables.deletions import DeletionMarks, DeletionRule, deletion_marks, write_marks

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import ray
 import torch
 
-from mgc.cluster.pace import CellTimeEstimator
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import ClusterConfig
 from mgc.errors import MgcError, StorageError, TrainingError
@@ -22,6 +22,52 @@ from mgc.studies.runs import Cell, CellResult, finished_cells, plan_cells
 from mgc.studies.study_data import Material, read_material
 from mgc.studies.study_settings import DataSettings, Experiment
 from mgc.studies.systems import run_cell
+
+# How long what is left of an experiment is likely to take, by what its cells have taken so far.
+
+
+class CellTimeEstimator:
+    """Seconds of cells by system, and a forecast from them.
+
+    Parameters
+    ----------
+    slots
+        Cells that run side by side.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = max(1, slots)
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+
+    def record(self, system: str, seconds: float) -> None:
+        """Take in a finished cell."""
+        self._seconds[system].append(seconds)
+
+    def seconds_left(self, waiting: Iterable[Cell], running: Iterable[tuple[Cell, float]]) -> float | None:
+        """Return the likely time to the end; None before any cell is finished.
+
+        A system none of whose cells is finished yet counts as the mean of those that are.
+
+        Parameters
+        ----------
+        running
+            Cells at work and the share of each that is done.
+        """
+        everything = [seconds for some in self._seconds.values() for seconds in some]
+        if not everything:
+            return None
+        usual = sum(everything) / len(everything)
+
+        def expected(cell: Cell) -> float:
+            own = self._seconds.get(cell.system.name)
+            return sum(own) / len(own) if own else usual
+
+        at_work = list(running)
+        left = [(1.0 - min(1.0, share)) * expected(cell) for cell, share in at_work]
+        work = sum(map(expected, waiting)) + sum(left)
+        # One long cell at the end keeps its slot, however idle the others are.
+        return max(work / self._slots, max(left, default=0.0))
+
 
 logger = logging.getLogger(__name__)
 

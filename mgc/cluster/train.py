@@ -10,10 +10,18 @@ from typing import Any
 import polars as pl
 import torch
 
-from mgc.cluster.member import MemberCheckpoint, MemberSetup, read_optional, read_training_rows
-from mgc.cluster.members import Watcher, fit_members, member_resources, set_up_ray_train
+from mgc.cluster.members import (
+    MemberCheckpoint,
+    MemberSetup,
+    Watcher,
+    fit_members,
+    member_resources,
+    read_optional,
+    read_training_rows,
+    set_up_ray_train,
+)
+from mgc.cluster.monitoring import OnEpoch, OnResumed, tensorboard_log, with_tensorboard
 from mgc.cluster.runtime import RaySession, ray_session
-from mgc.cluster.tensorboard import OnEpoch, OnResumed, tensorboard_log, with_tensorboard
 from mgc.config import Config, fingerprint_of
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, TrainingError

@@ -11,8 +11,7 @@ from model_makers import FEATURES, bundle_contents
 from table_makers import catalogue as small_catalogue
 
 from mgc.catalogue.index import index_catalogue, read_catalogue
-from mgc.cluster.extract import extract_features
-from mgc.cluster.mels import import_mel_arrays
+from mgc.cluster.extract import extract_features, import_mel_arrays
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions
 from mgc.config import CatalogueConfig, Config, load_config

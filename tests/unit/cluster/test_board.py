@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mgc.cluster.tensorboard import tensorboard_log
+from mgc.cluster.monitoring import tensorboard_log
 from mgc.errors import ConfigError
 
 event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mgc.cluster import prometheus as metrics
-from mgc.cluster.prometheus import CHUNK_SECONDS, count_rows, time_chunk
+from mgc.cluster import monitoring as metrics
+from mgc.cluster.monitoring import CHUNK_SECONDS, count_rows, time_chunk
 from mgc.tables.run_index import INDEX
 
 

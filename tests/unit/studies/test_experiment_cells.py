@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from experiment_makers import TRACKS, small_experiment, write_data
 
-from mgc.cluster.pace import CellTimeEstimator
-from mgc.cluster.study import RunSettings, Step, run_experiment
+from mgc.cluster.study import CellTimeEstimator, RunSettings, Step, run_experiment
 from mgc.config import AugmentConfig, TrainingConfig
 from mgc.errors import ConfigError, SplitError
 from mgc.evaluation.baselines import OneVersusRest
