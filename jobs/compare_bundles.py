@@ -7,8 +7,8 @@ The same command as `mgc compare`::
 
 from __future__ import annotations
 
+from mgc.cli.app import run
 from mgc.cli.compare_command import compare
-from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(compare)

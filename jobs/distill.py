@@ -8,8 +8,8 @@ The same command as `mgc distill`::
 
 from __future__ import annotations
 
-from mgc.cli.distill_command import distill
-from mgc.cli.options import run
+from mgc.cli.app import run
+from mgc.cli.train_command import distill
 
 if __name__ == "__main__":
     run(distill)

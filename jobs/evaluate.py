@@ -8,8 +8,8 @@ The same command as `mgc evaluate`::
 
 from __future__ import annotations
 
+from mgc.cli.app import run
 from mgc.cli.evaluate_command import evaluate
-from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(evaluate)

@@ -8,8 +8,8 @@ The same command as `mgc features`::
 
 from __future__ import annotations
 
-from mgc.cli.features_command import features
-from mgc.cli.options import run
+from mgc.cli.app import run
+from mgc.cli.extract_command import features
 
 if __name__ == "__main__":
     run(features)

@@ -8,8 +8,8 @@ The same command as `mgc extract`::
 
 from __future__ import annotations
 
+from mgc.cli.app import run
 from mgc.cli.extract_command import extract
-from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(extract)

@@ -8,7 +8,7 @@ The same command as `mgc similar`::
 
 from __future__ import annotations
 
-from mgc.cli.options import run
+from mgc.cli.app import run
 from mgc.cli.similar_command import similar
 
 if __name__ == "__main__":

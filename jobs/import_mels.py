@@ -8,8 +8,8 @@ The same command as `mgc import-mels`::
 
 from __future__ import annotations
 
-from mgc.cli.import_mels_command import import_mels
-from mgc.cli.options import run
+from mgc.cli.app import run
+from mgc.cli.extract_command import import_mels
 
 if __name__ == "__main__":
     run(import_mels)

@@ -8,8 +8,8 @@ The same command as `mgc import-weights`::
 
 from __future__ import annotations
 
-from mgc.cli.import_weights_command import import_weights
-from mgc.cli.options import run
+from mgc.cli.app import run
+from mgc.cli.train_command import import_weights
 
 if __name__ == "__main__":
     run(import_weights)

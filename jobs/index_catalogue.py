@@ -8,8 +8,8 @@ The same command as `mgc index`::
 
 from __future__ import annotations
 
+from mgc.cli.app import run
 from mgc.cli.index_command import index
-from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(index)

@@ -7,8 +7,8 @@ The same command as `mgc inspect`::
 
 from __future__ import annotations
 
+from mgc.cli.app import run
 from mgc.cli.inspect_command import inspect
-from mgc.cli.options import run
 
 if __name__ == "__main__":
     run(inspect)

@@ -8,8 +8,8 @@ The same command as `mgc probe`::
 
 from __future__ import annotations
 
-from mgc.cli.options import run
-from mgc.cli.probe_command import probe
+from mgc.cli.app import run
+from mgc.cli.evaluate_command import probe
 
 if __name__ == "__main__":
     run(probe)

@@ -8,7 +8,7 @@ The same command as `mgc prune`::
 
 from __future__ import annotations
 
-from mgc.cli.options import run
+from mgc.cli.app import run
 from mgc.cli.prune_command import prune
 
 if __name__ == "__main__":

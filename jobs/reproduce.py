@@ -8,7 +8,7 @@ The same command as `mgc reproduce`::
 
 from __future__ import annotations
 
-from mgc.cli.options import run
+from mgc.cli.app import run
 from mgc.cli.reproduce_command import reproduce
 
 if __name__ == "__main__":

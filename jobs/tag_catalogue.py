@@ -8,7 +8,7 @@ The same command as `mgc tag`::
 
 from __future__ import annotations
 
-from mgc.cli.options import run
+from mgc.cli.app import run
 from mgc.cli.tag_command import tag
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ The same command as `mgc train`::
 
 from __future__ import annotations
 
-from mgc.cli.options import run
+from mgc.cli.app import run
 from mgc.cli.train_command import train
 
 if __name__ == "__main__":

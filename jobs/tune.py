@@ -8,7 +8,7 @@ The same command as `mgc tune`::
 
 from __future__ import annotations
 
-from mgc.cli.options import run
+from mgc.cli.app import run
 from mgc.cli.tune_command import tune
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mgc.cli.options import ConfigOption, SetOption, settings
+from mgc.cli.app import ConfigOption, SetOption, settings
 from mgc.cli.tag_files import audio_of
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import STANDARD_INPUT, FileReader

@@ -11,10 +11,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mgc.cli.answer_table import answer_cells, names_of
-from mgc.cli.file_answers import FAILED, BundleAnswers
-from mgc.cli.options import console
-from mgc.cli.tables import counted
+from mgc.cli.app import console
+from mgc.cli.file_answers import FAILED, BundleAnswers, answer_cells, names_of
+from mgc.cli.terminal import counted
 from mgc.inference.file_tagger import Difference, FileAnswer, Vocabularies, difference, json_difference
 
 TAGS_SHOWN = 4

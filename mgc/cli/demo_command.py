@@ -11,12 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from mgc.catalogue.index import index_catalogue, read_catalogue
+from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
 from mgc.cli.index_command import summary_rows
-from mgc.cli.options import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.cli.report_command import latest_tagging_page
-from mgc.cli.tables import facts
-from mgc.cli.terminal import run_summary, watched
+from mgc.cli.terminal import facts, run_summary, watched
 from mgc.cli.train_command import EpochLines, show_training
 from mgc.cluster.extract import extract_features
 from mgc.cluster.predict import tag_catalogue

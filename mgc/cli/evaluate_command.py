@@ -2,28 +2,124 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import polars as pl
 import typer
 from rich.console import Console
+from rich.table import Table
 
+from mgc.arrays import Float64Array
 from mgc.catalogue.index import read_catalogue
-from mgc.cli.answers import answers_from_predictions, answers_from_shards, both_splits
-from mgc.cli.figures import figure_text
-from mgc.cli.options import ConfigOption, SetOption, console, settings
-from mgc.cli.tables import facts
+from mgc.cli.app import ConfigOption, SetOption, console, settings
+from mgc.cli.terminal import facts, figure_text
 from mgc.config import Config
-from mgc.errors import ConfigError
-from mgc.evaluation.answers import LabelledPredictions
-from mgc.evaluation.baselines import compare_with_baseline, svm_baseline
+from mgc.errors import ConfigError, FingerprintError, SchemaError, TrainingError
+from mgc.evaluation.answers import (
+    Failure,
+    LabelledPredictions,
+    answers_from_tables,
+    genre_indices,
+    names_outside,
+    tag_vectors,
+)
+from mgc.evaluation.baselines import NAME, compare_with_baseline, fit_svm_baseline, mfcc_statistics, svm_baseline
+from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.evaluate import Evaluation
 from mgc.evaluation.evaluate import evaluate as figures_of
 from mgc.evaluation.significance import BaselineComparison
+from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, load_bundle
 from mgc.reports.evaluation_report import ReportContext, write_evaluation_report
-from mgc.storage.store import Store
+from mgc.storage.store import Store, split_uri
+from mgc.tables.feature_shards import FeatureSet, failed_tracks, read_feature_set
+from mgc.tables.predictions import read_predictions
+from mgc.training.batches import require_sound
+
+# A bundle's answers for the tracks of one split: from shards, or from predictions that are there.
+
+TRACKS_AT_ONCE = 256
+
+
+def answers_from_shards(
+    bundle: Bundle, features_uri: str, catalogue: pl.DataFrame, split: str
+) -> LabelledPredictions:
+    """Return the ensemble's answers for a split's shards, failed extractions among `failed`.
+
+    Raises
+    ------
+    FingerprintError
+        The shards were not made as the bundle's training features were.
+    SchemaError
+        Features are not finite.
+    """
+    tracks = _sound_features(features_uri, catalogue, split)
+    predictor = Predictor(bundle)
+    predictor.check_features(tracks.feature_fingerprint)
+    predictions = [
+        prediction
+        for start in range(0, len(tracks), TRACKS_AT_ONCE)
+        for prediction in predictor.predict(tracks.log_mels[start : start + TRACKS_AT_ONCE])
+    ]
+    genres, tags = bundle.taxonomy.genres, bundle.taxonomy.tags
+    return LabelledPredictions(
+        track_ids=tracks.track_ids,
+        groups=tracks.groups,
+        genres=genres,
+        tags=tags,
+        genre_true=genre_indices(tracks.genres, genres),
+        genre_probabilities=np.stack([one.genre_probabilities for one in predictions]).astype(np.float64),
+        tag_true=tag_vectors(tracks.tags, tags),
+        tags_known=np.array(tracks.tags_known, dtype=bool),
+        tag_probabilities=np.stack([one.tag_probabilities for one in predictions]).astype(np.float64),
+        failed=[Failure(*row) for row in failed_tracks(features_uri, catalogue, split).iter_rows()],
+        outside_genres=names_outside(tracks.genres, genres),
+        split=split,
+        abstain_below=bundle.decision.abstain_below,
+        abstain_precision=bundle.decision.abstain_precision,
+    )
+
+
+def answers_from_predictions(
+    bundle: Bundle, predictions_uri: str, catalogue: pl.DataFrame, split: str
+) -> LabelledPredictions:
+    """Return the answers that a tagging run wrote.
+
+    Raises
+    ------
+    FingerprintError
+        They are another bundle's.
+    """
+    predictions = read_predictions(predictions_uri)
+    others = predictions.filter(pl.col("bundle_fingerprint") != bundle.fingerprint)
+    if not others.is_empty():
+        raise FingerprintError(
+            f"{others.height} predictions in '{predictions_uri}' are of bundle {others['bundle_fingerprint'][0]}, "
+            f"not of {bundle.fingerprint}",
+            "give the bundle that made them, or tag again with this one",
+        )
+    answers = answers_from_tables(predictions, catalogue, split, bundle.taxonomy.genres, bundle.taxonomy.tags)
+    decision = bundle.decision
+    return replace(answers, abstain_below=decision.abstain_below, abstain_precision=decision.abstain_precision)
+
+
+def both_splits(features_uri: str, catalogue: pl.DataFrame, split: str) -> tuple[FeatureSet, FeatureSet]:
+    """Return the training tracks and those of `split`, for a baseline to learn and to answer."""
+    return _sound_features(features_uri, catalogue, "train"), _sound_features(features_uri, catalogue, split)
+
+
+def _sound_features(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet:
+    tracks = read_feature_set(features_uri, catalogue, split)
+    try:
+        require_sound(tracks)
+    except TrainingError as error:
+        raise SchemaError(f"'{features_uri}': {error.message}", error.remedy) from error
+    return tracks
+
 
 Resampled = Literal["track", "group"]
 ALL = "all"
@@ -187,3 +283,75 @@ def _rows(evaluation: Evaluation, comparison: BaselineComparison | None) -> dict
     if comparison and comparison.evaluation.tag:
         rows["tag PR-AUC, logistic regression"] = figure_text(comparison.evaluation.tag.pr_auc)
     return rows
+
+
+# `mgc probe`: how much of genre and tags is in a bundle's embedding, trained on them or not.
+
+
+def probe(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet with labels and splits")],
+    bundle: Annotated[list[str], typer.Option("--bundle", "-b", help="whose embedding; may be given again")],
+    features: Annotated[list[str], typer.Option("--features", "-f", help="its shards; one for each --bundle")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="also write the figures there, as JSON")
+    ] = None,
+    split: Annotated[str, typer.Option(help="valid, test or unlisted")] = "valid",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Fit an SVM (genre) and logistic regressions (tags) on frozen embeddings of split 'train', and ask SPLIT."""
+    chosen = settings(config, set_)
+    if len(bundle) != len(features):
+        raise ConfigError(
+            f"{len(bundle)} --bundle and {len(features)} --features", "give the shards of each bundle, in this order"
+        )
+    tracks = read_catalogue(catalogue)
+    found: dict[str, Evaluation] = {}
+    for uri, shards in zip(bundle, features, strict=True):
+        train_set, evaluation_set = both_splits(shards, tracks, split)
+        found.setdefault(NAME, _figures(mfcc_statistics, train_set, evaluation_set, chosen))
+        found[f"SVM on the embedding of {uri}"] = _figures(
+            _embedder(load_bundle(uri)), train_set, evaluation_set, chosen
+        )
+    if output is not None:
+        figures = {name: one.to_json() for name, one in found.items()}
+        place = split_uri(output)
+        Store.open(place.root).write_atomic(place.key, json.dumps(figures, indent=2).encode())
+    _show(console(), split, found)
+
+
+def _embedder(bundle: Bundle) -> Callable[[FeatureSet], Float64Array]:
+    predictor = Predictor(bundle)
+
+    def embed(tracks: FeatureSet) -> Float64Array:
+        predictor.check_features(tracks.feature_fingerprint)
+        starts = range(0, len(tracks), TRACKS_AT_ONCE)
+        parts = [predictor.predict(tracks.log_mels[start : start + TRACKS_AT_ONCE]) for start in starts]
+        return np.stack([one.embedding for part in parts for one in part]).astype(np.float64)
+
+    return embed
+
+
+def _figures(
+    embed: Callable[[FeatureSet], Float64Array], train_set: FeatureSet, evaluation_set: FeatureSet, config: Config
+) -> Evaluation:
+    return figures_of(
+        fit_svm_baseline(embed, train_set, evaluation_set, seed=config.evaluation.seed).answers, config.evaluation
+    )
+
+
+def _show(screen: Console, split: str, found: dict[str, Evaluation]) -> None:
+    table = Table("", "genre accuracy", "tag PR-AUC, macro", "tag ROC-AUC, macro", title=f"split '{split}'")
+    for name, one in found.items():
+        tags: Any = one.tag
+        cells = [one.genre.accuracy if one.genre else None, *((tags.pr_auc, tags.roc_auc) if tags else (None, None))]
+        table.add_row(name, *(_text(cell) for cell in cells))
+    screen.print(table)
+
+
+def _text(figure: Figure | None) -> str:
+    if figure is None or figure.value is None:
+        return "-"
+    return (
+        f"{figure.value:.3f}" if figure.low is None else f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+    )

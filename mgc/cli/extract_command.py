@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+import polars as pl
 import typer
+from rich.text import Text
 
+from mgc.audio.mel_array import MEL_FORMATS, mel_format
 from mgc.catalogue.index import read_catalogue
-from mgc.cli.options import (
+from mgc.cli.app import (
     AddressOption,
     ConfigOption,
     DryRunOption,
@@ -17,10 +20,11 @@ from mgc.cli.options import (
     console,
     settings,
 )
-from mgc.cli.terminal import dry_summary, run_summary, watched
-from mgc.cluster.extract import extract_features
+from mgc.cli.terminal import dry_summary, facts, run_summary, warned, watched
+from mgc.cluster.extract import extract_features, import_mel_arrays
 from mgc.cluster.run import RunOptions
 from mgc.models.bundle_files import read_bundle_for_audio
+from mgc.tables.feature_export import export_segments, export_statistics
 
 
 def extract(
@@ -52,3 +56,65 @@ def extract(
         dry_summary(screen, "extract", outcome, limit)
         return
     run_summary(screen, "Extraction", outcome, output)
+
+
+# `mgc features`: extracted features for other programs.
+
+
+def features(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet with labels")],
+    shards: Annotated[str, typer.Option("--features", "-f", help="shards that `mgc extract` wrote")],
+    output: Annotated[str, typer.Option("--output", "-o", help=".csv or .parquet: statistics; .json: MFCC segments")],
+    split: Annotated[
+        Literal["train", "valid", "test", "unlisted"] | None, typer.Option(help="only this split's tracks")
+    ] = None,
+    n_mfcc: Annotated[int, typer.Option(help="coefficients a frame of the .json", min=1)] = 13,
+) -> None:
+    """Write a table with the mean and variance of each feature of each track, or the MFCC of segments as JSON.
+
+    The table needs shards with statistics (mgc extract --set features.statistics=cao2024), the JSON shards that
+    keep MFCC (--set features.frames=jain2021 --set features.n_mfcc=13 --set features.window_seconds=3
+    --set features.max_windows=10: ten segments of 30 s).
+    """
+    tracks = read_catalogue(catalogue)
+    if split is not None:
+        tracks = tracks.filter(pl.col("split") == split)
+    if output.endswith(".json"):
+        written = export_segments(shards, tracks, output, n_mfcc)
+    else:
+        written = export_statistics(shards, tracks, output)
+    rows: dict[str, str | Text] = {"tracks": f"{written.tracks:,}"}
+    if written.segments:
+        rows["segments"] = f"{written.segments:,}"
+    rows["MFCC a frame" if output.endswith(".json") else "statistics a track"] = f"{written.values:,}"
+    if written.without_features:
+        rows["without features (or genre)"] = warned(written.without_features)
+    facts(console(), "Features", rows | {"output": output})
+
+
+# `mgc import-mels`: precomputed mel spectrograms (`.npy`) of a catalogue, as Parquet shards.
+
+
+def import_mels(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that `mgc index --files npy` wrote")],
+    output: Annotated[str, typer.Option("--output", "-o", help="directory of the shards")],
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help=f"what the arrays are: {', '.join(MEL_FORMATS)}; else [mels] and [features]"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="import everything anew")] = False,
+    limit: Annotated[int | None, typer.Option(help="at most so many tracks", min=1)] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Import the .npy mel spectrograms of what is new or changed in CATALOGUE; one row in, one row out."""
+    # The format is the arrays' own and goes over the file's settings; --set has the last word.
+    known = [] if format_ is None else list(mel_format(format_).settings)
+    chosen = settings(config, [*known, *(set_ or [])], cluster__address=address, cluster__workers=workers)
+    tracks = read_catalogue(catalogue)
+    screen = console()
+    with watched(screen, "importing", RunOptions(force=force, limit=limit)) as watch:
+        outcome = import_mel_arrays(tracks, output, chosen, watch.options, watch.advance)
+    run_summary(screen, "Import", outcome, output)

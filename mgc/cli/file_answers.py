@@ -8,14 +8,121 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import typer
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
 
-from mgc.cli.answer_table import answer_table
-from mgc.cli.options import console
+from mgc.arrays import Float32Array
+from mgc.cli.app import console
 from mgc.config import TaggingConfig
+from mgc.config.taxonomy import Taxonomy
 from mgc.inference.file_reader import FileFeatures
 from mgc.inference.file_tagger import FileAnswer, FileTagger, json_answer, write_taggram
+from mgc.inference.predictor import TrackPrediction
 from mgc.models.bundle import Bundle
 from mgc.models.bundle_files import StoredBundle
+
+# Files' answers as a table for the terminal: numbers and bars, nothing by colour alone.
+
+GENRES_SHOWN = 3
+TAGS_SHOWN = 6
+BAR_CELLS = 8
+NAME_CELLS = 24
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def answer_table(answers: Sequence[FileAnswer], taxonomy: Taxonomy) -> Table:
+    """Return a row for each file: genre and the next ones, tags with bars, length, windows; or what is wrong."""
+    table = Table(box=box.SIMPLE_HEAD, show_lines=len(answers) > 1, pad_edge=False, leading=0)
+    table.add_column("track", overflow="fold", min_width=12)
+    if taxonomy.genres:
+        table.add_column("genre", no_wrap=True)
+    if taxonomy.tags:
+        table.add_column("tags", no_wrap=True)
+    table.add_column("length", justify="right", no_wrap=True)
+    table.add_column("windows", justify="right", no_wrap=True)
+    for name, answer in zip(names_of([answer.uri for answer in answers]), answers, strict=True):
+        table.add_row(*_cells(name, answer, taxonomy))
+    return table
+
+
+def names_of(uris: Sequence[str]) -> list[str]:
+    """Return the files' names, without their folders where no two are the same."""
+    names = [uri.rstrip("/").rpartition("/")[2] for uri in uris]
+    return names if len(set(names)) == len(set(uris)) else list(uris)
+
+
+def _cells(name: str, answer: FileAnswer, taxonomy: Taxonomy) -> list[RenderableType]:
+    end = [clock(answer.duration_seconds), str(answer.prediction.windows if answer.prediction else 0)]
+    cells = answer_cells(answer, taxonomy)
+    if answer.prediction is None:
+        empty = [""] * (bool(taxonomy.genres) + bool(taxonomy.tags))
+        return [Text("\n").join([Text(name), *cells]), *empty, *end]
+    return [Text(name), *cells, *end]
+
+
+def answer_cells(answer: FileAnswer, taxonomy: Taxonomy) -> list[Text]:
+    """Return the genres and the tags of an answer, each where the taxonomy has some; or what is wrong."""
+    prediction = answer.prediction
+    if prediction is None:
+        error = answer.error
+        code, why = (error.track_code.value, error.message) if error else ("", "")
+        return [Text.assemble(("failed ", "bold yellow"), (code, "yellow"), "\n", why)]
+    cells = []
+    if taxonomy.genres:
+        ranked = _likeliest(taxonomy.genres, prediction.genre_probabilities)
+        cells.append(bars(ranked[:GENRES_SHOWN], _width(taxonomy.genres), bold=1))
+    if taxonomy.tags:
+        cells.append(_tags(prediction, taxonomy))
+    return cells
+
+
+def _tags(prediction: TrackPrediction, taxonomy: Taxonomy) -> Text:
+    """Return the tags at the threshold; where there is none, the likeliest ones, dim."""
+    ranked = _likeliest(taxonomy.tags, prediction.tag_probabilities)
+    n_tags, width = len(prediction.tags), _width(taxonomy.tags)
+    if not n_tags:
+        return Text("none; the likeliest:\n", "dim") + bars(ranked[:2], width, style="dim")
+    rows = [bars(ranked[: min(n_tags, TAGS_SHOWN)], width)]
+    if n_tags > TAGS_SHOWN:
+        rows.append(Text(f"and {n_tags - TAGS_SHOWN} more", "dim"))
+    return Text("\n").join(rows)
+
+
+def _likeliest(names: tuple[str, ...], probabilities: Float32Array) -> list[tuple[str, float]]:
+    named = zip(names, probabilities.tolist(), strict=True)
+    return sorted(named, key=lambda pair: -pair[1])
+
+
+def _width(names: Sequence[str]) -> int:
+    """Return one width for all rows of the table, so that bars stand below each other."""
+    return min(max(map(len, names), default=0), NAME_CELLS)
+
+
+def bars(rows: Sequence[tuple[str, float]], width: int, *, bold: int = 0, style: str = "") -> Text:
+    """Return names with their probabilities as numbers and bars, a line each, the first `bold` of them in bold."""
+    lines = []
+    for number, (name, probability) in enumerate(rows):
+        short = name if len(name) <= width else name[: width - 1] + "…"
+        word = Text(f"{short:<{width}} {probability:>4.0%} ", "bold" if number < bold else style)
+        lines.append(word + Text(bar(probability).ljust(BAR_CELLS), "cyan"))
+    return Text("\n").join(lines)
+
+
+def bar(probability: float) -> str:
+    """Return a bar of at most `BAR_CELLS` characters, in eighths of one."""
+    eighths = round(probability * BAR_CELLS * 8)
+    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
+
+
+def clock(seconds: float | None) -> str:
+    """Return minutes and seconds; a dash where the length is not known."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
 
 FAILED = 1
 """Exit status where a file has no answer; it is printed with its reason."""

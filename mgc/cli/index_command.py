@@ -10,8 +10,8 @@ from rich.text import Text
 
 from mgc.catalogue.index import IndexSummary, index_catalogue
 from mgc.catalogue.joining import Corrections
-from mgc.cli.options import ConfigOption, SetOption, console, settings
-from mgc.cli.tables import facts, warned
+from mgc.cli.app import ConfigOption, SetOption, console, settings
+from mgc.cli.terminal import facts, warned
 
 
 def index(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mgc.cli.options import ConfigOption, SetOption, settings
+from mgc.cli.app import ConfigOption, SetOption, settings
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import FileReader, ReadOptions
 from mgc.models.bundle_files import read_bundle_for_audio

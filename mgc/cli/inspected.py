@@ -10,9 +10,8 @@ import typer
 from rich.markup import escape
 
 from mgc.arrays import Float32Array
-from mgc.cli.answer_table import answer_table
-from mgc.cli.file_answers import FAILED
-from mgc.cli.options import console
+from mgc.cli.app import console
+from mgc.cli.file_answers import FAILED, answer_table
 from mgc.config import TaggingConfig
 from mgc.curation.nearest_neighbours import nearest_tracks
 from mgc.inference.file_reader import STANDARD_INPUT, FileFeatures

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mgc.cli.options import ConfigOption, SetOption, TakeoverOption, console, settings
-from mgc.cli.tables import counted, facts
+from mgc.cli.app import ConfigOption, SetOption, TakeoverOption, console, settings
+from mgc.cli.terminal import counted, facts
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.compact import Pruned, PrunePlan, plan_prune

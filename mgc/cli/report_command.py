@@ -2,26 +2,180 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
+import polars as pl
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from mgc.cli.page_parts import found_copies, found_queue, made_map, rows_of
-from mgc.cli.tables import facts
+from mgc.catalogue.index import catalogue_root, read_catalogue
+from mgc.cli.app import console
+from mgc.cli.terminal import facts
 from mgc.cluster.run import RunOutcome
+from mgc.curation.duplicates import TRACKS_AT_MOST, duplicate_groups, lookalikes, read_fingerprints
+from mgc.curation.review_queue import READ, ReviewOptions, review_queue
+from mgc.curation.similarity import embedding_matrix
 from mgc.errors import SchemaError
 from mgc.evaluation.drift import Drift, detect_drift
 from mgc.models.bundle import load_bundle
 from mgc.reports.drift_report import drift_verdict, drift_view, shift_text
-from mgc.reports.tagging_report import COUNTED, PAGE_FILE, PageParts, write_tagging_report
+from mgc.reports.page import count
+from mgc.reports.tagging_report import (
+    COUNTED,
+    PAGE_FILE,
+    NearDuplicates,
+    PageParts,
+    ReviewQueue,
+    write_tagging_report,
+)
 from mgc.reports.tagging_table import PACKED, select_listed_tracks
-from mgc.storage.store import Store
+from mgc.reports.track_map import TRACKS_ON_MAP, TrackMap, lay_out_map
+from mgc.storage.store import ObjectNotFoundError, Store
 from mgc.tables.predictions import read_predictions
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.run_records import COUNTED as SUMMARY_COLUMNS
 from mgc.tables.run_records import RunRecord, read_records, rows_of_commit, summarise_predictions, write_record
+
+# What the page of a tagging run shows beside the counts: the map, near-duplicates, the review queue.
+
+MAP_FILE = "report/map.json"
+REVIEWED_AT_MOST = 10_000
+QUEUE_SHOWN = 20
+COPIES_SHOWN = 1_000
+_COPY_COLUMNS = ["track_id", "uri", "duration_seconds", "embedding"]
+
+
+def made_map(output: str, record: RunRecord, listed: pl.Series) -> tuple[TrackMap | None, str]:
+    """Return the map and what it says of itself; the map is kept beside the page, and taken up by the next run.
+
+    Parameters
+    ----------
+    listed
+        Ids of the tracks that the page's table holds: only those can be opened from the map.
+    """
+    answered = _of_bundle(output, record.bundle_fingerprint).join(
+        listed.to_frame("track_id"), on="track_id", how="semi"
+    )
+    chosen = answered.sort("track_id").head(TRACKS_ON_MAP)["track_id"]
+    rows = rows_of(output, ["track_id", "embedding"], chosen).sort("track_id")
+    if rows.is_empty():
+        return None, ""
+    store = Store.open(output)
+    old = _old_map(store)
+    made = lay_out_map(rows["track_id"].to_list(), embedding_matrix(rows), record.bundle_fingerprint, old)
+    if made is None:
+        return None, ""
+    if old is None or old.track_ids != made.track_ids or old.bundle_fingerprint != made.bundle_fingerprint:
+        store.write_atomic(MAP_FILE, made.to_json())
+    some = f"{count(rows.height)} of the {count(answered.height)}"
+    which = "All" if rows.height == answered.height else f"Drawn at random: {some}"
+    return made, (
+        f"{which} tracks with an embedding of this bundle; those near each other sound alike to it. "
+        "Only who is near whom has a meaning: not the directions, and not how far apart two groups are."
+    )
+
+
+def found_copies(output: str, record: RunRecord, catalogue: str, features: str | None) -> NearDuplicates:
+    """Return near-duplicates: by fingerprints where there are features, else by length and embedding."""
+    if features is not None:
+        groups = duplicate_groups(
+            read_predictions(output, _COPY_COLUMNS), read_fingerprints(features, read_catalogue(catalogue))
+        )
+        how = "One recording in several files, by fingerprints of what is heard; likeness is their correlation."
+        return _copies(groups.rename({"correlation": "likeness"}), how)
+    ids = _of_bundle(output, record.bundle_fingerprint)["track_id"]
+    if len(ids) < 2:
+        return NearDuplicates("Fewer than two tracks have an answer of this bundle.")
+    if len(ids) > TRACKS_AT_MOST:
+        return NearDuplicates(
+            f"Not looked for among more than {count(TRACKS_AT_MOST)} tracks; mgc similar --duplicates does."
+        )
+    found = lookalikes(rows_of(output, _COPY_COLUMNS, ids))
+    if not found.comparable:
+        return NearDuplicates(
+            "Not looked for: too many tracks are equally long, and embeddings alone cannot tell a copy from a "
+            "likeness. With the shards of mgc extract they can be told: mgc report … --features features/."
+        )
+    how = (
+        "Candidates: equally long within a quarter of a second, and nearly one embedding (likeness is their cosine). "
+        "Listen before you delete; mgc report … --features features/ compares what is heard."
+    )
+    return _copies(found.groups.rename({"cosine": "likeness"}), how)
+
+
+def found_queue(output: str, record: RunRecord, catalogue: str) -> ReviewQueue | None:
+    """Return the head of the review queue; None where no track has an answer of this bundle."""
+    tracks = read_catalogue(catalogue)
+    answered = _of_bundle(output, record.bundle_fingerprint)
+    if answered.is_empty():
+        return None
+    unlabelled = tracks["genre"].null_count() > 0
+    rows = rows_of(output, READ, _least_sure(answered))
+    queue = review_queue(
+        rows, tracks, catalogue_root(catalogue), ReviewOptions(QUEUE_SHOWN, labelled_too=not unlabelled)
+    )
+    what = (
+        "The unlabelled tracks whose label would help most"
+        if unlabelled
+        else "Every track has a genre: these are the ones whose label is most worth checking"
+    )
+    sampled = (
+        f" Drawn from {count(rows.height)} of {count(answered.height)} tracks: the least sure, and some at random."
+        if rows.height < answered.height
+        else ""
+    )
+    numbers = ("probability", "runner_up_probability")
+    shown = [row | {name: float(row[name] or 0.0) for name in numbers} for row in queue.iter_rows(named=True)]
+    words = f"{what}, the most helpful first: torn, like many others, and unlike those above.{sampled}"
+    if not shown:
+        words = "Nothing to ask: every answer is sure."
+    too = "" if unlabelled else " --labelled-too"
+    return ReviewQueue(words, shown, f"mgc review {catalogue} -p {output} -o review.csv{too}")
+
+
+def rows_of(output: str, columns: list[str], track_ids: pl.Series) -> pl.DataFrame:
+    """Return columns of the predictions of some tracks."""
+    return read_predictions(output, columns, track_ids)
+
+
+def _of_bundle(output: str, bundle_fingerprint: str) -> pl.DataFrame:
+    columns = ["track_id", "genre_probability", "abstained", "error_code", "bundle_fingerprint"]
+    return read_predictions(output, columns).filter(
+        (pl.col("bundle_fingerprint") == bundle_fingerprint) & pl.col("error_code").is_null()
+    )
+
+
+def _least_sure(answered: pl.DataFrame) -> pl.Series:
+    if answered.height <= REVIEWED_AT_MOST:
+        return answered["track_id"]
+    torn = answered.sort(pl.col("abstained").fill_null(False).not_(), "genre_probability", "track_id")
+    some = answered.sort("track_id").head(REVIEWED_AT_MOST // 2)["track_id"]
+    return pl.concat([torn.head(REVIEWED_AT_MOST // 2)["track_id"], some]).unique()
+
+
+def _copies(groups: pl.DataFrame, how: str) -> NearDuplicates:
+    n_groups = groups["group_id"].n_unique()
+    if not n_groups:
+        return NearDuplicates(f"None found. Looked for: {how[0].lower()}{how[1:]}")
+    number = pl.col("group_id").rank("dense").alias("group")
+    shown = groups.with_columns(number).head(COPIES_SHOWN)
+    cut = f" The first {count(shown.height)} tracks are shown." if shown.height < groups.height else ""
+    in_groups = "1 group" if n_groups == 1 else f"{count(n_groups)} groups"
+    words = f"{count(groups.height)} tracks in {in_groups}. {how}{cut}"
+    return NearDuplicates(
+        words, list(shown.select("group", "uri", "duration_seconds", "likeness").iter_rows(named=True))
+    )
+
+
+def _old_map(store: Store) -> TrackMap | None:
+    try:
+        return TrackMap.from_json(store.read_bytes(MAP_FILE))
+    except ObjectNotFoundError:
+        return None
+
 
 RECORDS_READ = 40
 MOVED_PRINTED = 8
@@ -142,3 +296,18 @@ def _run_ids(record: RunRecord) -> tuple[str, ...]:
             }
         )
     )
+
+
+# `mgc report`: the page of the last tagging run, made anew, with near-duplicates told by what is heard.
+
+
+def report(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that was tagged")],
+    predictions: Annotated[str, typer.Option("--predictions", "-p", help="output directory of `mgc tag`")],
+    features: Annotated[
+        str | None, typer.Option("--features", "-f", help="shards of `mgc extract`: tell near-duplicates by them")
+    ] = None,
+) -> None:
+    """Write report/index.html of the last run over PREDICTIONS anew: after a move, an update, or with --features."""
+    record = replace(last_record(predictions), output=predictions)
+    show_page(console(), page_of(record, catalogue, features))

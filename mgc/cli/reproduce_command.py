@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from mgc.catalogue.index import index_catalogue, read_catalogue
-from mgc.cli.cell_meter import CellMeter
-from mgc.cli.options import AddressOption, console
-from mgc.cli.tables import counted, facts
-from mgc.cli.terminal import run_summary, watched
+from mgc.cli.app import AddressOption, console
+from mgc.cli.terminal import counted, facts, run_summary, watched
 from mgc.cluster.extract import extract_features
 from mgc.cluster.run import RunOptions
-from mgc.cluster.study import ExperimentOutcome, RunSettings, run_experiment
+from mgc.cluster.study import ExperimentOutcome, RunSettings, Step, run_experiment
 from mgc.config import CatalogueConfig, ClusterConfig, Config
 from mgc.demo.compose import compose_catalogue
 from mgc.errors import ConfigError
@@ -24,6 +26,70 @@ from mgc.storage.store import Store
 from mgc.studies.study_report import PAGE_FILE, ExperimentRun, headline_system, verdict, write_report
 from mgc.studies.study_settings import Experiment, load_experiment
 from mgc.studies.summary import Summary
+
+# Progress of an experiment: a live line in a terminal, plain lines elsewhere.
+
+LINE_EVERY_SECONDS = 20.0
+
+
+class CellMeter:
+    """Shows cells done, cells a minute, the likely time left, and how far those at work are."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Progress | None = None
+        self._started = self._last_line = time.perf_counter()
+        self._ended = 0
+
+    @contextmanager
+    def shown(self) -> Iterator[CellMeter]:
+        """Show progress while the block runs."""
+        try:
+            yield self
+        finally:
+            if self._live:
+                self._live.stop()
+                self._live = None
+
+    def planned(self, total: int, finished: int, todo: int) -> None:
+        """Take in how many cells there are, and how many are to be run."""
+        done = f", {finished:,} of them finished before" if finished else ""
+        self._console.print(f"[bold]experiment[/] {counted(total, 'cell')}{done}", soft_wrap=True)
+        self._started = self._last_line = time.perf_counter()
+        if not todo or not self._console.is_terminal:
+            return
+        columns = (SpinnerColumn(), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self._live = Progress(*columns, console=self._console, transient=True)
+        self._live.add_task("starting", total=todo)
+        self._live.start()
+
+    def step(self, step: Step) -> None:
+        """Take in how far the run is."""
+        ended = step.finished + step.failed
+        if self._live:
+            self._live.update(
+                self._live.task_ids[0], completed=ended, description=escape(", ".join(self._words(step)))
+            )
+            return
+        due = time.perf_counter() - self._last_line >= LINE_EVERY_SECONDS
+        if due or (ended == step.total and ended != self._ended):
+            self._last_line = time.perf_counter()
+            self._console.print(
+                escape(f"cells: {ended:,}/{step.total:,}, {', '.join(self._words(step))}"), soft_wrap=True
+            )
+        self._ended = ended
+
+    def _words(self, step: Step) -> list[str]:
+        words = [f"{step.failed:,} failed"] if step.failed else []
+        ended, minutes = step.finished + step.failed, (time.perf_counter() - self._started) / 60
+        if ended:
+            words.append(f"{ended / minutes:.1f} cells/min")
+        if step.seconds_left is not None and step.running:
+            hours, rest = divmod(round(step.seconds_left), 3_600)
+            words.append(f"about {hours}:{rest // 60:02d}:{rest % 60:02d} left")
+        words += [label + (f" (epoch {done}/{total})" if total else "") for label, done, total in step.running[:2]]
+        return words or ["done"]
+
 
 FAILED_STATUS = 1
 

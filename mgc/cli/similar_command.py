@@ -2,21 +2,117 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 from typing import Annotated
 
 import polars as pl
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from mgc.catalogue.index import read_catalogue
-from mgc.cli.options import ConfigOption, SetOption, console, settings
-from mgc.cli.similar_show import show_all, show_duplicates, show_neighbours, show_score, write_table
+from mgc.catalogue.index import catalogue_root, read_catalogue
+from mgc.cli.app import ConfigOption, SetOption, console, settings
+from mgc.cli.terminal import counted, facts, figure_text
 from mgc.config import EvaluationConfig
 from mgc.curation.duplicates import duplicate_groups, read_fingerprints
-from mgc.curation.similarity import embedding_matrix, open_index
-from mgc.curation.similarity_score import SimilarityScore, score_similarity
+from mgc.curation.review_queue import READ, ReviewOptions, review_queue
+from mgc.curation.similarity import SimilarityIndex, embedding_matrix, open_index
+from mgc.curation.similarity_score import Precision, SimilarityScore, score_similarity
 from mgc.errors import ConfigError
+from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_shards import read_feature_set
 from mgc.tables.predictions import read_predictions
+
+# What `mgc similar` prints and writes.
+
+GROUPS_SHOWN = 10
+
+
+def show_neighbours(screen: Console, index: SimilarityIndex, rows: pl.DataFrame, row: int, *, as_json: bool) -> None:
+    """Print the neighbours of one track as a table, or as a JSON object a line."""
+    if as_json:
+        print_json_lines(rows)
+        return
+    uri, genre = index.tracks.select("uri", "genre").row(row)
+    table = Table("", "cosine", "genre", "", "track", title=f"Most like {uri} ({genre})", title_justify="left")
+    for rank, cosine, _, other, _, named, probability in rows.iter_rows():
+        table.add_row(str(rank), f"{cosine:.3f}", Text(named), f"{100 * probability:.0f} %", Text(other))
+    screen.print(table)
+    screen.print(Text(index_text(index)), soft_wrap=True)
+
+
+def show_all(screen: Console, index: SimilarityIndex, rows: int, output: str) -> None:
+    """Print what a table of all neighbours holds."""
+    facts(screen, "Neighbours of all tracks", {"rows": f"{rows:,}", "index": index_text(index), "output": output})
+
+
+def show_duplicates(screen: Console, groups: pl.DataFrame, output: str | None, *, as_json: bool) -> None:
+    """Print the first groups, or every row as a JSON object a line."""
+    if as_json:
+        print_json_lines(groups)
+        return
+    n_groups = groups["group_id"].n_unique()
+    table = Table("group", "track", "seconds", "correlation", title="Near-duplicates", title_justify="left")
+    for number, ((_,), rows) in enumerate(groups.group_by(["group_id"], maintain_order=True)):
+        if number == GROUPS_SHOWN:
+            break
+        table.add_section()
+        for uri, seconds, correlation in rows.select("uri", "duration_seconds", "correlation").iter_rows():
+            table.add_row(str(number + 1), Text(uri), f"{seconds:.2f}", f"{correlation:.3f}")
+    if n_groups:
+        screen.print(table)
+    shown = {"groups": f"{n_groups:,}", "tracks in them": f"{groups.height:,}"}
+    facts(screen, "Near-duplicates", shown | ({"output": output} if output else {}))
+
+
+def show_score(screen: Console, score: SimilarityScore, split: str, *, as_json: bool) -> None:
+    """Print a score as a table, or as one JSON object."""
+    if as_json:
+        print(json.dumps(score.to_json()))
+        return
+    rows = _score_rows("genre", score.genre) | _score_rows("tags", score.tags)
+    title = f"Precision at {score.k}, {counted(score.tracks, 'track')} of split '{split}', own group left out"
+    facts(screen, title, rows)
+
+
+def print_json_lines(rows: pl.DataFrame) -> None:
+    """Print each row as a JSON object on a line of its own."""
+    for row in rows.iter_rows(named=True):
+        sys.stdout.write(json.dumps(row, default=str) + "\n")
+
+
+def write_table(frame: pl.DataFrame, uri: str) -> None:
+    """Write a frame as CSV if the name says so, else as Parquet."""
+    buffer = io.BytesIO()
+    if uri.lower().endswith(".csv"):
+        frame.write_csv(buffer)
+    else:
+        frame.write_parquet(buffer, compression="zstd")
+    root, key = split_uri(uri)
+    Store(root).write_atomic(key, buffer.getvalue())
+
+
+def index_text(index: SimilarityIndex) -> str:
+    """Return what an index is of, in a line."""
+    made = index.manifest
+    how = (
+        "compared one by one"
+        if index.index.is_exact
+        else f"by a graph that finds {100 * made.recall:.1f} % of the ten"
+    )
+    left = f", {made.left_out:,} without an embedding of that bundle" if made.left_out else ""
+    return f"{counted(made.count, 'track')} of bundle {made.bundle_fingerprint}{left}; {how}"
+
+
+def _score_rows(kind: str, precision: Precision) -> dict[str, str | Text]:
+    rows: dict[str, str | Text] = {f"{kind}, embedding": figure_text(precision.embedding)}
+    if precision.mfcc.value is not None:
+        rows[f"{kind}, MFCC statistics"] = figure_text(precision.mfcc)
+        rows[f"{kind}, gain (paired)"] = figure_text(precision.gain, signed=True)
+    return rows | {f"{kind}, chance": figure_text(precision.chance)}
 
 
 def similar(
@@ -87,3 +183,34 @@ def _given(value: str | None, why: str, option: str) -> str:
     if value is None:
         raise ConfigError(f"{option} is missing: {why}", f"give {option}")
     return value
+
+
+# `mgc review`: the tracks whose label would help most, as a CSV to fill in.
+
+
+def review(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that was tagged")],
+    predictions: Annotated[str, typer.Option("--predictions", "-p", help="of `mgc tag`")],
+    output: Annotated[str, typer.Option("--output", "-o", help="the CSV to fill in")] = "review.csv",
+    tracks: Annotated[int, typer.Option("--tracks", "-n", help="at most so many")] = 100,
+    max_margin: Annotated[float, typer.Option(help="lead of the likeliest genre that is sure enough")] = 0.5,
+    labelled_too: Annotated[bool, typer.Option(help="also tracks that have a genre: are the labels right?")] = False,
+    overwrite: Annotated[bool, typer.Option(help="replace a CSV that is there, filled in or not")] = False,
+) -> None:
+    """Write the tracks of CATALOGUE whose label would help most; fill in `genre` and `tags`, and index with it."""
+    options = ReviewOptions(tracks, max_margin, labelled_too)
+    root, key = split_uri(output)
+    if not overwrite and Store(root).exists(key):
+        raise ConfigError(f"'{output}' is there already, and may be filled in", "give another -o, or --overwrite")
+    queue = review_queue(
+        read_predictions(predictions, READ), read_catalogue(catalogue), catalogue_root(catalogue), options
+    )
+    write_table(queue, output)
+    rows = {"tracks": f"{queue.height:,}", "output": output}
+    if queue.height:
+        first = queue.row(0, named=True)
+        rows["first"] = f"{first['path']}: {first['why']}"
+        rows["when filled in"] = f"mgc index ROOT --manifest … --corrections {output}"
+    else:
+        rows["why none"] = "every unlabelled track is sure, or none is unlabelled: try --max-margin, --labelled-too"
+    facts(console(), "Review queue", rows)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from mgc.catalogue.index import read_catalogue
-from mgc.cli.options import console, settings
+from mgc.cli.app import console, settings
 from mgc.cli.report_command import show_page, tagging_page
 from mgc.cli.terminal import dry_summary, run_summary, watched
 from mgc.cluster.predict import tag_catalogue as run_job

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mgc.cli.options import AddressOption, ConfigOption, SetOption, WorkersOption
+from mgc.cli.app import AddressOption, ConfigOption, SetOption, WorkersOption
 from mgc.errors import ConfigError
 from mgc.models.bundle_files import student_of
 

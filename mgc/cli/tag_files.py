@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from mgc.catalogue.listing import list_audio
-from mgc.cli.options import settings
+from mgc.cli.app import settings
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import FileReader, ReadOptions
 from mgc.models.bundle_files import read_bundle_for_audio

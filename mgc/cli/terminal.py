@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -10,11 +10,35 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from mgc.cli.tables import counted, facts, warned
 from mgc.cluster.actor_pool import ChunkProgress
 from mgc.cluster.progress import Meter
 from mgc.cluster.run import RunOptions, RunOutcome
+from mgc.evaluation.bootstrap import Figure
 from mgc.tables.diff import WorkPlan
+
+# Short tables for the terminal.
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number and its noun: "1 track", "1,200 tracks"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def warned(count: int, rest: str = "") -> Text:
+    """Return a number that deserves a look, and what belongs to it."""
+    return Text.assemble((f"{count:,}", "yellow"), rest)
+
+
+def facts(console: Console, title: str, rows: Mapping[str, str | Text]) -> None:
+    """Print names and values under a title.
+
+    Values are printed as they are: no markup is read in them, and none is broken into lines, so that a path can
+    be copied from a narrow terminal or a log.
+    """
+    width = max(map(len, rows), default=0)
+    console.print(Text(title, "bold"))
+    for name, value in rows.items():
+        console.print(Text.assemble("  ", (name.ljust(width), "cyan"), "   ", value), soft_wrap=True)
 
 
 @dataclass
@@ -162,3 +186,15 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+# Figures with their intervals, as the terminal shows them.
+
+
+def figure_text(figure: Figure, *, signed: bool = False) -> str:
+    """Return a figure with its interval; `signed` for a difference."""
+    if figure.value is None:
+        return "not defined"
+    form = "+.3f" if signed else ".3f"
+    text = format(figure.value, form)
+    return text if figure.low is None else f"{text}  [{format(figure.low, form)}, {format(figure.high, form)}]"

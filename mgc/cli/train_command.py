@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mgc.cli.options import AddressOption, ConfigOption, SetOption, console, settings
-from mgc.cli.tables import counted, facts
+from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
+from mgc.cli.terminal import counted, facts
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.config.network_settings import TransferConfig
+from mgc.errors import ConfigError
+from mgc.inference.predictor import windows_per_second
+from mgc.models.bundle import load_bundle, write_bundle
+from mgc.models.bundle_files import student_uri
+from mgc.models.published_weights import published_bundle
 
 
 def train(
@@ -113,3 +120,97 @@ def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
     rows["output"] = bundle
     facts(screen, "Training", rows)
     screen.print("Early stopping and calibration looked at the validation split: its figures flatter.", style="dim")
+
+
+# `mgc distill`: one small network that answers as the ensemble does, as a bundle of its own.
+
+
+def distill(
+    teacher: Annotated[str, typer.Argument(help="the bundle to learn from", metavar="BUNDLE")],
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet; tracks of 'train' need no label")],
+    features: Annotated[str, typer.Option("--features", "-f", help="shards that `mgc extract` wrote")],
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", "-b", help="the student's bundle; default: BUNDLE/student, where --fast finds it"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace a bundle that is there")] = False,
+    epochs: Annotated[int | None, typer.Option(help="at most so many epochs", min=1)] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Teach one small network what BUNDLE says of the tracks of split 'train'; stop and calibrate on 'valid'."""
+    chosen = settings(config, set_, cluster__address=address, training__epochs=epochs)
+    screen = console()
+    student = chosen.distill.model
+    screen.print(f"[bold]distilling[/] {teacher} into one {student.name}, at most {chosen.training.epochs} epochs")
+    lines = EpochLines(screen, 1)
+    place = bundle or student_uri(teacher)
+    request = TrainingRequest(catalogue, features, place, chosen, overwrite, teacher_uri=teacher)
+    outcome = train_ensemble(request, lines.show, lines.resumed)
+    show_training(screen, outcome, place)
+    show_student_vs_teacher(screen, teacher, place)
+
+
+def show_student_vs_teacher(screen: Console, teacher: str, student: str) -> None:
+    """Print what the student lost and gained: validation figures of both, and how fast their networks are."""
+    one, two = load_bundle(teacher), load_bundle(student)
+    rows = {}
+    for name, value in two.metrics.get("teacher", {}).items():
+        rows[f"validation {name.replace('_', ' ')}"] = f"{_text(value)} → {_text(two.metrics['ensemble'][name])}"
+    fidelity = two.metrics.get("fidelity", {})
+    rows["same genre as the teacher"] = _text(fidelity.get("same_genre"))
+    rows["mean distance of tag probabilities"] = _text(fidelity.get("tag_distance"))
+    slow, fast = windows_per_second([one, two])
+    rows["windows a second, one thread, networks alone"] = f"{slow:,.0f} → {fast:,.0f} ({fast / slow:.1f}×)"
+    facts(screen, "Teacher → student", rows)
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+# `mgc import-weights`: published FCN, CRNN or musicnn weights, as a model bundle.
+
+
+def import_weights(
+    weights: Annotated[Path, typer.Argument(help="the .pth file that Won et al. published")],
+    tags: Annotated[
+        Path, typer.Option("--tags", help="JSON: the tags in the order of the outputs, or lists by name")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", help="directory of the bundle")],
+    tag_set: Annotated[str | None, typer.Option(help="which list of --tags, e.g. mtat")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another bundle")] = False,
+) -> None:
+    """Turn WEIGHTS into a bundle of safetensors that tags and embeds; nothing in the file is executed."""
+    contents = published_bundle(_read(weights), _tags(tags, tag_set), weights.name)
+    fingerprint = write_bundle(output, contents, overwrite=overwrite)
+    member = contents.members[0]
+    rows = {
+        "network": member.config.name,
+        "tags": str(len(contents.taxonomy.tags)),
+        "features": f"{contents.features.fingerprint()}, windows of {contents.features.window_seconds:g} s",
+        "bundle": f"{output} ({fingerprint})",
+    }
+    facts(console(), "Import of weights", rows)
+
+
+def _tags(path: Path, name: str | None) -> tuple[str, ...]:
+    try:
+        value: Any = json.loads(_read(path))
+    except ValueError as error:
+        raise ConfigError(f"'{path}' is not valid JSON: {error}", "give a list of tags, or lists by name") from error
+    if isinstance(value, dict):
+        if name not in value:
+            raise ConfigError(f"'{path}' holds several lists: {', '.join(value)}", "say which with --tag-set")
+        value = value[name]
+    if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        raise ConfigError(f"'{path}' holds no list of tags", 'e.g. ["guitar", "slow"]')
+    return tuple(value)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read '{path}': {error.strerror}", "check the path") from error

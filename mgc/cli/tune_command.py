@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mgc.cli.options import AddressOption, ConfigOption, SetOption, console, settings
-from mgc.cli.tables import counted, facts
+from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
+from mgc.cli.terminal import counted, facts
 from mgc.cluster.tune import SearchRequest, search_settings
 from mgc.training.search import BEST_FILE, TABLE_FILE, SearchResult, Trial, read_space
 

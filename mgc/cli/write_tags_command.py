@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mgc.catalogue.index import catalogue_root, read_catalogue
-from mgc.cli.options import ConfigOption, SetOption, TakeoverOption, console, settings
-from mgc.cli.tables import counted, facts, warned
+from mgc.cli.app import ConfigOption, SetOption, TakeoverOption, console, settings
+from mgc.cli.terminal import counted, facts, warned
 from mgc.curation.filetags.journal import JournalHeader, JournalWriter, read_journal
 from mgc.curation.filetags.tag_formats import Values
 from mgc.curation.filetags.write_plan import Skips, TagChange, Where, WriteOptions, planned_changes

@@ -14,8 +14,8 @@ from bundle_fixtures import Trained
 from small_music import OWN_EPOCHS, SETTINGS, TWO_FITS, add_bad_files, write_track
 
 from mgc.catalogue.index import index_catalogue, read_catalogue
+from mgc.cli.app import console
 from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
-from mgc.cli.options import console
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions
 from mgc.cluster.train import TrainingRequest, train_ensemble

@@ -9,8 +9,8 @@ import pytest
 from experiment_makers import TRACKS, write_data
 from model_makers import bundle_contents
 
+from mgc.cli.app import console
 from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
-from mgc.cli.options import console
 from mgc.config import Config, EvaluationConfig
 from mgc.errors import SplitError
 from mgc.models.bundle import write_bundle

@@ -12,8 +12,7 @@ import polars as pl
 import pytest
 from acting_makers import GENRES, Tagged, tagged_folder, unit_rows
 
-from mgc.cli.report import report
-from mgc.cli.report_command import PageMade, last_record, latest_tagging_page, page_of, tagging_page
+from mgc.cli.report_command import PageMade, last_record, latest_tagging_page, page_of, report, tagging_page
 from mgc.cluster.run import RunOutcome
 from mgc.errors import SchemaError
 from mgc.storage.store import Store

@@ -11,10 +11,9 @@ import pytest
 import typer
 from rich.console import Console
 
-from mgc.cli.answer_table import answer_table, bar
 from mgc.cli.app import tag_files
 from mgc.cli.compared import show_compared
-from mgc.cli.file_answers import BundleAnswers
+from mgc.cli.file_answers import BundleAnswers, answer_table, bar
 from mgc.cli.tag_command import is_catalogue, tag
 from mgc.cli.tag_files import audio_of
 from mgc.config.taxonomy import Taxonomy

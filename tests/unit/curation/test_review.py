@@ -14,7 +14,7 @@ from table_makers import catalogue as table_of_tracks
 
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cli.index_command import index
-from mgc.cli.review_command import review
+from mgc.cli.similar_command import review
 from mgc.config import CatalogueConfig
 from mgc.curation.review_queue import COLUMNS, ReviewOptions, review_queue
 from mgc.errors import ConfigError, LabelError

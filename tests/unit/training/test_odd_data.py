@@ -12,7 +12,7 @@ import pytest
 from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, bundle_contents, feature_set, small_model
 from table_makers import catalogue, commit_table, feature_part
 
-from mgc.cli.answers import answers_from_shards, both_splits
+from mgc.cli.evaluate_command import answers_from_shards, both_splits
 from mgc.config import Config, EvaluationConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import FingerprintError, MgcError, SchemaError
