@@ -149,10 +149,10 @@ def sped_rate(sample_rate: int, pitch_semitones: float) -> int:
 # Tempo and pitch as a matter of where frames lie.
 #
 # Every feature is a function of frames of samples. A time stretch that keeps every frame's spectrum and moves the
-# frames apart is what a phase vocoder is after (Laroche & Dolson 1999), and its magnitudes are interpolations of those
-# of the original's frames. So a stretched track is the original, its frames centred at k * hop_length * tempo_ratio:
-# nothing is synthesised, no phase is guessed, transients stay as sharp as they are. A pitch shift is a resampling
-# (`mgc.audio.views`) whose change of tempo is undone the same way.
+# frames apart is what a phase vocoder is after (Laroche & Dolson 1999), and its magnitudes are interpolations of
+# those of the original's frames. So a stretched track is the original, its frames centred at k * hop_length *
+# tempo_ratio: nothing is synthesised, no phase is guessed, transients stay as sharp as they are. A pitch shift is a
+# resampling (`mgc.audio.views`) whose change of tempo is undone the same way.
 
 
 @dataclass(frozen=True)

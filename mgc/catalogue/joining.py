@@ -14,7 +14,8 @@ from mgc.errors import ConfigError, LabelError
 # Labels that people corrected, on top of the first ones: a later file wins, cell by cell.
 #
 # A corrections file is a label manifest (`mgc.catalogue.labels`), such as a review queue that was filled in. An empty
-# cell says nothing, so that a queue may come back half filled in; tags of `-` say that the track has none of the tags.
+# cell says nothing, so that a queue may come back half filled in; tags of `-` say that the track has none of the
+# tags.
 
 EXAMPLES = 5
 

@@ -81,38 +81,46 @@ def _toml(value: object) -> str:
 
 
 COMMANDS = {
-    "index": "List audio, join labels, assign splits: a catalogue.",
-    "extract": "Features of every track, as Parquet shards.",
-    "features": "A table of feature statistics, or MFCC as JSON, for other programs.",
-    "import-mels": "Mel spectrograms that others computed (.npy), as Parquet shards.",
-    "import-weights": "Published weights of FCN, CRNN or musicnn, as a model bundle.",
-    "train": "Fit the ensemble: a model bundle.",
-    "tune": "Search for settings: a table of trials, and the best as a TOML.",
-    "distill": "One small, fast network that answers as an ensemble does: a model bundle.",
-    "evaluate": "Honest figures with intervals: a report.",
-    "probe": "What a bundle's frozen embedding is worth: an SVM on it, beside one on MFCC statistics.",
-    "tag": "Genre, tags, confidence and embedding, for a catalogue or for a few files.",
-    "inspect": "A page or a picture of one track: waveform, log-mel, genres and tags in time, nearest tracks.",
-    "compare": "Two bundles' answers for the same files, side by side.",
-    "similar": "The tracks most like one, like each, near-duplicates, and how good that is.",
-    "report": "The page of the last tagging run, made anew.",
-    "review": "The tracks whose label would help most, as a CSV to fill in.",
-    "prune": "Old runs of an output put together into one; a dry run unless told otherwise.",
-    "write-tags": "Genre and tags into files or sidecars; a dry run unless told otherwise.",
-    "reproduce": "The literature's systems and yours under every protocol, side by side: one page.",
-    "demo": "The whole way, on a small catalogue of its own or on your folder.",
+    "index": ("index_command", "List audio, join labels, assign splits: a catalogue."),
+    "extract": ("extract_command", "Features of every track, as Parquet shards."),
+    "features": ("extract_command", "A table of feature statistics, or MFCC as JSON, for other programs."),
+    "import-mels": ("extract_command", "Mel spectrograms that others computed (.npy), as Parquet shards."),
+    "import-weights": ("train_command", "Published weights of FCN, CRNN or musicnn, as a model bundle."),
+    "train": ("train_command", "Fit the ensemble: a model bundle."),
+    "tune": ("tune_command", "Search for settings: a table of trials, and the best as a TOML."),
+    "distill": ("train_command", "One small, fast network that answers as an ensemble does: a model bundle."),
+    "evaluate": ("evaluate_command", "Honest figures with intervals: a report."),
+    "probe": (
+        "evaluate_command",
+        "What a bundle's frozen embedding is worth: an SVM on it, beside one on MFCC statistics.",
+    ),
+    "tag": ("tag_command", "Genre, tags, confidence and embedding, for a catalogue or for a few files."),
+    "inspect": (
+        "inspect_command",
+        "A page or a picture of one track: waveform, log-mel, genres and tags in time, nearest tracks.",
+    ),
+    "compare": ("compare_command", "Two bundles' answers for the same files, side by side."),
+    "similar": ("similar_command", "The tracks most like one, like each, near-duplicates, and how good that is."),
+    "report": ("report_command", "The page of the last tagging run, made anew."),
+    "review": ("similar_command", "The tracks whose label would help most, as a CSV to fill in."),
+    "prune": ("prune_command", "Old runs of an output put together into one; a dry run unless told otherwise."),
+    "write-tags": ("write_tags_command", "Genre and tags into files or sidecars; a dry run unless told otherwise."),
+    "reproduce": (
+        "reproduce_command",
+        "The literature's systems and yours under every protocol, side by side: one page.",
+    ),
+    "demo": ("demo_command", "The whole way, on a small catalogue of its own or on your folder."),
 }
-"""Command → its line of help. The command is the function of that name in `mgc.cli.<name>_command`, - written _."""
+"""Command → the module of `mgc.cli` that holds the function of that name (- written _), and its line of help."""
 
 
 def build_app(called: str | None) -> typer.Typer:
     """Return the app with the called command imported, and the others by name and help alone."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
     app.callback()(_about)
-    for name, help_line in COMMANDS.items():
+    for name, (module, help_line) in COMMANDS.items():
         if name == called:
-            module = name.replace("-", "_")
-            app.command(name)(getattr(importlib.import_module(f"mgc.cli.{module}_command"), module))
+            app.command(name)(getattr(importlib.import_module(f"mgc.cli.{module}"), name.replace("-", "_")))
         else:
             app.command(name, help=help_line)(_unopened)
     return app

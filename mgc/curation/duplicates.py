@@ -26,9 +26,9 @@ from mgc.tables.run_log import OutputDirectory
 
 # A recording told from others by how its loudness moves: small, and the same in every format and bit rate.
 #
-# The log-mel of two windows, the middle one and the last, is averaged to 16 bands below 7 kHz (lossy codecs cut what is
-# above) and three values a second, and each band's own mean is taken off: what is left is when each band sounds, not
-# what the instruments are. Two encodings of one recording correlate above 0.8, two recordings near 0 (measured in
+# The log-mel of two windows, the middle one and the last, is averaged to 16 bands below 7 kHz (lossy codecs cut what
+# is above) and three values a second, and each band's own mean is taken off: what is left is when each band sounds,
+# not what the instruments are. Two encodings of one recording correlate above 0.8, two recordings near 0 (measured in
 # `docs/acting.md`). The idea is that of Haitsma & Kalker (2002), as real numbers for a vector index instead of bits.
 
 BANDS = 16

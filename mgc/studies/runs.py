@@ -31,8 +31,8 @@ DIGITS = 5
 """Decimal places of a probability in a cell's file."""
 
 MADE_BY = (
-    "models", "training", "audio/features", "evaluation/protocols.py", "evaluation/baselines.py", "evaluation/baselines.py",
-    "studies/study_data.py", "studies/systems.py", "studies/systems.py", "studies/classical.py",
+    "models", "training", "audio/features", "evaluation/protocols.py", "evaluation/baselines.py",
+    "studies/study_data.py", "studies/systems.py", "studies/classical.py",
 )  # fmt: skip
 """The sources that decide a cell's answers."""
 

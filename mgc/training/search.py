@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from mgc.config import Config, with_settings
 from mgc.config.job_settings import SearchConfig
 from mgc.config.settings import Config, read_toml, to_toml, with_settings
 from mgc.errors import ConfigError, SchemaError

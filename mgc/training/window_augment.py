@@ -139,9 +139,9 @@ def _shifted(log_mel: Tensor, shift: Tensor) -> Tensor:
 # α²P1 + (1−α)²P2 but for the cross terms, whose mean is 0.
 #
 # Either of one genre, which the sum keeps (overlay, as in the paper); or of any two tracks (blend), about as loud as
-# each other: then tags are learnt from it alone. What is audible in either is audible in both, so that an instrument of
-# few recordings is met among the instruments of all others (Kratimenos et al. 2020, "Augmentation methods on monophonic
-# audio for instrument classification in polyphonic music"). The genre of such a sum nobody knows.
+# each other: then tags are learnt from it alone. What is audible in either is audible in both, so that an instrument
+# of few recordings is met among the instruments of all others (Kratimenos et al. 2020, "Augmentation methods on
+# monophonic audio for instrument classification in polyphonic music"). The genre of such a sum nobody knows.
 
 LEAST_OWN_PART = 0.5
 BLEND_PARTS = (0.3, 0.7)

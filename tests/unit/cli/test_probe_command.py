@@ -9,9 +9,8 @@ import pytest
 from model_makers import FEATURES, bundle_contents, feature_set
 from typer.testing import CliRunner
 
+from mgc.cli import evaluate_command, extract_command
 from mgc.cli.app import build_app
-from mgc.cli.app import extract_command as extract
-from mgc.cli.app import probe_command as probe
 from mgc.config import Config
 from mgc.errors import ConfigError
 from mgc.evaluation.baselines import NAME
@@ -24,8 +23,10 @@ def test_each_embedding_stands_beside_the_statistics(tmp_path: Path, monkeypatch
     bundles = [str(tmp_path / name) for name in ("one", "two")]
     write_bundle(bundles[0], bundle_contents(1))
     write_bundle(bundles[1], bundle_contents(2))
-    monkeypatch.setattr(probe, "read_catalogue", lambda uri: None)
-    monkeypatch.setattr(probe, "both_splits", lambda *_: (feature_set(24, seed=1), feature_set(18, seed=2)))
+    monkeypatch.setattr(evaluate_command, "read_catalogue", lambda uri: None)
+    monkeypatch.setattr(
+        evaluate_command, "both_splits", lambda *_: (feature_set(24, seed=1), feature_set(18, seed=2))
+    )
     places = [word for bundle in bundles for word in ("-b", bundle, "-f", "features")]
     figures = tmp_path / "figures.json"
     app = build_app("probe")
@@ -46,8 +47,8 @@ def test_extraction_takes_what_a_bundle_hears(tmp_path: Path, monkeypatch: pytes
         seen.append(config)
         raise ConfigError("far enough")
 
-    monkeypatch.setattr(extract, "read_catalogue", lambda uri: None)
-    monkeypatch.setattr(extract, "extract_features", stop)
+    monkeypatch.setattr(extract_command, "read_catalogue", lambda uri: None)
+    monkeypatch.setattr(extract_command, "extract_features", stop)
     CliRunner().invoke(build_app("extract"), ["extract", "c", "-o", "o", "-b", str(tmp_path / "bundle")])
     assert [config.features for config in seen] == [FEATURES]
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from mgc.cli.app import tag_files
+from mgc.cli import tag_files
 from mgc.cli.compared import show_compared
 from mgc.cli.file_answers import BundleAnswers, answer_table, bar
 from mgc.cli.tag_command import is_catalogue, tag

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from model_makers import bundle_contents
 
-from mgc.cli.app import tag_command
+from mgc.cli import tag_command
 from mgc.errors import BundleError
 from mgc.models.bundle import write_bundle
 from mgc.models.bundle_files import student_of, student_uri
