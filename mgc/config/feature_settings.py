@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -116,6 +116,7 @@ class FeatureConfig(Section):
     docs/features.md, come from the same pass; no model hears them, so they change no bundle.
     """
 
+    section_kind: ClassVar[str] = "features"
     sample_rate: int = Field(22_050, ge=4_000, le=96_000, description="Hz, after resampling")
     n_fft: int = Field(2_048, ge=64, le=32_768, description="samples a frame")
     hop_length: int = Field(512, ge=16, le=32_768, description="samples between frames")
@@ -207,7 +208,7 @@ class FeatureConfig(Section):
         settings = self.model_dump(mode="json")
         if self.frames == ("log_mel",) and not self.statistics:
             settings = {name: value for name, value in settings.items() if name not in _NOT_MODEL_INPUTS}
-        return fingerprint_of({"section": type(self).__name__, **settings})
+        return fingerprint_of({"section": self.section_kind, **settings})
 
     def for_model(self) -> FeatureConfig:
         """Return what of the settings decides the log-mel, which is all that a model hears."""
@@ -246,6 +247,7 @@ class MelsConfig(Section):
     relative to the track's maximum where `reference` says so.
     """
 
+    section_kind: ClassVar[str] = "mels"
     layout: Literal["mels_first", "frames_first"] = Field(
         "mels_first", description="shape (n_mels, frames) or (frames, n_mels); the lowest band first"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,7 @@ from mgc.errors import TrackCode, did_you_mean
 class DecodeConfig(Section):
     """Bounds on untrusted audio. Not part of the feature fingerprint: they decide if, not what."""
 
+    section_kind: ClassVar[str] = "decode"
     max_file_bytes: int = Field(16 * 1024**3, ge=1, description="longer files are not read")
     whole_file_bytes: int = Field(
         16 * 1024**2, ge=0, description="files up to this are read whole; of longer ones only what the windows need"
@@ -35,6 +36,7 @@ class DistillConfig(Section):
     ensemble's word is soft and balanced already.
     """
 
+    section_kind: ClassVar[str] = "distill"
     model: ModelConfig = Field(STUDENT, description="the student; settings not named are those of the default")
     teacher_share: Fraction = Field(
         0.5, description="weight of the ensemble's word against the label; where a track has none, 1"
@@ -47,6 +49,7 @@ class DistillConfig(Section):
 class SearchConfig(Section):
     """How `mgc tune` looks for settings; where is said by its space, a file of its own."""
 
+    section_kind: ClassVar[str] = "search"
     trials: int = Field(16, ge=1, le=10_000, description="drawn; the first is the settings as they are")
     metric: Literal["loss", "accuracy", "tags"] = Field(
         "loss", description="what is to be best: validation loss, genre accuracy or tag PR-AUC at the epoch kept"
@@ -63,6 +66,7 @@ class SearchConfig(Section):
 class TaggingConfig(Section):
     """How predictions are made from the ensemble."""
 
+    section_kind: ClassVar[str] = "tagging"
     tag_threshold: float | None = Field(
         None,
         ge=0.0,
@@ -83,6 +87,7 @@ class TaggingConfig(Section):
 class RetryConfig(Section):
     """Which failed tracks a later run tries again. Content, settings or a bundle that changed are always tried."""
 
+    section_kind: ClassVar[str] = "retry"
     codes: tuple[str, ...] = Field(
         ("T101", "T102", "T103", "T104", "T207"),
         description="error codes that say little about the track itself; the others wait for another content, or "
@@ -111,6 +116,7 @@ class RetryConfig(Section):
 class EvaluationConfig(Section):
     """How figures are made honest."""
 
+    section_kind: ClassVar[str] = "evaluation"
     bootstrap_samples: int = Field(1_000, ge=10, description="resamples behind each confidence interval")
     confidence: float = Field(0.95, gt=0.0, lt=1.0, description="level of the intervals")
     seed: int = Field(0, description="of the resampling")
@@ -122,6 +128,7 @@ class EvaluationConfig(Section):
 class ClusterConfig(Section):
     """Where and how wide the work runs."""
 
+    section_kind: ClassVar[str] = "cluster"
     address: str | None = Field(None, description="Ray address; None: RAY_ADDRESS, else Ray in this process")
     workers: int | None = Field(None, ge=1, description="actors; None: one a CPU")
     tracks_per_chunk: int = Field(
@@ -137,6 +144,7 @@ class ClusterConfig(Section):
 class LogsConfig(Section):
     """What is written for people to watch; it changes no weight and no answer."""
 
+    section_kind: ClassVar[str] = "logs"
     tensorboard_dir: str | None = Field(
         None, description="folder of TensorBoard event files, a run a member, written as epochs end; None: none"
     )
@@ -148,6 +156,7 @@ class LogsConfig(Section):
 class CatalogueConfig(Section):
     """How a folder or prefix becomes a catalogue."""
 
+    section_kind: ClassVar[str] = "catalogue"
     manifest: str | None = Field(None, description="CSV or Parquet of labels, joined on path, uri or track_id")
     labels_from: Literal["manifest", "folder", "none"] | None = Field(
         None, description="where labels come from; by default the manifest if given, else nothing"

@@ -7,7 +7,7 @@ nearest valid one is named. `mgc.models.network_registry` has the networks.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, TypeAdapter, field_validator
 
@@ -20,7 +20,13 @@ ACTIVATION = "of the hidden layers"
 EMBEDDING = "values of the embedding written for each track"
 
 
-class CrnnConfig(Section):
+class NetworkConfig(Section):
+    """The settings of one network, whose `name` says which."""
+
+    section_kind: ClassVar[str] = "network"
+
+
+class CrnnConfig(NetworkConfig):
     """The CRNN of residual gated linear units with squeeze-excitation (He & Li 2024): the default."""
 
     name: Literal["crnn"] = Field("crnn", description="the architecture")
@@ -36,7 +42,7 @@ class CrnnConfig(Section):
     embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
 
 
-class CpResnetConfig(Section):
+class CpResnetConfig(NetworkConfig):
     """A frequency-aware residual CNN of small receptive field (Koutini et al. 2021)."""
 
     name: Literal["cp_resnet"] = Field("cp_resnet", description="the architecture")
@@ -48,7 +54,7 @@ class CpResnetConfig(Section):
     embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
 
 
-class BlockLevelConfig(Section):
+class BlockLevelConfig(NetworkConfig):
     """A perceptron on statistics of the window: block-level features (Seyerlehner et al. 2010)."""
 
     name: Literal["block_level"] = Field("block_level", description="the architecture")
@@ -62,7 +68,7 @@ class BlockLevelConfig(Section):
     embedding_size: EmbeddingSize = Field(256, description="values of the hidden layer, which is the embedding")
 
 
-class CaoCnnConfig(Section):
+class CaoCnnConfig(NetworkConfig):
     """The CNN on 599 frames of 128 mel bins (Cao 2024); for 599 frames set features.window_seconds to 13.9."""
 
     name: Literal["cao_cnn"] = Field("cao_cnn", description="the architecture")
@@ -73,7 +79,7 @@ class CaoCnnConfig(Section):
     activation: Activation = Field("relu", description=ACTIVATION)
 
 
-class GuoCnnConfig(Section):
+class GuoCnnConfig(NetworkConfig):
     """The CNN of Guo (2024): convolutions over time, the last hidden layer dense."""
 
     name: Literal["guo_cnn"] = Field("guo_cnn", description="the architecture")
@@ -85,7 +91,7 @@ class GuoCnnConfig(Section):
     embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
 
 
-class GuoRnnConfig(Section):
+class GuoRnnConfig(NetworkConfig):
     """The recurrent network of Guo (2024)."""
 
     name: Literal["guo_rnn"] = Field("guo_rnn", description="the architecture")
@@ -95,7 +101,7 @@ class GuoRnnConfig(Section):
     dropout: Fraction = Field(0.3, description="between the layers and of the embedding")
 
 
-class GuoHybridConfig(Section):
+class GuoHybridConfig(NetworkConfig):
     """The hybrid of CNN and RNN of Guo (2024)."""
 
     name: Literal["guo_hybrid"] = Field("guo_hybrid", description="the architecture")
@@ -108,7 +114,7 @@ class GuoHybridConfig(Section):
     activation: Activation = Field("relu", description=ACTIVATION)
 
 
-class JainMlpConfig(Section):
+class JainMlpConfig(NetworkConfig):
     """The perceptron with layers of 512, 256 and 128 on the MFCC of a segment (Jain et al. 2021)."""
 
     name: Literal["jain_mlp"] = Field("jain_mlp", description="the architecture")
@@ -118,7 +124,7 @@ class JainMlpConfig(Section):
     activation: Activation = Field("relu", description=ACTIVATION)
 
 
-class JainLstmConfig(Section):
+class JainLstmConfig(NetworkConfig):
     """Two LSTM layers of 64 units on the MFCC of a segment (Jain et al. 2021)."""
 
     name: Literal["jain_lstm"] = Field("jain_lstm", description="the architecture")
@@ -128,7 +134,7 @@ class JainLstmConfig(Section):
     activation: Activation = Field("relu", description="of the dense layer")
 
 
-class JainCnnConfig(Section):
+class JainCnnConfig(NetworkConfig):
     """Three convolutions of 32 filters on the MFCC of a segment (Jain et al. 2021, Table 1)."""
 
     name: Literal["jain_cnn"] = Field("jain_cnn", description="the architecture")
@@ -138,7 +144,7 @@ class JainCnnConfig(Section):
     activation: Activation = Field("relu", description=ACTIVATION)
 
 
-class ZhangCnnConfig(Section):
+class ZhangCnnConfig(NetworkConfig):
     """The log-mel CNN with batch norm and dropout of Zhang."""
 
     name: Literal["zhang_cnn"] = Field("zhang_cnn", description="the architecture")
@@ -149,21 +155,21 @@ class ZhangCnnConfig(Section):
     embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
 
 
-class ChoiFcnConfig(Section):
+class ChoiFcnConfig(NetworkConfig):
     """The fully convolutional network of Choi et al. (2016), in the size of the published weights."""
 
     name: Literal["choi_fcn"] = Field("choi_fcn", description="the architecture")
     dropout: Fraction = Field(0.5, description="before the last layer")
 
 
-class ChoiCrnnConfig(Section):
+class ChoiCrnnConfig(NetworkConfig):
     """The convolutional recurrent network of Choi et al. (2017), in the size of the published weights."""
 
     name: Literal["choi_crnn"] = Field("choi_crnn", description="the architecture")
     dropout: Fraction = Field(0.5, description="before the last layer")
 
 
-class MusicnnConfig(Section):
+class MusicnnConfig(NetworkConfig):
     """musicnn (Pons et al. 2018), in the size of the published weights."""
 
     name: Literal["musicnn"] = Field("musicnn", description="the architecture")
@@ -172,7 +178,7 @@ class MusicnnConfig(Section):
     dropout: Fraction = Field(0.5, description="before the last layer")
 
 
-class TransferConfig(Section):
+class TransferConfig(NetworkConfig):
     """A perceptron on all layers of a frozen network with published weights (Choi et al. 2017, transfer learning)."""
 
     name: Literal["transfer"] = Field("transfer", description="the architecture")

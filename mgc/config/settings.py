@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ValidationError, model_validator
 
@@ -33,6 +33,7 @@ from mgc.errors import ConfigError, did_you_mean
 class Config(Section):
     """All settings."""
 
+    section_kind: ClassVar[str] = "config"
     catalogue: CatalogueConfig = CatalogueConfig()
     features: FeatureConfig = FeatureConfig()
     augment: AugmentConfig = AugmentConfig()

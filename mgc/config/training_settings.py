@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -22,6 +22,7 @@ class FitConfig(Section):
     `training = {…}`.
     """
 
+    section_kind: ClassVar[str] = "fit"
     epochs: int = Field(40, ge=1, description="at most")
     patience: int = Field(8, ge=1, description="epochs without a better validation loss before stopping")
     keep: Literal["best", "last"] = Field(
@@ -79,6 +80,7 @@ class MemberConfig(Section):
     dumped as one.
     """
 
+    section_kind: ClassVar[str] = "member"
     model: ModelConfig
     training: FitConfig = FitConfig()
 
@@ -127,6 +129,7 @@ DEFAULT_ENSEMBLE: tuple[dict[str, Any], ...] = (
 class TrainingConfig(FitConfig):
     """How the ensemble is fitted, joined and calibrated."""
 
+    section_kind: ClassVar[str] = "training"
     members: int = Field(
         2, ge=1, le=64, description="networks in the ensemble, all of `[model]`, where that or this is said"
     )

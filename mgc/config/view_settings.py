@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -114,6 +114,7 @@ class AugmentConfig(Section):
     depends on `seed`, the track and the view alone. docs/augmentation.md says what each does.
     """
 
+    section_kind: ClassVar[str] = "augment"
     views: tuple[str, ...] = Field((CLEAN,), description='e.g. `["clean", "tempo", "pitch+loudness+tempo"]`')
     splits: tuple[Literal["train", "valid", "test", "unlisted"], ...] = Field(
         ("train",), description="whose tracks get views; the other splits' tracks are heard clean"

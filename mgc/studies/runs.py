@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.resources import files
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -30,11 +29,11 @@ FOLDER = "cells"
 DIGITS = 5
 """Decimal places of a probability in a cell's file."""
 
-MADE_BY = (
-    "models", "training", "audio/features", "evaluation/protocols.py", "evaluation/baselines.py",
-    "studies/study_data.py", "studies/systems.py", "studies/classical.py",
-)  # fmt: skip
-"""The sources that decide a cell's answers."""
+SYSTEMS_REVISION = 1
+"""Raise it where a change of models, training, features, protocols or classifiers changes what a cell answers."""
+
+DECIDING_PACKAGES = ("numpy", "scikit-learn", "torch")
+"""Libraries whose version decides a cell's answers too."""
 
 
 @dataclass(frozen=True)
@@ -165,23 +164,9 @@ def _cell(
 
 @cache
 def code_fingerprint() -> str:
-    """Return 16 hex digits of the sources that decide a cell's answers."""
-    root = files("mgc")
-    digest = hashlib.sha256()
-    for name in MADE_BY:
-        place = root.joinpath(name)
-        sources = sorted(_sources(place), key=str) if place.is_dir() else [place]
-        for source in sources:
-            digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _sources(folder: Any) -> Iterable[Any]:
-    for one in folder.iterdir():
-        if one.is_dir() and one.name != "__pycache__":
-            yield from _sources(one)
-        elif one.name.endswith(".py"):
-            yield one
+    """Return 16 hex digits of the revision of the systems and the versions of the libraries they use."""
+    versions = {name: version(name) for name in DECIDING_PACKAGES}
+    return fingerprint_of({"systems": SYSTEMS_REVISION, **versions})
 
 
 def finished_cells(store: Store, cells: Iterable[Cell], *, any_code: bool) -> dict[str, CellResult]:

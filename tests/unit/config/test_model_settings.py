@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from mgc.config import Config, FeatureConfig, TrainingConfig, load_config, with_settings
+from mgc.config import Config, FeatureConfig, TrainingConfig, load_config, model_sections, with_settings
 from mgc.config.network_settings import BlockLevelConfig, CaoCnnConfig, CpResnetConfig, CrnnConfig, JainMlpConfig
 from mgc.config.settings import to_toml
 from mgc.errors import ConfigError
@@ -141,3 +141,9 @@ def test_fingerprints_know_a_members_own_settings_and_are_as_before_without() ->
     assert len({plain.fingerprint(), own.fingerprint(), other.fingerprint()}) == 3
     entries = plain.model_dump(mode="json")["ensemble"]
     assert entries == [CrnnConfig().model_dump(mode="json"), BlockLevelConfig().model_dump(mode="json")]
+
+
+def test_each_section_is_fingerprinted_by_the_name_it_has_in_a_file() -> None:
+    kinds = {key: section.section_kind for key, section in Config() if key != "model"}
+    assert kinds == {key: key for key in kinds}
+    assert {section.section_kind for section in model_sections().values()} == {"network"}
