@@ -2,7 +2,7 @@
 
 An item is a (track, view). A row is current if its item is wanted and its `content_id`, its `recipe` (which names
 the content of an overlay's partner) and the fingerprint of what made it are unchanged. That one join is resume,
-incremental nightly run and re-tag, all in one.
+incremental run and re-tag, all in one.
 """
 
 from __future__ import annotations
