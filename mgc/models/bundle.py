@@ -227,16 +227,16 @@ def _describe_members(contents: BundleContents) -> list[dict[str, Any]]:
 
 def answer_fingerprint(contents: BundleContents, weight_hashes: list[str]) -> str:
     """Return what changes when, and only when, the answers may: not with the date, the figures or the card."""
-    facts = {
-        "format_version": FORMAT_VERSION,
-        "weights": weight_hashes,
-        "members": _describe_members(contents),
-        "features": contents.features.fingerprint(),
-        "taxonomy": contents.taxonomy.to_dict(),
-    }
-    if contents.decision != Decision():  # bundles of before there were any keep their names
-        facts["decision"] = contents.decision.to_dict()
-    return fingerprint_of(facts)
+    return fingerprint_of(
+        {
+            "format_version": FORMAT_VERSION,
+            "weights": weight_hashes,
+            "members": _describe_members(contents),
+            "decision": contents.decision.to_dict(),
+            "features": contents.features.fingerprint(),
+            "taxonomy": contents.taxonomy.to_dict(),
+        }
+    )
 
 
 __all__ = ["Bundle", "BundleContents", "Member", "build_member", "load_bundle", "write_bundle"]
@@ -340,7 +340,7 @@ def _bundle(stored: StoredBundle) -> Bundle:
             training=TrainingConfig.model_validate(value["training"]),
             metrics=value["metrics"],
             facts=value["facts"],
-            decision=Decision.from_dict(value["decision"]) if "decision" in value else Decision(),
+            decision=Decision.from_dict(value["decision"]),
             uri=stored.uri,
             fingerprint=stored.manifest.fingerprint,
             mgc_version=value["mgc_version"],

@@ -17,7 +17,7 @@ from mgc.storage.objects import ObjectNotFoundError
 from mgc.storage.store import Store
 
 FORMAT = "mgc-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

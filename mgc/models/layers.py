@@ -226,13 +226,13 @@ class RunningScaling(nn.Module):
 
     mean: Tensor
     variance: Tensor
-    heard: Tensor
+    n_seen: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("heard", torch.zeros(()))
+        self.register_buffer("n_seen", torch.zeros(()))
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (batch, size) to the same shape."""
@@ -244,12 +244,12 @@ class RunningScaling(nn.Module):
     def _take_in(self, values: Tensor) -> None:
         """Join the batch's mean and variance to those before (Chan, Golub & LeVeque 1983)."""
         count = len(values)
-        every = self.heard + count
+        every = self.n_seen + count
         delta = values.mean(dim=0) - self.mean
-        spread = self.heard * self.variance + count * values.var(dim=0, correction=0)
-        self.variance.copy_((spread + delta.square() * self.heard * count / every) / every)
+        spread = self.n_seen * self.variance + count * values.var(dim=0, correction=0)
+        self.variance.copy_((spread + delta.square() * self.n_seen * count / every) / every)
         self.mean.add_(delta * count / every)
-        self.heard.copy_(every)
+        self.n_seen.copy_(every)
 
 
 class StatisticsNetwork(nn.Module):

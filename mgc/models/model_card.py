@@ -30,7 +30,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         f"Written by mgc {description['mgc_version']} at {description['created_at']}.",
         "## Use",
         USE.strip(),
-        "## What it hears",
+        "## Input features",
         _features(description["features"], description["feature_fingerprint"]),
         "## What it answers",
         _vocabulary(description["taxonomy"]),
@@ -91,8 +91,8 @@ class Fits(NamedTuple):
 
 
 def fits_of(members: Sequence[Mapping[str, Any]]) -> Fits:
-    """Return how the members of a `bundle.json` were fitted; nothing of those that an earlier mgc wrote."""
-    fits = [member.get("training", {}) for member in members]
+    """Return how the members of a `bundle.json` were fitted."""
+    fits = [member["training"] for member in members]
     alike = {key: value for key, value in fits[0].items() if all(fit.get(key) == value for fit in fits)}
     return Fits(alike, [{key: value for key, value in fit.items() if key not in alike} for fit in fits])
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mgc.errors import TrainingError
 
-FORMAT = "mgc-training-state-2"
+FORMAT = "mgc-training-state-3"
 _HEADER_KEY = "mgc.training_state"
 _LENGTH_BYTES = 8
 """A safetensors file begins with the length of its JSON header, an unsigned 64-bit little-endian number."""

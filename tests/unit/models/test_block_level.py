@@ -60,9 +60,9 @@ def test_scaling_learns_mean_and_deviation_over_batches_of_any_size() -> None:
         scaling(part)
     torch.testing.assert_close(scaling.mean, values.mean(dim=0), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(scaling.variance, values.var(dim=0, correction=0), atol=1e-4, rtol=1e-4)
-    before = scaling.heard.clone()
+    before = scaling.n_seen.clone()
     scaled = scaling.eval()(values)
-    assert scaling.heard == before
+    assert scaling.n_seen == before
     assert scaled.std(dim=0).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=0.05)
 
 

@@ -136,8 +136,8 @@ def test_truncated_file_is_named(written: Path) -> None:
         (b"not json", "is not that of a model bundle"),
         (b"[1, 2]", "is not that of a model bundle"),
         (b'{"format": "else"}', "is not that of a model bundle"),
-        (b'{"format": "mgc-bundle", "format_version": 2}', "has format version 2, this mgc reads 1"),
-        (b'{"format": "mgc-bundle", "format_version": 1, "files": []}', "is damaged"),
+        (b'{"format": "mgc-bundle", "format_version": 1}', "has format version 1, this mgc reads 2"),
+        (b'{"format": "mgc-bundle", "format_version": 2, "files": []}', "is damaged"),
     ],
 )
 def test_manifest_of_another_kind(written: Path, content: bytes, message: str) -> None:

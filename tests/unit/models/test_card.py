@@ -14,6 +14,7 @@ from mgc.models.model_card import model_card
 def test_card_says_what_the_bundle_is() -> None:
     card = model_card(describe(bundle_contents(), "0123456789abcdef", "2025-01-01T00:00:00+00:00"))
     assert card.startswith("# mgc model bundle 0123456789abcdef\n")
+    assert "\n## Input features\n\nLog-mel spectrograms of at most" in card
     assert "- 2 genres: high, low" in card
     assert "- 3 tags: buzz, hum, still" in card
     assert "| genre accuracy | 0.900 | 0.850 | 0.850 |" in card

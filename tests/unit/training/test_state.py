@@ -87,4 +87,4 @@ def test_a_cut_state_and_one_of_another_version() -> None:
     with pytest.raises(TrainingError, match="a checkpoint cannot be read"):
         TrainingState.from_bytes(data[:-10])
     with pytest.raises(TrainingError, match="another version of mgc"):
-        TrainingState.from_bytes(data.replace(b"mgc-training-state-2", b"mgc-training-state-9"))
+        TrainingState.from_bytes(data.replace(b"mgc-training-state-3", b"mgc-training-state-9"))
