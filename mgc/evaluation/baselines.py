@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -30,6 +29,7 @@ from mgc.config.taxonomy import UNKNOWN, Taxonomy
 from mgc.errors import FingerprintError, TrainingError
 from mgc.evaluation.answers import LabelledPredictions, genre_indices, names_outside, tag_vectors
 from mgc.evaluation.bootstrap import Resample
+from mgc.evaluation.metrics import tag_macro_average_precision
 from mgc.evaluation.significance import BaselineComparison, compare
 from mgc.tables.feature_shards import FeatureSet
 
@@ -109,10 +109,7 @@ class OneVersusRest:
 
 def tag_score(model: OneVersusRest, features: Float64Array, true: IntArray) -> float:
     """Return the mean average precision over tags that vary."""
-    scores = model.predict(features)
-    varied = [place for place in range(true.shape[1]) if 0 < true[:, place].sum() < len(true)]
-    found = [average_precision_score(true[:, place], scores[:, place]) for place in varied]
-    return float(np.mean(found)) if found else 0.0
+    return tag_macro_average_precision(model.predict(features), true, np.ones(len(true), dtype=bool)) or 0.0
 
 
 def choose_penalty(

@@ -129,28 +129,6 @@ def make_resampling(
     return Resampling(clusters.astype(np.int64), config.bootstrap_samples, config.confidence, config.seed)
 
 
-def sums_by_cell(cells: IntArray, values: Float64Array | WeightArray, n_cells: int) -> Float64Array:
-    """Return the sums of rows that share a cell.
-
-    Parameters
-    ----------
-    cells
-        Cell of each row, shape (n,), in [0, n_cells).
-    values
-        Shape (n, n_resamples).
-
-    Returns
-    -------
-    Sums, shape (n_cells, n_resamples); 0 for a cell without rows.
-    """
-    sums = np.zeros((n_cells, values.shape[1]))
-    if len(cells):
-        order = np.argsort(cells, kind="stable")
-        present, starts = np.unique(cells[order], return_index=True)
-        sums[present] = np.add.reduceat(values[order], starts, axis=0)
-    return sums
-
-
 def ratio(numerator: Float64Array, denominator: Float64Array) -> Float64Array:
     """Return the quotient, NaN where the denominator is 0."""
     quotient = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)

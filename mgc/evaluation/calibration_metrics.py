@@ -8,18 +8,14 @@ weighted by tracks, is the expected calibration error (Naeini et al. 2015, Guo e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from mgc.arrays import BoolArray, Float64Array, IntArray
-from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, ratio, rounded, sums_by_cell
-
-MOST_BINS = 15
-TRACKS_A_BIN = 5
-"""Fewer tracks a bin measure their luck; below 75 tracks there are fewer bins."""
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, rounded
+from mgc.evaluation.metrics import calibration_error, calibration_errors, equal_mass_bins
 
 FLOOR_DRAWS = 200
 
@@ -61,14 +57,6 @@ class CalibrationMetrics:
         return {"ece": self.ece.to_json(), "ece_if_perfect": rounded(self.ece_if_perfect), "bins": bins}
 
 
-def equal_mass_bins(confidence: Float64Array) -> IntArray:
-    """Return the bin of each track, shape (n,): at most 15 bins of at least 5 tracks, equal but for one."""
-    n_bins = max(1, min(MOST_BINS, len(confidence) // TRACKS_A_BIN))
-    rank = np.empty(len(confidence), dtype=np.int64)
-    rank[np.argsort(confidence, kind="stable")] = np.arange(len(confidence))
-    return rank * n_bins // max(1, len(confidence))
-
-
 def measure_calibration(
     confidence: Float64Array, right: BoolArray, resampling: Resampling, rows: npt.NDArray[np.intp]
 ) -> CalibrationMetrics:
@@ -87,35 +75,22 @@ def measure_calibration(
     counts = np.bincount(bins)
     hits = np.bincount(bins, weights=right)
     claims = np.bincount(bins, weights=confidence)
-    ece = float(np.abs(hits - claims).sum() / len(confidence))
     enough = len(np.unique(resampling.clusters[rows])) > 1
     reliability = tuple(
         ReliabilityBin(int(n), float(claim / n), wilson_interval(int(hit), int(n), resampling.confidence))
         for n, claim, hit in zip(counts, claims, hits, strict=True)
     )
-    errors = _errors(right - confidence, bins, resampling, rows)
+    gaps = right - confidence
+    errors = np.concatenate([calibration_errors(gaps, bins, weights[rows]) for weights in resampling.chunks()])
     floor = _ece_if_perfect(confidence, bins, resampling.seed)
-    return CalibrationMetrics(resampling.corrected_figure(ece, errors, enough=enough), floor, reliability)
+    ece = resampling.corrected_figure(calibration_error(confidence, right), errors, enough=enough)
+    return CalibrationMetrics(ece, floor, reliability)
 
 
 def wilson_interval(hits: int, tracks: int, confidence: float) -> Figure:
     """Return a share with its score interval (Wilson 1927), which has a width even where all are right."""
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = hits / tracks
-    centre = (share + z * z / (2 * tracks)) / (1 + z * z / tracks)
-    half = z * sqrt(share * (1 - share) / tracks + (z / (2 * tracks)) ** 2) / (1 + z * z / tracks)
-    return Figure(share, max(0.0, centre - half), min(1.0, centre + half))
-
-
-def _errors(gaps: Float64Array, bins: IntArray, resampling: Resampling, rows: npt.NDArray[np.intp]) -> Float64Array:
-    """Return the calibration error of each resample, over the bins of the tracks as they are."""
-    n_bins = int(bins.max()) + 1
-    errors = []
-    for weights in resampling.chunks():
-        drawn = weights[rows]
-        error = np.abs(sums_by_cell(bins, drawn * gaps[:, None], n_bins)).sum(axis=0)
-        errors.append(ratio(error, drawn.sum(axis=0, dtype=np.float64)))
-    return np.concatenate(errors)
+    ends = binomtest(hits, tracks).proportion_ci(confidence, method="wilson")
+    return Figure(hits / tracks, float(ends.low), float(ends.high))
 
 
 def _ece_if_perfect(confidence: Float64Array, bins: IntArray, seed: int) -> float:

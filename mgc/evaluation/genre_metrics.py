@@ -1,8 +1,6 @@
 """Genre, one a track: accuracy, F1, confusion, and how sure the model was when it was wrong.
 
-Class figures follow scikit-learn, but for one thing: what is not defined is None, not 0. A class without
-examples has no recall and no F1 and stays out of the macro mean; a class that was never predicted has no
-precision, and an F1 of 0.
+Class figures follow scikit-learn, but for one thing: what is not defined is None, not 0 (`GenreStatistics`).
 """
 
 from __future__ import annotations
@@ -13,14 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import precision_recall_fscore_support
 
 from mgc.arrays import BoolArray, Float64Array, IntArray
 from mgc.evaluation.answers import LabelledPredictions, known_genre, predicted_genres
-from mgc.evaluation.bootstrap import Figure, Resampling, mean_of_defined, ratio, rounded, sums_by_cell
+from mgc.evaluation.bootstrap import Figure, Resampling, ratio, rounded
 from mgc.evaluation.calibration_metrics import CalibrationMetrics, Selective, measure_calibration, measure_selective
+from mgc.evaluation.metrics import GenreStatistics, confusion_matrix, genre_statistics, unweighted
 
-# The genre figures of one split, and their JSON form.
+MISTAKES_SHOWN = 10
+HISTOGRAM_BINS = 20
+CLASS_FIGURES = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class GenreEvaluation:
                 "genre": one.genre,
                 "support": one.support,
                 "predicted": one.predicted,
-                **{name: getattr(one, name).to_json() for name in ("precision", "recall", "f1")},
+                **{name: getattr(one, name).to_json() for name in CLASS_FIGURES},
             }
             for one in self.classes
         ]
@@ -129,10 +129,6 @@ class GenreEvaluation:
                 for one in self.mistakes
             ],
         }
-
-
-MISTAKES_SHOWN = 10
-HISTOGRAM_BINS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,25 +165,25 @@ def evaluate_genres(answers: LabelledPredictions, resampling: Resampling) -> Gen
     if not answers.labelled.any():
         return None
     predictions, has_label, n_genres = _GenrePredictions.of(answers), _has_label(answers), len(answers.genres)
+    true, predicted = predictions.true, predictions.predicted
+    exact = genre_statistics(true, predicted, n_genres, unweighted(len(true)))
     replicates = _replicates(predictions, has_label, n_genres, resampling)
-    classes = _classes(answers.genres, predictions, resampling, replicates)
     headline = {
-        "accuracy": float(predictions.right.mean()),
+        "accuracy": float(exact.accuracy[0]),
         "accuracy_with_failures": float(predictions.right.sum() / has_label.sum()),
-        "macro_f1": float(np.mean([one.f1.value for one in classes if one.f1.value is not None])),
+        "macro_f1": float(exact.macro_f1[0]),
         "top2_accuracy": float(predictions.in_top2.mean()) if n_genres > 2 else None,
     }
     several = _several(resampling, predictions.rows)
-    cells = predictions.true * n_genres + predictions.predicted
     edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
     return GenreEvaluation(
         genres=tuple(answers.genres),
         tracks=len(predictions.rows),
         tracks_with_failures=int(has_label.sum()),
         **{name: resampling.figure(value, replicates[name], enough=several) for name, value in headline.items()},
-        majority_share=float(np.bincount(predictions.true).max() / len(predictions.rows)),
-        classes=classes,
-        confusion=np.bincount(cells, minlength=n_genres**2).reshape(n_genres, n_genres),
+        majority_share=float(np.bincount(true).max() / len(true)),
+        classes=_classes(answers.genres, predictions, resampling, exact, replicates),
+        confusion=confusion_matrix(true, predicted, n_genres),
         calibration=measure_calibration(predictions.confidence, predictions.right, resampling, predictions.rows),
         histogram_right=np.histogram(predictions.confidence[predictions.right], edges)[0],
         histogram_wrong=np.histogram(predictions.confidence[~predictions.right], edges)[0],
@@ -212,45 +208,37 @@ def _replicates(
     predictions: _GenrePredictions, has_label: BoolArray, n_genres: int, resampling: Resampling
 ) -> dict[str, Float64Array]:
     """Return each figure in each resample; class figures have shape (n_genres, samples)."""
-    cells = predictions.true * n_genres + predictions.predicted
     found: dict[str, list[Float64Array]] = defaultdict(list)
     for weights in resampling.chunks():
         drawn = weights[predictions.rows]
-        confusion = sums_by_cell(cells, drawn, n_genres**2).reshape(n_genres, n_genres, -1)
-        hits, support, predicted = np.einsum("iib->ib", confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-        total, right = support.sum(axis=0), hits.sum(axis=0)
-        f1 = np.where(support > 0, ratio(2 * hits, support + predicted), np.nan)
-        found["accuracy"].append(ratio(right, total))
-        found["accuracy_with_failures"].append(ratio(right, weights[has_label].sum(axis=0, dtype=np.float64)))
-        found["top2_accuracy"].append(ratio(drawn[predictions.in_top2].sum(axis=0, dtype=np.float64), total))
-        found["macro_f1"].append(mean_of_defined(f1))
-        found["f1"].append(f1)
-        found["precision"].append(ratio(hits, predicted))
-        found["recall"].append(ratio(hits, support))
+        statistics = genre_statistics(predictions.true, predictions.predicted, n_genres, drawn)
+        right, in_top2, total, labelled = (
+            counted.sum(axis=0, dtype=np.float64)
+            for counted in (drawn[predictions.right], drawn[predictions.in_top2], drawn, weights[has_label])
+        )
+        found["accuracy_with_failures"].append(ratio(right, labelled))
+        found["top2_accuracy"].append(ratio(in_top2, total))
+        for name in ("accuracy", "macro_f1", *CLASS_FIGURES):
+            found[name].append(getattr(statistics, name))
     return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
 
 
 def _classes(
-    genres: Sequence[str], predictions: _GenrePredictions, resampling: Resampling, replicates: dict[str, Float64Array]
+    genres: Sequence[str],
+    predictions: _GenrePredictions,
+    resampling: Resampling,
+    exact: GenreStatistics,
+    replicates: dict[str, Float64Array],
 ) -> tuple[ClassFigures, ...]:
-    points = precision_recall_fscore_support(
-        predictions.true, predictions.predicted, labels=range(len(genres)), zero_division=np.nan
-    )
     made = []
     for index, genre in enumerate(genres):
-        examples, named = (
-            predictions.rows[predictions.true == index],
-            predictions.rows[predictions.predicted == index],
-        )
+        examples = predictions.rows[predictions.true == index]
+        named = predictions.rows[predictions.predicted == index]
         precision, recall, f1 = (
             resampling.figure(
-                float(point[index]) if len(over) else None,
-                replicates[name][index],
-                enough=_several(resampling, over),
+                float(getattr(exact, name)[index, 0]), replicates[name][index], enough=_several(resampling, over)
             )
-            for name, point, over in zip(
-                ("precision", "recall", "f1"), points[:3], (named, examples, examples), strict=True
-            )
+            for name, over in zip(CLASS_FIGURES, (named, examples, examples), strict=True)
         )
         made.append(ClassFigures(genre, len(examples), len(named), precision, recall, f1))
     return tuple(made)

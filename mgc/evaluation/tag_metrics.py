@@ -1,4 +1,4 @@
-"""Tags, any number a track: ROC-AUC and PR-AUC of each, and their means.
+"""Tags, any number a track: ROC-AUC and PR-AUC of each, and their means, over all tags and by category.
 
 Both rank all tracks by one tag's probability, so neither depends on a threshold. ROC-AUC is the chance that a
 track with the tag stands above one without it: 0.5 for a coin. PR-AUC (average precision) asks how clean the
@@ -8,91 +8,17 @@ top of the list is: a coin reaches the tag's base rate, so it says most about ra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mgc.arrays import BoolArray, Float64Array
+from mgc.arrays import Float64Array
 from mgc.evaluation.answers import LabelledPredictions
-from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, mean_of_defined, rounded
-from mgc.evaluation.metrics import RankedScores, RankingFigures, ranking_figures
-
-# Tag figures by category: tags named `instrument:piano`, `mood:calm` are averaged by what stands first.
-#
-# A mean over all tags hides that instruments are heard and moods are guessed; He & Li (2024, figure 8) and the
-# MTG-Jamendo data set (Bogdanov et al. 2019) report categories apart.
+from mgc.evaluation.bootstrap import Figure, Resampling, mean_of_defined, rounded
+from mgc.evaluation.metrics import RankingFigures, rank_tags, tag_ranking_figures, unweighted
 
 NO_CATEGORY = "other"
 """Where a tag without a colon is counted, if others have one."""
-
-
-@dataclass(frozen=True)
-class RankedTag:
-    """A tag that has both positives and negatives, and its figures."""
-
-    tag: str
-    roc_auc: float
-    pr_auc: float
-    base_rate: float
-
-
-@dataclass(frozen=True)
-class CategoryFigures:
-    """Macro means over a category's tags that have both positives and negatives.
-
-    `mean_base_rate` is what the mean PR-AUC would be by chance.
-    """
-
-    category: str
-    tags_in_mean: int
-    roc_auc: Figure
-    pr_auc: Figure
-    mean_base_rate: float
-
-
-def category_of(tag: str) -> str:
-    """Return what stands before a tag's first colon, `NO_CATEGORY` where nothing does."""
-    before, colon, _ = tag.partition(":")
-    return before if colon and before else NO_CATEGORY
-
-
-def by_category(
-    tags: Sequence[RankedTag], replicates: RankingFigures, resampling: Resampling
-) -> tuple[CategoryFigures, ...]:
-    """Return the figures of each category, by name; none where no tag has a category.
-
-    Parameters
-    ----------
-    tags
-        In the order of the replicates' rows.
-    replicates
-        Figures of each tag in each resample, shape (n_tags, samples).
-    """
-    categories = np.array([category_of(one.tag) for one in tags])
-    names = sorted(set(categories.tolist()))
-    if set(names) <= {NO_CATEGORY}:
-        return ()
-    return tuple(_category(name, categories == name, tags, replicates, resampling) for name in names)
-
-
-def _category(
-    name: str,
-    inside: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    tags: Sequence[RankedTag],
-    replicates: RankingFigures,
-    resampling: Resampling,
-) -> CategoryFigures:
-    own = [tag for tag, chosen in zip(tags, inside, strict=True) if chosen]
-    roc = float(np.mean([tag.roc_auc for tag in own]))
-    pr = float(np.mean([tag.pr_auc for tag in own]))
-    return CategoryFigures(
-        name,
-        len(own),
-        resampling.figure(roc, mean_of_defined(replicates.roc_auc[inside])),
-        resampling.corrected_figure(pr, mean_of_defined(replicates.average_precision[inside])),
-        float(np.mean([tag.base_rate for tag in own])),
-    )
 
 
 @dataclass(frozen=True)
@@ -110,6 +36,31 @@ class TagFigures:
 
 
 @dataclass(frozen=True)
+class CategoryFigures:
+    """Macro means over a category's tags that have both positives and negatives.
+
+    The mean PR-AUC is biased upwards where tags have few positives, and its interval takes that into account.
+    `mean_base_rate` is what it would be by chance. Without tags nothing is defined.
+    """
+
+    category: str
+    tags_in_mean: int
+    roc_auc: Figure
+    pr_auc: Figure
+    mean_base_rate: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the figures under the names of the fields; `macro_` before means over tags."""
+        return {
+            "category": self.category,
+            "tags_in_mean": self.tags_in_mean,
+            "macro_roc_auc": self.roc_auc.to_json(),
+            "macro_pr_auc": self.pr_auc.to_json(),
+            "mean_base_rate": rounded(self.mean_base_rate),
+        }
+
+
+@dataclass(frozen=True)
 class TagEvaluation:
     """The tag figures of one split.
 
@@ -119,11 +70,8 @@ class TagEvaluation:
         Answered tracks whose tags are known.
     tags_in_mean
         Tags that have negatives and at least `min_positives` positives: those the means are over.
-    roc_auc, pr_auc
-        Macro means over these tags. The mean PR-AUC is biased upwards where tags have few positives, and its
-        interval takes that into account.
-    mean_base_rate
-        What the mean PR-AUC would be by chance.
+    roc_auc, pr_auc, mean_base_rate
+        Macro means over these tags, as in `CategoryFigures`.
     categories
         The same means by category, where tags are named `category:tag`.
     """
@@ -146,16 +94,7 @@ class TagEvaluation:
             "macro_roc_auc": self.roc_auc.to_json(),
             "macro_pr_auc": self.pr_auc.to_json(),
             "mean_base_rate": rounded(self.mean_base_rate),
-            "categories": [
-                {
-                    "category": one.category,
-                    "tags_in_mean": one.tags_in_mean,
-                    "macro_roc_auc": one.roc_auc.to_json(),
-                    "macro_pr_auc": one.pr_auc.to_json(),
-                    "mean_base_rate": rounded(one.mean_base_rate),
-                }
-                for one in self.categories
-            ],
+            "categories": [one.to_json() for one in self.categories],
             "tags": [
                 {
                     "tag": one.tag,
@@ -186,64 +125,93 @@ def evaluate_tags(
     rows = np.flatnonzero(answers.tags_known)
     if not len(rows) or not len(answers.tags):
         return None
-    truth, scores = answers.tag_true[rows].astype(bool), answers.tag_probabilities[rows]
-    ranked_by = [index for index in range(len(answers.tags)) if truth[:, index].any() and not truth[:, index].all()]
-    replicates = _replicates(truth, scores, ranked_by, rows, resampling)
-    clusters = resampling.clusters[rows]
-    place = {index: place for place, index in enumerate(ranked_by)}
+    truth = answers.tag_true[rows].astype(bool)
+    ranked = rank_tags(answers.tag_probabilities[rows], truth)
+    exact = tag_ranking_figures(ranked, unweighted(len(rows)))
+    replicates = RankingFigures.joined(tag_ranking_figures(ranked, weights[rows]) for weights in resampling.chunks())
+    positives, base_rates = truth.sum(axis=0), truth.mean(axis=0)
     tags = []
     for index, tag in enumerate(answers.tags):
-        roc, pr = UNDEFINED, UNDEFINED
-        has = truth[:, index]
-        if index in place:
-            enough = len(np.unique(clusters[has])) > 1 and len(np.unique(clusters[~has])) > 1
-            column = scores[:, index]
-            roc = resampling.figure(roc_auc_score(has, column), replicates.roc_auc[place[index]], enough=enough)
-            pr = resampling.figure(
-                average_precision_score(has, column), replicates.average_precision[place[index]], enough=enough
+        several = [
+            len(np.unique(resampling.clusters[rows[side]])) > 1 for side in (truth[:, index], ~truth[:, index])
+        ]
+        roc_auc, pr_auc = (
+            resampling.figure(float(value[index, 0]), drawn[index], enough=all(several))
+            for value, drawn in (
+                (exact.roc_auc, replicates.roc_auc),
+                (exact.average_precision, replicates.average_precision),
             )
-        tags.append(TagFigures(tag, int(has.sum()), float(has.mean()), roc, pr))
-    common = np.array([truth[:, index].sum() >= min_positives for index in ranked_by], dtype=bool)
-    replicates = RankingFigures(replicates.roc_auc[common], replicates.average_precision[common])
-    return replace(_summarised(tags, len(rows), replicates, resampling, min_positives), min_positives=min_positives)
-
-
-def _summarised(
-    tags: list[TagFigures], tracks: int, replicates: RankingFigures, resampling: Resampling, min_positives: int
-) -> TagEvaluation:
-    ranked = [
-        RankedTag(tag.tag, tag.roc_auc.value, tag.pr_auc.value, tag.base_rate)
-        for tag in tags
-        if tag.roc_auc.value is not None and tag.pr_auc.value is not None and tag.positives >= min_positives
-    ]
-    if not ranked:
-        return TagEvaluation(tracks, 0, UNDEFINED, UNDEFINED, None, tuple(tags))
-    roc = float(np.mean([tag.roc_auc for tag in ranked]))
-    pr = float(np.mean([tag.pr_auc for tag in ranked]))
+        )
+        tags.append(TagFigures(tag, int(positives[index]), float(base_rates[index]), roc_auc, pr_auc))
+    common = np.flatnonzero(np.isfinite(exact.roc_auc[:, 0]) & (positives >= min_positives))
+    names = [answers.tags[index] for index in common.tolist()]
+    exact, replicates = exact.of_tags(common), replicates.of_tags(common)
+    means = macro_means("", exact, replicates, base_rates[common], resampling)
     return TagEvaluation(
-        tracks,
-        len(ranked),
-        resampling.figure(roc, mean_of_defined(replicates.roc_auc)),
-        resampling.corrected_figure(pr, mean_of_defined(replicates.average_precision)),
-        float(np.mean([tag.base_rate for tag in ranked])),
-        tuple(tags),
-        by_category(ranked, replicates, resampling),
+        tracks=len(rows),
+        tags_in_mean=means.tags_in_mean,
+        roc_auc=means.roc_auc,
+        pr_auc=means.pr_auc,
+        mean_base_rate=means.mean_base_rate,
+        tags=tuple(tags),
+        categories=by_category(names, exact, replicates, base_rates[common], resampling),
+        min_positives=min_positives,
     )
 
 
-def _replicates(
-    truth: BoolArray, scores: Float64Array, ranked_by: list[int], rows: np.ndarray, resampling: Resampling
-) -> RankingFigures:
-    """Return the figures of each ranked tag in each resample, shape (n_ranked, samples)."""
-    ranked = [RankedScores.of(scores[:, index], truth[:, index]) for index in ranked_by]
-    roc = np.full((len(ranked), resampling.samples), np.nan)
-    precision = np.full_like(roc, np.nan)
-    start = 0
-    for weights in resampling.chunks() if ranked else ():
-        drawn = weights[rows]
-        end = start + drawn.shape[1]
-        for place, one in enumerate(ranked):
-            figures = ranking_figures(one, drawn)
-            roc[place, start:end], precision[place, start:end] = figures.roc_auc, figures.average_precision
-        start = end
-    return RankingFigures(roc, precision)
+def by_category(
+    tags: Sequence[str],
+    exact: RankingFigures,
+    replicates: RankingFigures,
+    base_rates: Float64Array,
+    resampling: Resampling,
+) -> tuple[CategoryFigures, ...]:
+    """Return the figures of each category, by name; none where no tag has a category.
+
+    A mean over all tags hides that instruments are recognised and moods are not; He & Li (2024, figure 8) and the
+    MTG-Jamendo data set (Bogdanov et al. 2019) report categories apart.
+
+    Parameters
+    ----------
+    tags
+        `instrument:piano`, `mood:calm`: the category is what stands before the colon.
+    exact, replicates, base_rates
+        As in `macro_means`.
+    """
+    categories = np.array([category_of(tag) for tag in tags])
+    names = sorted(set(categories.tolist()) if len(tags) else ())
+    if set(names) <= {NO_CATEGORY}:
+        return ()
+    places = {name: np.flatnonzero(categories == name) for name in names}
+    return tuple(
+        macro_means(name, exact.of_tags(own), replicates.of_tags(own), base_rates[own], resampling)
+        for name, own in places.items()
+    )
+
+
+def category_of(tag: str) -> str:
+    """Return what stands before a tag's first colon, `NO_CATEGORY` where nothing does."""
+    before, colon, _ = tag.partition(":")
+    return before if colon and before else NO_CATEGORY
+
+
+def macro_means(
+    category: str, exact: RankingFigures, replicates: RankingFigures, base_rates: Float64Array, resampling: Resampling
+) -> CategoryFigures:
+    """Return the means over tags, all of which have positives and negatives.
+
+    Parameters
+    ----------
+    exact, replicates
+        Figures of each tag on the tracks as they are, shape (n_tags, 1), and in each resample, (n_tags, samples).
+    base_rates
+        Share of tracks that have the tag, shape (n_tags,).
+    """
+    roc_auc, pr_auc = mean_of_defined(exact.roc_auc), mean_of_defined(exact.average_precision)
+    return CategoryFigures(
+        category,
+        len(base_rates),
+        resampling.figure(float(roc_auc[0]), mean_of_defined(replicates.roc_auc)),
+        resampling.corrected_figure(float(pr_auc[0]), mean_of_defined(replicates.average_precision)),
+        float(base_rates.mean()) if len(base_rates) else None,
+    )

@@ -19,8 +19,15 @@ from mgc.config import AugmentConfig, EvaluationConfig, fingerprint_of
 from mgc.config.taxonomy import Taxonomy
 from mgc.config.view_settings import CLEAN
 from mgc.evaluation.answers import genre_indices, tag_vectors
-from mgc.evaluation.bootstrap import Resampling, WeightArray, mean_of_defined, ratio, sums_by_cell
-from mgc.evaluation.metrics import RankedScores, ranking_figures
+from mgc.evaluation.bootstrap import Resampling, WeightArray, ratio
+from mgc.evaluation.metrics import (
+    GenreStatistics,
+    RankingFigures,
+    confusion_matrix,
+    genre_statistics,
+    rank_tags,
+    tag_ranking_figures,
+)
 from mgc.storage.store import Store
 from mgc.studies.study_data import Material, folds_of
 from mgc.studies.study_settings import Experiment, ProtocolSettings, SystemSettings
@@ -279,72 +286,30 @@ class PooledPredictions:
             windows_right=np.array([count for one in answers for count in one.windows_right], dtype=np.int64),
         )
 
+    def genre_statistics(self, truth: Truth, weights: WeightArray) -> GenreStatistics:
+        """Return the genre figures under each column of `weights`, of all tracks, shape (n, samples)."""
+        known, true, predicted = self._known_genres(truth)
+        return genre_statistics(true, predicted, len(truth.taxonomy.genres), weights[self.rows[known]])
 
-@dataclass(frozen=True, eq=False)
-class GenreStatistics:
-    """Genre figures of one pool under each column of weights; NaN where not defined.
+    def confusion(self, truth: Truth) -> IntArray:
+        """Return tracks by true and predicted genre, shape (n_genres, n_genres)."""
+        _, true, predicted = self._known_genres(truth)
+        return confusion_matrix(true, predicted, len(truth.taxonomy.genres))
 
-    Parameters
-    ----------
-    accuracy, window_accuracy, macro_f1
-        Shape (samples,).
-    recall
-        The accuracy of each genre's tracks, shape (n_genres, samples).
-    """
+    def window_accuracy(self, truth: Truth, weights: WeightArray) -> Float64Array:
+        """Return the share of windows right under each column of `weights`, of tracks of known genre."""
+        known, _, _ = self._known_genres(truth)
+        drawn = weights[self.rows[known]].astype(np.float64)
+        return ratio(self.windows_right[known] @ drawn, self.windows[known] @ drawn)
 
-    accuracy: Float64Array
-    window_accuracy: Float64Array
-    macro_f1: Float64Array
-    recall: Float64Array
+    def _known_genres(self, truth: Truth) -> tuple[IntArray, IntArray, IntArray]:
+        """Return the places of tracks whose genre is known, their genres and the predicted ones."""
+        true = truth.genre[self.rows]
+        known = np.flatnonzero(true >= 0)
+        return known, true[known], self.genre[known].argmax(axis=1)
 
-
-def genre_statistics(pool: PooledPredictions, truth: Truth, weights: WeightArray) -> GenreStatistics:
-    """Return the genre figures of a pool; `weights` are of all tracks, shape (n, samples)."""
-    n_genres = len(truth.taxonomy.genres)
-    known = np.flatnonzero(truth.genre[pool.rows] >= 0)
-    drawn = weights[pool.rows[known]]
-    true, predicted_genre = truth.genre[pool.rows[known]], pool.genre[known].argmax(axis=1)
-    confusion = sums_by_cell(true * n_genres + predicted_genre, drawn, n_genres**2).reshape(n_genres, n_genres, -1)
-    hits, support, predicted = np.einsum("iib->ib", confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    f1 = np.where(support > 0, ratio(2 * hits, support + predicted), np.nan)
-    return GenreStatistics(
-        accuracy=ratio(hits.sum(axis=0), support.sum(axis=0)),
-        window_accuracy=ratio(_summed(pool.windows_right[known], drawn), _summed(pool.windows[known], drawn)),
-        macro_f1=mean_of_defined(f1),
-        recall=ratio(hits, support),
-    )
-
-
-def _summed(values: IntArray, drawn: WeightArray) -> Float64Array:
-    return np.asarray(values.astype(np.float64) @ drawn)
-
-
-def confusion_of(pool: PooledPredictions, truth: Truth) -> IntArray:
-    """Return tracks by true and predicted genre, shape (n_genres, n_genres)."""
-    n_genres = len(truth.taxonomy.genres)
-    true = truth.genre[pool.rows]
-    known = true >= 0
-    cells = true[known] * n_genres + pool.genre[known].argmax(axis=1)
-    return np.bincount(cells, minlength=n_genres**2).reshape(n_genres, n_genres)
-
-
-@dataclass(frozen=True, eq=False)
-class TagStatistics:
-    """ROC-AUC and average precision of each tag under each column of weights, shape (n_tags, samples)."""
-
-    roc_auc: Float64Array
-    pr_auc: Float64Array
-
-
-def tag_statistics(pool: PooledPredictions, truth: Truth, weights: WeightArray) -> TagStatistics:
-    """Return the tag figures of a pool; NaN for a tag that no track asked about has, or every one."""
-    known = np.flatnonzero(truth.tags_known[pool.rows])
-    rows = pool.rows[known]
-    drawn, has = weights[rows], truth.tags[rows]
-    roc = np.full((has.shape[1], weights.shape[1]), np.nan)
-    precision = roc.copy()
-    for tag in range(has.shape[1]):
-        if has[:, tag].any() and not has[:, tag].all():
-            figures = ranking_figures(RankedScores.of(pool.tags[known, tag], has[:, tag]), drawn)
-            roc[tag], precision[tag] = figures.roc_auc, figures.average_precision
-    return TagStatistics(roc, precision)
+    def tag_figures(self, truth: Truth, weights: WeightArray) -> RankingFigures:
+        """Return the figures of each tag, shape (n_tags, samples); NaN for one that no track has, or every one."""
+        known = np.flatnonzero(truth.tags_known[self.rows])
+        rows = self.rows[known]
+        return tag_ranking_figures(rank_tags(self.tags[known], truth.tags[rows]), weights[rows])

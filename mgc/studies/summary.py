@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,17 +11,9 @@ import numpy as np
 
 from mgc.arrays import Float64Array, IntArray
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, mean_of_defined
-from mgc.evaluation.metrics import RankingFigures
-from mgc.evaluation.tag_metrics import CategoryFigures, RankedTag, TagFigures, by_category
-from mgc.studies.runs import (
-    Cell,
-    CellResult,
-    PooledPredictions,
-    Truth,
-    confusion_of,
-    genre_statistics,
-    tag_statistics,
-)
+from mgc.evaluation.metrics import RankingFigures, unweighted
+from mgc.evaluation.tag_metrics import CategoryFigures, TagFigures, by_category, macro_means
+from mgc.studies.runs import Cell, CellResult, PooledPredictions, Truth
 from mgc.studies.study_data import Material
 from mgc.studies.study_settings import Experiment, headed
 
@@ -183,13 +175,13 @@ def _result(
     pools: list[PooledPredictions],
     truth: Truth,
 ) -> Result:
-    exact = [genre_statistics(pool, truth, np.ones((len(truth.genre), 1), np.int32)) for pool in pools]
-    drawn = [genre_statistics(pool, truth, truth.weights) for pool in pools]
-    resampling = truth.resampling
+    ones, resampling = unweighted(len(truth.genre)), truth.resampling
+    exact = [pool.genre_statistics(truth, ones) for pool in pools]
+    drawn = [pool.genre_statistics(truth, truth.weights) for pool in pools]
 
-    def figure(of: str) -> Figure:
-        value = mean_of_defined(np.stack([getattr(one, of) for one in exact]))
-        return resampling.figure(float(value[0]), mean_of_defined(np.stack([getattr(one, of) for one in drawn])))
+    def figure(values: Iterable[Float64Array], replicates: Iterable[Float64Array]) -> Figure:
+        value = mean_of_defined(np.stack(list(values)))
+        return resampling.figure(float(value[0]), mean_of_defined(np.stack(list(replicates))))
 
     recall = mean_of_defined(np.stack([one.recall for one in exact]))[:, 0]
     recalls = mean_of_defined(np.stack([one.recall for one in drawn]))
@@ -201,13 +193,16 @@ def _result(
         cells=len(results),
         planned=len(results),
         tracks=len(np.unique(np.concatenate([pool.rows for pool in pools]))),
-        accuracy=figure("accuracy"),
-        window_accuracy=figure("window_accuracy"),
-        macro_f1=figure("macro_f1"),
+        accuracy=figure((one.accuracy for one in exact), (one.accuracy for one in drawn)),
+        window_accuracy=figure(
+            (pool.window_accuracy(truth, ones) for pool in pools),
+            (pool.window_accuracy(truth, truth.weights) for pool in pools),
+        ),
+        macro_f1=figure((one.macro_f1 for one in exact), (one.macro_f1 for one in drawn)),
         recall=tuple(resampling.figure(float(value), row) for value, row in zip(recall, recalls, strict=True)),
         seed_spread=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
         peeked=_peeked(results) if not head else None,
-        confusion=np.sum([confusion_of(pool, truth) for pool in pools], axis=0),
+        confusion=np.sum([pool.confusion(truth) for pool in pools], axis=0),
         parameters=_mean(results, "parameters") if not head else None,
         train_seconds=_train_seconds(results, head),
         answer_xrealtime=_xrealtime(results) if not head else None,
@@ -255,33 +250,38 @@ def _tags(pools: Sequence[PooledPredictions], truth: Truth) -> TagResults | None
     known = held_out[truth.tags_known[held_out]]
     if not names or not len(known):
         return None
-    ones = np.ones((len(truth.genre), 1), np.int32)
-    exact = [tag_statistics(pool, truth, ones) for pool in pools]
-    drawn = [tag_statistics(pool, truth, truth.weights) for pool in pools]
-    roc, pr = (mean_of_defined(np.stack([getattr(one, of) for one in exact]))[:, 0] for of in ("roc_auc", "pr_auc"))
-    rocs, prs = (mean_of_defined(np.stack([getattr(one, of) for one in drawn])) for of in ("roc_auc", "pr_auc"))
-    usable = np.flatnonzero(np.isfinite(roc))
+    exact = _mean_figures([pool.tag_figures(truth, unweighted(len(truth.genre))) for pool in pools])
+    usable = np.flatnonzero(np.isfinite(exact.roc_auc[:, 0]))
     if not len(usable):
         return None
-    rates = truth.tags[known].mean(axis=0)
-    resampling = truth.resampling
-    ranked = [RankedTag(names[tag], float(roc[tag]), float(pr[tag]), float(rates[tag])) for tag in usable]
+    exact = exact.of_tags(usable)
+    drawn = _mean_figures([pool.tag_figures(truth, truth.weights) for pool in pools]).of_tags(usable)
+    resampling, rates = truth.resampling, truth.tags[known].mean(axis=0)[usable]
+    means = macro_means("", exact, drawn, rates, resampling)
     return TagResults(
         tracks=len(known),
-        roc_auc=resampling.figure(float(roc[usable].mean()), mean_of_defined(rocs[usable])),
-        pr_auc=resampling.corrected_figure(float(pr[usable].mean()), mean_of_defined(prs[usable])),
-        mean_base_rate=float(rates[usable].mean()),
+        roc_auc=means.roc_auc,
+        pr_auc=means.pr_auc,
+        mean_base_rate=float(rates.mean()),
         tags=tuple(
             TagFigures(
                 names[tag],
                 int(truth.tags[known, tag].sum()),
-                float(rates[tag]),
-                resampling.figure(float(roc[tag]), rocs[tag]),
-                resampling.figure(float(pr[tag]), prs[tag]),
+                float(rates[place]),
+                resampling.figure(float(exact.roc_auc[place, 0]), drawn.roc_auc[place]),
+                resampling.figure(float(exact.average_precision[place, 0]), drawn.average_precision[place]),
             )
-            for tag in usable
+            for place, tag in enumerate(usable)
         ),
-        categories=by_category(ranked, RankingFigures(rocs[usable], prs[usable]), resampling),
+        categories=by_category([names[tag] for tag in usable], exact, drawn, rates, resampling),
+    )
+
+
+def _mean_figures(seeds: Sequence[RankingFigures]) -> RankingFigures:
+    """Return the mean over seeds."""
+    return RankingFigures(
+        mean_of_defined(np.stack([one.roc_auc for one in seeds])),
+        mean_of_defined(np.stack([one.average_precision for one in seeds])),
     )
 
 
@@ -306,11 +306,11 @@ def _gains(
 
 def _roc_gain(own: Sequence[PooledPredictions], other: Sequence[PooledPredictions], truth: Truth) -> Figure:
     """Return the paired difference of the macro ROC-AUC over tags."""
-    ones = np.ones((len(truth.genre), 1), np.int32)
+    ones = unweighted(len(truth.genre))
 
     def macro(pools: Sequence[PooledPredictions], weights: Any) -> Float64Array:
         return mean_of_defined(
-            np.stack([mean_of_defined(tag_statistics(pool, truth, weights).roc_auc) for pool in pools])
+            np.stack([mean_of_defined(pool.tag_figures(truth, weights).roc_auc) for pool in pools])
         )
 
     value = macro(own, ones)[0] - macro(other, ones)[0]

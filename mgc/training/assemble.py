@@ -12,6 +12,13 @@ import numpy.typing as npt
 from mgc.arrays import Float32Array
 from mgc.config import Config, FeatureConfig, FitConfig
 from mgc.config.taxonomy import Taxonomy
+from mgc.evaluation.metrics import (
+    genre_accuracy,
+    genre_calibration_error,
+    genre_log_loss,
+    genre_macro_f1,
+    tag_macro_average_precision,
+)
 from mgc.models.bundle import Bundle, BundleContents, Member, build_member
 from mgc.models.ensemble import Decision, EnsembleOutputs, Method, TemperatureScaling, combine
 from mgc.models.forward import LogMel, TrackOutputs, member_outputs, window_outputs
@@ -21,13 +28,6 @@ from mgc.training.batches import require_sound
 from mgc.training.calibrate import fit_abstention, fit_calibration, fit_fusion, fit_tag_thresholds
 from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, weigh_labels
 from mgc.training.state import Tensors
-from mgc.training.validate import (
-    genre_accuracy,
-    genre_calibration_error,
-    genre_log_loss,
-    genre_macro_f1,
-    tag_macro_average_precision,
-)
 
 Figures = dict[str, float | None]
 
@@ -151,11 +151,11 @@ def figures(
 ) -> Figures:
     """Return the figures of one member or of the whole; None where no label is known."""
     return {
-        "genre_accuracy": genre_accuracy(genre_probabilities, labels),
-        "genre_macro_f1": genre_macro_f1(genre_probabilities, labels),
-        "genre_log_loss": genre_log_loss(genre_probabilities, labels),
-        "genre_calibration_error": genre_calibration_error(genre_probabilities, labels),
-        "tag_macro_average_precision": tag_macro_average_precision(tag_probabilities, labels),
+        "genre_accuracy": genre_accuracy(genre_probabilities, labels.genres),
+        "genre_macro_f1": genre_macro_f1(genre_probabilities, labels.genres),
+        "genre_log_loss": genre_log_loss(genre_probabilities, labels.genres),
+        "genre_calibration_error": genre_calibration_error(genre_probabilities, labels.genres),
+        "tag_macro_average_precision": tag_macro_average_precision(tag_probabilities, labels.tags, labels.tags_known),
     }
 
 

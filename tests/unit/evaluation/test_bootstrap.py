@@ -5,7 +5,7 @@ import pytest
 from answer_makers import resampling
 
 from mgc.config import EvaluationConfig
-from mgc.evaluation.bootstrap import Figure, Resampling, make_resampling, mean_of_defined, ratio, sums_by_cell
+from mgc.evaluation.bootstrap import Figure, Resampling, make_resampling, mean_of_defined, ratio
 
 
 def weights_of(of: Resampling) -> np.ndarray:
@@ -99,13 +99,6 @@ def test_group_intervals_are_wider_where_groups_agree() -> None:
         assert figure.high is not None
         widths[kind] = figure.high - figure.low
     assert widths["group"] == pytest.approx(widths["track"] * np.sqrt(10), rel=0.2)
-
-
-def test_sums_by_cell_adds_rows_of_a_cell() -> None:
-    cells = np.array([2, 0, 2])
-    values = np.array([[1, 10], [2, 20], [4, 40]])
-    assert sums_by_cell(cells, values, 4).tolist() == [[2, 20], [0, 0], [5, 50], [0, 0]]
-    assert sums_by_cell(np.array([], dtype=np.int64), np.zeros((0, 2)), 2).tolist() == [[0, 0], [0, 0]]
 
 
 def test_ratio_and_mean_leave_out_what_is_not_defined() -> None:

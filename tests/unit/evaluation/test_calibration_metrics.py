@@ -7,10 +7,10 @@ from scipy.stats import binomtest
 
 from mgc.evaluation.calibration_metrics import (
     CalibrationMetrics,
-    equal_mass_bins,
     measure_calibration,
     wilson_interval,
 )
+from mgc.evaluation.metrics import equal_mass_bins
 
 
 def calibrated(confidence: np.ndarray, right: np.ndarray, samples: int = 200) -> CalibrationMetrics:
