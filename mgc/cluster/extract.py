@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from mgc.audio.features.filter_banks import filter_banks
 from mgc.audio.mel_array import read_mels
 from mgc.audio.sandbox.supervisor import ExtractedFeatures
 from mgc.cluster.actor_pool import ChunkProgress
@@ -42,7 +44,7 @@ def extract_features(
             "leave features.source at 'audio'; `mgc import-mels` reads mel spectrograms",
         )
     output = OutputDirectory(Store.open(output_uri), "features")
-    spec = ExtractSpec(config)
+    spec = ExtractSpec(config, partial(AudioFeatureReader, banks=filter_banks(config.features)))
     items = plan_items(catalogue, config.augment)
     return run_incrementally(output, items, spec, spec.fingerprint, config, options, on_progress=on_progress)
 

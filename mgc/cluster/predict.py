@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import torch
 
+from mgc.audio.features.filter_banks import FilterBanks, filter_banks
 from mgc.cluster.actor_pool import ChunkProgress
 from mgc.cluster.reader import AudioFeatureReader, ItemFeatures
 from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
@@ -51,7 +52,10 @@ def tag_catalogue(
     output = OutputDirectory(Store.open(output_uri), "predictions")
     # Absolute: an actor on a cluster that was joined has another working directory.
     spec = PredictSpec(
-        Store.open(bundle_uri).uri(), bundle.fingerprint, config.model_copy(update={"features": bundle.features})
+        Store.open(bundle_uri).uri(),
+        bundle.fingerprint,
+        config.model_copy(update={"features": bundle.features}),
+        filter_banks(bundle.features),
     )
     options = replace(
         options,
@@ -76,6 +80,8 @@ class PredictSpec:
     bundle_uri: str
     bundle_fingerprint: str
     config: Config
+    banks: FilterBanks | None = None
+    """Of the bundle's features."""
 
     def start(self, run: OutputRun) -> PredictWorker:
         """Return the actor's worker, the ensemble loaded."""
@@ -88,7 +94,7 @@ class PredictWorker:
     """Items (clean views) in, prediction rows out."""
 
     def __init__(self, spec: PredictSpec, bundle: Bundle, run: OutputRun) -> None:
-        self._reader = AudioFeatureReader(spec.config)
+        self._reader = AudioFeatureReader(spec.config, spec.banks)
         device = "cuda" if torch.cuda.is_available() and spec.config.tagging.use_gpu != "never" else "cpu"
         tagging = spec.config.tagging
         self._predictor = Predictor(bundle, device, tagging.batch_windows, tagging.tag_threshold)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from mgc.audio.decode.source import RemoteBytes
+from mgc.audio.features.filter_banks import FilterBanks
 from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
 from mgc.audio.views import Recipe, ViewRequest
 from mgc.config import ClusterConfig, Config, DecodeConfig
@@ -112,9 +113,9 @@ class AudioFeatureReader:
     Called from two threads it fetches for both, and hears one's items after the other's.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, banks: FilterBanks | None = None) -> None:
         self._fetcher = Fetcher(config.cluster, config.decode)
-        self._extractor = SupervisedExtractor(config.features, config.decode)
+        self._extractor = SupervisedExtractor(config.features, config.decode, banks)
         self._turn = threading.Lock()
 
     def read(self, rows: pa.Table) -> Iterator[ItemFeatures]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from mgc.audio.features.filter_banks import filter_banks
 from mgc.config import FeatureConfig
 from mgc.curation.nearest_neighbours import NeighbourIndex, Vectors
 from mgc.curation.similarity import embedding_matrix
@@ -78,19 +79,8 @@ def _of_window(window: npt.NDArray[np.floating[Any]], features: FeatureConfig) -
 
 def _bands_below(features: FeatureConfig) -> int:
     """Return how many mel bands lie below `TOP_HZ`, at least as many as are averaged."""
-    mel_of = _slaney if features.mel_scale == "slaney" else _htk
-    top = features.f_max or features.sample_rate / 2
-    low, high = mel_of(features.f_min), mel_of(top)
-    share = (mel_of(min(TOP_HZ, top)) - low) / (high - low)
+    share = float(filter_banks(features).mel_position(TOP_HZ))
     return int(np.clip(round(share * features.n_mels), min(BANDS, features.n_mels), features.n_mels))
-
-
-def _slaney(hz: float) -> float:
-    return hz * 3 / 200 if hz < 1_000 else 15 + 27 * float(np.log(hz / 1_000) / np.log(6.4))
-
-
-def _htk(hz: float) -> float:
-    return 2_595 * float(np.log10(1 + hz / 700))
 
 
 def _means(values: npt.NDArray[np.float32], parts: int) -> npt.NDArray[np.float32]:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mgc.audio.features.filter_banks import mel_filter_bank
+from mgc.audio.features.filter_banks import filter_banks
 from mgc.config import FeatureConfig, ModelConfig, TrainingConfig, read_model_config
 from mgc.config.network_settings import TransferConfig
 from mgc.config.taxonomy import Taxonomy
@@ -121,9 +121,7 @@ def _renamed(state: Weights, features: FeatureConfig) -> Weights:
 
 def _band_db(filters: Tensor, features: FeatureConfig) -> Tensor:
     """Return what brings each of our bands to theirs, dB, shape (n_mels,)."""
-    rate, n_mels = features.sample_rate, features.n_mels
-    ours = mel_filter_bank(rate, features.n_fft, n_mels, features.f_min, rate / 2, features.mel_scale)
-    theirs = filters.numpy().T
+    ours, theirs = filter_banks(features).mel, filters.numpy().T
     if theirs.shape == ours.shape:
         ratio = theirs.sum(axis=1) / ours.sum(axis=1)
         if np.abs(ours * ratio[:, np.newaxis] - theirs).max() < FILTER_TOLERANCE:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
-from mgc.audio.features.filter_banks import Frequencies, mel_corners_hz
+from mgc.audio.features.filter_banks import filter_banks
 from mgc.config import FeatureConfig
 from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
 from mgc.models.layers import Statistics, StatisticsNetwork
@@ -52,7 +52,7 @@ class MelBridge(nn.Module):
 
     def join(self, ours: FeatureConfig, theirs: FeatureConfig) -> None:
         """Set how frames of `ours` become frames of `theirs`."""
-        from_hz, to_hz = _centres_hz(ours), _centres_hz(theirs)
+        from_hz, to_hz = (filter_banks(features).mel_hz[1:-1] for features in (ours, theirs))
         shares = np.stack([np.interp(to_hz, from_hz, one) for one in np.eye(len(from_hz))])
         self.bands.copy_(torch.from_numpy(shares))
         self.pace.fill_(theirs.frames_per_second / ours.frames_per_second)
@@ -64,11 +64,6 @@ class MelBridge(nn.Module):
         if n_frames != resampled.shape[2]:
             resampled = F.interpolate(resampled, size=n_frames, mode="linear", align_corners=False)
         return resampled.transpose(1, 2)
-
-
-def _centres_hz(features: FeatureConfig) -> Frequencies:
-    top = features.f_max or features.sample_rate / 2
-    return mel_corners_hz(features.n_mels, features.f_min, top, features.mel_scale)[1:-1]
 
 
 class LayerStatistics(Statistics):

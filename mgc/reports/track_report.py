@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from mgc.arrays import Float32Array
-from mgc.audio.features.filter_banks import hz_to_mel
+from mgc.audio.features.filter_banks import filter_banks
 from mgc.reports.page import base_name, clock, percent, render
 from mgc.reports.svg import BLUE, FULL_WIDTH, INK, LIGHT, MUTED, ONLY_DARK, ONLY_LIGHT, chart, picture, short
 from mgc.reports.track_look import TrackView, in_columns, spectrogram, strongest, window_edges
@@ -173,9 +173,8 @@ def _log_mel(axes: Axes, view: TrackView, colour: Colours, *, both: bool) -> Non
     heat(axes, loudness, (0.0, view.duration_seconds, 0.0, features.n_mels), SOUND, both=both)
     low, high = features.f_min, features.f_max or features.sample_rate / 2
     ticks = [hz for hz in TICKS_HZ if low < hz < high]
-    ends, places = (hz_to_mel(np.array(hz, dtype=np.float64), features.mel_scale) for hz in ((low, high), ticks))
     axes.set_yticks(
-        (places - ends[0]) / (ends[1] - ends[0]) * features.n_mels,
+        filter_banks(features).mel_position(ticks) * features.n_mels,
         [f"{hz:,} Hz" if hz < 1_000 else f"{hz // 1_000} kHz" for hz in ticks],
     )
     axes.set(ylim=(0.0, features.n_mels))

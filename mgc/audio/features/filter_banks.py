@@ -1,76 +1,129 @@
-"""The mel filter bank, as librosa defines it, without librosa's second of imports (numba) in every worker.
+"""librosa's filter banks, made once and handed over: importing librosa takes longer than a track does.
 
-The mel scale bends frequency as pitch is heard (Stevens, Volkmann & Newman 1937). Two formulas are in use:
-Slaney's (Auditory Toolbox, 1998), linear below 1 kHz and logarithmic above, and HTK's (Young et al., The HTK
-Book), 2595 log10(1 + f / 700). `tests/unit/audio/test_audio_mel.py` proves equality with `librosa.filters.mel`.
+`filter_banks` is called where seconds at the start do not matter: in the process that drives a run. It keeps what
+librosa made in the user's cache directory. Workers and decoding children get the arrays (`hold`) and import neither
+librosa nor numba.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import contextlib
+import hashlib
+import os
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from mgc.arrays import Float32Array
-
-MelScale = Literal["slaney", "htk"]
-Frequencies = npt.NDArray[np.float64]
-
-_SLANEY_LINEAR_HZ = 200.0 / 3
-_SLANEY_KNEE_HZ = 1000.0
-_SLANEY_KNEE_MEL = _SLANEY_KNEE_HZ / _SLANEY_LINEAR_HZ
-_SLANEY_LOG_STEP = np.log(6.4) / 27.0
+from mgc.arrays import Float32Array, Float64Array
+from mgc.config import FeatureConfig
 
 
-def hz_to_mel(hz: Frequencies, scale: MelScale) -> Frequencies:
-    """Return frequencies in mel."""
-    if scale == "htk":
-        return np.asarray(2595.0 * np.log10(1.0 + hz / 700.0))
-    above = _SLANEY_KNEE_MEL + np.log(np.maximum(hz, _SLANEY_KNEE_HZ) / _SLANEY_KNEE_HZ) / _SLANEY_LOG_STEP
-    return np.where(hz >= _SLANEY_KNEE_HZ, above, hz / _SLANEY_LINEAR_HZ)
-
-
-def mel_to_hz(mel: Frequencies, scale: MelScale) -> Frequencies:
-    """Return mels in Hz."""
-    if scale == "htk":
-        return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))
-    above = _SLANEY_KNEE_HZ * np.exp(_SLANEY_LOG_STEP * (np.maximum(mel, _SLANEY_KNEE_MEL) - _SLANEY_KNEE_MEL))
-    return np.where(mel >= _SLANEY_KNEE_MEL, above, mel * _SLANEY_LINEAR_HZ)
-
-
-def mel_corners_hz(n_mels: int, f_min: float, f_max: float, scale: MelScale) -> Frequencies:
-    """Return where filters begin, peak and end, Hz, shape (n_mels + 2,): filter k at k, k + 1 and k + 2."""
-    ends = hz_to_mel(np.array([f_min, f_max]), scale)
-    return mel_to_hz(np.linspace(ends[0], ends[1], n_mels + 2), scale)
-
-
-def mel_filter_bank(
-    sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float, scale: MelScale
-) -> Float32Array:
-    """Return triangular filters of equal area over the bins of a power spectrum.
+@dataclass(frozen=True)
+class FilterBanks:
+    """The weights of a power spectrum's bins in mel bands and pitch classes.
 
     Parameters
     ----------
-    sample_rate, f_min, f_max
-        Hz; `f_min` and `f_max` are the feet of the lowest and the highest filter.
-    n_fft
-        Samples a frame; there are n_fft // 2 + 1 bins.
-    n_mels
-        Filters. Where they are narrower than a bin some are zero throughout.
-    scale
-        Which mel formula.
-
-    Returns
-    -------
-    Float32Array
-        Shape (n_mels, n_fft // 2 + 1), scaled by 2 / width in Hz (librosa's ``norm="slaney"``).
+    mel
+        Triangles of equal area, scaled by 2 / width in Hz (`librosa.filters.mel`), shape (n_mels, n_fft // 2 + 1).
+        Where they are narrower than a bin some are zero throughout.
+    mel_hz
+        Where the triangles begin, peak and end, shape (n_mels + 2,): triangle k at k, k + 1 and k + 2
+        (`librosa.mel_frequencies`). Evenly spaced in mel.
+    chroma
+        `librosa.filters.chroma`, shape (12, n_fft // 2 + 1).
     """
-    corners = mel_corners_hz(n_mels, f_min, f_max, scale)
-    widths = np.diff(corners)
-    distances = corners[:, np.newaxis] - np.fft.rfftfreq(n_fft, 1.0 / sample_rate)
-    rising = -distances[:-2] / widths[:-1, np.newaxis]
-    falling = distances[2:] / widths[1:, np.newaxis]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    areas = 2.0 / (corners[2:] - corners[:-2])
-    return (triangles * areas[:, np.newaxis]).astype(np.float32)
+
+    mel: Float32Array
+    mel_hz: Float64Array
+    chroma: Float32Array
+
+    def mel_position(self, hz: float | Sequence[float]) -> Float64Array:
+        """Return where frequencies lie among the bands: 0 at the lowest foot, 1 at the highest."""
+        return np.asarray(np.interp(hz, self.mel_hz, np.linspace(0.0, 1.0, self.mel_hz.size)))
+
+
+class _Settings(NamedTuple):
+    """What of `FeatureConfig` the banks depend on."""
+
+    sample_rate: int
+    n_fft: int
+    n_mels: int
+    f_min: float
+    f_max: float | None
+    mel_scale: str
+    chroma_tuning: float
+
+    @classmethod
+    def of(cls, features: FeatureConfig) -> _Settings:
+        return cls(*(getattr(features, name) for name in cls._fields))
+
+
+_held: dict[_Settings, FilterBanks] = {}
+
+
+def filter_banks(features: FeatureConfig) -> FilterBanks:
+    """Return the filter banks of some settings: those held, the cache directory's, or freshly librosa's."""
+    settings = _Settings.of(features)
+    return _held.get(settings) or _cached(settings)
+
+
+def hold(features: FeatureConfig, banks: FilterBanks) -> None:
+    """Let `filter_banks` return in this process what another one made."""
+    _held[_Settings.of(features)] = banks
+
+
+@lru_cache(maxsize=8)
+def _cached(settings: _Settings) -> FilterBanks:
+    """Return the banks of the cache directory; where it has none, or they cannot be read, put them there."""
+    try:
+        path = _cache_file(settings)
+    except RuntimeError:
+        return _by_librosa(settings)
+    # The archive's checksums tell a damaged file.
+    with contextlib.suppress(OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile), np.load(path) as arrays:
+        return FilterBanks(**arrays)
+    banks = _by_librosa(settings)
+    with contextlib.suppress(OSError):  # read-only or full: the next process pays again
+        _write(path, banks)
+    return banks
+
+
+def _cache_file(settings: _Settings) -> Path:
+    """Return where the banks are kept, of the librosa that is installed; a RuntimeError where there is no home."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    digest = hashlib.blake2b(repr((version("librosa"), *settings)).encode(), digest_size=12).hexdigest()
+    return Path(folder) / "mgc" / f"filter-banks-{digest}.npz"
+
+
+def _write(path: Path, banks: FilterBanks) -> None:
+    """Write the whole file or none of it; of processes that write at once the last one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, delete=False) as file:
+        try:
+            np.savez(file, **vars(banks))
+            file.flush()
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+
+
+def _by_librosa(settings: _Settings) -> FilterBanks:
+    import librosa.filters  # here: it takes seconds, with numba and scipy.signal
+
+    rate, n_fft, n_mels, f_min, f_max, mel_scale, tuning = settings
+    band: dict[str, Any] = {"fmin": f_min, "fmax": f_max or rate / 2, "htk": mel_scale == "htk"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Empty filters")
+        mel = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, **band)
+    mel_hz = librosa.mel_frequencies(n_mels + 2, **band)
+    return FilterBanks(mel, mel_hz, librosa.filters.chroma(sr=rate, n_fft=n_fft, tuning=tuning))

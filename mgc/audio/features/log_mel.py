@@ -11,14 +11,14 @@ anything at all below -120 dB of the loudest bin (`tests/property/test_features_
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from mgc.arrays import Float32Array
-from mgc.audio.features.filter_banks import mel_filter_bank
+from mgc.audio.features.filter_banks import filter_banks
 from mgc.audio.features.stft import Spectra
 from mgc.config import FeatureConfig
 
@@ -49,15 +49,7 @@ class MelPower:
 
     def __init__(self, config: FeatureConfig) -> None:
         self.rows = config.n_mels
-        filters = mel_filter_bank(
-            config.sample_rate,
-            config.n_fft,
-            config.n_mels,
-            config.f_min,
-            config.f_max or config.sample_rate / 2,
-            config.mel_scale,
-        )
-        self._bands = _to_bands(filters)
+        self._bands = _to_bands(filter_banks(config).mel)
 
     def measure(self, spectra: Spectra, out: Float32Array) -> None:
         """See `Measure.measure`."""
@@ -132,18 +124,9 @@ def mfcc(log_mel: npt.NDArray[np.floating[Any]], n_mfcc: int, reference_db: floa
     Float32Array
         dB times the square root of mel bands, shape (…, min(n_mfcc, n_mels)).
     """
-    n_mels = log_mel.shape[-1]
-    coefficients: Float32Array = np.asarray(log_mel, dtype=np.float32) @ _dct_basis(n_mels, min(n_mfcc, n_mels))
-    coefficients[..., 0] += np.float32(reference_db * np.sqrt(n_mels))
+    coefficients: Float32Array = scipy.fft.dct(log_mel, norm="ortho")[..., :n_mfcc]
+    coefficients[..., 0] += np.float32(reference_db * np.sqrt(log_mel.shape[-1]))
     return coefficients
-
-
-@lru_cache(maxsize=16)
-def _dct_basis(n_mels: int, n_mfcc: int) -> Float32Array:
-    order, band = np.arange(n_mfcc), np.arange(n_mels)[:, np.newaxis]
-    basis = np.sqrt(2.0 / n_mels) * np.cos(np.pi * order * (2 * band + 1) / (2 * n_mels))
-    basis[:, 0] /= np.sqrt(2.0)
-    return np.asarray(basis, dtype=np.float32)
 
 
 def delta(values: Float32Array, order: int) -> Float32Array:

@@ -20,6 +20,7 @@ from mgc.arrays import Float32Array
 from mgc.audio.decode.audio_reader import BLOCK_FRAMES, AudioReader, open_audio
 from mgc.audio.decode.source import Content, HeldContent, RangedContent, RemoteBytes, one_line
 from mgc.audio.extraction import extract_views
+from mgc.audio.features.filter_banks import FilterBanks, hold
 from mgc.audio.sandbox.ipc import ClosedError, Message, receive, send
 from mgc.audio.track_features import Outline, TrackFeatures
 from mgc.audio.views import Recipe, ViewRequest
@@ -128,9 +129,10 @@ def main() -> None:
     """Serve until the parent closes the pipe."""
     source, sink = os.dup(0), os.dup(1)
     _silence_libraries()
-    settings = receive(source).header
-    features = FeatureConfig.model_validate(settings["features"])
-    decode = DecodeConfig.model_validate(settings["decode"])
+    first = receive(source)
+    features = FeatureConfig.model_validate(first.header["features"])
+    decode = DecodeConfig.model_validate(first.header["decode"])
+    hold(features, FilterBanks(**first.arrays))
     resource.setrlimit(resource.RLIMIT_AS, (_address_space(decode), resource.RLIM_INFINITY))
     send(sink, Message({"ready": True}))
     while True:

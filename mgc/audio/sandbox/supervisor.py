@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mgc.audio.decode.source import RemoteBytes
+from mgc.audio.features.filter_banks import FilterBanks, filter_banks
 from mgc.audio.sandbox.ipc import Arrays, ClosedError, LateError, Message, receive, send
 from mgc.audio.track_features import Outline
 from mgc.audio.views import ViewRequest
@@ -73,13 +74,16 @@ class SupervisedExtractor:
     ----------
     features, decode
         The settings; `decode.time_limit_seconds` bounds each track.
+    banks
+        Of `features`, where another process made them; None: `filter_banks` has them.
     """
 
-    def __init__(self, features: FeatureConfig, decode: DecodeConfig) -> None:
+    def __init__(self, features: FeatureConfig, decode: DecodeConfig, banks: FilterBanks | None = None) -> None:
         self._settings = {
             "features": features.model_dump(mode="json"),
             "decode": decode.model_dump(mode="json"),
         }
+        self._features, self._banks = features, banks
         self._limit = decode.time_limit_seconds
         self._child: subprocess.Popen[bytes] | None = None
         self._ready = False
@@ -242,7 +246,8 @@ class SupervisedExtractor:
             # Unprivileged users have a quota of large pipes; a small one only costs more writes.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(_pipe(pipe), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        send(_pipe(child.stdin), Message(self._settings), time.monotonic() + START_SECONDS)
+        banks = self._banks or filter_banks(self._features)
+        send(_pipe(child.stdin), Message(self._settings, arrays=vars(banks)), time.monotonic() + START_SECONDS)
         return child
 
     def _death(self) -> str:

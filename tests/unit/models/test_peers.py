@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mgc.audio.features.filter_banks import mel_filter_bank
+from mgc.audio.features.filter_banks import filter_banks
 from mgc.cli.app import build_app
 from mgc.config import read_model_config
 from mgc.errors import BundleError, ConfigError
@@ -28,8 +28,7 @@ LAST = {"musicnn": "dense2", "choi_fcn": "dense", "choi_crnn": "dense"}
 
 def their_filters() -> torch.Tensor:
     """Return HTK mel filters of height 1 as torchaudio makes them, shape (n_bins, n_mels)."""
-    features = PEER_FEATURES
-    ours = mel_filter_bank(features.sample_rate, features.n_fft, features.n_mels, 0.0, 8_000.0, "htk")
+    ours = filter_banks(PEER_FEATURES).mel
     corners = 700.0 * (10.0 ** (np.linspace(0.0, 2595.0 * np.log10(1 + 8_000 / 700), 98) / 2595.0) - 1.0)
     return torch.from_numpy(ours.T * (corners[2:] - corners[:-2]) / 2.0).float()
 

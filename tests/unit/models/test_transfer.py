@@ -13,7 +13,7 @@ import scipy.signal
 import torch
 from model_makers import FEATURES, TAXONOMY, TRAINING, feature_set
 
-from mgc.audio.features.filter_banks import mel_filter_bank
+from mgc.audio.features.filter_banks import filter_banks
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, load_config, read_model_config
 from mgc.config.network_settings import TransferConfig
@@ -52,10 +52,8 @@ def transfer(network: str, place: str, **changes: object) -> TransferConfig:
 
 def log_mel(samples: npt.NDArray[np.float32], features: FeatureConfig) -> torch.Tensor:
     """Return dB below the maximum, (1, n_frames, n_mels), by librosa's spectrogram and mgc's filters."""
-    top = features.f_max or features.sample_rate / 2
-    size = (features.sample_rate, features.n_fft, features.n_mels, features.f_min, top)
     power = np.abs(librosa.stft(samples, n_fft=features.n_fft, hop_length=features.hop_length)) ** 2
-    mel = mel_filter_bank(*size, features.mel_scale) @ power
+    mel = filter_banks(features).mel @ power
     return torch.from_numpy(librosa.power_to_db(mel, ref=np.max, top_db=features.top_db).T.copy())[None].float()
 
 
