@@ -1,4 +1,7 @@
-"""Answers for a few files, for the terminal and for programs; torch comes in here."""
+"""A few audio files: which ones the arguments name, and a bundle's answers for them as a table or as JSON lines.
+
+No module here imports torch, so that files can be decoded while `FileTagger` imports it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich import box
@@ -14,16 +20,25 @@ from rich.table import Table
 from rich.text import Text
 
 from mgc.arrays import Float32Array
+from mgc.catalogue.listing import list_audio
 from mgc.cli.app import console
 from mgc.config import TaggingConfig
 from mgc.config.taxonomy import Taxonomy
+from mgc.errors import ConfigError
 from mgc.inference.file_reader import FileFeatures
 from mgc.inference.file_tagger import FileAnswer, FileTagger, json_answer, write_taggram
-from mgc.inference.predictor import TrackPrediction
-from mgc.models.bundle import Bundle
 from mgc.models.bundle_files import StoredBundle
+from mgc.storage.store import Store
 
-# Files' answers as a table for the terminal: numbers and bars, nothing by colour alone.
+if TYPE_CHECKING:
+    from mgc.inference.predictor import TrackPrediction
+    from mgc.models.bundle import Bundle
+
+FAILED = 1
+"""Exit status where a file has no answer; it is printed with its reason."""
+
+FEW_FILES = 200
+"""A folder of more is work for the catalogue's job, which uses all cores and can be resumed."""
 
 GENRES_SHOWN = 3
 TAGS_SHOWN = 6
@@ -32,100 +47,15 @@ NAME_CELLS = 24
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def answer_table(answers: Sequence[FileAnswer], taxonomy: Taxonomy) -> Table:
-    """Return a row for each file: genre and the next ones, tags with bars, length, windows; or what is wrong."""
-    table = Table(box=box.SIMPLE_HEAD, show_lines=len(answers) > 1, pad_edge=False, leading=0)
-    table.add_column("track", overflow="fold", min_width=12)
-    if taxonomy.genres:
-        table.add_column("genre", no_wrap=True)
-    if taxonomy.tags:
-        table.add_column("tags", no_wrap=True)
-    table.add_column("length", justify="right", no_wrap=True)
-    table.add_column("windows", justify="right", no_wrap=True)
-    for name, answer in zip(names_of([answer.uri for answer in answers]), answers, strict=True):
-        table.add_row(*_cells(name, answer, taxonomy))
-    return table
+def audio_of(tracks: Sequence[str]) -> list[str]:
+    """Return files as they were given, and in place of a folder (or a prefix that ends in `/`) the audio in it.
 
-
-def names_of(uris: Sequence[str]) -> list[str]:
-    """Return the files' names, without their folders where no two are the same."""
-    names = [uri.rstrip("/").rpartition("/")[2] for uri in uris]
-    return names if len(set(names)) == len(set(uris)) else list(uris)
-
-
-def _cells(name: str, answer: FileAnswer, taxonomy: Taxonomy) -> list[RenderableType]:
-    end = [clock(answer.duration_seconds), str(answer.prediction.windows if answer.prediction else 0)]
-    cells = answer_cells(answer, taxonomy)
-    if answer.prediction is None:
-        empty = [""] * (bool(taxonomy.genres) + bool(taxonomy.tags))
-        return [Text("\n").join([Text(name), *cells]), *empty, *end]
-    return [Text(name), *cells, *end]
-
-
-def answer_cells(answer: FileAnswer, taxonomy: Taxonomy) -> list[Text]:
-    """Return the genres and the tags of an answer, each where the taxonomy has some; or what is wrong."""
-    prediction = answer.prediction
-    if prediction is None:
-        error = answer.error
-        code, why = (error.track_code.value, error.message) if error else ("", "")
-        return [Text.assemble(("failed ", "bold yellow"), (code, "yellow"), "\n", why)]
-    cells = []
-    if taxonomy.genres:
-        ranked = _likeliest(taxonomy.genres, prediction.genre_probabilities)
-        cells.append(bars(ranked[:GENRES_SHOWN], _width(taxonomy.genres), bold=1))
-    if taxonomy.tags:
-        cells.append(_tags(prediction, taxonomy))
-    return cells
-
-
-def _tags(prediction: TrackPrediction, taxonomy: Taxonomy) -> Text:
-    """Return the tags at the threshold; where there is none, the likeliest ones, dim."""
-    ranked = _likeliest(taxonomy.tags, prediction.tag_probabilities)
-    n_tags, width = len(prediction.tags), _width(taxonomy.tags)
-    if not n_tags:
-        return Text("none; the likeliest:\n", "dim") + bars(ranked[:2], width, style="dim")
-    rows = [bars(ranked[: min(n_tags, TAGS_SHOWN)], width)]
-    if n_tags > TAGS_SHOWN:
-        rows.append(Text(f"and {n_tags - TAGS_SHOWN} more", "dim"))
-    return Text("\n").join(rows)
-
-
-def _likeliest(names: tuple[str, ...], probabilities: Float32Array) -> list[tuple[str, float]]:
-    named = zip(names, probabilities.tolist(), strict=True)
-    return sorted(named, key=lambda pair: -pair[1])
-
-
-def _width(names: Sequence[str]) -> int:
-    """Return one width for all rows of the table, so that bars stand below each other."""
-    return min(max(map(len, names), default=0), NAME_CELLS)
-
-
-def bars(rows: Sequence[tuple[str, float]], width: int, *, bold: int = 0, style: str = "") -> Text:
-    """Return names with their probabilities as numbers and bars, a line each, the first `bold` of them in bold."""
-    lines = []
-    for number, (name, probability) in enumerate(rows):
-        short = name if len(name) <= width else name[: width - 1] + "…"
-        word = Text(f"{short:<{width}} {probability:>4.0%} ", "bold" if number < bold else style)
-        lines.append(word + Text(bar(probability).ljust(BAR_CELLS), "cyan"))
-    return Text("\n").join(lines)
-
-
-def bar(probability: float) -> str:
-    """Return a bar of at most `BAR_CELLS` characters, in eighths of one."""
-    eighths = round(probability * BAR_CELLS * 8)
-    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
-
-
-def clock(seconds: float | None) -> str:
-    """Return minutes and seconds; a dash where the length is not known."""
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-FAILED = 1
-"""Exit status where a file has no answer; it is printed with its reason."""
+    Raises
+    ------
+    ConfigError
+        A folder holds no audio, or more than `FEW_FILES`.
+    """
+    return [uri for track in tracks for uri in (_audio_in(track) if _is_folder(track) else [track])]
 
 
 @dataclass(frozen=True)
@@ -147,7 +77,7 @@ class BundleAnswers:
 
 
 def answers(stored: StoredBundle, config: TaggingConfig, waiting: Sequence[Future[FileFeatures]]) -> BundleAnswers:
-    """Return a bundle's answers for files that are being heard."""
+    """Load a bundle's ensemble, and return its answers for files that are being decoded."""
     tagger = FileTagger(stored, config)
     return BundleAnswers(tagger.bundle, (tagger.answer(future.result()) for future in waiting))
 
@@ -172,3 +102,115 @@ def show_answers(given: BundleAnswers, shown: AnswerOptions) -> None:
         console().print(answer_table(kept, given.bundle.taxonomy))
     if any(answer.error for answer in kept):
         raise typer.Exit(FAILED)
+
+
+def answer_table(answers: Sequence[FileAnswer], taxonomy: Taxonomy) -> Table:
+    """Return a row for each file: genre and the next ones, tags with bars, length, windows; or what is wrong.
+
+    Numbers and bars: nothing is shown by colour alone.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_lines=len(answers) > 1, pad_edge=False, leading=0)
+    table.add_column("track", overflow="fold", min_width=12)
+    if taxonomy.genres:
+        table.add_column("genre", no_wrap=True)
+    if taxonomy.tags:
+        table.add_column("tags", no_wrap=True)
+    table.add_column("length", justify="right", no_wrap=True)
+    table.add_column("windows", justify="right", no_wrap=True)
+    for name, answer in zip(names_of([answer.uri for answer in answers]), answers, strict=True):
+        table.add_row(*_row(name, answer, taxonomy))
+    return table
+
+
+def names_of(uris: Sequence[str]) -> list[str]:
+    """Return the files' names, without their folders where no two are the same."""
+    names = [uri.rstrip("/").rpartition("/")[2] for uri in uris]
+    return names if len(set(names)) == len(set(uris)) else list(uris)
+
+
+def answer_cells(answer: FileAnswer, taxonomy: Taxonomy) -> list[Text]:
+    """Return the genres and the tags of an answer, each where the taxonomy has some; or what is wrong."""
+    prediction = answer.prediction
+    if prediction is None:
+        error = answer.error
+        code, why = (error.track_code.value, error.message) if error else ("", "")
+        return [Text.assemble(("failed ", "bold yellow"), (code, "yellow"), "\n", why)]
+    cells = []
+    if taxonomy.genres:
+        ranked = _likeliest(taxonomy.genres, prediction.genre_probabilities)
+        cells.append(_bars(ranked[:GENRES_SHOWN], _width(taxonomy.genres), bold=1))
+    if taxonomy.tags:
+        cells.append(_tags(prediction, taxonomy))
+    return cells
+
+
+def bar(probability: float) -> str:
+    """Return a bar of at most `BAR_CELLS` characters, in eighths of one."""
+    eighths = round(probability * BAR_CELLS * 8)
+    return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).rstrip()
+
+
+def _is_folder(track: str) -> bool:
+    return track.endswith("/") if "://" in track else Path(track).is_dir()
+
+
+def _audio_in(folder: str) -> list[str]:
+    keys = (key for batch in list_audio(Store.open(folder)) for key in batch["key"].to_pylist())
+    found = [f"{folder.rstrip('/')}/{key}" for key in islice(keys, FEW_FILES + 1)]
+    if not found:
+        raise ConfigError(f"there is no audio in '{folder}'", "give audio files, or a folder of them")
+    if len(found) > FEW_FILES:
+        raise ConfigError(
+            f"'{folder}' holds more than {FEW_FILES} audio files",
+            "make it a catalogue (mgc index), and tag that: it uses all cores and does nothing twice",
+        )
+    return found
+
+
+def _row(name: str, answer: FileAnswer, taxonomy: Taxonomy) -> list[RenderableType]:
+    end = [_clock(answer.duration_seconds), str(answer.prediction.windows if answer.prediction else 0)]
+    cells = answer_cells(answer, taxonomy)
+    if answer.prediction is None:
+        empty = [""] * (bool(taxonomy.genres) + bool(taxonomy.tags))
+        return [Text("\n").join([Text(name), *cells]), *empty, *end]
+    return [Text(name), *cells, *end]
+
+
+def _tags(prediction: TrackPrediction, taxonomy: Taxonomy) -> Text:
+    """Return the tags at the threshold; where there is none, the likeliest ones, dim."""
+    ranked = _likeliest(taxonomy.tags, prediction.tag_probabilities)
+    n_tags, width = len(prediction.tags), _width(taxonomy.tags)
+    if not n_tags:
+        return Text("none; the likeliest:\n", "dim") + _bars(ranked[:2], width, style="dim")
+    rows = [_bars(ranked[: min(n_tags, TAGS_SHOWN)], width)]
+    if n_tags > TAGS_SHOWN:
+        rows.append(Text(f"and {n_tags - TAGS_SHOWN} more", "dim"))
+    return Text("\n").join(rows)
+
+
+def _likeliest(names: tuple[str, ...], probabilities: Float32Array) -> list[tuple[str, float]]:
+    named = zip(names, probabilities.tolist(), strict=True)
+    return sorted(named, key=lambda pair: -pair[1])
+
+
+def _width(names: Sequence[str]) -> int:
+    """Return one width for all rows of the table, so that bars stand below each other."""
+    return min(max(map(len, names), default=0), NAME_CELLS)
+
+
+def _bars(rows: Sequence[tuple[str, float]], width: int, *, bold: int = 0, style: str = "") -> Text:
+    """Return names with their probabilities as numbers and bars, a line each, the first `bold` of them in bold."""
+    lines = []
+    for number, (name, probability) in enumerate(rows):
+        short = name if len(name) <= width else name[: width - 1] + "…"
+        label = Text(f"{short:<{width}} {probability:>4.0%} ", "bold" if number < bold else style)
+        lines.append(label + Text(bar(probability).ljust(BAR_CELLS), "cyan"))
+    return Text("\n").join(lines)
+
+
+def _clock(seconds: float | None) -> str:
+    """Return minutes and seconds; a dash where the length is not known."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
+from rich.markup import escape
 
-from mgc.cli.app import ConfigOption, SetOption, settings
+from mgc.arrays import Float32Array
+from mgc.cli.app import ConfigOption, SetOption, console, settings
+from mgc.cli.file_answers import FAILED, answer_table
 from mgc.errors import ConfigError
-from mgc.inference.file_reader import FileReader, ReadOptions
+from mgc.inference.file_reader import STANDARD_INPUT, FileFeatures, FileReader, ReadOptions
+from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.models.bundle_files import read_bundle_for_audio
+from mgc.reports.track_look import Neighbour, TrackView
+from mgc.storage.store import Store, split_uri
+
+if TYPE_CHECKING:
+    from mgc.models.bundle import Bundle
 
 MOMENTS_A_WINDOW = 4
 """By default windows begin a quarter of their length apart."""
@@ -30,14 +39,73 @@ def inspect(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Show one track: waveform, log-mel, genres and tags in time, its answer, and what sounds like it."""
+    """Show one track: waveform, log-mel, genres and tags in time, its answer, and what sounds like it.
+
+    The exit status is 1 where the file has no answer; nothing is written then.
+    """
     if not output.lower().endswith((".html", ".png")):
         raise ConfigError(f"'{output}' is neither a page nor a picture", "end --output in .html or .png")
     chosen = settings(config, set_)
     stored = read_bundle_for_audio(bundle)
     options = ReadOptions(every_seconds=every or stored.features.window_seconds / MOMENTS_A_WINDOW, outline=True)
+    screen = console()
     with FileReader(stored.features, chosen.decode) as reader:
         (waiting,) = reader.begin([track], options)
-        # Only now: torch and matplotlib take longer to import than a song to be heard.
-        module = importlib.import_module("mgc.cli.inspected")
-        module.show_inspected(stored, chosen.tagging, waiting, predictions, output)
+        tagger = FileTagger(stored, chosen.tagging)
+        extracted = waiting.result()
+    answer = tagger.answer(extracted)
+    screen.print(answer_table([answer], tagger.bundle.taxonomy))
+    if answer.error:
+        raise typer.Exit(FAILED)
+    root, key = split_uri(output)
+    Store(root).write_atomic(key, _drawn(_track_view(extracted, answer, tagger, predictions), key))
+    screen.print(f"output  {escape(Store(root).uri(key))}", soft_wrap=True)
+
+
+def _drawn(view: TrackView, name: str) -> bytes:
+    # Only now: the file is decoded before matplotlib is imported.
+    from mgc.reports.track_report import track_page, track_png
+
+    return track_png(view) if name.lower().endswith(".png") else track_page(view).encode()
+
+
+def _track_view(
+    extracted: FileFeatures, answer: FileAnswer, tagger: FileTagger, predictions: str | None
+) -> TrackView:
+    prediction, in_time = answer.prediction, answer.in_time
+    if prediction is None or in_time is None or extracted.dense is None or extracted.outline is None:
+        raise ValueError(f"'{extracted.uri}' was not read with windows in time and an outline")
+    bundle = tagger.bundle
+    taxonomy = bundle.taxonomy
+    return TrackView(
+        uri=extracted.uri,
+        genres=_ranked(taxonomy.genres, prediction.genre_probabilities),
+        tags=_ranked(taxonomy.tags, prediction.tag_probabilities),
+        tag_thresholds=tagger.tag_thresholds,
+        windows=prediction.windows,
+        outline=extracted.outline,
+        features=bundle.features,
+        log_mel=extracted.dense.log_mel,
+        start_seconds=in_time.start_seconds,
+        end_seconds=in_time.end_seconds,
+        genre_names=taxonomy.genres,
+        tag_names=taxonomy.tags,
+        genre_in_time=in_time.probabilities.genre_probabilities,
+        tag_in_time=in_time.probabilities.tag_probabilities,
+        nearest=None if predictions is None else _nearest(predictions, extracted.uri, prediction.embedding, bundle),
+        bundle_uri=bundle.uri,
+        bundle_fingerprint=bundle.fingerprint,
+    )
+
+
+def _nearest(predictions: str, uri: str, embedding: Float32Array, bundle: Bundle) -> list[Neighbour]:
+    from mgc.curation.nearest_neighbours import nearest_tracks
+    from mgc.tables.predictions import read_predictions
+
+    own_uri = uri if uri == STANDARD_INPUT else Store.open(uri).uri()
+    return nearest_tracks(read_predictions(predictions), embedding, bundle.fingerprint, own_uri=own_uri)
+
+
+def _ranked(names: tuple[str, ...], probabilities: Float32Array) -> list[tuple[str, float]]:
+    order = np.argsort(-probabilities, kind="stable")
+    return [(names[place], float(probabilities[place])) for place in order]

@@ -1,21 +1,24 @@
 """`mgc tag`: genre, tags, confidence and embedding, for every track of a catalogue or for a few files.
 
-One command, told apart by what it is given: one Parquet table is a catalogue and starts the job on Ray; anything
-else is audio, and is answered here, without Ray. Only the module that is needed is opened: Ray's imports alone take
-longer than a song.
+What it is given decides: one Parquet table is a catalogue and starts the job on Ray; anything else is audio, and is
+answered in this process.
 """
 
 from __future__ import annotations
 
-import importlib
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mgc.cli.app import AddressOption, ConfigOption, SetOption, WorkersOption
-from mgc.errors import ConfigError
-from mgc.models.bundle_files import student_of
+from mgc.cli.app import AddressOption, ConfigOption, SetOption, WorkersOption, console, settings
+from mgc.cli.file_answers import AnswerOptions, answers, audio_of, show_answers
+from mgc.config import Config
+from mgc.errors import ConfigError, DeletionsError
+from mgc.inference.file_reader import FileReader, ReadOptions
+from mgc.models.bundle_files import read_bundle_for_audio, student_of
 
 PARQUET_MAGIC = b"PAR1"
 
@@ -29,7 +32,7 @@ def tag(
     ],
     bundle: Annotated[str, typer.Option("--bundle", "-b", help="model bundle that `mgc train` wrote")],
     fast: Annotated[
-        bool, typer.Option("--fast", help="ask the bundle's student (`mgc distill`) in place of its ensemble")
+        bool, typer.Option("--fast", help="use the bundle's student (`mgc distill`) in place of its ensemble")
     ] = False,
     output: Annotated[str | None, typer.Option("--output", "-o", help="catalogue: where predictions go")] = None,
     force: Annotated[bool, typer.Option("--force", help="catalogue: tag everything anew")] = False,
@@ -40,7 +43,7 @@ def tag(
     ] = False,
     accept_deletions: Annotated[
         bool,
-        typer.Option("--accept-deletions", help="catalogue: mark what is gone as deleted, however much it is"),
+        typer.Option("--accept-deletions", help="catalogue: mark missing tracks as deleted, however many they are"),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="files: one JSON object a line")] = False,
     embedding: Annotated[bool, typer.Option("--embedding", help="files: the embedding, too (JSON)")] = False,
@@ -61,26 +64,81 @@ def tag(
     A catalogue's answers go to OUTPUT/current/*.parquet, a row for each track. Files' answers are printed; the exit
     status is 1 where a file has none.
     """
-    shared = {"bundle": student_of(bundle) if fast else bundle, "config": config, "set_": set_}
-    of_catalogue = {
-        "output": output,
-        "force": force,
-        "limit": limit,
-        "dry_run": dry_run,
-        "takeover": takeover,
-        "accept_deletions": accept_deletions,
-        "address": address,
-        "workers": workers,
-    }
-    of_files = {"json": json, "embedding": embedding, "windows": windows, "every": every, "taggram": taggram}
+    bundle = student_of(bundle) if fast else bundle
+    chosen = settings(config, set_, cluster__address=address, cluster__workers=workers)
+    run: dict[str, Any] = {"force": force, "limit": limit, "dry_run": dry_run, "takeover": takeover}
     if is_catalogue(tracks):
+        of_files = {"json": json, "embedding": embedding, "windows": windows, "every": every, "taggram": taggram}
         _refuse(of_files, "audio files", "a catalogue's answers are in its predictions")
         if output is None:
             raise ConfigError("a catalogue's answers need a place", "give --output DIRECTORY")
-        _run("tag_catalogue", catalogue=tracks[0], **shared, **of_catalogue)
+        tag_catalogue(tracks[0], bundle, output, chosen, accept_deletions=accept_deletions, **run)
     else:
-        _refuse(of_catalogue, "a catalogue", "answers for files are printed; --json for programs")
-        _run("tag_files", tracks=tracks, **shared, **of_files)
+        of_catalogue = {"accept_deletions": accept_deletions, "address": address, "workers": workers}
+        _refuse(
+            {"output": output, **run, **of_catalogue},
+            "a catalogue",
+            "answers for files are printed; --json for programs",
+        )
+        shown = AnswerOptions(json, embedding, windows or every is not None, taggram)
+        tag_files(tracks, bundle, chosen, shown, every)
+
+
+def tag_files(
+    tracks: Sequence[str], bundle: str, config: Config, shown: AnswerOptions, every_seconds: float | None
+) -> None:
+    """Answer for files, print it, and end with status 1 where one has no answer."""
+    stored = read_bundle_for_audio(bundle)
+    uris = audio_of(tracks)
+    with FileReader(stored.features, config.decode) as reader:
+        waiting = reader.begin(uris, ReadOptions(every_seconds=every_seconds))
+        show_answers(answers(stored, config.tagging, waiting), shown)
+
+
+def tag_catalogue(
+    catalogue: str,
+    bundle: str,
+    output: str,
+    config: Config,
+    *,
+    force: bool,
+    limit: int | None,
+    dry_run: bool,
+    takeover: bool,
+    accept_deletions: bool,
+) -> None:
+    """Tag what is new, changed or was tagged by another bundle; `current` has a row for each track.
+
+    Raises
+    ------
+    DeletionsError
+        All is done, but so many tracks are missing that they were not marked deleted.
+    """
+    # Ray alone takes longer to import than a song takes to tag: a file's answer does not wait for it.
+    from mgc.catalogue.index import read_catalogue
+    from mgc.cli.report_command import show_page, tagging_page
+    from mgc.cli.terminal import dry_summary, run_summary, watched
+    from mgc.cluster.predict import tag_catalogue as run_job
+    from mgc.cluster.run import RunOptions
+    from mgc.tables.deletions import DeletionRule
+
+    tracks = read_catalogue(catalogue)
+    screen = console()
+    deletions = DeletionRule(config.tagging.ask_deleted_fraction, accept_deletions, _confirmed)
+    options = RunOptions(force=force, limit=limit, dry_run=dry_run, takeover=takeover, deletions=deletions)
+    with watched(screen, "tagging", options) as watch:
+        outcome = run_job(tracks, bundle, output, config, watch.options, watch.advance)
+    if dry_run:
+        dry_summary(screen, "tag", outcome, limit)
+        return
+    run_summary(screen, "Tagging", outcome, f"{output.rstrip('/')}/current/*.parquet")
+    if outcome.run_id is not None:
+        show_page(screen, tagging_page(outcome, catalogue, bundle, output))
+    if outcome.refused:
+        raise DeletionsError(
+            f"{outcome.refused:,} of {outcome.plan.live:,} tracks are missing from '{catalogue}': not marked deleted",
+            "see that the whole catalogue was listed; if they are meant to be deleted, add --accept-deletions",
+        )
 
 
 def is_catalogue(tracks: list[str]) -> bool:
@@ -113,11 +171,14 @@ def _is_table(track: str) -> bool:
         return False
 
 
+def _confirmed(removed: int, live: int) -> bool:
+    """Ask whether so many tracks are to be marked deleted; no where nobody can answer."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    return typer.confirm(f"{removed:,} of {live:,} tracks are missing from the catalogue. Mark them deleted?")
+
+
 def _refuse(options: dict[str, Any], what: str, remedy: str) -> None:
     for name, value in options.items():
         if value not in (None, False):
             raise ConfigError(f"--{name.replace('_', '-')} is for {what}", remedy)
-
-
-def _run(module: str, **arguments: Any) -> None:
-    getattr(importlib.import_module(f"mgc.cli.{module}"), module)(**arguments)

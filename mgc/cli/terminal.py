@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from mgc.cluster.actor_pool import ChunkProgress
 from mgc.cluster.progress import Meter
-from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.evaluation.bootstrap import Figure
-from mgc.tables.diff import WorkPlan
+
+if TYPE_CHECKING:  # commands that start no Ray do not import it for their tables
+    from mgc.cluster.actor_pool import ChunkProgress
+    from mgc.cluster.run import RunOptions, RunOutcome
+    from mgc.tables.diff import WorkPlan
 
 # Short tables for the terminal.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from mgc.arrays import Float32Array
 from mgc.audio.sandbox.supervisor import ExtractedFeatures
@@ -19,11 +18,13 @@ from mgc.config import TaggingConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import Stage, TrackCode, TrackError, error_columns
 from mgc.inference.file_reader import STANDARD_INPUT, FileFeatures
-from mgc.inference.predictor import Predictor, TrackPrediction, WindowProbabilities
-from mgc.models.bundle import Bundle, bundle_of
 from mgc.models.bundle_files import StoredBundle
 from mgc.storage.store import Store, split_uri
 from mgc.tables.schema import marked
+
+if TYPE_CHECKING:
+    from mgc.inference.predictor import TrackPrediction, WindowProbabilities
+    from mgc.models.bundle import Bundle
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,16 @@ class FileTagger:
     """A bundle's ensemble on the CPU, with one thread, as each actor of the catalogue's job has it.
 
     More threads would add up in another order and change the last bits; for a few windows they save nothing.
+    Torch is imported here, not with the module: that takes longer than to decode a song, which `FileReader` does
+    meanwhile in another process.
     """
 
     def __init__(self, stored: StoredBundle, config: TaggingConfig) -> None:
+        import torch
+
+        from mgc.inference.predictor import Predictor
+        from mgc.models.bundle import bundle_of
+
         torch.set_num_threads(1)
         self.bundle: Bundle = bundle_of(stored)
         self._predictor = Predictor(self.bundle, "cpu", config.batch_windows, config.tag_threshold)

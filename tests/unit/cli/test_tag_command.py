@@ -11,11 +11,10 @@ import pytest
 import typer
 from rich.console import Console
 
-from mgc.cli import tag_files
-from mgc.cli.compared import show_compared
-from mgc.cli.file_answers import BundleAnswers, answer_table, bar
+from mgc.cli import file_answers
+from mgc.cli.compare_command import show_compared
+from mgc.cli.file_answers import BundleAnswers, answer_table, audio_of, bar
 from mgc.cli.tag_command import is_catalogue, tag
-from mgc.cli.tag_files import audio_of
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, Stage, TrackCode, TrackError
 from mgc.inference.file_tagger import FileAnswer
@@ -63,7 +62,7 @@ def test_a_folder_stands_for_the_audio_in_it(tmp_path: Path, monkeypatch: pytest
         (tmp_path / name).write_bytes(b"x")
     folder = str(tmp_path)
     assert audio_of(["-", f"{folder}/", "x.wav"]) == ["-", f"{folder}/a.mp3", f"{folder}/b/c.ogg", "x.wav"]
-    monkeypatch.setattr(tag_files, "FEW_FILES", 1)
+    monkeypatch.setattr(file_answers, "FEW_FILES", 1)
     with pytest.raises(ConfigError, match="more than 1 audio files"):
         audio_of([folder])
     (tmp_path / "empty").mkdir()
@@ -78,7 +77,7 @@ def table_text(*answers: FileAnswer, taxonomy: Taxonomy = TAXONOMY) -> list[str]
     return [line.strip() for line in caught.get().splitlines() if line.strip()]
 
 
-def test_the_table_shows_what_was_heard_and_what_failed() -> None:
+def test_the_table_shows_answers_and_failures() -> None:
     good = FileAnswer("in/a.mp3", 241.2, prediction([0.7, 0.1, 0.2], [0.97, 0.2, 0.55], ["piano", "slow"]))
     bad = FileAnswer("in/b.mp3", error=TrackError(TrackCode.NOT_AUDIO, Stage.DECODE, "the file is text"))
     lines = table_text(good, bad)

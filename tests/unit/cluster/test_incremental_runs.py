@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from mgc.audio.decode.sndfile import encode
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cli.app import build_app
-from mgc.cli.tag_catalogue import _confirmed
+from mgc.cli.tag_command import _confirmed
 from mgc.cluster.actor_pool import _own_error
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions, RunOutcome
@@ -108,7 +108,7 @@ def test_a_job_that_nobody_watches_marks_no_half_of_a_catalogue_and_ends_with_an
     command = ["tag", catalogue, "-b", bundle, "-o", out]
     refused = CliRunner().invoke(build_app("tag"), command)
     assert isinstance(refused.exception, DeletionsError)
-    assert "3 of 5 tracks are gone" in str(refused.exception)
+    assert "3 of 5 tracks are missing" in str(refused.exception)
     assert read_predictions(out).height == 5
     said = CliRunner().invoke(build_app("tag"), [*command, "--accept-deletions"])
     assert said.exit_code == 0, said.output
@@ -128,7 +128,7 @@ def test_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for stream in ("stdin", "stdout"):
         monkeypatch.setattr(sys, stream, SimpleNamespace(isatty=lambda: True))
     assert _confirmed(3, 5)
-    assert asked == ["3 of 5 tracks are gone from the catalogue. Mark them deleted?"]
+    assert asked == ["3 of 5 tracks are missing from the catalogue. Mark them deleted?"]
 
 
 @contextmanager

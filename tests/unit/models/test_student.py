@@ -51,10 +51,11 @@ def test_a_student_of_another_bundle_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tracks", [["song.mp3"], ["catalogue.parquet"]])
 def test_fast_asks_the_student(tracks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher, student = write_pair(tmp_path)
-    asked = []
-    monkeypatch.setattr(tag_command, "_run", lambda room, **arguments: asked.append((room, arguments["bundle"])))
+    used = []
+    for name in ("tag_catalogue", "tag_files"):
+        monkeypatch.setattr(tag_command, name, lambda _, bundle, *__, name=name, **___: used.append((name, bundle)))
     output = "out" if tracks == ["catalogue.parquet"] else None
     tag_command.tag(tracks, teacher, output=output)
     tag_command.tag(tracks, teacher, fast=True, output=output)
-    room = "tag_catalogue" if output else "tag_files"
-    assert asked == [(room, teacher), (room, student)]
+    called = "tag_catalogue" if output else "tag_files"
+    assert used == [(called, teacher), (called, student)]
