@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import tomli_w
 from pydantic import BaseModel, ValidationError, model_validator
 
 from mgc.config.feature_settings import FeatureConfig, MelsConfig
@@ -294,26 +294,23 @@ UNSHARED = ("cluster", "logs", "search")
 def to_toml(config: Config, comment: str = "") -> str:
     """Return every setting that is not the default, by section, under a comment."""
     dumped = config.model_dump(mode="json", exclude_defaults=True, exclude=set(UNSHARED))
-    if not config.training.ensemble:
-        # Said even where it is the default: `mgc train` trains an ensemble of several kinds where no network is.
-        dumped = {**dumped, "model": dumped.get("model", {})}
-    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
-    for section, values in dumped.items():
-        if section == "model":
-            values = {"name": config.model.name, **values}
-        if section == "distill" and "model" in values:
-            values["model"] = {"name": config.distill.model.name, **values["model"]}
-        lines += ["", f"[{section}]"]
-        lines += [f"{key} = {_value(value)}" for key, value in values.items() if value is not None]
-        # TOML has no null: what is unset can only be said on the command line.
-        lines += [f"# unset: --set {section}.{key}=none" for key, value in values.items() if value is None]
-    return "\n".join(lines).lstrip("\n") + "\n"
+    if "model" in dumped or not config.training.ensemble:
+        # Named even where it is the default: `mgc train` trains an ensemble of several kinds where no network is.
+        dumped["model"] = {"name": config.model.name, **dumped.get("model", {})}
+    if "model" in dumped.get("distill", {}):
+        dumped["distill"]["model"] = {"name": config.distill.model.name, **dumped["distill"]["model"]}
+    head = [f"# {line}".rstrip() for line in comment.splitlines()]
+    # TOML has no null: a setting that is none can only be given on the command line.
+    head += [
+        f"# unset: --set {section}.{key}=none"
+        for section, values in dumped.items()
+        for key, value in values.items()
+        if value is None
+    ]
+    return "\n".join([*head, *([""] if head else []), tomli_w.dumps(_without_none(dumped))])
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_value(one)}" for key, one in value.items() if one is not None) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(one) for one in value) + "]"
-    # JSON's strings, numbers and booleans are TOML's too.
-    return json.dumps(value, ensure_ascii=False)
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(one) for key, one in value.items() if one is not None}
+    return [_without_none(one) for one in value] if isinstance(value, list) else value
