@@ -21,16 +21,28 @@ SLOW_DOWN = (
 
 @dataclass
 class FailingS3:
-    """The objects, and how many of the next requests are refused."""
+    """The objects, how many requests came, and how many of the next are refused."""
 
     port: int = 0
     objects: dict[str, bytes] = field(default_factory=dict)
     refuse: int = 0
     refused: int = 0
+    requests: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which clients find it."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+        }
 
     def refuses(self) -> bool:
         with self.lock:
+            self.requests += 1
             if self.refuse <= 0:
                 return False
             self.refuse -= 1

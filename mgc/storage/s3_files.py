@@ -1,16 +1,17 @@
-"""An S3 prefix as a store: one request for each thing asked, and errors that name their cause.
+"""An S3 prefix as a store: one request a call, and errors that name their cause.
 
-It is handed its s3fs file system by `storage`, and uses of it what reaches S3 as asked: s3fs's own path methods
-cache listings, ask for an object's size before each read, and hide the ETag of the answer.
+It is handed its s3fs file system by `mgc.storage.store`, and calls S3 through `call_s3`: s3fs's path methods cache
+listings, request an object's size before each read, and hide the ETag of the response.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pyarrow.fs as pafs
 from botocore.exceptions import (  # type: ignore[import-untyped]
@@ -35,8 +36,6 @@ from mgc.storage.objects import (
     require_unchanged,
 )
 
-T = TypeVar("T")
-
 KEYS_A_PAGE = 1_000
 BODY_ATTEMPTS = 3
 WHOLE_BELOW_BYTES = 4 * 1024**2
@@ -59,8 +58,8 @@ class S3Client(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
-    async def _call_s3(self, method: str, **arguments: Any) -> Any: ...
-    async def _pipe_file(self, path: str, data: bytes) -> Any: ...
+    def call_s3(self, method: str, **arguments: Any) -> Any: ...
+    def pipe_file(self, path: str, data: bytes) -> Any: ...
     def open(self, path: str, mode: str) -> Any: ...
 
 
@@ -105,11 +104,11 @@ class S3Files:
     def read_checked(self, key: str, bounds: FetchBounds, expected_content_id: str | None) -> bytes | LongObject:
         """Return an object; size and ETag are those of the one GET's header, before its body is read, if it is."""
 
-        def check(answer: dict[str, Any]) -> None:
-            require_unchanged(_etag(answer), expected_content_id, self.uri(key))
-            require_size(answer["ContentLength"], bounds.max_bytes, self.uri(key))
-            if bounds.is_long(answer["ContentLength"]):
-                raise _LongError(LongObject(answer["ContentLength"], _etag(answer)))
+        def check(response: dict[str, Any]) -> None:
+            require_unchanged(_etag(response), expected_content_id, self.uri(key))
+            require_size(response["ContentLength"], bounds.max_bytes, self.uri(key))
+            if bounds.is_long(response["ContentLength"]):
+                raise _LongError(LongObject(response["ContentLength"], _etag(response)))
 
         try:
             return self._get(key, None, check).head
@@ -119,8 +118,8 @@ class S3Files:
     def read_range(self, key: str, start: int, end: int, content_id: str) -> bytes:
         """Return the bytes [start, end) of an object that is still what it was."""
 
-        def check(answer: dict[str, Any]) -> None:
-            require_unchanged(_etag(answer), content_id, self.uri(key))
+        def check(response: dict[str, Any]) -> None:
+            require_unchanged(_etag(response), content_id, self.uri(key))
 
         return self._get(key, (start, end), check).head
 
@@ -130,8 +129,8 @@ class S3Files:
 
     def write_atomic(self, key: str, data: bytes | memoryview) -> None:
         """Write an object: one PUT, or one multipart upload, either of which S3 shows whole or not at all."""
-        fs = self.connect(True)
-        _run(fs, fs._pipe_file(self._path(key), bytes(data)), self.uri(key))
+        with _as_storage_error(self.uri(key)):
+            self.connect(True).pipe_file(self._path(key), bytes(data))
 
     def stat(self, key: str) -> ObjectInfo:
         """Return what a HEAD says."""
@@ -171,10 +170,8 @@ class S3Files:
         """Return a seekable file: a small object whole, of a large one the ranges that are read."""
         if self.stat(key).size_bytes <= WHOLE_BELOW_BYTES:
             return io.BytesIO(self.read_bytes(key, None, None))
-        try:
+        with _as_storage_error(self.uri(key)):
             opened: io.IOBase = self.connect(True).open(self._path(key), "rb")
-        except Exception as error:
-            raise _storage_error(error, self.uri(key)) from error
         return opened
 
     def arrow_location(self) -> ArrowLocation:
@@ -201,8 +198,8 @@ class S3Files:
         self._call("delete_object", "", patient=False, Key=key)
 
     def _call(self, method: str, key: str, patient: bool = True, **arguments: Any) -> Any:
-        fs = self.connect(patient)
-        return _run(fs, fs._call_s3(method, Bucket=self.bucket, **arguments), self.uri(key))
+        with _as_storage_error(self.uri(key)):
+            return self.connect(patient).call_s3(method, Bucket=self.bucket, **arguments)
 
     def _get(
         self,
@@ -210,12 +207,12 @@ class S3Files:
         span: tuple[int, int | None] | None,
         check: Callable[[dict[str, Any]], None] | None = None,
     ) -> Glimpse:
-        fs = self.connect(True)
         arguments = {"Bucket": self.bucket, "Key": self.prefix + key}
         if span is not None:
             arguments["Range"] = f"bytes={span[0]}-{'' if span[1] is None else span[1] - 1}"
         try:
-            return _run(fs, _read_object(fs, arguments, check), self.uri(key))
+            with _as_storage_error(self.uri(key)):
+                return _read_object(self.connect(True), arguments, check)
         except StorageError as error:
             # A range that begins past the end, of an empty object for one, is no bytes and no error.
             if span is not None and _error_code(error.__cause__) in ("InvalidRange", "416"):
@@ -223,40 +220,46 @@ class S3Files:
             raise
 
 
-async def _read_object(
-    fs: S3Client, arguments: dict[str, str], check: Callable[[dict[str, Any]], None] | None
-) -> Glimpse:
-    """Return an object's bytes, asking again where the line broke while they came.
+def _read_object(fs: S3Client, arguments: dict[str, str], check: Callable[[dict[str, Any]], None] | None) -> Glimpse:
+    """Return an object's bytes, requesting it again where the connection broke while they came.
 
-    botocore retries requests, but an answer has come for it once the header is there.
+    botocore retries requests, but for it a response is complete once the header is there.
     """
     for attempt in range(1, BODY_ATTEMPTS + 1):
-        answer = await fs._call_s3("get_object", **arguments)
-        body = answer["Body"]
+        response = fs.call_s3("get_object", **arguments)
         try:
-            if check is not None:
-                check(answer)
-            return Glimpse(await body.read(), answer.get("ContentType"))
+            # The body belongs to s3fs's event loop, which runs in a thread of its own.
+            body = asyncio.run_coroutine_threadsafe(_body(response, check), fs.loop).result()
         except Exception as error:
             if isinstance(error, StorageError) or attempt == BODY_ATTEMPTS:
                 raise
-        finally:
-            body.close()
+        else:
+            return Glimpse(body, response.get("ContentType"))
     raise AssertionError("the last attempt returns or raises")
 
 
-def _run(fs: S3Client, request: Coroutine[Any, Any, T], uri: str) -> T:
-    """Run a request on s3fs's event loop, which has a thread of its own, and wait for it."""
+async def _body(response: dict[str, Any], check: Callable[[dict[str, Any]], None] | None) -> bytes:
+    """Return the body of a response that passes the check, and close it either way."""
     try:
-        return asyncio.run_coroutine_threadsafe(request, fs.loop).result()
+        if check is not None:
+            check(response)
+        return bytes(await response["Body"].read())
+    finally:
+        response["Body"].close()
+
+
+@contextmanager
+def _as_storage_error(uri: str) -> Iterator[None]:
+    try:
+        yield
     except StorageError:
         raise
     except Exception as error:
         raise _storage_error(error, uri) from error
 
 
-def _etag(answer: dict[str, Any]) -> str:
-    return str(answer.get("ETag", "")).strip('"')
+def _etag(response: dict[str, Any]) -> str:
+    return str(response.get("ETag", "")).strip('"')
 
 
 def _error_code(error: BaseException | None) -> str:

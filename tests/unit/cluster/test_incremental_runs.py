@@ -182,12 +182,7 @@ def test_an_actors_own_error_is_found_in_rays_wrappings() -> None:
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingS3]:
     with failing_s3() as server:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_REGION": "us-east-1",
-        }.items():
+        for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         # botocore waits up to 1, 2, 4 … s, by chance shorter.
         monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)

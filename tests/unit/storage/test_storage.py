@@ -4,13 +4,14 @@ import os
 import pickle
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from failing_s3 import failing_s3
 
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
 from mgc.storage.objects import TEMPORARY_PREFIX, AccessDeniedError, ObjectInfo, ObjectNotFoundError
@@ -277,3 +278,26 @@ def test_checks_before_any_work(tmp_path: Path) -> None:
         Store.open(str(tmp_path / "file")).check_readable()
     with pytest.raises(StorageError, match="a file is in the way"):
         Store.open(str(tmp_path / "file/below")).check_writable()
+
+
+def test_each_call_is_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    with failing_s3() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store = Store.open("s3://music/catalogue")
+        calls: list[Callable[[], object]] = [
+            lambda: store.write_atomic("a.wav", b"bytes"),
+            lambda: store.read_bytes("a.wav"),
+            lambda: store.read_bytes("a.wav", 1, 3),
+            lambda: store.glimpse("a.wav", 4),
+            lambda: store.fetch("a.wav", max_bytes=100),
+            lambda: store.fetch("a.wav", max_bytes=100, whole_bytes=1),
+            lambda: store.stat("a.wav"),
+            lambda: list(store.list()),
+        ]
+        requests = []
+        for call in calls:
+            before = server.requests
+            call()
+            requests.append(server.requests - before)
+        assert requests == [1] * len(calls)
