@@ -92,7 +92,7 @@ class Crnn(nn.Module):
 # form without them: each batch norm becomes part of the convolution before it (Jacob et al. 2018, §3.2), that of the
 # input a scale and a shift together with the decibels' own, and channels come last in memory, as a window's log-mel
 # has them already. Logits differ from those of the trained form by some 1e-6 of their spread
-# (`tests/unit/models/test_served.py`), and are the same in whatever company a window is scored.
+# (`tests/unit/models/test_served_crnn.py`), and are the same in whatever company a window is scored.
 
 
 def served(model: nn.Module) -> nn.Module:
