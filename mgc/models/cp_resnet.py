@@ -2,8 +2,8 @@
 
 CP-ResNet of Koutini, Eghbal-zadeh & Widmer (2021), "Receptive Field Regularization Techniques for Audio
 Classification and Tagging with Deep CNNs": a ResNet whose receptive field is kept small by turning later 3×3
-convolutions into 1×1 (Table II there; `rho` says how many stay 3×3), and whose convolutions are told by one more
-input channel which height of the spectrum they stand at (Koutini et al. 2019, frequency-aware CNN). Slimmer than
+convolutions into 1×1 (Table II there; `rho` says how many stay 3×3), and whose convolutions have one more
+input channel, the height in the spectrum (Koutini et al. 2019, frequency-aware CNN). Slimmer than
 theirs by a factor of four in channels, and with a stem that steps by four instead of two, to fit a CPU: with
 rho = 4 a place of the last maps covers some 75 frames and 75 mel bins.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, cat, channels_last, nn
 
 from mgc.config.network_settings import Activation, CpResnetConfig
-from mgc.models.layers import Heads, MelScaling, ModelOutput, activation
+from mgc.models.layers import EmbeddingNetwork, Heads, MelScaling, activation
 
 STEM_KERNEL = 7
 STEM_STRIDE = 4
@@ -60,7 +60,7 @@ class Residual(nn.Module):
         return summed
 
 
-class CpResnet(nn.Module):
+class CpResnet(EmbeddingNetwork):
     """Log-mel windows to genre logits, tag logits and an embedding.
 
     A 7×7 stem that leaves a quarter of the bins and frames, three stages of two residual blocks with max-pooling
@@ -88,14 +88,13 @@ class CpResnet(nn.Module):
         self.stem.to(memory_format=channels_last)  # type: ignore[call-overload]
         self.stages.to(memory_format=channels_last)  # type: ignore[call-overload]
 
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+    def _embed(self, log_mel: Tensor) -> Tensor:
         image = self.scaling(log_mel).unsqueeze(1).contiguous(memory_format=channels_last)
         maps = self.stages(self.stem(image))
         over_time = maps.mean(dim=2)
         pooled = cat([over_time.mean(dim=2), over_time.amax(dim=2)], dim=1)
-        output: ModelOutput = self.heads(self.embed(pooled))
-        return output
+        embedding: Tensor = self.embed(pooled)
+        return embedding
 
 
 def _stages(config: CpResnetConfig) -> list[nn.Module]:

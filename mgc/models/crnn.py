@@ -1,9 +1,12 @@
-"""The convolutional recurrent network with attention of He & Li (2024), on log-mel spectrograms.
+"""The convolutional recurrent network with attention of He & Li (2024), on log-mel spectrograms, and its served form.
 
-RGLU-SE blocks learn what sounds (§4.1: "the deep local features of the sound spectrum"), a bidirectional RNN
-how it unfolds, additive attention which moments count. Beyond the paper: the stem halves the frame rate; the
-mean and the maximum over time stand beside what attention chose; and one embedding is shared by a genre head
-and a tag head, so that similarity, genre and tags speak of the same thing.
+RGLU-SE blocks learn "the deep local features of the sound spectrum" (§4.1), a bidirectional RNN their order in time,
+additive attention which moments count. Beyond the paper: the stem halves the frame rate; the mean and the maximum
+over time stand beside the attended mean; and a genre head and a tag head share one embedding.
+
+Sources of the parts: gated linear units, Dauphin et al., "Language Modeling with Gated Convolutional Networks"
+(2017); squeeze-excitation, Hu et al. (2018), and in 1-D music networks Kim, Lee & Nam (2018); additive attention,
+Bahdanau, Cho & Bengio (2015).
 """
 
 from __future__ import annotations
@@ -15,15 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, cat, channels_last, nn
 
 from mgc.config.network_settings import CrnnConfig
-from mgc.models.layers import (
-    CENTRE_DB,
-    SPREAD_DB,
-    AdditiveAttention,
-    ClassificationHead,
-    GatedResidual,
-    ModelOutput,
-    activation,
-)
+from mgc.models.layers import CENTRE_DB, RNN, SPREAD_DB, ClassificationHead, ModelOutput, activation
 
 STEM_KERNEL = 4
 STEM_STRIDE = 2
@@ -31,17 +26,7 @@ STEM_STRIDE = 2
 
 
 class Crnn(nn.Module):
-    """Log-mel windows to genre logits, tag logits and an embedding.
-
-    Parameters
-    ----------
-    config
-        Sizes.
-    n_mels
-        Mel bins of the input.
-    n_genres, n_tags
-        Outputs of the heads; either may be 0.
-    """
+    """Log-mel windows of `n_mels` bins to genre logits, tag logits and an embedding."""
 
     def __init__(self, config: CrnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
         super().__init__()
@@ -58,8 +43,7 @@ class Crnn(nn.Module):
                 for _ in range(config.blocks)
             )
         )
-        rnn = {"gru": nn.GRU, "lstm": nn.LSTM}[config.rnn]
-        self.rnn = rnn(channels, config.rnn_units, batch_first=True, bidirectional=True)
+        self.rnn = RNN[config.rnn](channels, config.rnn_units, batch_first=True, bidirectional=True)
         self.attention = AdditiveAttention(2 * config.rnn_units, config.rnn_units)
         self.dropout = nn.Dropout(config.dropout)
         pooled_size = 2 * config.rnn_units + 2 * channels
@@ -70,13 +54,7 @@ class Crnn(nn.Module):
         self.tag_head = ClassificationHead(config.embedding_size, n_tags)
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows.
-
-        Parameters
-        ----------
-        log_mel
-            dB, float32, shape (batch, n_frames, n_mels); any n_frames from 1.
-        """
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
         bins = (log_mel.transpose(1, 2) - CENTRE_DB) / SPREAD_DB
         frames = self.blocks(self.stem(self.input_norm(bins)))
         unfolded, _ = self.rnn(frames.transpose(1, 2))
@@ -86,17 +64,90 @@ class Crnn(nn.Module):
         return ModelOutput(self.genre_head(kept), self.tag_head(kept), embedding)
 
 
-# Networks made ready to answer: the same words to within rounding, in less time.
-#
-# Training needs batch norms apart, answering does not. `served` returns, of the network that bundles mostly hold, a
-# form without them: each batch norm becomes part of the convolution before it (Jacob et al. 2018, §3.2), that of the
-# input a scale and a shift together with the decibels' own, and channels come last in memory, as a window's log-mel
-# has them already. Logits differ from those of the trained form by some 1e-6 of their spread
-# (`tests/unit/models/test_served_crnn.py`), and are the same in whatever company a window is scored.
+class SqueezeExcitation(nn.Module):
+    """Scales each channel by a gate in (0, 1) computed from all channels' means over time.
+
+    Parameters
+    ----------
+    channels
+        Channels in and out.
+    reduction
+        The gate's hidden layer has channels // reduction units, at least 4.
+    """
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(4, channels // reduction)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Map (batch, channels, n_frames) to the same shape."""
+        return frames * self.gate(frames.mean(dim=2)).unsqueeze(2)
+
+    def gate(self, means: Tensor) -> Tensor:
+        """Map the channels' means over time, shape (batch, channels), to a factor for each."""
+        return torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
+
+
+class GatedResidual(nn.Module):
+    """RGLU-SE: convolution, batch norm, gated linear unit, squeeze-excitation, added to the input, pooled.
+
+    Parameters
+    ----------
+    channels
+        Channels in and out.
+    kernel_size
+        Frames that the convolution sees.
+    se_reduction
+        See `SqueezeExcitation`.
+    pool_size
+        Frames merged by a maximum at the end; a remainder makes a shorter last group.
+    dropout
+        Part of the channels zeroed for a whole window while training.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, se_reduction: int, pool_size: int, dropout: float) -> None:
+        super().__init__()
+        # The batch norm's own shift makes a bias redundant.
+        self.conv = nn.Conv1d(channels, 2 * channels, kernel_size, padding="same", bias=False)
+        self.norm = nn.BatchNorm1d(2 * channels)
+        self.gate = nn.GLU(dim=1)
+        self.squeeze_excitation = SqueezeExcitation(channels, se_reduction)
+        self.dropout = nn.Dropout1d(dropout)
+        self.pool = nn.MaxPool1d(pool_size, ceil_mode=True)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Map (batch, channels, n_frames) to (batch, channels, ceil(n_frames / pool_size))."""
+        change = self.squeeze_excitation(self.gate(self.norm(self.conv(frames))))
+        pooled: Tensor = self.pool(frames + self.dropout(change))
+        return pooled
+
+
+class AdditiveAttention(nn.Module):
+    """A weighted mean over time, the weights a softmax of v·tanh(W h) (Bahdanau et al. 2015, eq. 6).
+
+    Parameters
+    ----------
+    size
+        Of each frame's vector.
+    hidden
+        Of the scoring layer.
+    """
+
+    def __init__(self, size: int, hidden: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(size, hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Map (batch, n_frames, size) to (batch, size)."""
+        weights = torch.softmax(self.score(torch.tanh(self.project(frames))), dim=1)
+        return (weights * frames).sum(dim=1)
 
 
 def served(model: nn.Module) -> nn.Module:
-    """Return a trained network in the form that answers fastest; one that has no other form as it is.
+    """Return the form of a trained network that is fastest at inference; one that has no other form as it is.
 
     Parameters
     ----------
@@ -107,12 +158,11 @@ def served(model: nn.Module) -> nn.Module:
 
 
 class ServedCrnn(nn.Module):
-    """A `Crnn` that only answers.
+    """A trained `Crnn` for inference alone: no batch norms, channels last in memory.
 
-    Parameters
-    ----------
-    crnn
-        Trained.
+    Each batch norm becomes part of the convolution before it (Jacob et al. 2018, §3.2), that of the input a scale and
+    a shift together with the decibels' own. Logits differ from those of the trained form by some 1e-6 of their spread
+    (`tests/unit/models/test_served_crnn.py`), and do not depend on the other windows of a batch.
     """
 
     scale: Tensor
@@ -142,7 +192,7 @@ class ServedCrnn(nn.Module):
 
 
 class ServedBlock(nn.Module):
-    """A `GatedResidual` that only answers."""
+    """A `GatedResidual` for inference alone."""
 
     def __init__(self, block: GatedResidual) -> None:
         super().__init__()
@@ -172,7 +222,7 @@ def _folded(conv: nn.Conv1d, norm: nn.BatchNorm1d) -> nn.Conv2d:
 
 
 def _statistics(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gain, mean and bias of a batch norm at work: it maps x to (x - mean) * gain + bias; double precision."""
+    """Return gain, mean and bias of a batch norm: at inference (x - mean) * gain + bias; double precision."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("a batch norm without running statistics cannot answer")
     with torch.no_grad():

@@ -1,7 +1,23 @@
-"""The three networks of Jain et al. (2021), "Music Information Retrieval and Classification using Deep Learning".
+"""The networks of four papers on music genres: Guo (2024), Cao (2024), Zhang, and Jain et al. (2021).
 
-On 13 MFCC of segments of 3 s (130 frames), layers as §7.3 to §7.5 and Table 1 give them. The paper reports 64 %
-for the LSTM and some 75 % for the CNN on GTZAN with segments of one clip on both sides of the split.
+Their layers are those of the papers, on mel bins scaled by a batch norm, with two heads on an embedding (`layers`).
+Sizes that a paper does not give are stated here. The figures quoted come from random splits of GTZAN, where pieces of
+one recording stand on both sides; `mgc.studies` runs these networks under every protocol.
+
+- Guo, "Research on music genre recognition method based on deep learning". Table 2 gives the hidden layers (4, 3 and
+  5), the learning rates (0.001, 0.005 and 0.001) and the batches (32, 64 and 32); Figure 1 draws a one-dimensional
+  CNN, Figure 2 a recurrent network. Sizes are not given: 128 here. It reports 0.92, 0.75 and 0.85 by ten-fold
+  cross-validation over clips.
+- Cao, "Music Genre Classification Using Deep Learning", §IV.D. "The network receives 599 [mel] frequency [bin]
+  vectors, each containing 128 frequencies … three hidden layers … maximum pooling between them … a fully connected
+  layer, followed by softmax": the network of van den Oord, Dieleman & Schrauwen (2013), whose 256 filters of 4 frames
+  and pooling by 4 are taken where Cao gives no number. It reports an average F1 of 0.78 on a random split.
+- Zhang, "Music Classification Based on Convolutional Neural Networks", §III.B. Convolution, ReLU, max-pooling, batch
+  norm and dropout, repeated; flattened; dense. No sizes are given: the filters double from 16. It reports some 0.90
+  on an 80/10/10 split.
+- Jain et al., "Music Information Retrieval and Classification using Deep Learning", §7.3 to §7.5 and Table 1: three
+  networks on 13 MFCC of segments of 3 s (130 frames). It reports 64 % for the LSTM and some 75 % for the CNN, with
+  segments of one clip on both sides of the split.
 """
 
 from __future__ import annotations
@@ -10,7 +26,6 @@ import math
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgc.config.network_settings import (
@@ -24,30 +39,20 @@ from mgc.config.network_settings import (
     JainMlpConfig,
     ZhangCnnConfig,
 )
-from mgc.models.layers import Heads, MelScaling, ModelOutput, activation
+from mgc.models.layers import RNN, EmbeddingNetwork, Heads, MelScaling, activation, in_segments, mean_over_segments
 
-# CNN, RNN and their hybrid of Guo (2024), "Research on music genre recognition method based on deep learning".
-#
-# Table 2 gives the hidden layers (4, 3 and 5), the learning rates (0.001, 0.005 and 0.001) and the batches (32, 64
-# and 32); Figure 1 draws a one-dimensional CNN, Figure 2 a recurrent network. Sizes are not given: 128 here. The
-# paper reports 0.92, 0.75 and 0.85 by ten-fold cross-validation over clips.
-
-RNN = {"gru": nn.GRU, "lstm": nn.LSTM}
-
-
-def _convolutions(n_mels: int, channels: int, kernel_size: int, layers: int, rectifier: Activation) -> nn.Sequential:
-    """Return convolutions over time, each followed by a rectifier and max-pooling by 2."""
-    parts: list[nn.Module] = []
-    for layer in range(layers):
-        parts += [
-            nn.Conv1d(channels if layer else n_mels, channels, kernel_size, padding="same"),
-            activation(rectifier),
-            nn.MaxPool1d(2, ceil_mode=True),
-        ]
-    return nn.Sequential(*parts)
+CAO_HIDDEN_LAYERS = 3
+CAO_PLACES = 4
+"""Places in time that the "reshaping layer" keeps apart before the dense layer, whatever the window's length."""
+MLP_UNITS = (512, 256, 128)
+LSTM_UNITS = 64
+DENSE_UNITS = 64
+"""Jain's CNN has a dense layer of 64 neurons; the LSTM's has no number: 64 as well."""
+CNN_FILTERS = 32
+CNN_KERNELS = (3, 3, 2)
 
 
-class GuoCnn(nn.Module):
+class GuoCnn(EmbeddingNetwork):
     """Table 2, CNN: three convolutions over time, their maximum over time, a dense layer (the embedding).
 
     0.17 million parameters with 128 mel bins.
@@ -62,13 +67,12 @@ class GuoCnn(nn.Module):
         self.dense = nn.Sequential(nn.Linear(config.channels, config.embedding_size), activation(config.activation))
         self.heads = Heads(config.embedding_size, n_genres, n_tags, config.dropout)
 
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        output: ModelOutput = self.heads(self.dense(self.convolutions(self.scaling(log_mel)).amax(dim=2)))
-        return output
+    def _embed(self, log_mel: Tensor) -> Tensor:
+        embedding: Tensor = self.dense(self.convolutions(self.scaling(log_mel)).amax(dim=2))
+        return embedding
 
 
-class GuoRnn(nn.Module):
+class GuoRnn(EmbeddingNetwork):
     """Table 2, RNN: three recurrent layers over the frames; the last state is the embedding.
 
     0.40 million parameters with 128 mel bins and LSTM.
@@ -81,14 +85,11 @@ class GuoRnn(nn.Module):
         self.rnn = RNN[config.rnn](n_mels, config.units, config.hidden_layers, batch_first=True, dropout=between)
         self.heads = Heads(config.units, n_genres, n_tags, config.dropout)
 
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        unfolded, _ = self.rnn(self.scaling(log_mel).transpose(1, 2))
-        output: ModelOutput = self.heads(unfolded[:, -1])
-        return output
+    def _embed(self, log_mel: Tensor) -> Tensor:
+        return _last_state(self.rnn, self.scaling(log_mel).transpose(1, 2))
 
 
-class GuoHybrid(nn.Module):
+class GuoHybrid(EmbeddingNetwork):
     """Table 2, hybrid: three convolutions over time, then two recurrent layers; the last state is the embedding.
 
     0.35 million parameters with 128 mel bins and GRU.
@@ -103,26 +104,29 @@ class GuoHybrid(nn.Module):
         self.rnn = RNN[config.rnn](config.channels, config.units, num_layers=2, batch_first=True)
         self.heads = Heads(config.units, n_genres, n_tags, config.dropout)
 
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        unfolded, _ = self.rnn(self.convolutions(self.scaling(log_mel)).transpose(1, 2))
-        output: ModelOutput = self.heads(unfolded[:, -1])
-        return output
+    def _embed(self, log_mel: Tensor) -> Tensor:
+        return _last_state(self.rnn, self.convolutions(self.scaling(log_mel)).transpose(1, 2))
 
 
-# The CNN of Cao (2024), "Music Genre Classification Using Deep Learning", §IV.D.
-#
-# "The network receives 599 [mel] frequency [bin] vectors, each containing 128 frequencies … three hidden layers …
-# maximum pooling between them … a fully connected layer, followed by softmax": the network of van den Oord,
-# Dieleman & Schrauwen (2013), whose 256 filters of 4 frames and pooling by 4 are taken where Cao gives no number.
-# The paper reports an average F1 of 0.78 on a random split of GTZAN.
-
-HIDDEN_LAYERS = 3
-PLACES = 4
-"""Places in time that the "reshaping layer" keeps apart before the dense layer, whatever the window's length."""
+def _last_state(rnn: nn.Module, frames: Tensor) -> Tensor:
+    """Map (batch, n_frames, d) to (batch, units): a recurrent network's output at the last frame."""
+    states: Tensor = rnn(frames)[0]
+    return states[:, -1]
 
 
-class CaoCnn(nn.Module):
+def _convolutions(n_mels: int, channels: int, kernel_size: int, layers: int, rectifier: Activation) -> nn.Sequential:
+    """Return convolutions over time, each followed by a rectifier and max-pooling by 2."""
+    parts: list[nn.Module] = []
+    for layer in range(layers):
+        parts += [
+            nn.Conv1d(channels if layer else n_mels, channels, kernel_size, padding="same"),
+            activation(rectifier),
+            nn.MaxPool1d(2, ceil_mode=True),
+        ]
+    return nn.Sequential(*parts)
+
+
+class CaoCnn(EmbeddingNetwork):
     """Convolutions over time with the mel bins as channels, pooled between; a window's last maps are flattened.
 
     The flattened maps are the embedding, 4 × channels values; the dense layer is that of each head. 0.67
@@ -133,28 +137,21 @@ class CaoCnn(nn.Module):
         super().__init__()
         self.scaling = MelScaling(n_mels)
         layers: list[nn.Module] = []
-        for layer in range(HIDDEN_LAYERS):
+        for layer in range(CAO_HIDDEN_LAYERS):
             before = config.channels if layer else n_mels
             layers += [nn.Conv1d(before, config.channels, config.kernel_size, padding=config.kernel_size // 2)]
             layers += [activation(config.activation)]
-            if layer < HIDDEN_LAYERS - 1:
+            if layer < CAO_HIDDEN_LAYERS - 1:
                 layers += [nn.MaxPool1d(config.pool_size, ceil_mode=True)]
-        self.convolutions = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(PLACES), nn.Flatten())
-        self.heads = Heads(PLACES * config.channels, n_genres, n_tags, config.dropout)
+        self.convolutions = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(CAO_PLACES), nn.Flatten())
+        self.heads = Heads(CAO_PLACES * config.channels, n_genres, n_tags, config.dropout)
 
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        output: ModelOutput = self.heads(self.convolutions(self.scaling(log_mel)))
-        return output
-
-
-# The log-mel CNN of Zhang, "Music Classification Based on Convolutional Neural Networks", §III.B.
-#
-# Convolution, ReLU, max-pooling, batch norm and dropout, repeated; flattened; dense. The paper gives no sizes: the
-# filters double from 16. It reports some 0.90 on an 80/10/10 split of GTZAN.
+    def _embed(self, log_mel: Tensor) -> Tensor:
+        embedding: Tensor = self.convolutions(self.scaling(log_mel))
+        return embedding
 
 
-class ZhangCnn(nn.Module):
+class ZhangCnn(EmbeddingNetwork):
     """3×3 convolutions of the log-mel as an image; bands are flattened, time is averaged, so that any length goes.
 
     0.23 million parameters with 128 mel bins.
@@ -179,31 +176,112 @@ class ZhangCnn(nn.Module):
         self.dense = nn.Sequential(nn.Linear(channels * bands, config.embedding_size), activation(config.activation))
         self.heads = Heads(config.embedding_size, n_genres, n_tags, config.dropout)
 
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+    def _embed(self, log_mel: Tensor) -> Tensor:
         maps = self.convolutions(self.scaling(log_mel).unsqueeze(1))
-        output: ModelOutput = self.heads(self.dense(maps.mean(dim=3).flatten(1)))
-        return output
+        embedding: Tensor = self.dense(maps.mean(dim=3).flatten(1))
+        return embedding
 
 
-# Networks that take a fixed number of frames, on windows of any length: segment by segment, then the mean.
-#
-# Jain et al. (2021, §7.2) cut a clip into ten segments and learn from each. Here a window is cut into as many
-# whole segments as it holds, and its embedding is the mean of theirs; the heads are linear, so the logits are
-# the mean of the segments' logits too.
+class MfccSegmentNetwork(EmbeddingNetwork):
+    """Cuts the scaled MFCC of a window into segments, and gives the mean of their embeddings."""
+
+    def __init__(self, config: JainMlpConfig | JainLstmConfig | JainCnnConfig, n_mels: int) -> None:
+        super().__init__()
+        self.segments = MfccSegments(n_mels, config.n_mfcc, config.segment_frames)
+
+    def _embed(self, log_mel: Tensor) -> Tensor:
+        segments = self.segments(log_mel)
+        return mean_over_segments(self._embed_segments(segments.flatten(0, 1)), segments.shape[1])
+
+    def _embed_segments(self, segments: Tensor) -> Tensor:
+        """Map (batch, segment_frames, n_mfcc) to (batch, embedding_size)."""
+        raise NotImplementedError
 
 
-def in_segments(frames: Tensor, segment_frames: int) -> Tensor:
-    """Cut (batch, n_frames, d) into (batch, n_segments, segment_frames, d), leaving the remainder out.
+class JainMlp(MfccSegmentNetwork):
+    """§7.3: a segment's coefficients laid end to end, dense layers of 512, 256 and 128, dropout after each.
 
-    A window shorter than a segment is one segment, its last frame repeated.
+    1.03 million parameters with 13 coefficients and 130 frames. The last hidden layer is the embedding.
     """
-    missing = segment_frames - frames.shape[1]
-    if missing > 0:
-        frames = F.pad(frames.transpose(1, 2), (0, missing), mode="replicate").transpose(1, 2)
-    n_segments = frames.shape[1] // segment_frames
-    kept = frames[:, : n_segments * segment_frames]
-    return kept.reshape(len(frames), n_segments, segment_frames, frames.shape[2])
+
+    def __init__(self, config: JainMlpConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__(config, n_mels)
+        sizes = (self.segments.n_mfcc * config.segment_frames, *MLP_UNITS)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            layers += [nn.Linear(before, after), activation(config.activation), nn.Dropout(config.dropout)]
+        self.hidden = nn.Sequential(*layers[:-1])  # the heads have the last dropout
+        self.heads = Heads(MLP_UNITS[-1], n_genres, n_tags, config.dropout)
+
+    def _embed_segments(self, segments: Tensor) -> Tensor:
+        embedding: Tensor = self.hidden(segments.flatten(1))
+        return embedding
+
+
+class JainLstm(MfccSegmentNetwork):
+    """§7.4: two LSTM layers of 64 units over a segment's frames, a dense layer, dropout of 30 %.
+
+    57 thousand parameters with 13 coefficients. The dense layer is the embedding.
+    """
+
+    def __init__(self, config: JainLstmConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__(config, n_mels)
+        self.rnn = nn.LSTM(self.segments.n_mfcc, LSTM_UNITS, num_layers=2, batch_first=True)
+        self.dense = nn.Sequential(nn.Linear(LSTM_UNITS, DENSE_UNITS), activation(config.activation))
+        self.heads = Heads(DENSE_UNITS, n_genres, n_tags, config.dropout)
+
+    def _embed_segments(self, segments: Tensor) -> Tensor:
+        embedding: Tensor = self.dense(_last_state(self.rnn, segments))
+        return embedding
+
+
+class JainCnn(MfccSegmentNetwork):
+    """§7.5 and Table 1: 32 filters of 3×3, 3×3 and 2×2 with ReLU, each pooled 3×3 and batch-normalised.
+
+    Pooling steps by 3 and pads the edges; a dense layer of 64 follows, with dropout of 30 %. 25 thousand
+    parameters with 13 coefficients and 130 frames. The dense layer is the embedding.
+    """
+
+    def __init__(self, config: JainCnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__(config, n_mels)
+        layers: list[nn.Module] = []
+        channels, height, width = 1, config.segment_frames, self.segments.n_mfcc
+        for kernel in CNN_KERNELS:
+            layers += [
+                nn.ZeroPad2d(2 * ((kernel - 1) // 2, kernel // 2)),
+                nn.Conv2d(channels, CNN_FILTERS, kernel),
+                activation(config.activation),
+                nn.MaxPool2d(3, stride=3, ceil_mode=True),
+                nn.BatchNorm2d(CNN_FILTERS),
+            ]
+            channels, height, width = CNN_FILTERS, -(-height // 3), -(-width // 3)
+        self.convolutions = nn.Sequential(*layers)
+        self.dense = nn.Sequential(nn.Linear(channels * height * width, DENSE_UNITS), activation(config.activation))
+        self.heads = Heads(DENSE_UNITS, n_genres, n_tags, config.dropout)
+
+    def _embed_segments(self, segments: Tensor) -> Tensor:
+        embedding: Tensor = self.dense(self.convolutions(segments.unsqueeze(1)).flatten(1))
+        return embedding
+
+
+class MfccSegments(nn.Module):
+    """Log-mel windows to the scaled MFCC of their segments (Jain et al. §7.2)."""
+
+    def __init__(self, n_mels: int, n_mfcc: int, segment_frames: int) -> None:
+        super().__init__()
+        self.mfcc = Mfcc(n_mels, n_mfcc)
+        self.norm = nn.BatchNorm1d(self.mfcc.n_mfcc)
+        self.segment_frames = segment_frames
+
+    @property
+    def n_mfcc(self) -> int:
+        """Coefficients a frame."""
+        return self.mfcc.n_mfcc
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Map (batch, n_frames, n_mels) to (batch, n_segments, segment_frames, n_mfcc)."""
+        scaled = self.norm(self.mfcc(log_mel).transpose(1, 2)).transpose(1, 2)
+        return in_segments(scaled, self.segment_frames)
 
 
 class Mfcc(nn.Module):
@@ -234,116 +312,3 @@ class Mfcc(nn.Module):
     def forward(self, log_mel: Tensor) -> Tensor:
         """Map (…, n_mels) to (…, n_mfcc)."""
         return log_mel @ self.basis.T
-
-
-class MfccSegments(nn.Module):
-    """Log-mel windows to the scaled MFCC of their segments."""
-
-    def __init__(self, n_mels: int, n_mfcc: int, segment_frames: int) -> None:
-        super().__init__()
-        self.mfcc = Mfcc(n_mels, n_mfcc)
-        self.norm = nn.BatchNorm1d(self.mfcc.n_mfcc)
-        self.segment_frames = segment_frames
-
-    @property
-    def n_mfcc(self) -> int:
-        """Coefficients a frame."""
-        return self.mfcc.n_mfcc
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """Map (batch, n_frames, n_mels) to (batch, n_segments, segment_frames, n_mfcc)."""
-        scaled = self.norm(self.mfcc(log_mel).transpose(1, 2)).transpose(1, 2)
-        return in_segments(scaled, self.segment_frames)
-
-
-def mean_over_segments(embeddings: Tensor, n_segments: int) -> Tensor:
-    """Map (batch * n_segments, d) to (batch, d)."""
-    return embeddings.reshape(-1, n_segments, embeddings.shape[1]).mean(dim=1)
-
-
-MLP_UNITS = (512, 256, 128)
-LSTM_UNITS = 64
-DENSE_UNITS = 64
-"""The paper gives the CNN's dense layer 64 neurons, and the LSTM's no number: 64 as well."""
-CNN_FILTERS = 32
-CNN_KERNELS = (3, 3, 2)
-
-
-class JainMlp(nn.Module):
-    """§7.3: a segment's coefficients laid end to end, dense layers of 512, 256 and 128, dropout after each.
-
-    1.03 million parameters with 13 coefficients and 130 frames. The last hidden layer is the embedding.
-    """
-
-    def __init__(self, config: JainMlpConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
-        super().__init__()
-        self.segments = MfccSegments(n_mels, config.n_mfcc, config.segment_frames)
-        sizes = (self.segments.n_mfcc * config.segment_frames, *MLP_UNITS)
-        layers: list[nn.Module] = []
-        for before, after in pairwise(sizes):
-            layers += [nn.Linear(before, after), activation(config.activation), nn.Dropout(config.dropout)]
-        self.hidden = nn.Sequential(*layers[:-1])  # the heads have the last dropout
-        self.heads = Heads(MLP_UNITS[-1], n_genres, n_tags, config.dropout)
-
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels)."""
-        segments = self.segments(log_mel)
-        embedding = mean_over_segments(self.hidden(segments.flatten(0, 1).flatten(1)), segments.shape[1])
-        output: ModelOutput = self.heads(embedding)
-        return output
-
-
-class JainLstm(nn.Module):
-    """§7.4: two LSTM layers of 64 units over a segment's frames, a dense layer, dropout of 30 %.
-
-    57 thousand parameters with 13 coefficients. The dense layer is the embedding.
-    """
-
-    def __init__(self, config: JainLstmConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
-        super().__init__()
-        self.segments = MfccSegments(n_mels, config.n_mfcc, config.segment_frames)
-        self.rnn = nn.LSTM(self.segments.n_mfcc, LSTM_UNITS, num_layers=2, batch_first=True)
-        self.dense = nn.Sequential(nn.Linear(LSTM_UNITS, DENSE_UNITS), activation(config.activation))
-        self.heads = Heads(DENSE_UNITS, n_genres, n_tags, config.dropout)
-
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels)."""
-        segments = self.segments(log_mel)
-        unfolded, _ = self.rnn(segments.flatten(0, 1))
-        embedding = mean_over_segments(self.dense(unfolded[:, -1]), segments.shape[1])
-        output: ModelOutput = self.heads(embedding)
-        return output
-
-
-class JainCnn(nn.Module):
-    """§7.5 and Table 1: 32 filters of 3×3, 3×3 and 2×2 with ReLU, each pooled 3×3 and batch-normalised.
-
-    Pooling steps by 3 and pads the edges; a dense layer of 64 follows, with dropout of 30 %. 25 thousand
-    parameters with 13 coefficients and 130 frames. The dense layer is the embedding.
-    """
-
-    def __init__(self, config: JainCnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
-        super().__init__()
-        self.segments = MfccSegments(n_mels, config.n_mfcc, config.segment_frames)
-        layers: list[nn.Module] = []
-        channels, height, width = 1, config.segment_frames, self.segments.n_mfcc
-        for kernel in CNN_KERNELS:
-            layers += [
-                nn.ZeroPad2d(2 * ((kernel - 1) // 2, kernel // 2)),
-                nn.Conv2d(channels, CNN_FILTERS, kernel),
-                activation(config.activation),
-                nn.MaxPool2d(3, stride=3, ceil_mode=True),
-                nn.BatchNorm2d(CNN_FILTERS),
-            ]
-            channels, height, width = CNN_FILTERS, -(-height // 3), -(-width // 3)
-        self.convolutions = nn.Sequential(*layers)
-        self.dense = nn.Sequential(nn.Linear(channels * height * width, DENSE_UNITS), activation(config.activation))
-        self.heads = Heads(DENSE_UNITS, n_genres, n_tags, config.dropout)
-
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels)."""
-        segments = self.segments(log_mel)
-        maps = self.convolutions(segments.flatten(0, 1).unsqueeze(1))
-        embedding = mean_over_segments(self.dense(maps.flatten(1)), segments.shape[1])
-        output: ModelOutput = self.heads(embedding)
-        return output

@@ -60,6 +60,111 @@ class PublishedScaling(nn.Module):
         return image
 
 
+class PublishedNetwork(nn.Module):
+    """The input scaling, and the heads, of the three; a subclass has the layers between."""
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.spec_bn = PublishedScaling(n_mels)
+
+    def _add_heads(self, embedding_size: int, n_genres: int, n_tags: int, dropout: float) -> None:
+        self.dropout = nn.Dropout(dropout)
+        self.genre_head = ClassificationHead(embedding_size, n_genres)
+        self.tag_head = ClassificationHead(embedding_size, n_tags)
+
+    def forward(self, log_mel: Tensor) -> ModelOutput:
+        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
+        embedding = self._embed(self.layer_outputs(log_mel))
+        kept = self.dropout(embedding)
+        return ModelOutput(self.genre_head(kept), self.tag_head(kept), embedding)
+
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
+        """Return each layer's output, shapes (batch, channels, …, frames)."""
+        raise NotImplementedError
+
+    def _embed(self, layers: list[Tensor]) -> Tensor:
+        """Map the layers' outputs to the embedding, shape (batch, embedding_size)."""
+        raise NotImplementedError
+
+
+class ChoiFcn(PublishedNetwork):
+    """Five convolutions and nothing else (Choi, Fazekas & Sandler 2016, "Automatic tagging using deep …").
+
+    0.45 million parameters without the heads, whatever the mel bins. A window of 29 s (1,813 frames at a hop of
+    256 and 16 kHz) is pooled to one place, as published; what is left of a longer one is merged by a maximum.
+    The 64 values before the dense layer are the embedding.
+    """
+
+    def __init__(self, config: ChoiFcnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__(n_mels)
+        self.layer1, self.layer2, self.layer3, self.layer4, self.layer5 = _layers(FCN_CHANNELS, FCN_POOLS)
+        self._add_heads(FCN_CHANNELS[-1], n_genres, n_tags, config.dropout)
+
+    def _embed(self, layers: list[Tensor]) -> Tensor:
+        return layers[-1].amax(dim=(2, 3))
+
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
+        """Return each layer's output, shapes (batch, channels, bins, frames)."""
+        return _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4, self.layer5])
+
+
+class ChoiCrnn(PublishedNetwork):
+    """Four convolutions, two GRU layers (Choi et al. 2017, "Convolutional recurrent neural networks for …").
+
+    0.42 million parameters without the heads. The last of the 32 recurrent units' states is the embedding.
+    """
+
+    def __init__(self, config: ChoiCrnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__(n_mels)
+        self.layer1, self.layer2, self.layer3, self.layer4 = _layers(CRNN_CHANNELS, CRNN_POOLS)
+        self.layer5 = nn.GRU(CRNN_CHANNELS[-1], CRNN_UNITS, 2, batch_first=True)
+        self._add_heads(CRNN_UNITS, n_genres, n_tags, config.dropout)
+
+    def _embed(self, layers: list[Tensor]) -> Tensor:
+        return layers[-1][:, :, -1]
+
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
+        """Return each layer's output, shapes (batch, channels, bins, frames); the recurrent one's without bins."""
+        maps = _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4])
+        unfolded, _ = self.layer5(maps[-1].amax(dim=2).transpose(1, 2))
+        return [*maps, unfolded.transpose(1, 2)]
+
+
+class Musicnn(PublishedNetwork):
+    """musicnn (Pons et al. 2018, "End-to-end learning for music audio tagging at scale").
+
+    Timbral and temporal filters side by side, three densely joined convolutions, the maximum and the mean over
+    time, a dense layer of 200, which is the embedding. 0.79 million parameters with 96 mel bins, without heads.
+    Published weights take windows of 3 s (188 frames).
+    """
+
+    def __init__(self, config: MusicnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__(n_mels)
+        timbre = [Timbre(n_mels, share) for share in TIMBRE_SHARES]
+        self.layers = nn.ModuleList([*timbre, *(Temporal(frames) for frames in TEMPORAL_FRAMES)])
+        front = len(TIMBRE_SHARES) * TIMBRE_CHANNELS + len(TEMPORAL_FRAMES) * TEMPORAL_CHANNELS
+        self.layer1 = MusicnnBackend(front, config.backend_channels)
+        self.layer2 = MusicnnBackend(config.backend_channels, config.backend_channels)
+        self.layer3 = MusicnnBackend(config.backend_channels, config.backend_channels)
+        self.dense1 = nn.Linear(2 * (front + BACKEND_LAYERS * config.backend_channels), config.dense_units)
+        self.bn = nn.BatchNorm1d(config.dense_units)
+        self._add_heads(config.dense_units, n_genres, n_tags, config.dropout)
+
+    def _embed(self, layers: list[Tensor]) -> Tensor:
+        frames = cat(layers, dim=1)
+        pooled = cat([frames.amax(dim=2), frames.mean(dim=2)], dim=1)
+        return F.relu(self.bn(self.dense1(pooled)))
+
+    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
+        """Return the output of each front-end filter and each later layer, shapes (batch, channels, n_frames)."""
+        image = self.spec_bn(log_mel)
+        front = [layer(image) for layer in self.layers]
+        first = self.layer1(cat(front, dim=1))
+        second = self.layer2(first) + first
+        third = self.layer3(second) + second
+        return [*front, first, second, third]
+
+
 class PooledConvolution(nn.Module):
     """3×3 convolution, batch norm, ReLU, max-pooling over (bins, frames), cut to what is there."""
 
@@ -84,59 +189,11 @@ def _layers(channels: tuple[int, ...], pools: tuple[tuple[int, int], ...]) -> li
     ]
 
 
-class ChoiFcn(nn.Module):
-    """Five convolutions and nothing else (Choi, Fazekas & Sandler 2016, "Automatic tagging using deep …").
-
-    0.45 million parameters without the heads, whatever the mel bins. A window of 29 s (1,813 frames at a hop of
-    256 and 16 kHz) is pooled to one place, as published; what is left of a longer one is merged by a maximum.
-    The 64 values before the dense layer are the embedding.
-    """
-
-    def __init__(self, config: ChoiFcnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
-        super().__init__()
-        self.spec_bn = PublishedScaling(n_mels)
-        self.layer1, self.layer2, self.layer3, self.layer4, self.layer5 = _layers(FCN_CHANNELS, FCN_POOLS)
-        self.dropout = nn.Dropout(config.dropout)
-        self.genre_head = ClassificationHead(FCN_CHANNELS[-1], n_genres)
-        self.tag_head = ClassificationHead(FCN_CHANNELS[-1], n_tags)
-
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        embedding = self.layer_outputs(log_mel)[-1].amax(dim=(2, 3))
-        dropped_out = self.dropout(embedding)
-        return ModelOutput(self.genre_head(dropped_out), self.tag_head(dropped_out), embedding)
-
-    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
-        """Return what each layer gives, shapes (batch, channels, bins, frames)."""
-        return _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4, self.layer5])
-
-
-class ChoiCrnn(nn.Module):
-    """Four convolutions, two GRU layers (Choi et al. 2017, "Convolutional recurrent neural networks for …").
-
-    0.42 million parameters without the heads. The last of the 32 recurrent units' states is the embedding.
-    """
-
-    def __init__(self, config: ChoiCrnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
-        super().__init__()
-        self.spec_bn = PublishedScaling(n_mels)
-        self.layer1, self.layer2, self.layer3, self.layer4 = _layers(CRNN_CHANNELS, CRNN_POOLS)
-        self.layer5 = nn.GRU(CRNN_CHANNELS[-1], CRNN_UNITS, 2, batch_first=True)
-        self.dropout = nn.Dropout(config.dropout)
-        self.genre_head = ClassificationHead(CRNN_UNITS, n_genres)
-        self.tag_head = ClassificationHead(CRNN_UNITS, n_tags)
-
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        embedding = self.layer_outputs(log_mel)[-1][:, :, -1]
-        dropped_out = self.dropout(embedding)
-        return ModelOutput(self.genre_head(dropped_out), self.tag_head(dropped_out), embedding)
-
-    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
-        """Return what each layer gives, shapes (batch, channels, bins, frames); of the recurrent one without bins."""
-        maps = _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4])
-        unfolded, _ = self.layer5(maps[-1].amax(dim=2).transpose(1, 2))
-        return [*maps, unfolded.transpose(1, 2)]
+def _each(image: Tensor, layers: list[PooledConvolution]) -> list[Tensor]:
+    maps = [image]
+    for layer in layers:
+        maps.append(layer(maps[-1]))
+    return maps[1:]
 
 
 class Timbre(nn.Module):
@@ -178,55 +235,3 @@ class MusicnnBackend(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Map (batch, before, n_frames) to (batch, after, n_frames)."""
         return F.relu(self.bn(self.conv(frames)))
-
-
-class Musicnn(nn.Module):
-    """musicnn (Pons et al. 2018, "End-to-end learning for music audio tagging at scale").
-
-    Timbral and temporal filters side by side, three densely joined convolutions, the maximum and the mean over
-    time, a dense layer of 200, which is the embedding. 0.79 million parameters with 96 mel bins, without heads.
-    Published weights take windows of 3 s (188 frames).
-    """
-
-    def __init__(self, config: MusicnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
-        super().__init__()
-        self.spec_bn = PublishedScaling(n_mels)
-        self.layers = nn.ModuleList(
-            [
-                *(Timbre(n_mels, share) for share in TIMBRE_SHARES),
-                *(Temporal(frames) for frames in TEMPORAL_FRAMES),
-            ]
-        )
-        front = len(TIMBRE_SHARES) * TIMBRE_CHANNELS + len(TEMPORAL_FRAMES) * TEMPORAL_CHANNELS
-        self.layer1 = MusicnnBackend(front, config.backend_channels)
-        self.layer2 = MusicnnBackend(config.backend_channels, config.backend_channels)
-        self.layer3 = MusicnnBackend(config.backend_channels, config.backend_channels)
-        self.dense1 = nn.Linear(2 * (front + BACKEND_LAYERS * config.backend_channels), config.dense_units)
-        self.bn = nn.BatchNorm1d(config.dense_units)
-        self.dropout = nn.Dropout(config.dropout)
-        self.genre_head = ClassificationHead(config.dense_units, n_genres)
-        self.tag_head = ClassificationHead(config.dense_units, n_tags)
-
-    def forward(self, log_mel: Tensor) -> ModelOutput:
-        """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        frames = cat(self.layer_outputs(log_mel), dim=1)
-        pooled = cat([frames.amax(dim=2), frames.mean(dim=2)], dim=1)
-        embedding = F.relu(self.bn(self.dense1(pooled)))
-        dropped_out = self.dropout(embedding)
-        return ModelOutput(self.genre_head(dropped_out), self.tag_head(dropped_out), embedding)
-
-    def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
-        """Return what each filter of the front end and each later layer gives, shapes (batch, channels, n_frames)."""
-        image = self.spec_bn(log_mel)
-        front = [layer(image) for layer in self.layers]
-        first = self.layer1(cat(front, dim=1))
-        second = self.layer2(first) + first
-        third = self.layer3(second) + second
-        return [*front, first, second, third]
-
-
-def _each(image: Tensor, layers: list[PooledConvolution]) -> list[Tensor]:
-    maps = [image]
-    for layer in layers:
-        maps.append(layer(maps[-1]))
-    return maps[1:]

@@ -1,14 +1,14 @@
-"""A perceptron on what a network with published weights gives: a member for few tracks, pretrained on others' many.
+"""Transfer learning: a perceptron on all layers of a frozen network with published weights, a member for few tracks.
 
-Transfer learning as Choi, Fazekas, Sandler & Cho (2017), "Transfer learning for music classification and regression
-tasks", found it to work best: not the last layer alone, whose words are those of another task, but every layer's
-activations, joined. Of each channel of each layer there are here its mean, its maximum and its deviation over all
-places. The published network is frozen, and lies in the bundle with the perceptron: tagging needs no other file.
+Choi, Fazekas, Sandler & Cho (2017), "Transfer learning for music classification and regression tasks", found that not
+the last layer alone works best, which is of another task, but every layer's activations, joined. Here each channel of
+each layer gives its mean, maximum and deviation over all places. The published network is frozen, and lies in the
+bundle with the perceptron: tagging needs no other file.
 
 The published networks take 96 HTK mel bands at 16 kHz, 62.5 frames a second. `MelBridge` brings any of our log-mels
-there, so that such a member sits in one ensemble with others, on one feature path: bands by their centre
-frequencies, frames by time, both linearly. What ours do not hold, fast changes at a slow frame rate say, stays
-unheard; the figures in docs/results.md are of such spectrograms.
+there, bands by their centre frequencies and frames by time, both linearly, so that such a member sits in one ensemble
+with others, on one feature path. What ours do not hold, such as fast changes at a slow frame rate, is lost; the
+figures in docs/results.md are of such spectrograms.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from torch import Tensor, cat, nn
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.config import FeatureConfig
 from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
-from mgc.models.layers import Statistics, StatisticsNetwork
-from mgc.models.literature import in_segments, mean_over_segments
-from mgc.models.published_networks import LAYER_CHANNELS, ChoiCrnn, ChoiFcn, Musicnn
+from mgc.models.layers import Statistics, StatisticsNetwork, in_segments, mean_over_segments
+from mgc.models.published_networks import LAYER_CHANNELS, ChoiCrnn, ChoiFcn, Musicnn, PublishedNetwork
 
 PUBLISHED_MELS = 96
 SEGMENT_FRAMES = {"musicnn": 187}
@@ -45,7 +44,7 @@ class MelBridge(nn.Module):
 
     def __init__(self, n_mels: int, wanted_mels: int) -> None:
         super().__init__()
-        # Until `join` tells better: bands spread evenly over those that come in.
+        # Until `join` is called: bands spread evenly over those that come in.
         spread = F.interpolate(torch.eye(n_mels)[None], size=wanted_mels, mode="linear", align_corners=True)[0]
         self.register_buffer("bands", spread)
         self.register_buffer("pace", torch.ones(()))
@@ -109,7 +108,7 @@ class LayerStatistics(Statistics):
         return cat(groups, dim=1)
 
 
-def _published(config: TransferConfig) -> ChoiFcn | ChoiCrnn | Musicnn:
+def _published(config: TransferConfig) -> PublishedNetwork:
     """Return the network in its published size, without heads."""
     if config.network == "musicnn":
         return Musicnn(MusicnnConfig(), PUBLISHED_MELS, 0, 0)

@@ -13,7 +13,7 @@ from mgc.models.bundle import write_bundle
 from mgc.models.bundle_files import student_of, student_uri
 
 
-def taught_by(teacher: str) -> dict[str, object]:
+def distilled_from(teacher: str) -> dict[str, object]:
     return {"teacher": teacher, "teacher_share": 1.0}
 
 
@@ -21,7 +21,7 @@ def write_pair(folder: Path) -> tuple[str, str]:
     """Write a teacher and its student, and return their URIs."""
     teacher = str(folder / "bundle")
     fingerprint = write_bundle(teacher, bundle_contents())
-    write_bundle(student_uri(teacher), bundle_contents(1, facts=taught_by(fingerprint)))
+    write_bundle(student_uri(teacher), bundle_contents(1, facts=distilled_from(fingerprint)))
     return teacher, student_uri(teacher)
 
 
@@ -41,7 +41,7 @@ def test_a_bundle_without_a_student_says_how_to_get_one(tmp_path: Path) -> None:
 
 
 def test_a_student_of_another_bundle_is_refused(tmp_path: Path) -> None:
-    """The ensemble was trained anew, and its student was not taught again."""
+    """The ensemble was trained anew, and its student was not distilled again."""
     teacher, _ = write_pair(tmp_path)
     newer = write_bundle(teacher, bundle_contents(3), overwrite=True)
     with pytest.raises(BundleError, match=rf"not from {newer} beside it"):
@@ -49,7 +49,7 @@ def test_a_student_of_another_bundle_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tracks", [["song.mp3"], ["catalogue.parquet"]])
-def test_fast_asks_the_student(tracks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_uses_the_student(tracks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher, student = write_pair(tmp_path)
     used = []
     for name in ("tag_catalogue", "tag_files"):

@@ -30,7 +30,7 @@ def test_any_number_of_frames(n_frames: int) -> None:
     assert bool(torch.isfinite(output.genre_logits).all())
 
 
-def test_windows_do_not_hear_each_other_in_evaluation() -> None:
+def test_windows_do_not_affect_each_other_in_evaluation() -> None:
     model = build_model(CrnnConfig(channels=8, rnn_units=4, embedding_size=8), 16, 3, 2).eval()
     log_mel = torch.rand(4, 50, 16) * -80
     together, alone = model(log_mel), model(log_mel[2:3])

@@ -36,7 +36,7 @@ def test_batching_does_not_change_the_answer(batch_windows: int) -> None:
     np.testing.assert_allclose(found.genre_logits, expected.genre_logits, atol=1e-5)
 
 
-def test_windows_of_different_lengths_are_heard_apart() -> None:
+def test_windows_of_different_lengths_pass_apart() -> None:
     model = small_model()
     tracks = log_mels((2, 24), (1, 10), (2, 24))
     outputs = member_outputs(model, tracks)

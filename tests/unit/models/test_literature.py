@@ -6,7 +6,8 @@ import librosa
 import numpy as np
 import torch
 
-from mgc.models.literature import Mfcc, in_segments, mean_over_segments
+from mgc.models.layers import in_segments, mean_over_segments
+from mgc.models.literature import Mfcc
 
 
 def test_mfcc_of_a_log_mel_are_librosas() -> None:

@@ -1,4 +1,4 @@
-"""Calibrated probabilities and the members' common word."""
+"""Calibrated probabilities and the members' joint prediction."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def small(name: str, **changes: object) -> ModelConfig:
     return read_model_config({"name": name, **SMALL[name], **changes})
 
 
-def hear(model: torch.nn.Module, log_mel: torch.Tensor) -> ModelOutput:
+def answer(model: torch.nn.Module, log_mel: torch.Tensor) -> ModelOutput:
     output: ModelOutput = model(log_mel)
     return output
 
@@ -57,7 +57,7 @@ def test_every_network_has_settings_and_a_test() -> None:
 @pytest.mark.parametrize("n_frames", [1, 24, 130])
 def test_windows_of_any_length(name: str, n_frames: int) -> None:
     model = small_model(config=small(name)).eval()
-    output = hear(model, torch.rand(3, n_frames, N_MELS) * -80)
+    output = answer(model, torch.rand(3, n_frames, N_MELS) * -80)
     assert (output.genre_logits.shape, output.tag_logits.shape) == ((3, 2), (3, 3))
     assert output.embedding.shape[0] == 3
     assert all(bool(torch.isfinite(part).all()) for part in output)
@@ -66,7 +66,7 @@ def test_windows_of_any_length(name: str, n_frames: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("n_genres", "n_tags"), [(0, 3), (2, 0)])
 def test_one_head_is_enough(name: str, n_genres: int, n_tags: int) -> None:
-    output = hear(build_model(small(name), N_MELS, n_genres, n_tags), torch.rand(2, 24, N_MELS) * -80)
+    output = answer(build_model(small(name), N_MELS, n_genres, n_tags), torch.rand(2, 24, N_MELS) * -80)
     assert (output.genre_logits.shape[1], output.tag_logits.shape[1]) == (n_genres, n_tags)
 
 
@@ -74,7 +74,7 @@ def test_one_head_is_enough(name: str, n_genres: int, n_tags: int) -> None:
 def test_gradients_reach_every_parameter(name: str) -> None:
     # DistributedDataParallel waits for ever for a parameter that gets no gradient.
     model = small_model(config=small(name))
-    output = hear(model, torch.rand(4, 40, N_MELS) * -80)
+    output = answer(model, torch.rand(4, 40, N_MELS) * -80)
     (output.genre_logits.square().sum() + output.tag_logits.square().sum()).backward()  # type: ignore[no-untyped-call]
     learnt = [(key, parameter.grad) for key, parameter in model.named_parameters() if parameter.requires_grad]
     assert learnt
@@ -82,13 +82,13 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_gives_the_same_answers_and_windows_do_not_hear_each_other(name: str) -> None:
+def test_the_same_seed_gives_the_same_answers_and_windows_do_not_affect_each_other(name: str) -> None:
     log_mel = torch.rand(4, 40, N_MELS) * -80
     one, two = (small_model(config=small(name), seed=3).eval() for _ in range(2))
-    together = hear(one, log_mel)
-    assert all(torch.equal(*pair) for pair in zip(together, hear(two, log_mel), strict=True))
-    torch.testing.assert_close(together.tag_logits[2:3], hear(one, log_mel[2:3]).tag_logits, atol=1e-5, rtol=1e-5)
-    other = hear(small_model(config=small(name), seed=4).eval(), log_mel)
+    together = answer(one, log_mel)
+    assert all(torch.equal(*pair) for pair in zip(together, answer(two, log_mel), strict=True))
+    torch.testing.assert_close(together.tag_logits[2:3], answer(one, log_mel[2:3]).tag_logits, atol=1e-5, rtol=1e-5)
+    other = answer(small_model(config=small(name), seed=4).eval(), log_mel)
     assert not torch.equal(together.tag_logits, other.tag_logits)
 
 

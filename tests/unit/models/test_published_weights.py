@@ -63,7 +63,7 @@ def test_a_bundle_answers_as_the_published_network(network: str, tmp_path: Path)
     theirs = build_model(read_model_config({"name": network}), 96, 0, len(TAGS))
     keys = set(theirs.state_dict()) - {"spec_bn.band_db"}
     theirs.load_state_dict({key: bundle.members[0].weights[key] for key in keys}, strict=False)
-    # Power in their filters is that in ours times half the filter's width in Hz, and they hear it in full-scale dB.
+    # Power in their filters is that in ours times half the filter's width in Hz, and they take it in full-scale dB.
     ours = np.random.default_rng(0).uniform(-60, 0, (1, 190, 96)).astype(np.float32)
     corners = 700.0 * (10.0 ** (np.linspace(0.0, 2595.0 * np.log10(1 + 8_000 / 700), 98) / 2595.0) - 1.0)
     full_scale = ours + 10 * np.log10((corners[2:] - corners[:-2]) / 2.0) + REFERENCE_DB
@@ -108,12 +108,12 @@ def test_other_networks_spectrograms_and_numbers_of_tags_are_refused() -> None:
 def test_the_command_takes_a_list_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(saved(their_state("choi_fcn")))
     (tmp_path / "tags.json").write_text(json.dumps({"mtat": list(TAGS), "msd": ["a", "b"]}))
-    words = [str(tmp_path / "x.pth"), "--tags", str(tmp_path / "tags.json"), "-o", str(tmp_path / "bundle")]
+    arguments = [str(tmp_path / "x.pth"), "--tags", str(tmp_path / "tags.json"), "-o", str(tmp_path / "bundle")]
     app = build_app("import-weights")
-    missing = CliRunner().invoke(app, ["import-weights", *words])
+    missing = CliRunner().invoke(app, ["import-weights", *arguments])
     assert isinstance(missing.exception, ConfigError)
     assert "--tag-set" in str(missing.exception)
-    done = CliRunner().invoke(app, ["import-weights", *words, "--tag-set", "mtat"])
+    done = CliRunner().invoke(app, ["import-weights", *arguments, "--tag-set", "mtat"])
     assert done.exit_code == 0, done.output
     assert "choi_fcn" in done.output
     assert load_bundle(str(tmp_path / "bundle")).taxonomy.tags == TAGS

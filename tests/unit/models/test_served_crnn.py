@@ -1,4 +1,4 @@
-"""Networks in the form that answers: the trained form's words, in whatever company."""
+"""Networks in the form that answers: the trained form's output, in whatever company."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_quantiles_are_those_of_a_sort() -> None:
     assert torch.equal(quantiles(frames, (0.1, 0.5, 1.0)), frames.sort(dim=1).values[:, places])
 
 
-def test_windows_do_not_hear_each_other() -> None:
+def test_windows_do_not_affect_each_other() -> None:
     frames = noise(batch=3)
     for together, alone in zip(TimbreStatistics(N_MELS)(frames), TimbreStatistics(N_MELS)(frames[1:2]), strict=True):
         torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
@@ -104,7 +104,7 @@ def test_a_level_change_moves_only_what_sounds_at_onsets() -> None:
         torch.testing.assert_close(loud[group], quiet[group], atol=2e-3, rtol=1e-3)
 
 
-def test_the_network_hears_them_where_asked() -> None:
+def test_the_network_takes_them_where_set() -> None:
     plain, further = (BlockLevel(BlockLevelConfig(timbre=timbre), N_MELS, 4, 18) for timbre in (False, True))
     more = further.statistics.sizes[len(plain.statistics.sizes) :]
     assert more == TimbreStatistics(N_MELS).sizes

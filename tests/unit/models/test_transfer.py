@@ -57,7 +57,7 @@ def log_mel(samples: npt.NDArray[np.float32], features: FeatureConfig) -> torch.
     return torch.from_numpy(librosa.power_to_db(mel, ref=np.max, top_db=features.top_db).T.copy())[None].float()
 
 
-def test_the_bridge_comes_near_the_spectrogram_that_the_published_networks_heard() -> None:
+def test_the_bridge_comes_near_the_spectrogram_that_the_published_networks_were_trained_on() -> None:
     # Noise that swells and falls off by 6 dB an octave: a pure tone's level depends on the frame's length.
     noise = np.random.default_rng(0).standard_normal(88_200) * (1.2 + np.sin(np.arange(88_200) / 5_000))
     samples = scipy.signal.lfilter([1.0], [1.0, -0.97], noise).astype(np.float32)
@@ -82,7 +82,7 @@ def test_the_bridge_leaves_their_own_spectrogram_as_it_is() -> None:
     torch.testing.assert_close(bridge(frames), frames)
 
 
-def test_twice_the_frame_rate_is_heard_as_half_as_many_frames() -> None:
+def test_twice_the_frame_rate_becomes_half_as_many_frames() -> None:
     bridge = MelBridge(96, 96)
     bridge.join(PEER_FEATURES.model_copy(update={"hop_length": 128}), PEER_FEATURES)
     slope = torch.arange(80.0)[None, :, None].expand(1, 80, 96) - 80.0

@@ -32,9 +32,9 @@ def test_every_window_comes_once_an_epoch() -> None:
     batches = epoch(windows)
     assert len(windows) == 21
     assert [len(batch.log_mel) for batch in batches] == [7, 7, 7]
-    heard = torch.cat([batch.log_mel for batch in batches]).sum(dim=(1, 2))
+    found = torch.cat([batch.log_mel for batch in batches]).sum(dim=(1, 2))
     given = torch.from_numpy(np.concatenate(features.log_mels)).float().sum(dim=(1, 2))
-    torch.testing.assert_close(heard.sort().values, given.sort().values)
+    torch.testing.assert_close(found.sort().values, given.sort().values)
 
 
 def test_labels_go_with_their_windows() -> None:

@@ -1,4 +1,4 @@
-"""Kept statistics: a fit with them is the fit without, and only where chance changes nothing."""
+"""Cached statistics: a fit with them is the fit without, and only where chance changes nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_weights_and_figures_are_those_of_a_fit_that_computes_them_anew(monkeypa
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-def test_a_fit_taken_up_gives_the_weights_of_one_that_never_stopped() -> None:
+def test_a_resumed_fit_gives_the_weights_of_one_that_never_stopped() -> None:
     states = []
     whole = fitted(on_epoch=lambda report, state: states.append(state))
     rest = fitted(start=states[2])

@@ -1,4 +1,4 @@
-"""A student learns the ensemble's word, with labels and without."""
+"""A student learns the ensemble's predictions, with labels and without."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STUDENT = MODEL.model_copy(update={"channels": 8, "blocks": 1})
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """An ensemble of two that has learnt its lesson."""
+    """An ensemble of two that was fitted well."""
     config = TRAINING.model_copy(update={"epochs": 25, "learning_rate": 2e-2, "patience": 25})
     weights = [fit(small_model(seed=n), TRAIN, VALID, TAXONOMY, config, seed=n).best_weights for n in range(2)]
     place = str(tmp_path_factory.mktemp("teacher"))
@@ -44,7 +44,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return load_bundle(place)
 
 
-def test_every_window_has_the_ensembles_word_on_it(teacher: Bundle) -> None:
+def test_every_window_has_the_ensembles_prediction(teacher: Bundle) -> None:
     label_weights = distillation_labels(teacher, TRAIN, TRAINING, share=1.0)
     predicted = ensemble_predictions(teacher, TRAIN.log_mels, by_window=True)
     np.testing.assert_array_equal(label_weights.genre, predicted.genre_probabilities)
@@ -64,7 +64,7 @@ def test_labels_weigh_what_the_teacher_does_not(teacher: Bundle) -> None:
         np.testing.assert_array_equal(getattr(none, name), hard)
 
 
-def test_what_has_no_label_is_taught_by_the_teacher_alone(teacher: Bundle) -> None:
+def test_what_has_no_label_is_learnt_from_the_teacher_alone(teacher: Bundle) -> None:
     unlabelled = distillation_labels(teacher, without_labels(TRAIN), TRAINING, share=0.3)
     np.testing.assert_array_equal(unlabelled.genre, distillation_labels(teacher, TRAIN, TRAINING, share=1.0).genre)
 
@@ -85,7 +85,7 @@ def test_a_student_learns_from_tracks_without_labels(teacher: Bundle) -> None:
     assert comparison["teacher"].keys() == student.metrics["ensemble"].keys()
 
 
-def test_one_head_alone_has_no_word_on_the_other(teacher: Bundle) -> None:
+def test_one_head_alone_predicts_nothing_of_the_other(teacher: Bundle) -> None:
     taxonomy = type(TAXONOMY)((), TAXONOMY.tags)
     student = bundle_contents(1, taxonomy)
     tags_alone = replace(teacher, **vars(student))

@@ -1,4 +1,4 @@
-"""Weights of members, thresholds of tags, and when to keep silent."""
+"""Weights of members, thresholds of tags, and when to abstain."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_temperature_of_the_whole(method: Method) -> None:
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_each_way_is_asked_of_groups_that_it_was_not_fitted_on(fused: bool) -> None:
+def test_each_way_is_measured_on_groups_that_it_was_not_fitted_on(fused: bool) -> None:
     found = compare_fusions([GOOD, BAD], LABELS, [f"g{track // 3}" for track in range(TRACKS)], fused)
     assert list(found) == ["mean", "weighted", "stacked"]
     losses = {name: figures["genre_log_loss"] or 0.0 for name, figures in found.items()}
@@ -118,7 +118,7 @@ def test_silence_where_precision_would_be_lost() -> None:
     assert figures["accuracy_of_answered"] == pytest.approx(17 / 18)
 
 
-def test_never_and_always_silent() -> None:
+def test_never_and_always_abstained() -> None:
     sure = answers([0.9] * 12, [True] * 12)
     assert fit_abstention(*sure, precision=0.95) == 0.0
     wrong = answers([0.9] * 12, [False] * 12)

@@ -15,7 +15,7 @@ from mgc.training.losses import LabelArrays, encode_labels, genre_weights, weigh
 
 def test_labels_of_a_feature_set() -> None:
     features = feature_set(3)
-    features = replace(features, genres=["low", None, "high"], tags=[["hum", "unheard"], [], ["buzz", "still"]])
+    features = replace(features, genres=["low", None, "high"], tags=[["hum", "unlisted"], [], ["buzz", "still"]])
     features = replace(features, tags_known=[True, False, True])
     labels = encode_labels(features, TAXONOMY)
     assert labels.genres.tolist() == [1, UNKNOWN, 0]

@@ -83,7 +83,7 @@ def test_best_weights_are_those_of_the_best_epoch() -> None:
     assert all(torch.equal(result.best_weights[name], tensor) for name, tensor in seen[best.epoch].items())
 
 
-def test_the_last_epoch_is_kept_where_that_is_asked_for() -> None:
+def test_the_last_epoch_is_kept_where_that_is_set() -> None:
     seen: dict[int, dict[str, Tensor]] = {}
     config = TRAINING.model_copy(update={"keep": "last", "patience": 1, "epochs": 12, "learning_rate": 2e-2})
     wrong = replace(VALID, genres=["low" if genre == "high" else "high" for genre in VALID.genres])

@@ -39,18 +39,18 @@ def trained(train: FeatureSet, valid: FeatureSet | None, taxonomy: Taxonomy, pla
     return load_bundle(str(place))
 
 
-def answered(bundle: Bundle, asked: FeatureSet) -> LabelledPredictions:
-    predictions = Predictor(bundle).predict(asked.log_mels)
+def answered(bundle: Bundle, tracks: FeatureSet) -> LabelledPredictions:
+    predictions = Predictor(bundle).predict(tracks.log_mels)
     genres, tags = bundle.taxonomy.genres, bundle.taxonomy.tags
     return LabelledPredictions(
-        track_ids=asked.track_ids,
-        groups=asked.groups,
+        track_ids=tracks.track_ids,
+        groups=tracks.groups,
         genres=genres,
         tags=tags,
-        genre_true=genre_indices(asked.genres, genres),
+        genre_true=genre_indices(tracks.genres, genres),
         genre_probabilities=np.stack([one.genre_probabilities for one in predictions]).astype(np.float64),
-        tag_true=tag_vectors(asked.tags, tags),
-        tags_known=np.array(asked.tags_known, dtype=bool),
+        tag_true=tag_vectors(tracks.tags, tags),
+        tags_known=np.array(tracks.tags_known, dtype=bool),
         tag_probabilities=np.stack([one.tag_probabilities for one in predictions]).astype(np.float64),
     )
 
@@ -60,7 +60,7 @@ def with_genres(features: FeatureSet, *genres: str) -> FeatureSet:
     return replace(features, genres=[*genres, *features.genres[len(genres) :]])
 
 
-def test_a_class_with_one_track_is_learnt_and_asked_for(tmp_path: Path) -> None:
+def test_a_class_with_one_track_is_learnt_and_predicted(tmp_path: Path) -> None:
     taxonomy = Taxonomy(("high", "lone", "low"), TAXONOMY.tags)
     train, valid = with_genres(feature_set(20, seed=1), "lone"), feature_set(12, seed=2)
     bundle = trained(train, valid, taxonomy, tmp_path)
@@ -113,7 +113,7 @@ def test_no_tag_one_and_two_thousand_go_the_whole_way(tmp_path: Path, count: int
     (first, *_) = Predictor(bundle).predict(valid.log_mels)
     assert first.tag_probabilities.shape == (count,)
     assert set(first.tags) <= set(taxonomy.tags)
-    if count == 2_000:  # its evaluation takes seconds: scikit-learn is asked for every tag
+    if count == 2_000:  # its evaluation takes seconds: scikit-learn is called for every tag
         return
     evaluation = evaluate(answered(bundle, valid), FEW_SAMPLES)
     assert (evaluation.tag is None) == (count == 0)

@@ -51,7 +51,7 @@ def test_the_power_of_a_sum_of_signals_is_met() -> None:
     torch.testing.assert_close(overlay(decibels(one), decibels(two), torch.tensor([1.0])), decibels(one))
 
 
-def test_tags_of_both_are_heard() -> None:
+def test_tags_of_both_are_present() -> None:
     features = feature_set(6)
     config = PLAIN.model_copy(update={"overlay_probability": 1.0})
     plain, laid = (TrainingWindows(features, TAXONOMY, one) for one in (PLAIN, config))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mgc.models.layers import AdditiveAttention, ClassificationHead, GatedResidual, SqueezeExcitation
+from mgc.models.crnn import AdditiveAttention, GatedResidual, SqueezeExcitation
+from mgc.models.layers import ClassificationHead
 
 
 def test_squeeze_excitation_scales_each_channel_by_one_gate() -> None:
