@@ -29,9 +29,9 @@ from mgc.evaluation.answers import (
 )
 from mgc.evaluation.baselines import NAME, compare_with_baseline, fit_svm_baseline, mfcc_statistics, svm_baseline
 from mgc.evaluation.bootstrap import Figure
+from mgc.evaluation.comparison import BaselineComparison
 from mgc.evaluation.evaluate import Evaluation
 from mgc.evaluation.evaluate import evaluate as figures_of
-from mgc.evaluation.significance import BaselineComparison
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, load_bundle
 from mgc.reports.evaluation_report import ReportContext, write_evaluation_report

@@ -29,8 +29,8 @@ from mgc.config.taxonomy import UNKNOWN, Taxonomy
 from mgc.errors import FingerprintError, TrainingError
 from mgc.evaluation.answers import LabelledPredictions, genre_indices, names_outside, tag_vectors
 from mgc.evaluation.bootstrap import Resample
+from mgc.evaluation.comparison import BaselineComparison, compare
 from mgc.evaluation.metrics import tag_macro_average_precision
-from mgc.evaluation.significance import BaselineComparison, compare
 from mgc.tables.feature_shards import FeatureSet
 
 # The models behind the baseline: an SVM for genre, logistic regressions for tags, and the choice of their C.

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from mgc import __version__
 from mgc.evaluation.bootstrap import Figure
+from mgc.evaluation.comparison import BaselineComparison
 from mgc.evaluation.evaluate import Evaluation
 from mgc.evaluation.genre_metrics import GenreEvaluation
-from mgc.evaluation.significance import BaselineComparison
 from mgc.evaluation.tag_metrics import TagEvaluation
 from mgc.reports.charts import (
     class_f1_chart,

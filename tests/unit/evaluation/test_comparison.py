@@ -5,7 +5,7 @@ import pytest
 from answer_makers import QUICK, genre_answers, tag_answers
 
 from mgc.errors import SplitError
-from mgc.evaluation.significance import compare
+from mgc.evaluation.comparison import compare
 
 
 def test_difference_is_over_shared_tracks() -> None:

@@ -12,8 +12,8 @@ from answer_makers import QUICK, genre_answers, mixed_answers, one_hot, tag_answ
 from page_checker import HOSTILE, checked
 
 from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions
+from mgc.evaluation.comparison import compare
 from mgc.evaluation.evaluate import evaluate
-from mgc.evaluation.significance import compare
 from mgc.reports.charts import confusion_chart
 from mgc.reports.evaluation_report import ReportContext, evaluation_page, list_caveats, write_evaluation_report
 from mgc.reports.svg import VARIABLES, learning_chart
