@@ -1,13 +1,11 @@
-"""Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`.
-
-python -m benchmarks [extract] [features] [tag] [stages] [gpu] [fixed] [one_file] [augment] [memory] [supervise] [s3]
-    [diff] [report] [train] [--clips 400] [--rounds 3] [--peers FOLDER] [--student BUNDLE]
-"""
+"""Run the benchmarks named (all by default); each prints lines `figure NAME VALUE UNIT`."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -45,11 +43,26 @@ BENCHMARKS = {
     "report": report_page.run,
     "train": train_loop.run,
 }
+PROGRAMS = (
+    "windows",
+    "fast_student",
+    "review_loop",
+    "scheduled_runs",
+    "augment_quality",
+    "without_ray",
+    "plain_actors",
+)
+"""Run by `python -m benchmarks.NAME`: they need data, or print tables."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"{__doc__}\n\nbenchmarks:\n" + "\n".join(_described(BENCHMARKS)),
+        epilog="programs of their own, python -m benchmarks.NAME:\n" + "\n".join(_described(PROGRAMS)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all)")
     parser.add_argument("--clips", type=int, default=400, help="MP3 clips of 30 s (default 400)")
     parser.add_argument("--rounds", type=int, default=3, help="repeats; medians are printed (default 3)")
     parser.add_argument("--peers", metavar="FOLDER", help="tag: published weights (fcn.pth, crnn.pth, musicnn.pth)")
@@ -63,6 +76,15 @@ def main() -> None:
         clips = make_clips(Path(folder, "clips"), wanted.clips)
         for name in wanted.names or BENCHMARKS:
             BENCHMARKS[name](clips, Path(folder), wanted.rounds)
+
+
+def _described(names: dict[str, object] | tuple[str, ...]) -> Iterator[str]:
+    """Yield a line for each: its name, and the first line of its module's docstring."""
+    for name in names:
+        module = BENCHMARKS[name].__module__.partition(".")[2] if name in BENCHMARKS else name
+        source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+        about = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+        yield f"  {name:<16} {about}"
 
 
 if __name__ == "__main__":

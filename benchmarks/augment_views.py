@@ -1,7 +1,7 @@
 """What a view costs beside its track, kind by kind, and what the peers take for a stretch or a shift alone.
 
 Milliseconds of one core for a clip of 30 s (MP3, 44.1 kHz stereo), from samples to log-mels. A view is measured as
-what it adds to a track that is decoded and heard clean anyhow; an overlay decodes its partner. A peer is given the
+what it adds to a track that is extracted clean anyhow; an overlay decodes its partner. A peer is given the
 samples, decoded and resampled for free, and its output goes through the same log-mels.
 """
 

@@ -1,4 +1,4 @@
-"""The rival: a bare two-process pool doing the same decoding and log-mels, writing the same Parquet.
+"""A peer: a bare two-process pool doing the same decoding and log-mels, writing the same Parquet.
 
     python -m benchmarks.bare_pool CLIPS OUTPUT [PROCESSES] [CLIPS_A_PART]
 

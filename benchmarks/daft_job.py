@@ -1,8 +1,8 @@
-"""A rival: the same decoding and log-mels as one would write it with Daft, in two processes.
+"""A peer: the same decoding and log-mels as one would write it with Daft, in two processes.
 
     python -m benchmarks.daft_job CLIPS OUTPUT [PROCESSES]
 
-No child, no identity, no resume, no error rows. Daft asks for an older pyarrow than mgc's, and works with this one:
+No child, no identity, no resume, no error rows. Daft requires an older pyarrow than mgc's, and works with this one:
 `pip install --no-deps daft`.
 """
 

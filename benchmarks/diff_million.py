@@ -1,7 +1,7 @@
-"""A night on which nothing changed, over 10,000, 100,000 and a million tracks: wall time and peak of `mgc tag`.
+"""A run that finds nothing changed, over 10,000, 100,000 and a million tracks: wall time and peak of `mgc tag`.
 
 The whole command is timed, the start of Python and its imports included; Ray is not started, for there is nothing to
-do. The history is one of thirty nights (`benchmarks.made_history`).
+do. The history is one of thirty runs (`benchmarks.made_history`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A made catalogue with the history of its predictions: as many tracks as wanted, none of which was ever heard.
+"""A made catalogue with the history of its predictions: as many tracks as wanted, none with any audio.
 
-What a night looks at before it decides what to do is all there, and written as a run writes it: the catalogue, the
-runs, the commits with their parts, and their indices. The parts themselves, which such a night does not open, are
+What a run looks at before it decides what to do is all there, and written as a run writes it: the catalogue, the
+runs, the commits with their parts, and their indices. The parts themselves, which such a run does not open, are
 not.
 """
 
@@ -31,7 +31,7 @@ FAILED_SHARE = 0.005
 def make_history(folder: Path, tracks: int, bundle: str, runs: int) -> Path:
     """Write `catalogue.parquet` and `predictions/`, in which all tracks are current, and return the folder.
 
-    The first night tagged all with another bundle, the second all with this one, and each of the others a thousandth.
+    The first run tagged all with another bundle, the second all with this one, and each of the others a thousandth.
     """
     folder.mkdir(parents=True)
     catalogue = _catalogue(tracks)

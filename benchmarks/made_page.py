@@ -1,4 +1,4 @@
-"""Predictions that nobody heard, as many as wanted, and the page of them; run as a program it prints what that took.
+"""Made-up predictions, as many as wanted, and the page of them; run as a program it prints what that took.
 
 python -m benchmarks.made_page FOLDER TRACKS
 """

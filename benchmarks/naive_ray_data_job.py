@@ -1,4 +1,4 @@
-"""A rival: the same decoding and log-mels as one would write it with Ray Data, a task a stage.
+"""A peer: the same decoding and log-mels as one would write it with Ray Data, a task a stage.
 
     python -m benchmarks.naive_ray_data_job CLIPS OUTPUT
 

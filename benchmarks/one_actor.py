@@ -1,4 +1,4 @@
-"""Hear one file as an actor of the pool does, and print its time and the actor's peak memory.
+"""Extract one file as an actor of the pool does, and print its time and the actor's peak memory.
 
     python -m benchmarks.one_actor PATH
 

@@ -34,7 +34,7 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
     place = str(folder / "page")
     run_module("benchmarks.made_page", place, str(TRACKS))
     first = run_module("benchmarks.made_page", place, str(TRACKS)).values
-    # The map of the first time is kept: what a night pays is the second.
+    # The map of the first time is kept: what a scheduled run pays is the second.
     made = [run_module("benchmarks.made_page", place, str(TRACKS)).values for _ in range(rounds)]
     figure("report_first_seconds", [first["seconds"]], "s")
     figure("report_seconds", [one["seconds"] for one in made], "s")

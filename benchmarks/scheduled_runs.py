@@ -1,12 +1,12 @@
-"""Four nights of a catalogue on S3, by the commands that a cron job would run: what each did, and how long it took.
+"""Four scheduled runs over a catalogue on S3, by the commands of a cron job: what each did, and how long it took.
 
     python -m benchmarks.scheduled_runs --catalogue FOLDER [--tracks 300] [--bundle DIR --new-bundle DIR]
         [--pages DIR]
 
-FOLDER holds audio, and is copied to OpenStack Swift on loopback. Night 1 tags all, night 2 finds nothing to do,
-night 3 has new, changed, broken and deleted files, night 4 a new bundle. Counts are read from `history` and
+FOLDER holds audio, and is copied to OpenStack Swift on loopback. Run 1 tags all, run 2 finds nothing to do,
+run 3 has new, changed, broken and deleted files, run 4 a new bundle. Counts are read from `history` and
 `current`, as any reader would; where one is not what it should be the exit status is 1. Without bundles two with
-random weights are made: their answers mean nothing, and take as long. `--pages` keeps each night's report.
+random weights are made: their answers mean nothing, and take as long. `--pages` keeps each run's report.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ AUDIO = {".mp3", ".flac", ".ogg", ".wav", ".au", ".m4a", ".opus"}
 
 @dataclass(frozen=True)
 class Counts:
-    """Of a night: rows it tagged, of them failed, rows that mark deletions, and the tracks of `current` after it."""
+    """Of a run: rows it tagged, of them failed, rows that mark deletions, and the tracks of `current` after it."""
 
     tagged: int
     failed: int
@@ -52,7 +52,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class StoryRun:
-    """What a night did, against what it should."""
+    """What a run did, against what it should."""
 
     name: str
     index_seconds: float
@@ -69,16 +69,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scheduled_runs")
     parser.add_argument("--catalogue", type=Path, required=True, help="folder of audio, copied to S3")
     parser.add_argument("--tracks", type=int, default=300, help="at most so many of its files (default 300)")
-    parser.add_argument("--bundle", type=Path, help="of nights 1 to 3")
-    parser.add_argument("--new-bundle", type=Path, help="of night 4")
-    parser.add_argument("--pages", type=Path, help="folder for the report of each night")
+    parser.add_argument("--bundle", type=Path, help="of runs 1 to 3")
+    parser.add_argument("--new-bundle", type=Path, help="of run 4")
+    parser.add_argument("--pages", type=Path, help="folder for the report of each run")
     wanted = parser.parse_args()
     files = sorted(path for path in wanted.catalogue.rglob("*") if path.suffix.lower() in AUDIO)[: wanted.tracks]
     if len(files) < NEW + CHANGED + DELETED + 1:
         raise SystemExit(f"'{wanted.catalogue}' has {len(files)} audio files, too few for the story")
     if reason := SwiftServer.unavailable_reason():
         raise SystemExit(reason)
-    with SwiftServer() as server, tempfile.TemporaryDirectory(prefix="mgc-nights-") as folder:
+    with SwiftServer() as server, tempfile.TemporaryDirectory(prefix="mgc-runs-") as folder:
         server.make_bucket("music")
         os.environ.update(server.env())
         bundles = [wanted.bundle or _made(Path(folder, "old"), 2), wanted.new_bundle or _made(Path(folder, "new"), 1)]
@@ -93,15 +93,15 @@ def _made(folder: Path, members: int) -> Path:
 
 
 def story(files: list[Path], folder: Path, bundles: list[Path], pages: Path | None = None) -> list[StoryRun]:
-    """Live through the four nights."""
+    """Do the four runs, and return what each did."""
 
     def run(name: str, bundle: Path, expected: Counts) -> StoryRun:
-        lived = _run(name, folder, bundle, expected)
+        done = _run(name, folder, bundle, expected)
         if pages is not None:
             pages.mkdir(parents=True, exist_ok=True)
             page = Store.open(OUTPUT).read_bytes("report/index.html")
-            (pages / f"night-{name.partition(':')[0]}.html").write_bytes(page)
-        return lived
+            (pages / f"run-{name.partition(':')[0]}.html").write_bytes(page)
+        return done
 
     store = Store.open(ROOT)
     later, first = files[:NEW], files[NEW:]
@@ -141,7 +141,7 @@ def _run(name: str, folder: Path, bundle: Path, expected: Counts) -> StoryRun:
 
 
 def _mgc(*arguments: str) -> float:
-    """Run a command of mgc, show it and what it says, and return its seconds."""
+    """Run a command of mgc, show it and its output, and return its seconds."""
     print(f"$ mgc {' '.join(arguments)}", flush=True)
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "mgc", *arguments], check=False)
@@ -162,8 +162,8 @@ def _last_sequence() -> int:
 
 
 def show(runs: list[StoryRun]) -> None:
-    """Print a row a night."""
-    head = ("night", "index s", "tag s", "tagged", "failed", "deleted", "current", "")
+    """Print a row a run."""
+    head = ("run", "index s", "tag s", "tagged", "failed", "deleted", "current", "")
     rows = [head, *map(_row, runs)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
     for row in rows:

@@ -1,7 +1,7 @@
 """What others stretch time and shift pitch with, as functions of samples; those that are not installed are left out.
 
-librosa is a dependency. signalsmith-stretch comes with `pip install 'mgc[rivals]'`; audiomentations, which calls the
-same library, asks for an older soxr than mgc's and has to be installed by hand.
+librosa is a dependency. signalsmith-stretch comes with `pip install 'mgc[peers]'`; audiomentations, which calls the
+same library, requires an older soxr than mgc's and has to be installed by hand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many windows of a track are enough: accuracy against windows heard, and how far an answer is from that of all.
+"""How many windows of a track are enough: accuracy against windows read, and how far an answer is from that of all.
 
     python -m benchmarks.windows CATALOGUE BUNDLE PLOT.png [RECORDING…]
 
@@ -31,7 +31,7 @@ COUNTS = (1, 2, 3, 4, 6)
 COUNTS_OF_WHOLE_TRACKS = (1, 2, 3, 4, 6, 9, 12)
 MANY = 24
 SHORTEST_SECONDS = 60.0
-"""Of a recording in the right plot: a shorter one is heard whole by the six windows that are judged."""
+"""Of a recording in the right plot: a shorter one is read whole by the six windows that are judged."""
 
 RESAMPLES = 1_000
 

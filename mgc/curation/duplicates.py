@@ -1,6 +1,6 @@
 """Near-duplicates: the same recording in two files, formats or bit rates.
 
-An embedding cannot tell: two solo pianos are as close as two encodings of one (measured in `docs/acting.md`). So
+An embedding cannot tell: two solo pianos are as close as two encodings of one (measured in `docs/curation.md`). So
 tracks are looked up by the fingerprint of their middle window, and a pair counts where the last window agrees too,
 the lengths agree, and the embeddings do not object. Groups are what such pairs connect.
 """
@@ -30,7 +30,7 @@ from mgc.tables.run_log import OutputDirectory
 # The log-mel of two windows, the middle one and the last, is averaged to 16 bands below 7 kHz (lossy codecs cut what
 # is above) and three values a second, and each band's own mean is taken off: what is left is when each band sounds,
 # not what the instruments are. Two encodings of one recording correlate above 0.8, two recordings near 0 (measured in
-# `docs/acting.md`). The idea is that of Haitsma & Kalker (2002), as real numbers for a vector index instead of bits.
+# `docs/curation.md`). The idea is Haitsma & Kalker's (2002), as real numbers for a vector index instead of bits.
 
 BANDS = 16
 VALUES_PER_SECOND = 3.2
