@@ -27,9 +27,9 @@ from mgc.audio.track_features import TrackFeatures
 from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest, place
 from mgc.audio.windows import Tape
 from mgc.config import DecodeConfig, FeatureConfig
-from mgc.demo.plan import plan_clips
+from mgc.demo.compose import plan_clips
 from mgc.demo.render import render
-from mgc.demo.score import Effects, Piece
+from mgc.demo.styles import Piece
 
 PAGE = Path(__file__).parents[1] / "docs" / "augmentation.md"
 PICTURES = PAGE.with_suffix("")
@@ -76,19 +76,25 @@ def _put(table: str) -> None:
 
 
 def _dry(piece: Piece) -> Piece:
-    # A room's echo lasts its own time whatever the tempo.
-    return replace(piece, effects=Effects())
+    # A reverb lasts its own time whatever the tempo.
+    return _in_project(piece, style=replace(piece.project.style, reverb_level=0.0))
+
+
+def _in_project(piece: Piece, **changes: object) -> Piece:
+    return replace(piece, project=replace(piece.project, **changes))
 
 
 def _without_drums(piece: Piece) -> Piece:
-    return replace(piece, parts=tuple(part for part in piece.parts if part.role not in ("drums", "texture")))
+    return replace(piece, parts=tuple(part for part in piece.parts if part.role != "drums"))
 
 
 def _tempo_case(piece: Piece, ratio: float) -> Case:
     features = FeatureConfig(window_seconds=piece.seconds / ratio, max_windows=1)
-    faster = replace(piece, tempo_bpm=piece.tempo_bpm * ratio, seconds=piece.seconds / ratio)
+    faster = _in_project(piece, tempo_bpm=piece.project.tempo_bpm * ratio)
+    faster = replace(faster, seconds=piece.seconds / ratio)
     others = stretchers(ratio, features.sample_rate)
-    return _case(f"{piece.style}, tempo × {ratio:g}", piece, faster, Recipe(tempo_ratio=ratio), others, features)
+    title = f"{piece.project.style.name}, tempo × {ratio:g}"
+    return _case(title, piece, faster, Recipe(tempo_ratio=ratio), others, features)
 
 
 def _pitch_case(piece: Piece, semitones: int) -> Case:
@@ -99,7 +105,7 @@ def _pitch_case(piece: Piece, semitones: int) -> Case:
         parts.append(replace(part, notes=notes))
     higher = replace(piece, parts=tuple(parts))
     others = shifters(semitones, features.sample_rate)
-    title = f"{piece.style}, {semitones:+d} semitones"
+    title = f"{piece.project.style.name}, {semitones:+d} semitones"
     return _case(title, piece, higher, Recipe(pitch_semitones=float(semitones)), others, features)
 
 

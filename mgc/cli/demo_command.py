@@ -68,7 +68,7 @@ def _music(screen: Console, catalogue: str | None, place: Path, config: Config) 
     made = compose_catalogue(place / "music")
     screen.print(
         f"[bold]music[/] {len(made.clips)} clips in four styles {'composed' if made.composed else 'found'} in "
-        f"{escape(str(made.folder))}, and {len(made.broken)} broken files to show what becomes of them",
+        f"{escape(str(made.folder))}, and {len(made.damaged)} damaged files to show what becomes of them",
         soft_wrap=True,
     )
     screen.print("synthetic, made by mgc itself: figures on it say nothing about real music", style="dim")

@@ -154,7 +154,7 @@ def _demo_data(screen: Console, experiment: Experiment, output: str, address: st
     if "://" in output:
         raise ConfigError(f"the demo's clips need a folder, and '{output}' is none", "give -o a folder")
     place = Path(output) / "data"
-    made = compose_catalogue(place / "music", broken=False)
+    made = compose_catalogue(place / "music", damaged=False)
     screen.print(
         f"[bold]music[/] {len(made.clips)} synthetic clips {'composed' if made.composed else 'found'} in "
         f"{escape(str(made.folder))}: figures on them say nothing about real music",

@@ -1,6 +1,6 @@
-"""The demo catalogue: a few dozen clips in four styles, composed and written as a collection would be.
+"""The demo catalogue on disk: a few dozen clips in four styles, laid out as a collection would be.
 
-Folder-per-genre layout, mixed formats and sample rates, a label manifest, and three files that are broken on
+Folder-per-genre layout, mixed formats and sample rates, a label manifest, and two files that are damaged on
 purpose. Everything is synthetic: figures on it show that the system works, and say nothing about real music.
 """
 
@@ -8,22 +8,40 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mgc.audio.decode.sndfile import encode
-from mgc.demo.plan import DemoClip, plan_clips
+from mgc.audio.decode.sndfile import Container, encode
 from mgc.demo.render import render
-from mgc.demo.stamp import Stamp, is_complete, prepare_folder, write_stamp
+from mgc.demo.styles import STYLES, Piece, compose_piece, derive_tags, plan_projects
 from mgc.errors import ConfigError, StorageError
 
-SYNTHESISER_VERSION = 1
+SYNTHESISER_VERSION = 2
 """Raise it when the same arguments would sound different: catalogues on disk are then composed anew."""
 
 MIN_CLIP_SECONDS = 1.0
+MAX_CLIP_SECONDS = 600.0
+CLIPS_PER_PROJECT = 2
+FORMATS: tuple[tuple[Container, int, int], ...] = (
+    ("flac", 44_100, 2),
+    ("mp3", 44_100, 2),
+    ("ogg", 22_050, 1),
+    ("wav", 44_100, 1),
+    ("mp3", 22_050, 1),
+    ("ogg", 44_100, 2),
+)
+"""Container, sample rate in Hz and channels by clip number: the same in every style, so that they betray none."""
+
 MANIFEST = "manifest.csv"
 README = "README.txt"
-DAMAGED = ("folk/damaged-text.mp3", "ambient/damaged-empty.wav", "techno/damaged-truncated.flac")
+STAMP = ".mgc-demo.json"
+UNFINISHED = "unfinished"
+DAMAGED = {
+    "folk/damaged-text.mp3": b"This is a text file whose name ends in .mp3; it holds no audio.\n" * 40,
+    "ambient/damaged-empty.wav": b"",
+}
 """In the styles' folders, so that labels read from folder names gain no genre from them."""
 
 _README = """\
@@ -33,15 +51,37 @@ system works from end to end. Figures measured on it say nothing about real musi
 {n_clips} clips of {seconds:g} s, one folder a style. {manifest} holds their labels: path, genre, tags and group.
 The group is the project that a clip was made from; the clips of a project share key, tempo, chords and
 instruments. Every tag is true by construction: it is read off the composition.
-{broken_note}
+
+Files named damaged-* (a text, an empty file) are damaged on purpose and have no labels: they show how mgc reports
+what it cannot read.
+
 To the extent possible under law, this folder is dedicated to the public domain under CC0 1.0
 (https://creativecommons.org/publicdomain/zero/1.0/).
 """
-_BROKEN_NOTE = """
-The files named damaged-* are broken on purpose (text, empty, truncated) and have no labels: they show how mgc
-reports what it cannot read.
-"""
-_TEXT = b"This is a text file whose name ends in .mp3; it holds no audio.\n" * 40
+
+
+@dataclass(frozen=True)
+class DemoClip:
+    """One clip of the demo catalogue.
+
+    Parameters
+    ----------
+    path
+        Relative to the catalogue's folder, `genre/name.ext`.
+    group
+        The project that it was made from.
+    piece
+        The composition that the labels are read off.
+    """
+
+    path: str
+    genre: str
+    tags: tuple[str, ...]
+    group: str
+    container: Container
+    sample_rate: int
+    channels: int
+    piece: Piece
 
 
 @dataclass(frozen=True)
@@ -54,8 +94,8 @@ class DemoCatalogue:
         Where it lies, and its label table.
     clips
         In manifest order; their paths are relative to `folder`.
-    broken
-        Paths of the files that are broken on purpose, relative to `folder`.
+    damaged
+        Paths of the files that are damaged on purpose, relative to `folder`.
     composed
         False if it was there already.
     """
@@ -63,7 +103,7 @@ class DemoCatalogue:
     folder: Path
     manifest: Path
     clips: tuple[DemoClip, ...]
-    broken: tuple[str, ...]
+    damaged: tuple[str, ...]
     composed: bool
 
 
@@ -73,7 +113,7 @@ def compose_catalogue(
     clips_per_style: int = 12,
     clip_seconds: float = 12.0,
     seed: int = 0,
-    broken: bool = True,
+    damaged: bool = True,
 ) -> DemoCatalogue:
     """Compose the demo catalogue into `folder`, or find it there.
 
@@ -87,8 +127,8 @@ def compose_catalogue(
         Length of each clip.
     seed
         Decides every key, tempo, pattern and instrument.
-    broken
-        Whether to write the three damaged files too.
+    damaged
+        Whether to write the two damaged files too.
 
     Raises
     ------
@@ -99,75 +139,86 @@ def compose_catalogue(
     """
     _check(clips_per_style, clip_seconds, seed)
     folder = Path(folder)
-    arguments = (
-        f"v{SYNTHESISER_VERSION} clips_per_style={clips_per_style} clip_seconds={float(clip_seconds)}"
-        f" seed={seed} broken={broken}"
-    )
     clips = plan_clips(clips_per_style, clip_seconds, seed)
-    damaged = DAMAGED if broken else ()
-    found = is_complete(folder, arguments)
+    contents = DAMAGED if damaged else {}
+    stamp = {
+        "arguments": f"v{SYNTHESISER_VERSION} clips_per_style={clips_per_style} clip_seconds={float(clip_seconds)}"
+        f" seed={seed} damaged={damaged}",
+        "files": [*(clip.path for clip in clips), *contents, MANIFEST, README],
+    }
+    found = _read_stamp(folder) == stamp and all((folder / name).is_file() for name in stamp["files"])
     if not found:
-        prepare_folder(folder)
-        files = (*(clip.path for clip in clips), *damaged, MANIFEST, README)
-        write_stamp(folder, Stamp(arguments, files, complete=False))
-        _write(folder, clips, damaged, _readme(len(clips), clip_seconds, seed, broken))
-        write_stamp(folder, Stamp(arguments, files, complete=True))
-    return DemoCatalogue(folder, folder / MANIFEST, clips, damaged, composed=not found)
+        readme = _README.format(seed=seed, n_clips=len(clips), seconds=clip_seconds, manifest=MANIFEST)
+        try:
+            _prepare_folder(folder)
+            _write_stamp(folder, {**stamp, "arguments": UNFINISHED})
+            for clip in clips:
+                samples = render(clip.piece, clip.sample_rate, clip.channels)
+                _write_bytes(folder / clip.path, encode(samples, clip.sample_rate, clip.container))
+            for name, content in {**contents, MANIFEST: _manifest(clips), README: readme.encode()}.items():
+                _write_bytes(folder / name, content)
+            _write_stamp(folder, stamp)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write the demo catalogue to '{folder}': {error.strerror}", "name another folder"
+            ) from error
+    return DemoCatalogue(folder, folder / MANIFEST, clips, tuple(contents), composed=not found)
 
 
 def _check(clips_per_style: int, clip_seconds: float, seed: int) -> None:
     if clips_per_style < 1:
         raise ConfigError(f"clips_per_style = {clips_per_style}: a demo needs at least one clip a style")
-    if not MIN_CLIP_SECONDS <= clip_seconds <= 600.0:
-        raise ConfigError(f"clip_seconds = {clip_seconds:g}: must be {MIN_CLIP_SECONDS:g} to 600")
+    if not MIN_CLIP_SECONDS <= clip_seconds <= MAX_CLIP_SECONDS:
+        raise ConfigError(f"clip_seconds = {clip_seconds:g}: must be {MIN_CLIP_SECONDS:g} to {MAX_CLIP_SECONDS:g}")
     if seed < 0:
         raise ConfigError(f"seed = {seed}: must not be negative")
 
 
-def _write(folder: Path, clips: tuple[DemoClip, ...], damaged: tuple[str, ...], readme: str) -> None:
-    try:
-        for clip in clips:
-            _write_bytes(folder / clip.path, render_clip(clip))
-        for path in damaged:
-            _write_bytes(folder / path, _damaged_bytes(path, clips[0]))
-        _write_bytes(folder / MANIFEST, _manifest(clips).encode())
-        _write_bytes(folder / README, readme.encode())
-    except OSError as error:
-        raise StorageError(
-            f"cannot write the demo catalogue to '{folder}': {error.strerror}", "name another folder"
-        ) from error
+def plan_clips(clips_per_style: int, clip_seconds: float, seed: int) -> tuple[DemoClip, ...]:
+    """Return all clips, style by style, project by project: labels, formats and compositions, before any sound."""
+    clips = []
+    for index, style in enumerate(STYLES):
+        projects = plan_projects(style, -(-clips_per_style // CLIPS_PER_PROJECT), [seed, index])
+        for number in range(clips_per_style):
+            project = projects[number // CLIPS_PER_PROJECT]
+            piece = compose_piece(project, clip_seconds, [seed, index, number])
+            container, sample_rate, channels = FORMATS[number % len(FORMATS)]
+            path = f"{style.name}/{project.name}{'ab'[number % CLIPS_PER_PROJECT]}.{container}"
+            tags = derive_tags(piece)
+            clips.append(DemoClip(path, style.name, tags, project.name, container, sample_rate, channels, piece))
+    return tuple(clips)
 
 
-def render_clip(clip: DemoClip) -> bytes:
-    """Return the audio file of a clip."""
-    return encode(render(clip.piece, clip.sample_rate, clip.channels), clip.sample_rate, clip.container)
-
-
-def _damaged_bytes(path: str, clip: DemoClip) -> bytes:
-    if path.endswith(".mp3"):
-        return _TEXT
-    if path.endswith(".wav"):
-        return b""
-    whole = encode(render(clip.piece, clip.sample_rate, clip.channels), clip.sample_rate, "flac")
-    return whole[: len(whole) * 2 // 5]
-
-
-def _manifest(clips: tuple[DemoClip, ...]) -> str:
+def _manifest(clips: tuple[DemoClip, ...]) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("path", "genre", "tags", "group"))
     table.writerows((clip.path, clip.genre, "|".join(clip.tags), clip.group) for clip in clips)
-    return text.getvalue()
+    return text.getvalue().encode()
 
 
-def _readme(n_clips: int, clip_seconds: float, seed: int, broken: bool) -> str:
-    return _README.format(
-        seed=seed,
-        n_clips=n_clips,
-        seconds=clip_seconds,
-        manifest=MANIFEST,
-        broken_note=_BROKEN_NOTE if broken else "",
-    )
+def _prepare_folder(folder: Path) -> None:
+    """Create the folder, or delete what an earlier catalogue left in it; other files of its user stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = _read_stamp(folder)
+    if stamp is None and any(folder.iterdir()):
+        raise StorageError(f"'{folder}' holds files and is no demo catalogue", "name an empty or a new folder")
+    for name in map(str, stamp["files"]) if stamp else ():
+        if (folder / name).resolve().is_relative_to(folder.resolve()):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _read_stamp(folder: Path) -> dict[str, Any] | None:
+    """Return what a folder was made with and which files are its own, None where no stamp of mgc lies in it."""
+    try:
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return stamp if isinstance(stamp, dict) and isinstance(stamp.get("files"), list) else None
+
+
+def _write_stamp(folder: Path, stamp: dict[str, Any]) -> None:
+    (folder / STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -1,178 +1,151 @@
-"""The orchestra of the demo: named instruments, each of a family that its listener would name.
+"""The demo's instruments: how a note becomes samples.
 
-A family is what a tag can be true of: `pad`, `plucked`, `bells`, `bass`, `drums`, `lead`, `texture`.
+`hz` is a frequency, `t` the time of each sample in seconds, shape (n_samples,); sounds are about 1 at their loudest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
+from scipy.signal import butter, sosfilt
 
-from mgc.arrays import Float32Array
-from mgc.demo.oscillators import decay, held_noise, modulate, noise, oscillate, pluck, swell
+Floats = npt.NDArray[np.float64]
 
-SynthFunction = Callable[[float, float, int, np.random.Generator], Float32Array]
-"""(frequency in Hz, seconds, sample_rate, rng) → mono samples; may ring on after `seconds`."""
+TABLE_SIZE = 4_096
+VIBRATO_HZ = 5.0
+PARTIALS: dict[str, Callable[[Floats], Floats]] = {
+    "saw": lambda k: 1 / k,
+    "triangle": lambda k: np.sin(0.5 * np.pi * k) / k**2,
+    "pulse": lambda k: np.sin(0.25 * np.pi * k) / k,
+    "reed": lambda k: np.where(k % 2 == 1, 1.0, 0.35) * np.exp(-0.28 * k),
+}
+"""Amplitudes of the partials 1, 2, … of each wave."""
+
+
+def tone(hz: float, t: Floats, wave: str, n_partials: int = 40, vibrato_cents: float = 0.0) -> Floats:
+    """Return a steady tone read from one cycle of a wave, with `n_partials` at most and none that would alias.
+
+    Vibrato sets in over half a second.
+    """
+    table = _cycle(wave, max(1, min(n_partials, int(0.45 / (hz * t[1])))))
+    # The integral of a sinusoidal frequency deviation is a sinusoidal phase deviation.
+    depth = hz * (2 ** (vibrato_cents / 1_200) - 1) / (2 * np.pi * VIBRATO_HZ)
+    phase = hz * t + depth * np.minimum(1.0, 2.0 * t) * np.sin(2 * np.pi * VIBRATO_HZ * t)
+    return np.asarray(table[(phase * TABLE_SIZE).astype(np.int64) % TABLE_SIZE])
+
+
+@lru_cache(maxsize=512)
+def _cycle(wave: str, n_partials: int) -> Floats:
+    spectrum = np.zeros(TABLE_SIZE // 2 + 1, dtype=np.complex128)
+    spectrum[1 : n_partials + 1] = -1j * PARTIALS[wave](np.arange(1.0, n_partials + 1))
+    cycle = np.fft.irfft(spectrum, TABLE_SIZE)
+    return np.asarray(cycle / np.abs(cycle).max())
+
+
+def chorus(hz: float, t: Floats, wave: str, n_partials: int) -> Floats:
+    """Return three voices of a tone, 8 cents apart."""
+    return np.asarray(np.mean([tone(hz * 2 ** (cents / 1_200), t, wave, n_partials) for cents in (-8, 0, 8)], axis=0))
+
+
+def darkening(hz: float, t: Floats, half_life: float) -> Floats:
+    """Return a saw that loses its upper partials: bright and dark readings cross-faded, a filter without a filter."""
+    opening = decay(t, half_life)
+    return opening * tone(hz, t, "saw", 36) + (1 - opening) * tone(hz, t, "saw", 4)
+
+
+def pluck(hz: float, t: Floats, rng: np.random.Generator, smoothing: int, sustain: float) -> Floats:
+    """Return a plucked string (Karplus & Strong 1983), tuned by reading it at a fractional rate.
+
+    Parameters
+    ----------
+    smoothing
+        How often the burst of noise that plucks the string is averaged with its neighbours: more is darker.
+    sustain
+        Gain a period, below 1.
+    """
+    period = int(1 / (hz * t[1]))
+    burst = rng.uniform(-1.0, 1.0, period)
+    for _ in range(smoothing):
+        burst = 0.5 * (burst + np.roll(burst, 1))
+    burst -= burst.mean()
+    # Averaging neighbours delays by half a sample a period.
+    positions = hz * t * (period + 0.5)
+    periods = [burst / np.abs(burst).max()]
+    while len(periods) * period <= positions[-1]:
+        periods.append(0.5 * sustain * (periods[-1] + np.roll(periods[-1], 1)))
+    string = np.concatenate(periods)
+    return np.asarray(np.interp(positions, np.arange(len(string)), string)) * swell(t, 0.001, 0.3 * float(t[-1]))
+
+
+def bell(hz: float, t: Floats, ratio: float, half_life: float) -> Floats:
+    """Return a two-operator FM tone that gets purer as it decays (Chowning 1973)."""
+    modulator = 2.0 * np.exp2(-t / half_life) * np.sin(2 * np.pi * hz * ratio * t)
+    return np.asarray(np.sin(2 * np.pi * hz * t + modulator) * decay(t, half_life))
+
+
+def drum(t: Floats, start_hz: float, end_hz: float, half_life: float) -> Floats:
+    """Return a sine that falls in pitch."""
+    sweep_hz = end_hz + (start_hz - end_hz) * np.exp2(-t / 0.018)
+    return np.asarray(np.sin(2 * np.pi * np.cumsum(sweep_hz) * t[1]) * decay(t, half_life))
+
+
+def rattle(t: Floats, rng: np.random.Generator, low_hz: float, half_life: float) -> Floats:
+    """Return a burst of noise above a frequency."""
+    high = butter(4, low_hz, "highpass", fs=1 / t[1], output="sos")
+    return np.asarray(0.4 * sosfilt(high, rng.standard_normal(len(t))) * decay(t, half_life))
+
+
+def decay(t: Floats, half_life: float) -> Floats:
+    """Return an exponential decay with a short linear attack; halved every `half_life` seconds."""
+    return np.asarray(np.exp2(-t / half_life) * np.minimum(1.0, t / 0.002))
+
+
+def swell(t: Floats, attack: float, release: float) -> Floats:
+    """Return an envelope that rises, holds at 1 and falls to 0 at its end; times in seconds."""
+    slopes = np.minimum(t / min(attack, 0.3 * t[-1]), (t[-1] - t) / min(release, 0.3 * t[-1]))
+    return np.asarray(np.sin(0.5 * np.pi * np.minimum(1.0, slopes)) ** 2)
 
 
 @dataclass(frozen=True)
 class Instrument:
-    """A sound, the family it belongs to, and its level in the mix (linear)."""
+    """A family (what a tag can be true of), a level in the mix (linear), and a sound.
+
+    A note lasts as long as it is written, and `ring_seconds` longer.
+    """
 
     family: str
-    sound: SynthFunction
-    level: float = 0.5
+    level: float
+    ring_seconds: float
+    sound: Callable[[float, Floats, np.random.Generator], Floats]
 
 
-def _pad(shape: str, harmonics: int, detune_cents: float) -> SynthFunction:
-    def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
-        length = seconds + 0.6
-        voices = [
-            oscillate(
-                shape,
-                frequency_hz * 2 ** (cents / 1_200),
-                length,
-                sample_rate,
-                harmonics=harmonics,
-                phase=rng.random(),
-            )
-            for cents in (-detune_cents, 0.0, detune_cents)
-        ]
-        envelope = swell(len(voices[0]), sample_rate, min(1.2, 0.35 * length), 0.6)
-        return (sum(voices[1:], voices[0]) * envelope / 3).astype(np.float32)
-
-    return sound
-
-
-def _string(brightness: float, sustain: float, ring: float) -> SynthFunction:
-    def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
-        length = min(seconds, 2.0) + ring
-        samples = pluck(frequency_hz, length, sample_rate, rng, brightness=brightness, sustain=sustain)
-        return samples * swell(len(samples), sample_rate, 0.001, 0.3 * length)
-
-    return sound
-
-
-def _bell(ratio: float, index: float, half_life: float) -> SynthFunction:
-    def sound(frequency_hz: float, _: float, sample_rate: int, __: np.random.Generator) -> Float32Array:
-        samples = modulate(frequency_hz, ratio, index, 6 * half_life, sample_rate)
-        return samples * decay(len(samples), sample_rate, half_life)
-
-    return sound
-
-
-def _lead(
-    shape: str, harmonics: int, attack: float, half_life: float | None, vibrato_cents: float, breath: float = 0.0
-) -> SynthFunction:
-    def sound(frequency_hz: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
-        length = seconds + 0.03
-        samples = oscillate(
-            shape,
-            frequency_hz,
-            length,
-            sample_rate,
-            harmonics=harmonics,
-            vibrato_hz=5.3,
-            vibrato_cents=vibrato_cents,
-        )
-        if breath:
-            air = noise(length, sample_rate, rng, low_hz=frequency_hz, high_hz=6 * frequency_hz)
-            samples = samples + breath * air[: len(samples)]
-        if half_life is not None:
-            samples = samples * decay(len(samples), sample_rate, half_life)
-        return samples * swell(len(samples), sample_rate, attack, 0.03)
-
-    return sound
-
-
-def _acid(shape: str, half_life: float) -> SynthFunction:
-    """Bright and dark readings of one wave, cross-faded: a filter that closes, without a filter."""
-
-    def sound(frequency_hz: float, seconds: float, sample_rate: int, _: np.random.Generator) -> Float32Array:
-        bright = oscillate(shape, frequency_hz, seconds, sample_rate, harmonics=36)
-        dark = oscillate(shape, frequency_hz, seconds, sample_rate, harmonics=4)
-        opening = decay(len(dark), sample_rate, half_life)
-        samples = opening * bright + (1 - opening) * dark
-        return samples * swell(len(samples), sample_rate, 0.003, min(0.04, 0.3 * seconds))
-
-    return sound
-
-
-def _drum(start_hz: float, end_hz: float, half_life: float, click: float) -> SynthFunction:
-    def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
-        n_samples = round(7 * half_life * sample_rate)
-        sweep = end_hz + (start_hz - end_hz) * np.exp2(-np.arange(n_samples) / (0.018 * sample_rate))
-        samples = np.sin(2 * np.pi * np.cumsum(sweep) / sample_rate) * decay(n_samples, sample_rate, half_life)
-        tick = noise(0.012, sample_rate, rng, low_hz=1_500)
-        tick = tick * decay(len(tick), sample_rate, 0.003)
-        samples[: len(tick)] += click * tick
-        return samples.astype(np.float32)
-
-    return sound
-
-
-def _rattle(low_hz: float, half_life: float, tone_hz: float = 0.0, attack: float = 0.001) -> SynthFunction:
-    def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
-        samples = noise(7 * half_life, sample_rate, rng, low_hz=low_hz, high_hz=16_000)
-        if tone_hz:
-            t = np.arange(len(samples)) / sample_rate
-            samples = 0.7 * samples + 0.5 * np.sin(2 * np.pi * tone_hz * t).astype(np.float32)
-        return samples * decay(len(samples), sample_rate, half_life, attack)
-
-    return sound
-
-
-def _chip_noise(rate_hz: float, half_life: float) -> SynthFunction:
-    def sound(_: float, __: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
-        samples = held_noise(6 * half_life, rate_hz, sample_rate, rng)
-        return samples * decay(len(samples), sample_rate, half_life)
-
-    return sound
-
-
-def _wind(_: float, seconds: float, sample_rate: int, rng: np.random.Generator) -> Float32Array:
-    samples = noise(seconds, sample_rate, rng, low_hz=250, high_hz=1_400)
-    t = np.arange(len(samples)) / sample_rate
-    gust = 0.6 + 0.4 * np.sin(2 * np.pi * (0.11 * t + rng.random()))
-    return (samples * gust * swell(len(samples), sample_rate, 1.0, 1.0)).astype(np.float32)
-
-
-INSTRUMENTS: dict[str, Instrument] = {
-    "warm pad": Instrument("pad", _pad("saw", 8, 9.0), 0.34),
-    "glass pad": Instrument("pad", _pad("organ", 12, 6.0), 0.26),
-    "choir pad": Instrument("pad", _pad("reed", 10, 12.0), 0.34),
-    "harmonium": Instrument("pad", _pad("reed", 18, 4.0), 0.26),
-    "guitar": Instrument("plucked", _string(0.6, 0.996, 0.7), 0.55),
-    "banjo": Instrument("plucked", _string(1.0, 0.988, 0.25), 0.5),
-    "harp": Instrument("plucked", _string(0.3, 0.998, 1.4), 0.6),
-    "muted string": Instrument("plucked", _string(0.5, 0.975, 0.1), 0.6),
-    "tubular bell": Instrument("bells", _bell(3.5, 2.2, 0.55), 0.3),
-    "glockenspiel": Instrument("bells", _bell(4.0, 1.1, 0.25), 0.3),
-    "chip bell": Instrument("bells", _bell(2.0, 3.0, 0.12), 0.3),
-    "deep bass": Instrument("bass", _lead("triangle", 6, 0.08, None, 0.0), 0.45),
-    "acid bass": Instrument("bass", _acid("saw", 0.06), 0.42),
-    "round bass": Instrument("bass", _acid("square", 0.1), 0.4),
-    "chip bass": Instrument("bass", _lead("triangle", 9, 0.002, None, 0.0), 0.5),
-    "upright bass": Instrument("bass", _string(0.15, 0.994, 0.3), 0.7),
-    "sine lead": Instrument("lead", _lead("organ", 3, 0.15, None, 8.0), 0.28),
-    "saw lead": Instrument("lead", _acid("saw", 0.12), 0.26),
-    "saw stab": Instrument("lead", _acid("saw", 0.03), 0.26),
-    "pulse lead": Instrument("lead", _lead("pulse25", 40, 0.002, None, 14.0), 0.3),
-    "square lead": Instrument("lead", _lead("square", 40, 0.002, None, 10.0), 0.3),
-    "thin pulse": Instrument("lead", _lead("pulse12", 40, 0.002, 0.18, 0.0), 0.28),
-    "whistle": Instrument("lead", _lead("triangle", 5, 0.05, None, 18.0, breath=0.12), 0.34),
-    "fiddle": Instrument("lead", _lead("saw", 14, 0.08, None, 22.0), 0.24),
-    "kick": Instrument("drums", _drum(190, 46, 0.09, 0.35), 0.95),
-    "clap": Instrument("drums", _rattle(1_100, 0.045), 0.9),
-    "hat": Instrument("drums", _rattle(6_500, 0.014), 0.75),
-    "open hat": Instrument("drums", _rattle(5_500, 0.07), 0.5),
-    "chip kick": Instrument("drums", _drum(300, 70, 0.035, 0.0), 0.8),
-    "chip snare": Instrument("drums", _chip_noise(9_000, 0.045), 0.34),
-    "chip hat": Instrument("drums", _chip_noise(20_000, 0.012), 0.24),
-    "frame drum": Instrument("drums", _drum(170, 95, 0.07, 0.2), 0.7),
-    "shaker": Instrument("drums", _rattle(4_500, 0.025, attack=0.02), 0.7),
-    "brush": Instrument("drums", _rattle(1_800, 0.05, tone_hz=190, attack=0.006), 0.6),
-    "wind": Instrument("texture", _wind, 0.2),
+INSTRUMENTS = {
+    "warm pad": Instrument("pad", 0.34, 0.6, lambda hz, t, _: chorus(hz, t, "saw", 8) * swell(t, 1.0, 0.6)),
+    "reed pad": Instrument("pad", 0.3, 0.6, lambda hz, t, _: chorus(hz, t, "reed", 14) * swell(t, 0.7, 0.6)),
+    "guitar": Instrument("plucked", 0.55, 0.7, lambda hz, t, rng: pluck(hz, t, rng, 2, 0.996)),
+    "harp": Instrument("plucked", 0.6, 1.4, lambda hz, t, rng: pluck(hz, t, rng, 4, 0.998)),
+    "muted string": Instrument("plucked", 0.6, 0.1, lambda hz, t, rng: pluck(hz, t, rng, 3, 0.975)),
+    "tubular bell": Instrument("bells", 0.3, 3.0, lambda hz, t, _: bell(hz, t, 3.5, 0.55)),
+    "glockenspiel": Instrument("bells", 0.3, 1.5, lambda hz, t, _: bell(hz, t, 4.0, 0.25)),
+    "chip bell": Instrument("bells", 0.3, 0.7, lambda hz, t, _: bell(hz, t, 2.0, 0.12)),
+    "soft bass": Instrument("bass", 0.45, 0.1, lambda hz, t, _: tone(hz, t, "triangle", 6) * swell(t, 0.08, 0.1)),
+    "chip bass": Instrument("bass", 0.5, 0.03, lambda hz, t, _: tone(hz, t, "triangle", 9) * swell(t, 0.003, 0.03)),
+    "acid bass": Instrument("bass", 0.42, 0.03, lambda hz, t, _: darkening(hz, t, 0.06) * swell(t, 0.003, 0.03)),
+    "upright bass": Instrument("bass", 0.7, 0.3, lambda hz, t, rng: pluck(hz, t, rng, 5, 0.994)),
+    "soft lead": Instrument("lead", 0.28, 0.1, lambda hz, t, _: tone(hz, t, "triangle", 3) * swell(t, 0.15, 0.1)),
+    "saw stab": Instrument("lead", 0.26, 0.03, lambda hz, t, _: darkening(hz, t, 0.03) * swell(t, 0.003, 0.03)),
+    "pulse lead": Instrument("lead", 0.3, 0.03, lambda hz, t, _: tone(hz, t, "pulse") * swell(t, 0.003, 0.03)),
+    "whistle": Instrument("lead", 0.34, 0.05, lambda hz, t, _: tone(hz, t, "triangle", 5, 18) * swell(t, 0.05, 0.05)),
+    "fiddle": Instrument("lead", 0.24, 0.05, lambda hz, t, _: tone(hz, t, "saw", 14, 22) * swell(t, 0.08, 0.05)),
+    "kick": Instrument("drums", 0.95, 0.5, lambda _, t, __: drum(t, 190, 46, 0.09)),
+    "chip kick": Instrument("drums", 0.8, 0.2, lambda _, t, __: drum(t, 300, 70, 0.035)),
+    "frame drum": Instrument("drums", 0.7, 0.4, lambda _, t, __: drum(t, 170, 95, 0.07)),
+    "clap": Instrument("drums", 0.8, 0.2, lambda _, t, rng: rattle(t, rng, 1_100, 0.045)),
+    "hat": Instrument("drums", 0.6, 0.0, lambda _, t, rng: rattle(t, rng, 6_500, 0.014)),
+    "shaker": Instrument("drums", 0.6, 0.1, lambda _, t, rng: rattle(t, rng, 4_500, 0.025)),
 }
+"""Name → instrument."""

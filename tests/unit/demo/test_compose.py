@@ -1,4 +1,4 @@
-"""The demo catalogue on disk: layout, labels, broken files, and that composing twice is composing once."""
+"""The demo catalogue on disk: layout, labels, damaged files, and that composing twice is composing once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 import soundfile
 
 from mgc.demo.compose import DAMAGED, DemoCatalogue, compose_catalogue
-from mgc.demo.score import TAGS
-from mgc.demo.styles import STYLES
+from mgc.demo.styles import STYLES, TAGS
 from mgc.errors import ConfigError, StorageError
 
 SECONDS = 1.5
@@ -71,15 +70,12 @@ def test_a_group_is_two_clips_of_one_style(catalogue: DemoCatalogue) -> None:
     assert all(len(genres) == 2 and len(set(genres)) == 1 for genres in groups.values())
 
 
-def test_three_files_are_broken_each_in_its_way(catalogue: DemoCatalogue) -> None:
-    text, empty, truncated = (catalogue.folder / path for path in catalogue.broken)
+def test_two_files_are_damaged_each_in_its_way(catalogue: DemoCatalogue) -> None:
+    text, empty = (catalogue.folder / path for path in catalogue.damaged)
     assert text.suffix == ".mp3"
     assert text.read_text().startswith("This is a text file")
     assert empty.stat().st_size == 0
-    whole = catalogue.folder / catalogue.clips[0].path
-    assert whole.read_bytes().startswith(truncated.read_bytes())
-    assert truncated.stat().st_size < 0.5 * whole.stat().st_size
-    assert not set(catalogue.broken) & {clip.path for clip in catalogue.clips}
+    assert not set(catalogue.damaged) & {clip.path for clip in catalogue.clips}
 
 
 def test_the_folder_says_that_it_is_synthetic(catalogue: DemoCatalogue) -> None:
@@ -102,13 +98,31 @@ def test_other_arguments_replace_the_catalogue_and_leave_foreign_files(tmp_path:
     compose_catalogue(tmp_path, clips_per_style=2, clip_seconds=1.0)
     mine = tmp_path / "notes.txt"
     mine.write_text("mine")
-    after = compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0, broken=False)
+    after = compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0, damaged=False)
     assert after.composed
-    assert after.broken == ()
+    assert after.damaged == ()
     audio = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*/*") if path.is_file()}
     assert audio == {clip.path for clip in after.clips}
     assert mine.read_text() == "mine"
-    assert "damaged" not in (tmp_path / "README.txt").read_text()
+
+
+@pytest.mark.parametrize("stamp", ["", "[]", '{"files": 3}', '{"arguments": ""}'])
+def test_what_is_no_stamp_marks_no_catalogue(tmp_path: Path, stamp: str) -> None:
+    (tmp_path / ".mgc-demo.json").write_text(stamp)
+    with pytest.raises(StorageError, match="is no demo catalogue"):
+        compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0)
+
+
+def test_an_unfinished_catalogue_is_composed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mgc.demo.compose._manifest", fail)
+        with pytest.raises(KeyboardInterrupt):
+            compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0)
+    assert compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0).composed
+    assert not compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=1.0).composed
 
 
 def test_a_lost_file_is_composed_again(tmp_path: Path) -> None:
@@ -147,7 +161,7 @@ def test_a_path_that_is_a_file_is_named(tmp_path: Path) -> None:
         compose_catalogue(path, clips_per_style=1, clip_seconds=1.0)
 
 
-def test_a_mark_cannot_delete_outside_its_folder(tmp_path: Path) -> None:
+def test_a_stamp_cannot_delete_outside_its_folder(tmp_path: Path) -> None:
     precious = tmp_path / "precious.txt"
     precious.write_text("keep")
     folder = tmp_path / "demo"
