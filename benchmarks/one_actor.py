@@ -18,6 +18,7 @@ import pyarrow as pa
 from mgc.cluster.extract import extract_features
 from mgc.cluster.reader import AudioFeatureReader
 from mgc.config import Config
+from mgc.errors import TrackError
 from mgc.storage.store import Store
 from mgc.tables.schema import PLAN
 
@@ -33,11 +34,11 @@ def main() -> None:
     started = time.perf_counter()
     (extracted,) = reader.read(_plan(str(path), content_id))
     seconds = time.perf_counter() - started
-    if extracted.track is None:
-        raise SystemExit(f"{path.name}: {extracted.error}")
+    if isinstance(extracted, TrackError):
+        raise SystemExit(f"{path.name}: {extracted}")
     child = reader._extractor.child_pid
     print(f"seconds {seconds:.3f}")
-    print(f"duration {extracted.track.duration_seconds:.3f}")
+    print(f"duration {extracted.duration_seconds:.3f}")
     print(f"peak_mb {(_peak_bytes('self') + _peak_bytes(str(child))) / 1e6:.1f}")
 
 

@@ -1,4 +1,4 @@
-"""The one feature path of training and inference: a file's bytes → the features of its windows.
+"""Feature extraction, one path for training and inference: a file's bytes → the features of its windows.
 
 open → plan windows → for each: read, mix, resample, change, one pass over its STFT → features of the track. Same
 bytes, recipe and settings, same floats.
@@ -18,17 +18,148 @@ from mgc.arrays import Float32Array
 from mgc.audio.decode.audio_reader import AudioReader, open_audio
 from mgc.audio.decode.source import Content
 from mgc.audio.features.analysis import MEL_POWER, Analysis
-from mgc.audio.track_features import TrackFeatures
+from mgc.audio.track_features import TrackFeatures, TrackResult
 from mgc.audio.transforms import change_samples, changes_samples, partner_start
 from mgc.audio.views import Placing, ViewRequest, place
-from mgc.audio.windows import Tape, Window, plan_stretch, plan_windows, plan_windows_every, resample, thinned
+from mgc.audio.windows import Tape, plan_stretch, plan_windows, plan_windows_every, resample, thinned
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
-# Reading and measuring the windows of a track's views: each stretch of the source is decoded once for all.
+WindowMeasurements = Mapping[str, Float32Array]
+"""What `Analysis.window` measured in one window, by name."""
 
-Measured = Mapping[str, Float32Array]
-"""What `Analysis.window` measured in one window."""
+_SHORTFALL_SECONDS = 0.1
+"""How much earlier than its header says a track may end without the header being called wrong: codecs pad."""
+
+_CLEAN = (ViewRequest(),)
+
+
+def extract(
+    data: bytes | Content, features: FeatureConfig, decode: DecodeConfig, every_seconds: float | None = None
+) -> TrackFeatures:
+    """Return the features of one track.
+
+    Only the windows are read, and the reader jumps between them. Where the audio ends well before the length
+    that the header claims (a truncated file, a lying header), the true length is counted and the windows are
+    planned anew.
+
+    Parameters
+    ----------
+    data
+        The file's bytes, held or fetched as they are read; any container that libsndfile or FFmpeg reads.
+    features
+        Windows, frames and filters.
+    decode
+        Bounds on channels and sample rate.
+    every_seconds
+        Between the starts of windows (`plan_windows_every`), for a look at the track in time; None: the few,
+        evenly placed windows that answers are made from.
+
+    Raises
+    ------
+    TrackError
+        EMPTY_FILE, NOT_AUDIO, DECODE_FAILED, NO_SAMPLES, NOT_FINITE or UNSUPPORTED_LAYOUT.
+    """
+    (extracted,) = extract_views(data, _CLEAN, (), features, decode, every_seconds)
+    if isinstance(extracted, TrackError):
+        raise extracted
+    return extracted
+
+
+def extract_views(
+    data: bytes | Content,
+    views: Sequence[ViewRequest],
+    partners: Sequence[bytes | Content],
+    features: FeatureConfig,
+    decode: DecodeConfig,
+    every_seconds: float | None = None,
+) -> list[TrackResult]:
+    """Return the features of views of one track, decoded once for all of them.
+
+    A view has windows of its own, placed in its own time: a track played at twice the tempo is half as long.
+
+    Parameters
+    ----------
+    data, features, decode, every_seconds
+        See `extract`.
+    views
+        What is wanted.
+    partners
+        The bytes of the tracks that overlays are made with.
+
+    Returns
+    -------
+    list
+        One a view, in order: its features, or why it alone has none (its partner cannot be read, say).
+
+    Raises
+    ------
+    TrackError
+        As `extract`: no view can be had.
+    """
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_audio(data, decode))
+        others = [Partner(content, decode, stack) for content in partners]
+        extracted = _extract_planned(reader, reader.info.n_frames, views, others, features, every_seconds)
+        if extracted is None:
+            extracted = _extract_planned(reader, reader.count_frames(), views, others, features, every_seconds)
+    if extracted is None:
+        raise TrackError(TrackCode.NO_SAMPLES, Stage.DECODE, "the file holds 0 samples")
+    return extracted
+
+
+def _extract_planned(
+    reader: AudioReader,
+    n_frames: int | None,
+    views: Sequence[ViewRequest],
+    partners: Sequence[Partner],
+    features: FeatureConfig,
+    every_seconds: float | None,
+) -> list[TrackResult] | None:
+    """Return the views of a track of `n_frames` samples; None if none are known, or the audio ends well before it."""
+    if not n_frames:
+        return None
+    source_rate = reader.info.sample_rate
+    track = OpenTrack(Tape(reader), source_rate, n_frames / source_rate)
+    ratios = [place(view.recipe, features).tempo_ratio for view in views]
+    starts = [_window_starts(track.duration_seconds / ratio, features, every_seconds) for ratio in ratios]
+    measured = ViewAnalyser(track, views, partners, features).analyse(starts)
+    slack = math.ceil(_SHORTFALL_SECONDS * source_rate)
+    track.tape.read(max(0, n_frames - slack), n_frames)  # is the end there? Held already unless one window is all
+    true_frames = n_frames if track.tape.end_frame is None else track.tape.end_frame
+    if n_frames - true_frames >= min(slack, n_frames):
+        return None
+    true_seconds = true_frames / source_rate
+    return [
+        windows if isinstance(windows, TrackError) else _features_of(windows, true_seconds / ratio, own, features)
+        for windows, ratio, own in zip(measured, ratios, starts, strict=True)
+    ]
+
+
+def _window_starts(
+    duration_seconds: float, features: FeatureConfig, every_seconds: float | None
+) -> tuple[float, ...]:
+    if every_seconds is None:
+        windows = plan_windows(duration_seconds, features)
+    else:
+        windows = plan_windows_every(duration_seconds, every_seconds, features)
+    return tuple(window.start_seconds for window in windows)
+
+
+def _features_of(
+    windows: Sequence[WindowMeasurements],
+    duration_seconds: float,
+    start_seconds: tuple[float, ...],
+    features: FeatureConfig,
+) -> TrackFeatures:
+    arrays = analysis_of(features).track(windows)
+    # Thinned last: decibels are relative to the maximum of all frames analysed.
+    return TrackFeatures(
+        {name: thinned(array, features) for name, array in arrays.items()}, duration_seconds, start_seconds
+    )
+
+
+# Reading and measuring the windows of a track's views: each stretch of the source is decoded once for all of them.
 
 
 @dataclass(frozen=True)
@@ -51,7 +182,7 @@ class OpenTrack:
 
 
 class Partner:
-    """An overlay's other track; opened when the first view asks for it."""
+    """An overlay's other track; opened when the first view needs it."""
 
     def __init__(self, content: bytes | Content, limits: DecodeConfig, stack: ExitStack) -> None:
         self._content = content
@@ -98,10 +229,10 @@ class ViewAnalyser:
 
     Parameters
     ----------
-    sound
-        The track.
+    track
+        The open track.
     views
-        What is asked of it.
+        What is wanted of it.
     partners
         Of its overlays.
     features
@@ -119,7 +250,7 @@ class ViewAnalyser:
         self._placings = [place(view.recipe, features) for view in views]
         self._last: tuple[tuple[float, Placing], _WindowSamples] | None = None
 
-    def analyse(self, starts: Sequence[Sequence[float]]) -> list[list[Measured] | TrackError]:
+    def analyse(self, starts: Sequence[Sequence[float]]) -> list[list[WindowMeasurements] | TrackError]:
         """Return what was measured in each view's windows, or why that view has none.
 
         Parameters
@@ -127,7 +258,7 @@ class ViewAnalyser:
         starts
             Each view's windows' starts, in seconds of its own time.
         """
-        found: list[list[Measured] | TrackError] = [[] for _ in self._views]
+        found: list[list[WindowMeasurements] | TrackError] = [[] for _ in self._views]
         jobs = [
             _WindowJob(view, window, start) for view, own in enumerate(starts) for window, start in enumerate(own)
         ]
@@ -142,7 +273,7 @@ class ViewAnalyser:
                 found[job.view] = error
         return found
 
-    def _measure(self, job: _WindowJob) -> Measured:
+    def _measure(self, job: _WindowJob) -> WindowMeasurements:
         placing, recipe = self._placings[job.view], self._views[job.view].recipe
         start = job.start_seconds * placing.tempo_ratio
         decoded = self._read(start, placing)
@@ -161,7 +292,7 @@ class ViewAnalyser:
         return measured
 
     def _read(self, start_seconds: float, placing: Placing) -> _WindowSamples:
-        """Return a window; views that hear the same one share it."""
+        """Return a window; views of the same samples share it."""
         key = (start_seconds, placing)
         if self._last is None or self._last[0] != key:
             self._last = key, read_window(self._track, start_seconds, placing)
@@ -213,137 +344,3 @@ def _not_finite(source: Float32Array) -> TrackError:
 def analysis_of(features: FeatureConfig) -> Analysis:
     """Return the analysis of some settings, its filters made once."""
     return Analysis(features)
-
-
-_SHORTFALL_SECONDS = 0.1
-"""How much earlier than its header says a track may end without the header being called wrong: codecs pad."""
-
-_CLEAN = (ViewRequest(),)
-
-
-def extract(
-    data: bytes | Content, features: FeatureConfig, decode: DecodeConfig, every_seconds: float | None = None
-) -> TrackFeatures:
-    """Return the features of one track.
-
-    Only the windows are read, and the reader jumps between them. Where the audio ends well before the length
-    that the header claims (a truncated file, a lying header), the true length is counted and the windows are
-    planned anew.
-
-    Parameters
-    ----------
-    data
-        The file's bytes, held or fetched as they are read; any container that libsndfile or FFmpeg reads.
-    features
-        Windows, frames and filters.
-    decode
-        Bounds on channels and sample rate.
-    every_seconds
-        Between the starts of windows (`plan_windows_every`), for a look at the track in time; None: the few,
-        evenly placed windows that answers are made from.
-
-    Raises
-    ------
-    TrackError
-        EMPTY_FILE, NOT_AUDIO, DECODE_FAILED, NO_SAMPLES, NOT_FINITE or UNSUPPORTED_LAYOUT.
-    """
-    (extracted,) = extract_views(data, _CLEAN, (), features, decode, every_seconds)
-    if isinstance(extracted, TrackError):
-        raise extracted
-    return extracted
-
-
-def extract_views(
-    data: bytes | Content,
-    views: Sequence[ViewRequest],
-    partners: Sequence[bytes | Content],
-    features: FeatureConfig,
-    decode: DecodeConfig,
-    every_seconds: float | None = None,
-) -> list[TrackFeatures | TrackError]:
-    """Return the features of views of one track, decoded once for all of them.
-
-    A view has windows of its own, placed in its own time: a track played at twice the tempo is half as long.
-
-    Parameters
-    ----------
-    data, features, decode, every_seconds
-        See `extract`.
-    views
-        What is asked.
-    partners
-        The bytes of the tracks that overlays are made with.
-
-    Returns
-    -------
-    list
-        One a view, in order: its features, or why it alone has none (its partner cannot be read, say).
-
-    Raises
-    ------
-    TrackError
-        As `extract`: no view can be had.
-    """
-    with ExitStack() as stack:
-        reader = stack.enter_context(open_audio(data, decode))
-        others = [Partner(content, decode, stack) for content in partners]
-        extraction = _Extraction(reader, views, others, features, every_seconds)
-        n_frames = reader.info.n_frames
-        extracted = extraction.run(n_frames) if n_frames else None
-        if extracted is None:
-            n_frames = reader.count_frames()
-            extracted = extraction.run(n_frames) if n_frames else None
-    if extracted is None:
-        raise TrackError(TrackCode.NO_SAMPLES, Stage.DECODE, "the file holds 0 samples")
-    return [_features(one, features) for one in extracted]
-
-
-@dataclass(frozen=True)
-class _ViewMeasurements:
-    """What was measured in each of a view's windows, or why nothing was; where, and the view's true length."""
-
-    windows: list[Measured] | TrackError
-    duration_seconds: float
-    start_seconds: tuple[float, ...]
-
-
-def _features(extracted: _ViewMeasurements, features: FeatureConfig) -> TrackFeatures | TrackError:
-    if isinstance(extracted.windows, TrackError):
-        return extracted.windows
-    arrays = analysis_of(features).track(extracted.windows)
-    # Thinned last: decibels are relative to the maximum of all frames analysed.
-    kept = {name: thinned(array, features) for name, array in arrays.items()}
-    return TrackFeatures(kept, extracted.duration_seconds, extracted.start_seconds)
-
-
-@dataclass(frozen=True)
-class _Extraction:
-    """An open track, and what is asked of it."""
-
-    reader: AudioReader
-    views: Sequence[ViewRequest]
-    partners: Sequence[Partner]
-    features: FeatureConfig
-    every_seconds: float | None
-
-    def run(self, n_frames: int) -> list[_ViewMeasurements] | None:
-        """Return the views of a track of `n_frames` samples; None if the audio ends well before that."""
-        source_rate = self.reader.info.sample_rate
-        tape = Tape(self.reader)
-        seconds = n_frames / source_rate
-        ratios = [place(view.recipe, self.features).tempo_ratio for view in self.views]
-        starts = [tuple(window.start_seconds for window in self._plan(seconds / ratio)) for ratio in ratios]
-        analyser = ViewAnalyser(OpenTrack(tape, source_rate, seconds), self.views, self.partners, self.features)
-        windows = analyser.analyse(starts)
-        slack = math.ceil(_SHORTFALL_SECONDS * source_rate)
-        tape.read(max(0, n_frames - slack), n_frames)  # is the end there? Held already unless one window is all
-        true_frames = n_frames if tape.end_frame is None else tape.end_frame
-        if n_frames - true_frames >= min(slack, n_frames):
-            return None
-        true_seconds = true_frames / source_rate
-        return [_ViewMeasurements(own, true_seconds / ratios[view], starts[view]) for view, own in enumerate(windows)]
-
-    def _plan(self, duration_seconds: float) -> list[Window]:
-        if self.every_seconds is None:
-            return plan_windows(duration_seconds, self.features)
-        return plan_windows_every(duration_seconds, self.every_seconds, self.features)

@@ -1,38 +1,57 @@
-"""What passes between the stops of the audio room."""
+"""What decoding makes of a track: `TrackFeatures` or a `TrackError`, from the child process to the row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mgc.arrays import Float32Array
+import numpy as np
+
+from mgc.arrays import Float32Array, FloatingArray
+from mgc.errors import TrackError
+
+HALF_PRECISION = "log_mel"
+"""The array that is stored as float16: dB in [-80, 0] need no more. All others are stored as float32."""
 
 
 @dataclass(frozen=True)
 class TrackFeatures:
-    """What one track's audio became.
+    """The features of one track, or of one view of it.
 
     Parameters
     ----------
     arrays
-        By name; `log_mel` is always there. What is per frame has the shape (n_windows, n_frames, rows).
+        By name; `log_mel` is always there. What is per frame has the shape (n_windows, n_frames, rows). float32;
+        `as_stored` tells what passes on.
     duration_seconds
         Length of the whole track.
     start_seconds
         Where each window starts.
     """
 
-    arrays: Mapping[str, Float32Array]
+    arrays: Mapping[str, FloatingArray]
     duration_seconds: float
     start_seconds: tuple[float, ...]
 
     @property
-    def log_mel(self) -> Float32Array:
+    def log_mel(self) -> FloatingArray:
         """In dB relative to the maximum over the track's windows, in [-top_db, 0].
 
         Shape (n_windows, n_frames, n_mels).
         """
         return self.arrays["log_mel"]
+
+    def as_stored(self) -> TrackFeatures:
+        """Return the same in the types that leave the decoding child and are stored: little-endian, contiguous."""
+        stored = {
+            name: np.ascontiguousarray(array, "<f2" if name == HALF_PRECISION else "<f4")
+            for name, array in self.arrays.items()
+        }
+        return replace(self, arrays=stored)
+
+
+TrackResult = TrackFeatures | TrackError
+"""What became of a track or a view: the one type from the decoding child to the row."""
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.audio.mel_array import read_mels
-from mgc.audio.sandbox.supervisor import ExtractedFeatures
+from mgc.audio.track_features import TrackResult
 from mgc.cluster.actor_pool import ChunkProgress
-from mgc.cluster.reader import AudioFeatureReader, FeatureReader, Fetched, Fetcher, ItemFeatures
+from mgc.cluster.reader import AudioFeatureReader, FeatureReader, Fetcher, FileRef
 from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
-from mgc.errors import ConfigError, TrackError
+from mgc.errors import ConfigError, TrackError, error_columns
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import column_values, feature_schema
 from mgc.tables.run_log import OutputDirectory, OutputRun
@@ -98,21 +98,14 @@ class ExtractWorker:
         return pa.Table.from_pylist(made, schema=self._schema)
 
 
-def _feature_row(row: dict[str, object], features: ItemFeatures) -> dict[str, object]:
-    n_windows, n_frames, n_mels = features.track.log_mel.shape if features.track else (0, 0, 0)
-    return {
-        "track_id": row["track_id"],
-        "view": row["view"],
-        "recipe": row["recipe"],
-        "uri": row["uri"],
-        "content_id": row["content_id"],
-        "duration_seconds": features.track.duration_seconds if features.track else None,
-        "n_windows": n_windows,
-        "n_frames": n_frames,
-        "n_mels": n_mels,
-        **column_values(features.track.arrays if features.track else {}),
-        **features.error_columns(),
-    }
+def _feature_row(row: dict[str, object], result: TrackResult) -> dict[str, object]:
+    kept = {name: row[name] for name in ("track_id", "view", "recipe", "uri", "content_id")}
+    if isinstance(result, TrackError):
+        shape = {"n_windows": 0, "n_frames": 0, "n_mels": 0}
+        return {**kept, "duration_seconds": None, **shape, **column_values({}), **error_columns(result)}
+    shape = dict(zip(("n_windows", "n_frames", "n_mels"), result.log_mel.shape, strict=True))
+    made = {"duration_seconds": result.duration_seconds, **shape, **column_values(result.arrays)}
+    return {**kept, **made, **error_columns(None)}
 
 
 # Precomputed mel spectrograms over a catalogue of `.npy` files: one row a track into Parquet shards.
@@ -149,17 +142,16 @@ class MelReader:
         self._fetcher = Fetcher(config.cluster, whole)
         self._config = config
 
-    def read(self, rows: pa.Table) -> Iterator[ItemFeatures]:
+    def read(self, rows: pa.Table) -> Iterator[TrackResult]:
         """Yield what became of each row's array."""
-        fetched = self._fetcher.fetch(rows["uri"].to_pylist(), rows["content_id"].to_pylist())
-        return (self._read(item) for item in fetched)
+        files = map(FileRef, rows["uri"].to_pylist(), rows["content_id"].to_pylist())
+        return map(self._read, self._fetcher.fetch(list(files)))
 
-    def _read(self, fetched: Fetched) -> ItemFeatures:
-        if not isinstance(fetched.data, bytes):
-            return ItemFeatures(None, fetched.error)
+    def _read(self, fetched: bytes | RemoteBytes | TrackError) -> TrackResult:
+        if isinstance(fetched, TrackError):
+            return fetched
+        assert isinstance(fetched, bytes), "an array is read whole"
         try:
-            track = read_mels(fetched.data, self._config.features, self._config.mels)
+            return read_mels(fetched, self._config.features, self._config.mels).as_stored()
         except TrackError as error:
-            return ItemFeatures(None, error)
-        arrays = {"log_mel": np.ascontiguousarray(track.log_mel, "<f2")}
-        return ItemFeatures(ExtractedFeatures(arrays, track.duration_seconds, track.start_seconds), None)
+            return error

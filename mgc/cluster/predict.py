@@ -13,12 +13,13 @@ import pyarrow as pa
 import torch
 
 from mgc.audio.features.filter_banks import FilterBanks, filter_banks
+from mgc.audio.track_features import TrackFeatures, TrackResult
 from mgc.cluster.actor_pool import ChunkProgress
-from mgc.cluster.reader import AudioFeatureReader, ItemFeatures
+from mgc.cluster.reader import AudioFeatureReader
 from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.config import Config, TaggingConfig
-from mgc.errors import Stage, TrackCode, TrackError
+from mgc.errors import TrackError
 from mgc.inference.predictor import Predictor, TrackPrediction, answer_columns
 from mgc.models.bundle import Bundle, load_bundle
 from mgc.models.bundle_files import require_audio
@@ -109,39 +110,33 @@ class PredictWorker:
         """Return one prediction row for each item."""
         extracted = list(self._reader.read(rows))
         with self._forward:
-            predictions = iter(self._predict([item for item in extracted if item.track is not None]))
+            log_mels = [features.log_mel for features in extracted if isinstance(features, TrackFeatures)]
+            predicted = iter(self._predictor.predict_each(log_mels))
         now = datetime.now(UTC)
         made = []
-        for row, item in zip(rows.to_pylist(), extracted, strict=True):
-            answer = next(predictions) if item.track is not None else None
-            outcome = ItemFeatures(None, answer) if isinstance(answer, TrackError) else item
-            prediction = answer if isinstance(answer, TrackPrediction) else None
-            made.append(self._row(row, outcome, prediction, now))
+        for row, features in zip(rows.to_pylist(), extracted, strict=True):
+            outcome = features if isinstance(features, TrackError) else next(predicted)
+            made.append(self._row(row, features, outcome, now))
         return pa.Table.from_pylist(made, schema=self._schema)
 
-    def _predict(self, extracted: list[ItemFeatures]) -> list[TrackPrediction | TrackError]:
-        log_mels = [item.track.log_mel for item in extracted if item.track is not None]
-        try:
-            return list(self._predictor.predict(log_mels))
-        except (RuntimeError, ValueError) as error:
-            # One forward pass serves many tracks; alone, only the track at fault fails.
-            if len(log_mels) == 1:
-                return [TrackError(TrackCode.PREDICT_FAILED, Stage.PREDICT, str(error).splitlines()[0])]
-            return [answer for item in extracted for answer in self._predict([item])]
-
     def _row(
-        self, row: dict[str, Any], extracted: ItemFeatures, prediction: TrackPrediction | None, now: datetime
+        self, row: dict[str, Any], features: TrackResult, outcome: TrackPrediction | TrackError, now: datetime
     ) -> dict[str, Any]:
         return {
             "track_id": row["track_id"],
             "uri": row["uri"],
             "content_id": row["content_id"],
-            "duration_seconds": extracted.track.duration_seconds if extracted.track else None,
-            **answer_columns(prediction, self._taxonomy),
-            **extracted.error_columns(),
+            "duration_seconds": _duration_seconds(features, outcome),
+            **answer_columns(outcome, self._taxonomy),
             "bundle_fingerprint": self._fingerprint,
             "run_id": self._run.run_id,
             "sequence": self._run.sequence,
             "tagged_at": now,
             "deleted_at": None,
         }
+
+
+def _duration_seconds(features: TrackResult, outcome: TrackPrediction | TrackError) -> float | None:
+    if isinstance(features, TrackError) or isinstance(outcome, TrackError):
+        return None
+    return features.duration_seconds

@@ -1,4 +1,4 @@
-"""Hearing a few audio files, before and without torch: fetched and decoded while the ensemble is still loading."""
+"""Features of a few audio files, without torch: fetched and decoded while the ensemble is still loading."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from mgc.audio.decode.source import RemoteBytes
-from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
-from mgc.audio.track_features import Outline
+from mgc.audio.sandbox.supervisor import SupervisedExtractor
+from mgc.audio.track_features import Outline, TrackFeatures, TrackResult
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
 from mgc.storage.store import fetch_track
@@ -45,20 +45,19 @@ class FileFeatures:
     uri
         As it was given: a path, an `s3://` URI, or `-`.
     track
-        The windows that its answer is made from; None where `error` says why.
+        The windows that its answer is made from, or why there are none.
     dense, outline
-        What was looked at besides.
+        What `ReadOptions` adds.
     """
 
     uri: str
-    track: ExtractedFeatures | None = None
-    dense: ExtractedFeatures | None = None
+    track: TrackResult
+    dense: TrackFeatures | None = None
     outline: Outline | None = None
-    error: TrackError | None = None
 
 
 class FileReader:
-    """Hears files one after another in a thread, decoding in a supervised child; use it as a context manager.
+    """Extracts files one after another in a thread, decoding in a supervised child; use it as a context manager.
 
     Parameters
     ----------
@@ -70,11 +69,11 @@ class FileReader:
 
     def __init__(self, features: FeatureConfig, decode: DecodeConfig) -> None:
         self._extractor = SupervisedExtractor(features, decode)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="listen")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._limits = decode
 
     def begin(self, uris: Sequence[str], options: ReadOptions | None = None) -> list[Future[FileFeatures]]:
-        """Start hearing files, and return at once."""
+        """Start reading files, and return at once."""
         return [self._thread.submit(self.read, uri, options or ReadOptions()) for uri in uris]
 
     def read(self, uri: str, options: ReadOptions) -> FileFeatures:
@@ -88,10 +87,10 @@ class FileReader:
                 self._extractor.outline(data) if options.outline else None,
             )
         except TrackError as error:
-            return FileFeatures(uri, error=error)
+            return FileFeatures(uri, error)
 
     def close(self) -> None:
-        """End the child; files that were not begun are not heard."""
+        """End the child; files that were not begun are not read."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._extractor.close()
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.arrays import Float32Array
-from mgc.audio.sandbox.supervisor import ExtractedFeatures
+from mgc.audio.track_features import TrackFeatures
 from mgc.config import TaggingConfig
 from mgc.config.taxonomy import Taxonomy
-from mgc.errors import Stage, TrackCode, TrackError, error_columns
+from mgc.errors import TrackError, error_columns
 from mgc.inference.file_reader import STANDARD_INPUT, FileFeatures
 from mgc.models.bundle_files import StoredBundle
 from mgc.storage.store import Store, split_uri
@@ -90,27 +90,24 @@ class FileTagger:
         return self._predictor.tag_thresholds
 
     def answer(self, file_features: FileFeatures) -> FileAnswer:
-        """Return the ensemble's word on a file; a failure is in it, never raised."""
-        if file_features.track is None:
-            return FileAnswer(file_features.uri, error=file_features.error)
-        duration_seconds = file_features.track.duration_seconds
-        try:
-            (prediction,) = self._predictor.predict([file_features.track.log_mel], in_time=True)
-            in_time = (
-                self._in_time(file_features.dense, None)
-                if file_features.dense
-                else self._in_time(file_features.track, prediction)
-            )
-        except (RuntimeError, ValueError) as error:
-            reason = TrackError(TrackCode.PREDICT_FAILED, Stage.PREDICT, str(error).splitlines()[0])
-            return FileAnswer(file_features.uri, duration_seconds, error=reason)
-        return FileAnswer(file_features.uri, duration_seconds, prediction, in_time)
+        """Return the ensemble's prediction for a file; a failure is in it, never raised."""
+        uri, track = file_features.uri, file_features.track
+        if isinstance(track, TrackError):
+            return FileAnswer(uri, error=track)
+        dense = file_features.dense or track
+        (prediction,) = self._predictor.predict_each([track.log_mel], in_time=True)
+        in_time = prediction
+        if dense is not track:
+            (in_time,) = self._predictor.predict_each([dense.log_mel], in_time=True)
+        if isinstance(prediction, TrackError):
+            return FileAnswer(uri, track.duration_seconds, error=prediction)
+        if isinstance(in_time, TrackError):
+            return FileAnswer(uri, track.duration_seconds, error=in_time)
+        return FileAnswer(uri, track.duration_seconds, prediction, self._window_predictions(dense, in_time))
 
-    def _in_time(self, track: ExtractedFeatures, prediction: TrackPrediction | None) -> WindowPredictions:
-        if prediction is None:
-            (prediction,) = self._predictor.predict([track.log_mel], in_time=True)
+    def _window_predictions(self, track: TrackFeatures, prediction: TrackPrediction) -> WindowPredictions | None:
         if prediction.in_time is None:
-            raise ValueError("the predictor was asked for windows and gave none")
+            return None
         length = self.bundle.features.window_seconds
         ends = tuple(min(start + length, track.duration_seconds) for start in track.start_seconds)
         return WindowPredictions(track.start_seconds, ends, prediction.in_time)

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from mgc.arrays import Float32Array
 from mgc.config.taxonomy import Taxonomy
-from mgc.errors import FingerprintError
+from mgc.errors import FingerprintError, Stage, TrackCode, TrackError, error_columns
 from mgc.models.bundle import Bundle
 from mgc.models.ensemble import EnsembleOutputs, combine
 from mgc.models.forward import LogMel, TrackOutputs, ensemble_window_outputs, outputs_by_track
@@ -156,6 +156,20 @@ class Predictor:
             for row, (track, end) in enumerate(zip(tracks, ends, strict=True))
         ]
 
+    def predict_each(self, tracks: Sequence[LogMel], *, in_time: bool = False) -> list[TrackPrediction | TrackError]:
+        """Return a prediction for each track, or why it has none; see `predict`.
+
+        One forward pass serves many tracks; where it fails they are predicted one by one, so that only the track at
+        fault fails.
+        """
+        try:
+            return list(self.predict(tracks, in_time=in_time))
+        except (RuntimeError, ValueError) as error:
+            if len(tracks) > 1:
+                return [one for track in tracks for one in self.predict_each([track], in_time=in_time)]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            return [TrackError(TrackCode.PREDICT_FAILED, Stage.PREDICT, reason)]
+
     def _combined(self, outputs: list[TrackOutputs]) -> EnsembleOutputs:
         calibrations = [member.calibration for member in self._bundle.members]
         return combine(outputs, calibrations, self._bundle.decision.fusion)
@@ -201,8 +215,6 @@ def _moments(windows: EnsembleOutputs | None, start: int, stop: int) -> WindowPr
     return WindowProbabilities(windows.genre_probabilities[start:stop], windows.tag_probabilities[start:stop])
 
 
-# A track's answer as columns of the predictions table; the catalogue's job and the tagging of a file share them.
-
 ANSWER_COLUMNS = (
     "genre",
     "genre_probability",
@@ -215,19 +227,20 @@ ANSWER_COLUMNS = (
 """What is null where there is no answer."""
 
 
-def answer_columns(prediction: TrackPrediction | None, taxonomy: Taxonomy) -> dict[str, Any]:
-    """Return the columns of `mgc.tables.schema.PREDICTIONS` that the ensemble fills; null ones for None."""
-    if prediction is None:
-        return {**dict.fromkeys(ANSWER_COLUMNS), "windows": 0}
+def answer_columns(outcome: TrackPrediction | TrackError, taxonomy: Taxonomy) -> dict[str, Any]:
+    """Return the columns of `mgc.tables.schema.PREDICTIONS` that the ensemble fills, and the three of an error."""
+    if isinstance(outcome, TrackError):
+        return {**dict.fromkeys(ANSWER_COLUMNS), "windows": 0, **error_columns(outcome)}
     return {
-        "genre": prediction.genre,
-        "genre_probability": prediction.genre_probability,
-        "abstained": prediction.abstained,
-        "genre_probabilities": list(zip(taxonomy.genres, prediction.genre_probabilities.tolist(), strict=True)),
-        "tags": list(prediction.tags),
-        "tag_probabilities": list(zip(taxonomy.tags, prediction.tag_probabilities.tolist(), strict=True)),
-        "embedding": prediction.embedding,
-        "windows": prediction.windows,
+        "genre": outcome.genre,
+        "genre_probability": outcome.genre_probability,
+        "abstained": outcome.abstained,
+        "genre_probabilities": list(zip(taxonomy.genres, outcome.genre_probabilities.tolist(), strict=True)),
+        "tags": list(outcome.tags),
+        "tag_probabilities": list(zip(taxonomy.tags, outcome.tag_probabilities.tolist(), strict=True)),
+        "embedding": outcome.embedding,
+        "windows": outcome.windows,
+        **error_columns(None),
     }
 
 

@@ -1,6 +1,8 @@
 """Messages between a worker and its decoding child: lengths, a JSON header, raw bytes; nothing pickled.
 
-Named arrays are described in the header and follow one another in the body: neither side copies them.
+A request names what is wanted and brings the tracks' bytes. The child answers with `TrackFeatures`, an `Outline` or a
+`TrackError`, or asks for a piece of a long file. Named arrays are described in the header and follow one another in
+the body: neither side copies them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mgc.audio.track_features import Outline, TrackFeatures, TrackResult
+from mgc.errors import Stage, TrackCode, TrackError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -37,7 +42,7 @@ class Message:
 
 
 class ClosedError(Exception):
-    """The other side is gone, or out of its mind."""
+    """The other side has ended, or sends what makes no sense."""
 
 
 class LateError(Exception):
@@ -50,7 +55,7 @@ def send(descriptor: int, message: Message, deadline: float | None = None) -> No
     Raises
     ------
     ClosedError
-        The reader is gone.
+        The reader has ended.
     LateError
         `deadline` (of `time.monotonic`) passed before the reader took it all; None waits for ever.
     """
@@ -76,6 +81,38 @@ def receive(descriptor: int, deadline: float | None = None) -> Message:
         return Message(header["header"], body, _arrays_in(body, header["arrays"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ClosedError from error
+
+
+def answer_message(answer: TrackResult | Outline) -> Message:
+    """Return what the child sends of a result."""
+    if isinstance(answer, TrackError):
+        return Message({"error": [answer.track_code, answer.stage, answer.message]})
+    if isinstance(answer, Outline):
+        arrays = {"low": answer.low, "high": answer.high, "rms": answer.rms}
+        return Message({"outline": [answer.duration_seconds, answer.stretch_seconds]}, arrays=arrays)
+    return Message({"features": [answer.duration_seconds, answer.start_seconds]}, arrays=answer.as_stored().arrays)
+
+
+def answer_in(message: Message) -> TrackResult | Outline:
+    """Return the result that the child sent.
+
+    Raises
+    ------
+    ClosedError
+        There is none in it.
+    """
+    try:
+        ((kind, values),) = message.header.items()
+        if kind == "error":
+            code, stage, text = values
+            return TrackError(TrackCode(code), Stage(stage), text)
+        if kind == "outline":
+            return Outline(**message.arrays, duration_seconds=values[0], stretch_seconds=values[1])
+        if kind == "features":
+            return TrackFeatures(message.arrays, values[0], tuple(values[1]))
+    except (ValueError, TypeError, IndexError) as error:
+        raise ClosedError from error
+    raise ClosedError
 
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:

@@ -15,17 +15,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.features.filter_banks import FilterBanks, filter_banks
-from mgc.audio.sandbox.ipc import Arrays, ClosedError, LateError, Message, receive, send
-from mgc.audio.track_features import Outline
+from mgc.audio.sandbox.ipc import ClosedError, LateError, Message, answer_in, receive, send
+from mgc.audio.track_features import Outline, TrackFeatures, TrackResult
 from mgc.audio.views import ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
@@ -40,31 +38,6 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_":
 """glibc's allocator gives arrays of a megabyte back to the kernel and takes them anew, page by page: a fifth of a
 track's time. Told to keep what it has, the child takes no longer than the same work in its parent
 (`python -m benchmarks supervise`)."""
-
-
-@dataclass(frozen=True)
-class ExtractedFeatures:
-    """What the child made of a track.
-
-    Parameters
-    ----------
-    arrays
-        By name; `log_mel` is float16, the others float32. What is per frame has the shape
-        (n_windows, n_frames, rows).
-    duration_seconds
-        Length of the whole track.
-    start_seconds
-        Where each window starts.
-    """
-
-    arrays: Arrays
-    duration_seconds: float
-    start_seconds: tuple[float, ...]
-
-    @property
-    def log_mel(self) -> npt.NDArray[np.float16]:
-        """In dB (`TrackFeatures.log_mel`), shape (n_windows, n_frames, n_mels)."""
-        return self.arrays["log_mel"]
 
 
 class SupervisedExtractor:
@@ -91,7 +64,7 @@ class SupervisedExtractor:
         # Begun here and waited for with the first track: it imports its libraries while that track is fetched.
         self._start()
 
-    def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> ExtractedFeatures:
+    def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> TrackFeatures:
         """Return the features of a track's bytes.
 
         Of a long file (`RemoteBytes`) the child asks for the bytes it wants, and they are read here: the child
@@ -119,7 +92,7 @@ class SupervisedExtractor:
         views: Sequence[ViewRequest],
         partners: Sequence[bytes | RemoteBytes] = (),
         every_seconds: float | None = None,
-    ) -> list[ExtractedFeatures | TrackError]:
+    ) -> list[TrackResult]:
         """Return each view of a track, or why that view alone failed; see `mgc.audio.extraction.extract_views`.
 
         The limits hold for the track, all its views together.
@@ -132,15 +105,14 @@ class SupervisedExtractor:
         requested = [{"recipe": view.recipe.to_values(), "partner": view.partner} for view in views]
         wanted = {"wanted": "features", "views": requested, "every_seconds": every_seconds}
         answers = self._answers(wanted, [data, *partners], len(views))
-        return [_features_in(answer) for answer in answers]
+        return cast("list[TrackResult]", answers)
 
     def outline(self, data: bytes | RemoteBytes) -> Outline:
         """Return the outline of a track's waveform, which decodes all of it; the same errors."""
         (answer,) = self._answers({"wanted": "outline"}, [data], 1)
-        if "code" in answer.header:
-            raise _error_in(answer)
-        low, high, rms = (answer.arrays[name] for name in ("low", "high", "rms"))
-        return Outline(low, high, rms, answer.header["duration_seconds"], answer.header["stretch_seconds"])
+        if isinstance(answer, TrackError):
+            raise answer
+        return cast("Outline", answer)
 
     @property
     def child_pid(self) -> int | None:
@@ -159,7 +131,9 @@ class SupervisedExtractor:
     ) -> None:
         self.close()
 
-    def _answers(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[Message]:
+    def _answers(
+        self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
+    ) -> list[TrackResult | Outline]:
         """Return the child's answers; what went wrong with the child as a `TrackError`."""
         try:
             answers = self._request_with_retry(wanted, contents, count)
@@ -175,7 +149,7 @@ class SupervisedExtractor:
 
     def _request_with_retry(
         self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
-    ) -> list[Message]:
+    ) -> list[TrackResult | Outline]:
         """Ask a fresh child where one dies that had answered others before: a track is not blamed for its neighbour.
 
         Nor for a SIGKILL, which no decoder raises: somebody outside, or the kernel short of memory, sent it.
@@ -189,7 +163,9 @@ class SupervisedExtractor:
         self._kill()
         return self._request(wanted, contents, count)
 
-    def _request(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[Message]:
+    def _request(
+        self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
+    ) -> list[TrackResult | Outline]:
         child = self._child or self._start()
         if not self._ready:
             receive(_pipe(child.stdout), time.monotonic() + START_SECONDS)
@@ -202,14 +178,14 @@ class SupervisedExtractor:
         }
         sizes = [len(data) if isinstance(data, bytes) else data.size_bytes for data in contents]
         send(_pipe(child.stdin), Message({**wanted, "sizes": sizes}, arrays=held), deadline)
-        answers: list[Message] = []
+        answers: list[TrackResult | Outline] = []
         while len(answers) < count:
-            answer = receive(_pipe(child.stdout), deadline)
-            if "read" not in answer.header:
-                answers.append(answer)
+            message = receive(_pipe(child.stdout), deadline)
+            if "read" not in message.header:
+                answers.append(answer_in(message))
                 continue
             started = time.monotonic()
-            piece = self._read(contents, *answer.header["read"])
+            piece = self._read(contents, *message.header["read"])
             deadline += time.monotonic() - started
             send(_pipe(child.stdin), Message({}, piece), deadline)
         return answers
@@ -270,18 +246,6 @@ class SupervisedExtractor:
             if pipe:
                 pipe.close()
         self._child = None
-
-
-def _features_in(answer: Message) -> ExtractedFeatures | TrackError:
-    header = answer.header
-    if "code" in header:
-        return _error_in(answer)
-    return ExtractedFeatures(answer.arrays, header["duration_seconds"], tuple(header["start_seconds"]))
-
-
-def _error_in(answer: Message) -> TrackError:
-    header = answer.header
-    return TrackError(TrackCode(header["code"]), Stage(header["stage"]), header["message"])
 
 
 def _pipe(file: IO[bytes] | None) -> int:

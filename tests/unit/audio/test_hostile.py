@@ -16,7 +16,8 @@ from audio_samples import music
 from hostile_files import HOSTILE_FILES, hanging_wav, nested_files
 
 from mgc.audio.decode.sndfile import encode
-from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
+from mgc.audio.sandbox.supervisor import SupervisedExtractor
+from mgc.audio.track_features import TrackFeatures
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
@@ -160,7 +161,7 @@ def test_nothing_else_is_opened(extractor: SupervisedExtractor, good: bytes, tmp
         assert knocks == []
 
 
-def outcome(extractor: SupervisedExtractor, data: bytes) -> tuple[ExtractedFeatures | None, TrackError | None]:
+def outcome(extractor: SupervisedExtractor, data: bytes) -> tuple[TrackFeatures | None, TrackError | None]:
     try:
         return extractor.extract(data), None
     except TrackError as error:

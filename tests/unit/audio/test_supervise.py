@@ -11,7 +11,7 @@ import pytest
 from mgc.audio.decode.sndfile import encode
 from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.extraction import extract, extract_views
-from mgc.audio.sandbox.supervisor import ExtractedFeatures, SupervisedExtractor
+from mgc.audio.sandbox.supervisor import SupervisedExtractor
 from mgc.audio.track_features import TrackFeatures
 from mgc.audio.views import Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
@@ -173,13 +173,13 @@ def test_views_come_back_one_by_one_and_partners_may_be_long_files(extractor: Su
     there = extractor.extract_views(own, asked, [remote, b""])
     here = extract_views(own, asked, [partner, b""], FEATURES, DecodeConfig())
     assert [type(one).__name__ for one in there] == [
-        "ExtractedFeatures",
-        "ExtractedFeatures",
+        "TrackFeatures",
+        "TrackFeatures",
         "TrackError",
-        "ExtractedFeatures",
+        "TrackFeatures",
     ]
     for one, other in zip(there, here, strict=True):
-        if isinstance(one, ExtractedFeatures):
+        if isinstance(one, TrackFeatures):
             assert isinstance(other, TrackFeatures)
             assert one.duration_seconds == other.duration_seconds
             np.testing.assert_array_equal(one.log_mel, other.log_mel.astype(np.float16))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from table_makers import TINY, catalogue
 
-from mgc.audio.sandbox.supervisor import ExtractedFeatures
+from mgc.audio.track_features import TrackFeatures
 from mgc.audio.views import ViewRequest
 from mgc.cluster import reader as hear
 from mgc.cluster.reader import AudioFeatureReader
@@ -31,11 +31,11 @@ class FakeExtractor:
 
     def extract_views(
         self, data: bytes, views: Sequence[ViewRequest], partners: Sequence[bytes] = ()
-    ) -> list[ExtractedFeatures]:
+    ) -> list[TrackFeatures]:
         self.asked.append((data, len(views)))
         if b"evil" in (data, *partners):
             raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, "the decoder died (signal 11)")
-        return [ExtractedFeatures({}, view.recipe.tempo_ratio or 1.0, ()) for view in views]
+        return [TrackFeatures({}, view.recipe.tempo_ratio or 1.0, ()) for view in views]
 
 
 @pytest.fixture
@@ -62,8 +62,9 @@ def test_a_track_is_asked_for_once_with_all_its_views(reader: AudioFeatureReader
     rows = items(tmp_path, {"a": b"music", "b": b"song"})
     extracted = list(reader.read(rows))
     assert reader._extractor.asked == [(b"music", 4), (b"song", 4)]  # type: ignore[attr-defined]
-    assert all(one.track is not None for one in extracted)
-    tempo = [one.track.duration_seconds for one in extracted if one.track and one.track.duration_seconds != 1.0]
+    durations = [one.duration_seconds for one in extracted if isinstance(one, TrackFeatures)]
+    assert len(durations) == len(extracted)
+    tempo = [seconds for seconds in durations if seconds != 1.0]
     assert len(tempo) == 2
 
 
@@ -74,7 +75,7 @@ def test_a_partner_that_breaks_the_decoder_costs_its_overlays_alone(
     extracted = {
         (row["track_id"], row["view"]): one for row, one in zip(rows.to_pylist(), reader.read(rows), strict=True)
     }
-    failed = {item for item, one in extracted.items() if one.error is not None}
+    failed = {item for item, one in extracted.items() if isinstance(one, TrackError)}
     overlays = {("a", "overlay"), ("a", "overlay#2")}
     assert failed == overlays | {("b", view) for view in ("clean", "overlay", "overlay#2", "tempo")}
 
@@ -83,8 +84,8 @@ def test_a_partner_that_is_gone_is_named_as_the_reason(reader: AudioFeatureReade
     rows = items(tmp_path, {"a": b"music", "b": b"song"})
     (tmp_path / "b.wav").unlink()
     extracted = [one for row, one in zip(rows.to_pylist(), reader.read(rows), strict=True) if row["track_id"] == "a"]
-    assert [one.error is None for one in extracted] == [True, False, False, True]
-    error = extracted[1].error
-    assert error is not None
+    assert [isinstance(one, TrackFeatures) for one in extracted] == [True, False, False, True]
+    error = extracted[1]
+    assert isinstance(error, TrackError)
     assert (error.track_code, error.stage) == (TrackCode.NOT_FOUND, Stage.FETCH)
     assert error.message.startswith("the overlay's partner: ")
