@@ -1,8 +1,7 @@
 """Compacting an output directory: runs older than a number of days become one, with the newest row of each item.
 
-What is dropped are rows that a newer one of the same item, itself older than those days, has taken the place of: so
-the table as it was on any of the days kept can still be told. Deleted tracks keep their last row. Small parts become
-few large ones.
+Dropped are rows that a newer one of the same item, itself older than those days, has replaced: the table can still be
+read as it was on any of the days kept. Deleted tracks keep their last row. Small parts become few large ones.
 
 The compaction is a run: it writes parts and an index of its own, and its one commit names the runs that it stands
 for (`Commit.replaces`). Until that write nothing has changed; from it on readers see the compaction, and what is
@@ -25,7 +24,7 @@ from mgc.tables.run_index import ITEM, empty_index, newest, read_index, write_in
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun, PartRef
 
 COMPACTION = "compaction"
-"""In place of a fingerprint: rows of any are put together, and no run takes up what a killed compaction wrote."""
+"""In place of a fingerprint: rows of any are put together, and no run resumes what a killed compaction wrote."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def _runs_of(commits: list[Commit]) -> set[str]:
 
 
 def _resumable(output: OutputDirectory, commits: list[Commit]) -> set[str]:
-    """Return the killed runs whose work the next run would take up."""
+    """Return the killed runs whose work the next run would resume."""
     newest = next((commit for commit in reversed(commits) if commit.parts and not commit.replaces), None)
     fingerprints = {part.fingerprint for part in newest.parts} if newest else set()
     return {run.run_id for fingerprint in fingerprints for run in output.unfinished_runs(fingerprint)}
@@ -155,8 +154,8 @@ def _run_of(key: str) -> str | None:
 
 
 def _compact(output: OutputDirectory, plan: PrunePlan) -> OutputRun:
-    # All that had a part in it, before earlier compactions too: what is left of them, where the deletions are broken
-    # off, must neither be seen nor be taken for a killed run's.
+    # The runs of earlier compactions too: what is left of them, where the deletions are broken off, must neither be
+    # seen nor be taken for a killed run's.
     earlier = {run_id for commit in plan.compacted for run_id in commit.replaces}
     replaces = sorted(_runs_of(plan.compacted) | earlier)
     newest_day = max(str(commit.facts.get("run_date", commit.run_id[:8])) for commit in plan.compacted)
@@ -167,8 +166,8 @@ def _compact(output: OutputDirectory, plan: PrunePlan) -> OutputRun:
     counts = (
         index.group_by("part").agg(pl.len(), pl.col("fingerprint").first(), pl.col("sequence").max()).sort("part")
     )
-    paces = [commit.facts["pace"] for commit in plan.compacted if "pace" in commit.facts]
-    facts = {**run.facts, "rows": index.height} | ({"pace": paces[-1]} if paces else {})
+    throughputs = [commit.facts["throughput"] for commit in plan.compacted if "throughput" in commit.facts]
+    facts = {**run.facts, "rows": index.height} | ({"throughput": throughputs[-1]} if throughputs else {})
     parts = [PartRef(*row) for row in counts.sort("part").iter_rows()]
     output.commit(Commit(run.run_id, run.sequence, index_key, parts, facts))
     return run

@@ -1,15 +1,17 @@
-"""Tracks that left the catalogue, and those that came back: marked by rows of their own, once it is sure."""
+"""Rows written once more with one column changed; history keeps the old ones.
+
+`deleted_at` where a track left the catalogue or was restored, `content_id` where its file was rewritten and sounds as
+it did.
+"""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mgc.storage.store import Store, split_uri
@@ -22,13 +24,11 @@ from mgc.tables.run_index import ITEM, empty_index, index_rows, newest_index, ru
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun
 from mgc.tables.schema import CATALOGUE, marked, require_kind
 
-# Rows put down once more, changed: for a new content, as deleted, or as live again. History keeps the old ones.
-
 
 def copy_rows(
     output: OutputDirectory, run: OutputRun, rows: pl.DataFrame, change: Callable[[pa.Table], pa.Table], name: str
 ) -> pl.DataFrame:
-    """Write predictions of other runs as rows of `run`, and return their index.
+    """Write predictions of other runs once more as rows of `run`, and return their index.
 
     Parameters
     ----------
@@ -37,13 +37,14 @@ def copy_rows(
     change
         What becomes of a table of them; the run's name and number are filled in.
     name
-        Begins the files' names. Not those of chunks: what a killed run copied is not taken up, but copied anew.
+        Begins the files' names. Not those of chunks: what a killed run copied is not resumed, but copied anew.
     """
     indices = [empty_index()]
     for number, ((fingerprint,), some) in enumerate(rows.group_by(["fingerprint"], maintain_order=True)):
         schema = marked(output.kind, fingerprint=str(fingerprint))
         for chunk, table in enumerate(in_batches(current_rows(output, some))):
-            made = _of_run(change(table), run).cast(schema)
+            own = _set(_set(change(table), "run_id", run.run_id), "sequence", run.sequence)
+            made = own.cast(schema)
             key = f"{run.folder}/{name}-{number:03d}-{chunk:06d}.parquet"
             output.store.write_atomic(key, parquet_bytes(made))
             indices.append(frame_of(index_rows(made, key, run.sequence, str(fingerprint))))
@@ -53,19 +54,11 @@ def copy_rows(
     return index.select(indices[0].columns)
 
 
-def deleted_at(moment: datetime | None) -> Callable[[pa.Table], pa.Table]:
-    """Return a change that marks rows as deleted at a moment; None: as live."""
-    value = pa.scalar(moment, pa.timestamp("us", tz="UTC"))
-    return lambda table: _set(table, "deleted_at", pa.repeat(value, table.num_rows))
-
-
-def _of_run(table: pa.Table, run: OutputRun) -> pa.Table:
-    table = _set(table, "run_id", pa.repeat(run.run_id, table.num_rows))
-    return _set(table, "sequence", pa.repeat(run.sequence, table.num_rows))
-
-
-def _set(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    return table.set_column(table.schema.get_field_index(name), name, values)
+def _set(table: pa.Table, name: str, value: object) -> pa.Table:
+    """Return a table with one value in all rows of a column, or the values of an array."""
+    field = table.schema.field(name)
+    values = value if isinstance(value, pa.Array) else pa.repeat(pa.scalar(value, field.type), table.num_rows)
+    return table.set_column(table.schema.get_field_index(name), field, values)
 
 
 @dataclass(frozen=True)
@@ -75,11 +68,11 @@ class DeletionRule:
     Parameters
     ----------
     ask_fraction
-        Share of the tracks from which on it is not believed: a folder that was not mounted looks the same.
+        Share of the tracks from which on `confirm` decides: a folder that was not mounted looks the same.
     accepted
-        The user said so beforehand.
+        The user accepted it beforehand.
     confirm
-        Asked with the number gone and the number of tracks; a job that nobody watches says no.
+        Called with the number of tracks that are missing and of all; a job that nobody watches says no.
     """
 
     ask_fraction: float
@@ -96,7 +89,7 @@ class DeletionRule:
 
 @dataclass(frozen=True)
 class DeletionMarks:
-    """What is to be marked: index rows of tracks that are gone, and of tracks that are back."""
+    """What is to be marked: index rows of tracks to be deleted and to be restored, and tracks not allowed to be."""
 
     removed: pl.DataFrame
     restored: pl.DataFrame
@@ -119,22 +112,21 @@ def deletion_marks(plan: WorkPlan, rule: DeletionRule | None) -> DeletionMarks:
 
 def write_marks(output: OutputDirectory, run: OutputRun, marks: DeletionMarks) -> pl.DataFrame:
     """Write the marks as rows of a run, and return their index."""
-    removed = copy_rows(output, run, marks.removed, deleted_at(datetime.now(UTC)), "deleted")
-    return pl.concat([removed, copy_rows(output, run, marks.restored, deleted_at(None), "restored")])
+    now = datetime.now(UTC)
+    removed = copy_rows(output, run, marks.removed, lambda table: _set(table, "deleted_at", now), "deleted")
+    restored = copy_rows(output, run, marks.restored, lambda table: _set(table, "deleted_at", None), "restored")
+    return pl.concat([removed, restored])
 
 
-# Rows that hold for a new content: what was tagged was rewritten, and sounds as it did.
-#
-# Writing tags into a file changes its size and time, hence its `content_id`, and the next run would tag it anew. The
-# rows are put down once more under the new content id, by runs of their own, so that the anti-join of
-# `mgc.tables.diff` finds them current. History keeps the old ones.
-
-CONTENT_IDS_REWRITTEN = "restated"
-"""In place of a fingerprint: rows of any bundle are put down again."""
+CONTENT_ID_REWRITE = "content_id_rewrite"
+"""In place of a fingerprint: rows of any bundle are written again."""
 
 
 def rewrite_prediction_content_ids(output_uri: str, content_ids: Mapping[str, str]) -> int:
-    """Put the newest row of each track down under a new content id, and publish them; return how many.
+    """Write the newest row of each track once more under a new content id, and publish them; return how many.
+
+    Writing tags into a file changes its size and time, hence its `content_id`: without this the next run would tag it
+    anew. With it the anti-join of `mgc.tables.diff` finds the rows current.
 
     Parameters
     ----------
@@ -146,8 +138,8 @@ def rewrite_prediction_content_ids(output_uri: str, content_ids: Mapping[str, st
     output = OutputDirectory(Store.open(output_uri), "predictions")
     wanted = newest_index(output).filter(pl.col("track_id").is_in(list(content_ids)))
     if not wanted.is_empty():
-        run = output.start_run(CONTENT_IDS_REWRITTEN, {"restated": wanted.height})
-        index = copy_rows(output, run, wanted, lambda table: _with_content_ids(table, content_ids), "restated")
+        run = output.start_run(CONTENT_ID_REWRITE, {"rewritten": wanted.height})
+        index = copy_rows(output, run, wanted, lambda table: _with_content_ids(table, content_ids), "rewritten")
         index_key = f"{run.folder}/index.parquet"
         write_index(output, index_key, index)
         facts = {**run.facts, "rows": index.height, "failed": int(index["error_code"].is_not_null().sum())}
@@ -171,13 +163,12 @@ def rewrite_catalogue_content_ids(
         content_id=new(dict(content_ids), default=pl.col("content_id"), return_dtype=pl.String),
         size_bytes=new(dict(sizes), default=pl.col("size_bytes"), return_dtype=pl.Int64),
     )
-    buffer = io.BytesIO()
     # The metadata name the root and the draw of the splits.
-    pq.write_table(frame.to_arrow().cast(CATALOGUE.with_metadata(schema.metadata)), buffer, compression="zstd")
-    Store(root).write_atomic(key, buffer.getvalue())
+    table = frame.to_arrow().cast(CATALOGUE.with_metadata(schema.metadata))
+    Store(root).write_atomic(key, parquet_bytes(table, rows_a_group=None))
     return frame
 
 
 def _with_content_ids(table: pa.Table, content_ids: Mapping[str, str]) -> pa.Table:
     ids = pa.array([content_ids[track] for track in table["track_id"].to_pylist()], pa.string())
-    return table.set_column(table.schema.get_field_index("content_id"), "content_id", pc.cast(ids, pa.string()))
+    return _set(table, "content_id", ids)

@@ -36,7 +36,7 @@ class WorkPlan:
     live
         Tracks that have a row and are not marked deleted.
     unwanted
-        Views that have a row, of tracks in the catalogue, but are no longer wanted: nobody reads them.
+        Views that have a row, of tracks in the catalogue, but are no longer wanted: nothing reads them.
     wanted_tracks
         Tracks of which anything is wanted.
     made_by

@@ -38,7 +38,7 @@ BEATS_A_LEASE = 6
 
 @dataclass(frozen=True)
 class Lease:
-    """What a run says of itself.
+    """A run's sign of life, as `leases/<name>.json` holds it.
 
     Parameters
     ----------
@@ -86,10 +86,10 @@ class RunLease:
 
     def require(self) -> None:
         """Raise a `LeaseError` where another run has taken over."""
-        if self.lost or not self._is_there():
+        if self.lost or not self.store.exists(self.mine.key):
             raise LeaseError(
                 f"another run has taken over '{self.store.uri()}'",
-                "nothing is lost: what this run had finished is taken up by the next one",
+                "nothing is lost: the next run resumes what this one had finished",
             )
 
     def write(self, *, ticket: int | None = None) -> None:
@@ -105,13 +105,10 @@ class RunLease:
         while not self._ended.wait(self.lease_seconds / BEATS_A_LEASE):
             # A store that does not answer now may do so the next time.
             with contextlib.suppress(StorageError):
-                if not self._is_there():
+                if not self.store.exists(self.mine.key):
                     self.lost = True
                     return
                 self.write()
-
-    def _is_there(self) -> bool:
-        return self.store.exists(self.mine.key)
 
     def release(self) -> None:
         """End it; a store that fails now only leaves a lease that will be taken for dead."""
@@ -136,7 +133,7 @@ def run_lease(store: Store, lease_seconds: float, *, takeover: bool = False) -> 
     LeaseError
         Another run that came first is alive.
     """
-    lease = RunLease(store, lease_seconds, _introduction())
+    lease = RunLease(store, lease_seconds, _new_lease())
     lease.write()
     beating = threading.Thread(target=lease.beat, name="lease", daemon=True)
     beating.start()
@@ -151,7 +148,7 @@ def run_lease(store: Store, lease_seconds: float, *, takeover: bool = False) -> 
 
 
 def _give_way(lease: RunLease, other: Lease, *, takeover: bool) -> None:
-    """Return where `other` came later or is gone, dead, or taken over; else raise."""
+    """Return where `other` came later, has ended, is dead, or is taken over; else raise."""
     if other.rank > lease.mine.rank:
         return
     if not takeover and (living := _living(lease, other)):
@@ -166,7 +163,7 @@ def _give_way(lease: RunLease, other: Lease, *, takeover: bool) -> None:
 
 
 def _living(lease: RunLease, other: Lease) -> Lease | None:
-    """Return a lease as it is once it has shown a sign of life and a ticket; None where it is gone or dead."""
+    """Return a lease as it is once it has shown a sign of life and a ticket; None where it has ended or is dead."""
     deadline = time.monotonic() + lease.lease_seconds
     seen: Lease | None = other
     while seen is not None and time.monotonic() < deadline:
@@ -191,7 +188,7 @@ def _read(store: Store, key: str) -> Lease | None:
         return None
 
 
-def _introduction() -> Lease:
+def _new_lease() -> Lease:
     return Lease(
         name=uuid.uuid4().hex,
         ticket=None,

@@ -1,4 +1,4 @@
-"""Tables put together into larger ones, a bounded number of bytes at a time."""
+"""Parquet and Arrow tables a bounded number of bytes at a time, and as polars frames."""
 
 from __future__ import annotations
 
@@ -53,22 +53,19 @@ def prefetched(read: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
 
 def read_whole(store: Store, keys: Iterable[str], schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield Parquet files in order."""
-    return prefetched(lambda key: _read(store, key, schema), keys)
+
+    def read(key: str) -> pa.Table:
+        with store.open_input(key) as source:
+            return pq.ParquetFile(source).read(columns=schema.names).cast(schema)
+
+    return prefetched(read, keys)
 
 
-def _read(store: Store, key: str, schema: pa.Schema) -> pa.Table:
-    with store.open_input(key) as source:
-        return pq.ParquetFile(source).read(columns=schema.names).cast(schema)
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Return a table as a Parquet file, for readers of all kinds."""
+def parquet_bytes(table: pa.Table, rows_a_group: int | None = ROWS_A_GROUP) -> bytes:
+    """Return a table as a Parquet file, for readers of all kinds; groups of None have a million rows."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_A_GROUP)
+    pq.write_table(table, buffer, compression="zstd", row_group_size=rows_a_group)
     return buffer.getvalue()
-
-
-# Arrow tables as polars frames.
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:

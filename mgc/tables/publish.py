@@ -8,7 +8,7 @@ Below the output directory::
 
 `current` is cut by the first hex digit of the track id, so that a track never changes files: each file is replaced
 whole, and only where something of it changed. Both are derived: the commits are the truth, and what a killed run
-left behind them is made good by the next. One bucket's compressed rows and a few thousand others are all that is
+left undone is done by the next. One bucket's compressed rows and a few thousand others are all that is
 held in memory.
 """
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.config.view_settings import CLEAN
-from mgc.tables.parquet_batches import frame_of
+from mgc.tables.parquet_batches import frame_of, parquet_bytes
 from mgc.tables.retry import RETRY_COLUMNS
 from mgc.tables.run_log import OutputDirectory, OutputRun, PartRef
 
@@ -52,7 +52,7 @@ LOT_ROWS = 100_000
 
 @dataclass(frozen=True)
 class ResumedParts:
-    """Finished parts of killed runs, taken up by the run at hand."""
+    """Finished parts of killed runs, resumed by the run at hand."""
 
     parts: list[PartRef]
     index: pl.DataFrame
@@ -86,29 +86,18 @@ def empty_index() -> pl.DataFrame:
 
 def write_index(output: OutputDirectory, key: str, index: pl.DataFrame) -> None:
     """Write an index file."""
-    buffer = io.BytesIO()
-    pq.write_table(index.to_arrow().cast(INDEX), buffer, compression="zstd")
-    output.store.write_atomic(key, buffer.getvalue())
-
-
-def visible_index(output: OutputDirectory) -> pl.DataFrame:
-    """Return the index of everything that commits show, history included."""
-    commits = output.commits()
-    index = pl.concat([empty_index(), *(read_index(output, commit.index_key) for commit in commits)])
-    parts = [part.key for commit in commits for part in commit.parts]
-    # A part stands in two commits only where two runs raced to adopt it.
-    return index if len(parts) == len(set(parts)) else index.unique(maintain_order=True)
+    output.store.write_atomic(key, parquet_bytes(index.to_arrow().cast(INDEX), rows_a_group=None))
 
 
 def newest_index(output: OutputDirectory) -> pl.DataFrame:
-    """Return the newest visible row of each item: `newest` of `visible_index`, held one commit at a time.
+    """Return the newest visible row of each item: `newest` of all that commits show, held one commit at a time.
 
-    Of a million tracks and years of nights no more is in memory than their newest rows and one night's.
+    Of a million tracks and years of runs no more is in memory than their newest rows and one run's.
     """
     have, held = empty_index(), []
     for commit in output.commits():
         held.append(read_index(output, commit.index_key))
-        # Put together in lots: a million rows are not copied for the sake of each night's thousand.
+        # Put together in lots: a million rows are not copied for the sake of each run's thousand.
         if sum(rows.height for rows in held) > max(have.height // 2, LOT_ROWS):
             have, held = _superseded(have, newest(pl.concat(held))), []
     return _superseded(have, newest(pl.concat(held))) if held else have

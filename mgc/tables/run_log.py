@@ -13,7 +13,7 @@ Layout of an output directory (features or predictions), on any store::
     records/, report/                    predictions: each run (`mgc.tables.run_records`), the last one's page
 
 A commit is one object of its own name, so two runs that finish at the same time both succeed, and no store
-needs a conditional PUT or a rename. What a killed run finished is not visible; the next run adopts it.
+needs a conditional PUT or a rename. What a killed run finished is not visible; the next run resumes it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What each tagging run did and what it heard, kept small beside the predictions: `records/<sequence>-<run_id>.json`.
+"""What each tagging run did and predicted, in counts, and how fast: `records/<sequence>-<run_id>.json`.
 
-Written once a run has committed and its rows are in view. A run that was killed in between has no record; nothing but
-the comparison of runs (`mgc.evaluation.drift`) and the page rest on records, so that a missing one costs no more than
-its place in them.
+Written once a run has committed and its rows are published. A run that was killed in between has no record; only
+the comparison of runs (`mgc.evaluation.drift`) and the page read records. How fast a run was stands in its commit,
+from which `forecast` tells how long the next will take.
 """
 
 from __future__ import annotations
@@ -27,21 +27,24 @@ COUNTED = ["run_id", "uri", "genre", "genre_probability", "abstained", "tags", "
 FEWEST_FOLDERS = 30
 """Below so many, folders are no sample of albums: they may as well be the genres themselves."""
 
+RUNS_LOOKED_AT = 5
+"""Of the runs that measured their throughput, the newest: the machine may have changed since older ones."""
+
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """What the rows of a run say, counted.
+    """The rows of a run, counted.
 
     Parameters
     ----------
     tracks, answered, abstained
-        All rows; those without an error; of these, those whose genre is marked as a guess.
+        All rows; those without an error; of these, those marked `abstained`.
     genres, tags
         Tracks by genre, and by tag listed.
     failed
         Tracks by error code.
     confidence_mean, confidence_variance
-        Of the stated probability of the genre, over the `confident` rows that state one.
+        Of the probability of the genre, over the `confident` rows that have one.
     confidence_bins
         The same as a histogram of 20 equal bins over [0, 1].
     design_effects
@@ -74,21 +77,21 @@ class RunRecord:
     tracks_total
         Tracks in the catalogue.
     tagged_now, unchanged
-        Rows this run made, failed ones included; rows it did not have to touch.
+        Rows this run made, failed ones included; rows that were current.
     failed
         Failed tracks of this run by error code.
     audio_seconds, wall_seconds
-        Audio that was heard, and how long the run took.
+        Audio that was tagged, and how long the run took.
     work_seconds
         Of the wall seconds, those at work: without planning and the start of Ray. None: not measured.
     cores
         CPUs that worked.
     why
-        Why tracks were tagged: new, changed, remade (another bundle, or asked for), retried.
+        Why tracks were tagged: new, changed, remade (another bundle, or forced), retried.
     deleted, restored
-        Tracks marked deleted; live again as they were.
+        Tracks marked deleted; restored as they were.
     prediction_summary
-        What the run's rows say, those included that it took over from a killed run.
+        Of the run's rows, those included that it resumed from a killed run.
     """
 
     run_id: str
@@ -118,7 +121,7 @@ class RunRecord:
 
 
 def summarise_predictions(predictions: pl.DataFrame) -> PredictionSummary:
-    """Return what rows say, counted.
+    """Return the counts of rows.
 
     Parameters
     ----------
@@ -126,7 +129,7 @@ def summarise_predictions(predictions: pl.DataFrame) -> PredictionSummary:
         Columns of `COUNTED`.
     """
     answered = predictions.filter(pl.col("error_code").is_null())
-    stated = answered["genre_probability"].drop_nulls().to_numpy().astype(np.float64)
+    confidences = answered["genre_probability"].drop_nulls().to_numpy().astype(np.float64)
     return PredictionSummary(
         tracks=predictions.height,
         answered=answered.height,
@@ -134,10 +137,10 @@ def summarise_predictions(predictions: pl.DataFrame) -> PredictionSummary:
         genres=_counts(answered["genre"]),
         tags=_counts(answered["tags"].explode()),
         failed=_counts(predictions["error_code"]),
-        confident=len(stated),
-        confidence_mean=float(stated.mean()) if len(stated) else 0.0,
-        confidence_variance=float(stated.var(ddof=1)) if len(stated) > 1 else 0.0,
-        confidence_bins=tuple(map(int, np.histogram(stated, CONFIDENCE_BINS, (0.0, 1.0))[0])),
+        confident=len(confidences),
+        confidence_mean=float(confidences.mean()) if len(confidences) else 0.0,
+        confidence_variance=float(confidences.var(ddof=1)) if len(confidences) > 1 else 0.0,
+        confidence_bins=tuple(map(int, np.histogram(confidences, CONFIDENCE_BINS, (0.0, 1.0))[0])),
         design_effects=design_effects(predictions),
     )
 
@@ -155,9 +158,8 @@ def design_effects(predictions: pl.DataFrame) -> dict[str, float]:
         "abstained": (answered, answered.filter("abstained").select("folder", name=pl.lit("abstained"))),
     }
     found = {kind: _design_effect(whole, named.drop_nulls()) for kind, (whole, named) in answers_by_kind.items()}
-    return {
-        kind: round(max(1.0, value), 3) for kind, value in found.items() if value is not None
-    } | _confidence_design_effect(answered)
+    found["confidence"] = _confidence_design_effect(answered)
+    return {kind: round(max(1.0, value), 3) for kind, value in found.items() if value is not None}
 
 
 def _design_effect(rows: pl.DataFrame, named: pl.DataFrame) -> float | None:
@@ -180,18 +182,18 @@ def _design_effect(rows: pl.DataFrame, named: pl.DataFrame) -> float | None:
     return float(mean) if mean is not None else None
 
 
-def _confidence_design_effect(answered: pl.DataFrame) -> dict[str, float]:
+def _confidence_design_effect(answered: pl.DataFrame) -> float | None:
     rows = answered.select("folder", value=pl.col("genre_probability").cast(pl.Float64)).drop_nulls()
     spread = rows["value"].std() if rows.height > 1 else None
     if not isinstance(spread, float) or spread <= 0:
-        return {}
+        return None
     apart = (pl.col("value") - pl.col("value").mean()) / spread
     sums = rows.with_columns(apart.alias("apart")).group_by("folder").agg(pl.col("apart").sum())["apart"]
-    return {"confidence": round(max(1.0, float((sums**2).sum()) / rows.height), 3)}
+    return float((sums**2).sum()) / rows.height
 
 
 def rows_of_commit(predictions: pl.DataFrame, commit: Commit) -> pl.DataFrame:
-    """Return the rows that a commit brought, those of the killed runs included whose parts it took over."""
+    """Return the rows that a commit brought, those of the killed runs included whose parts it resumed."""
     runs = {part.key.split("/")[1] for part in commit.parts} | {commit.run_id}
     return predictions.filter(pl.col("run_id").is_in(sorted(runs)))
 
@@ -214,19 +216,13 @@ def _record(data: bytes) -> RunRecord | None:
         value = json.loads(data)
         if value.pop("version") != VERSION:
             return None
-        times = {name: datetime.fromisoformat(value[name]) for name in ("started_at", "finished_at")}
-        prediction_summary = PredictionSummary(
-            **{
-                **value["prediction_summary"],
-                "confidence_bins": tuple(value["prediction_summary"]["confidence_bins"]),
-            }
-        )
+        summary = value["prediction_summary"]
+        summary["confidence_bins"] = tuple(summary["confidence_bins"])
+        value["prediction_summary"] = PredictionSummary(**summary)
+        for name in ("started_at", "finished_at"):
+            value[name] = datetime.fromisoformat(value[name])
         known = {one.name for one in fields(RunRecord)}
-        return RunRecord(
-            **{name: value[name] for name in value if name in known}
-            | times
-            | {"prediction_summary": prediction_summary}
-        )
+        return RunRecord(**{name: value[name] for name in value if name in known})
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # of another version
 
@@ -240,12 +236,6 @@ def _plain(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} is not kept in a record")
-
-
-# How long a run is likely to take, from what earlier runs in the same output directory took.
-
-RUNS_LOOKED_AT = 5
-"""The newest ones that tell: the machine may have changed since older ones."""
 
 
 @dataclass(frozen=True)
@@ -268,12 +258,12 @@ class RunThroughput:
 
     def facts(self) -> dict[str, object]:
         """Return it as facts of a commit."""
-        return {"pace": asdict(self)}
+        return {"throughput": asdict(self)}
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """A guess with its ground.
+    """How long a run is likely to take, and on how many earlier runs that rests.
 
     Parameters
     ----------
@@ -281,8 +271,6 @@ class Forecast:
         Wall time; None where no earlier run tells.
     workers
         Actors it is made for.
-    runs
-        Earlier runs it rests on.
     """
 
     seconds: float | None
@@ -300,11 +288,11 @@ def forecast(commits: list[Commit], rows: int, workers: int | None) -> Forecast:
     workers
         Actors; None: as many as the newest of the runs had.
     """
-    paces = [RunThroughput(**commit.facts["pace"]) for commit in commits if "pace" in commit.facts]
-    telling = [pace for pace in paces if pace.rows_per_worker_second][-RUNS_LOOKED_AT:]
-    if not telling:
+    measured = (RunThroughput(**commit.facts["throughput"]) for commit in commits if "throughput" in commit.facts)
+    last = [one for one in measured if one.rows_per_worker_second][-RUNS_LOOKED_AT:]
+    if not last:
         return Forecast(None, workers, 0)
-    at_work = workers or telling[-1].workers
-    rate = statistics.median(pace.rows_per_worker_second or 0.0 for pace in telling)
-    other = statistics.median(pace.other_seconds for pace in telling)
-    return Forecast(rows / (rate * at_work) + (other if rows else 0.0), at_work, len(telling))
+    at_work = workers or last[-1].workers
+    rate = statistics.median(one.rows_per_worker_second or 0.0 for one in last)
+    other = statistics.median(one.other_seconds for one in last)
+    return Forecast(rows / (rate * at_work) + (other if rows else 0.0), at_work, len(last))

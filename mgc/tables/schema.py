@@ -15,9 +15,6 @@ SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 4, "taggram": 1
 
 KIND_KEY = b"mgc.kind"
 VERSION_KEY = b"mgc.schema_version"
-FINGERPRINT_KEY = b"mgc.fingerprint"
-FEATURES_KEY = b"mgc.feature_config"
-ROOT_KEY = b"mgc.root"
 
 TAGS = pa.list_(pa.string())
 
@@ -103,9 +100,9 @@ PREDICTIONS = pa.schema(
     ]
 )
 """One row a track and run. `tags` lists the tags at or above the threshold; the probabilities name them all. Where
-`abstained` is true the genre is a guess: less probable than the bundle's stated precision takes.
+`abstained` is true the genre is less probable than the bundle's stated precision takes.
 
-Of two rows of a track the one of the higher `sequence`, the number of the run that put it down, counts: clocks may go
+Of two rows of a track the one of the higher `sequence`, the number of the run that wrote it, counts: clocks may go
 backwards. A row with `deleted_at` repeats the last answer and says that the track left the catalogue.
 """
 

@@ -17,7 +17,7 @@ from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import read_feature_set
 from mgc.tables.predictions import current_index, current_rows
-from mgc.tables.run_index import newest, visible_index
+from mgc.tables.run_index import newest_index
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.work_items import plan_items
 
@@ -126,7 +126,7 @@ def test_a_limit_leaves_the_rest_for_the_next_run(tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     assert extract_features(tracks, out, CONFIG, RunOptions(limit=5)).index.height == 5
     assert extract_features(tracks, out, CONFIG, RunOptions()).index.height == 13
-    index = newest(visible_index(OutputDirectory(Store.open(out), "features")))
+    index = newest_index(OutputDirectory(Store.open(out), "features"))
     assert index.height == 18
 
 

@@ -19,7 +19,7 @@ from mgc.errors import ConfigError, FingerprintError
 from mgc.models.bundle import write_bundle
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import read_feature_set, shard_facts
-from mgc.tables.run_index import newest, visible_index
+from mgc.tables.run_index import newest_index
 from mgc.tables.run_log import OutputDirectory
 
 ARRAYS = [
@@ -49,7 +49,7 @@ def indexed(root: Path, output: Path) -> pl.DataFrame:
 
 
 def errors_of(output: Path) -> dict[str, str]:
-    index = newest(visible_index(OutputDirectory(Store.open(str(output)), "features")))
+    index = newest_index(OutputDirectory(Store.open(str(output)), "features"))
     return dict(index.drop_nulls("error_code").select("track_id", "error_code").iter_rows())
 
 

@@ -12,7 +12,6 @@ import polars as pl
 from mgc.catalogue.datasets.annotations import Annotations
 
 SUBSETS = ("all", "genre", "instrument", "moodtheme", "top50tags")
-SPLIT_NUMBERS = range(5)
 SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 HEADER = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
 CLIP = r"(\d\d/\d+)(?:\.low)?\.[^./]+$"
@@ -27,8 +26,8 @@ def read(annotations: Annotations, subset: str | None, number: int = 0) -> pl.Da
     """Return the labels of one of the five splits, by clip."""
     stem = "autotagging" if subset in (None, "all") else f"autotagging_{subset}"
     parts = []
-    for split, word in SPLITS.items():
-        name = f"splits/split-{number}/{stem}-{word}.tsv"
+    for split, their_name in SPLITS.items():
+        name = f"splits/split-{number}/{stem}-{their_name}.tsv"
         data = annotations.read(name, "clone the data set's repository, and give its folder 'data' as --annotations")
         parts.append(_rows(annotations, name, data).with_columns(split=pl.lit(split)))
     return pl.concat(parts)

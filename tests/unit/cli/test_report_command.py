@@ -17,7 +17,7 @@ from mgc.cluster.run import RunOutcome
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.diff import WorkPlan
-from mgc.tables.run_index import visible_index
+from mgc.tables.run_index import newest_index
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.run_records import read_records, write_record
 
@@ -47,7 +47,7 @@ def made_page(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> PageMade:
     """Return the page of the run that `tagged_folder` committed, as `mgc tag` makes it."""
     place = OutputDirectory(Store.open(str(tagged.predictions)), "predictions")
     [commit] = place.commits()
-    index = visible_index(place)
+    index = newest_index(place)
     none = index.clear()
     plan = WorkPlan(
         index,

@@ -9,7 +9,7 @@ from table_makers import TINY, catalogue, commit_part, feature_part, write_part
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.predictions import current_index, current_rows
-from mgc.tables.run_index import newest, resume_unfinished, visible_index
+from mgc.tables.run_index import newest_index, resume_unfinished
 from mgc.tables.run_log import OutputDirectory
 
 
@@ -21,7 +21,7 @@ def test_a_run_without_a_commit_shows_nothing(tmp_path: Path) -> None:
     output = features_at(tmp_path)
     run = output.start_run(TINY.fingerprint(), {})
     write_part(output, run, 0, feature_part({"a": "1"}))
-    assert visible_index(output).height == 0
+    assert newest_index(output).height == 0
     assert output.commits() == []
 
 
@@ -42,7 +42,7 @@ def test_the_newest_row_of_a_track_wins_whatever_the_clock_says(
     first = commit_part(output, {"a": "1", "b": "1"})
     monkeypatch.setattr("mgc.tables.run_log.time.gmtime", lambda: (1999, 1, 1, 0, 0, 0, 0, 0, 0))
     second = commit_part(output, {"a": "2"})
-    index = newest(visible_index(output))
+    index = newest_index(output)
     assert dict(index.select("track_id", "content_id").iter_rows()) == {"a": "2", "b": "1"}
     assert second.sequence == first.sequence + 1
 

@@ -25,7 +25,7 @@ NAMES = ["genres", "piano", "failed", "moved", "deleted"]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with three nights of predictions: failures, another bundle's other genre, a deletion."""
+    """A working directory with three runs of predictions: failures, another bundle's other genre, a deletion."""
     without_ray(monkeypatch)
     monkeypatch.chdir(tmp_path)
     contents = {f"a{number}": "1" for number in range(6)} | {"b1": "broken", "b2": "broken", "c": "offline"}

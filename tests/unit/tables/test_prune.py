@@ -20,7 +20,7 @@ from mgc.storage.store import Store
 from mgc.tables.compact import plan_prune, prune
 from mgc.tables.lease import run_lease
 from mgc.tables.predictions import current_index, current_rows, read_predictions
-from mgc.tables.run_index import newest, visible_index
+from mgc.tables.run_index import newest_index
 from mgc.tables.run_log import OutputDirectory
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -40,7 +40,7 @@ def pruned(uri: str, keep_days: float = 0.0, kind: str = "predictions") -> Any:
     return prune(output, plan_prune(output, keep_days, LATER))
 
 
-def three_nights(uri: str) -> dict[str, str]:
+def three_runs(uri: str) -> dict[str, str]:
     contents = {f"a{number}": "1" for number in range(8)} | {"bad": "broken", "gone": "1"}
     tag_once(uri, contents)
     contents = contents | {"a0": "2", "a1": "2"}
@@ -56,7 +56,7 @@ def files(folder: Path) -> set[str]:
 
 def test_the_current_rows_and_the_last_row_of_deleted_tracks_stay_and_nothing_is_done_again(tmp_path: Path) -> None:
     uri = str(tmp_path)
-    contents = three_nights(uri)
+    contents = three_runs(uri)
     before, had = read_predictions(uri), len(files(tmp_path))
     done = pruned(uri)
     assert (done.dropped, len(output_of(uri).commits())) == (4, 1), "a0 twice, a1 and gone once"
@@ -76,11 +76,11 @@ def test_the_current_rows_and_the_last_row_of_deleted_tracks_stay_and_nothing_is
 
 def test_failures_keep_their_count(tmp_path: Path) -> None:
     uri = str(tmp_path)
-    three_nights(uri)
+    three_runs(uri)
     columns = ["track_id", "attempts", "decoder", "tried_at", "sequence"]
-    before = newest(visible_index(output_of(uri))).select(columns).sort("track_id")
+    before = newest_index(output_of(uri)).select(columns).sort("track_id")
     pruned(uri)
-    assert newest(visible_index(output_of(uri))).select(columns).sort("track_id").equals(before)
+    assert newest_index(output_of(uri)).select(columns).sort("track_id").equals(before)
 
 
 def test_runs_within_the_days_kept_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,12 +106,12 @@ def test_a_prune_killed_at_any_write_loses_nothing_and_the_next_ends_it(
 ) -> None:
     for at in range(100):
         place = tmp_path / str(at)
-        contents = three_nights(str(place))
+        contents = three_runs(str(place))
         before = read_predictions(str(place))
-        index = newest(visible_index(output_of(str(place)))).drop("part").sort("track_id")
+        index = newest_index(output_of(str(place))).drop("part").sort("track_id")
         was_killed = killed_at(monkeypatch, at, lambda uri=str(place): pruned(uri))
         assert read_predictions(str(place)).equals(before), at
-        assert newest(visible_index(output_of(str(place)))).drop("part").sort("track_id").equals(index), at
+        assert newest_index(output_of(str(place))).drop("part").sort("track_id").equals(index), at
         assert tag_once(str(place), contents).run_id is None, at
         assert not pruned(str(place)) or history(str(place)).height == 10, at
         assert plan_prune(output_of(str(place)), 0.0, LATER).is_empty, at
@@ -161,7 +161,7 @@ def test_feature_shards_are_pruned_too(tmp_path: Path) -> None:
 
 def test_the_command_says_what_it_would_do_and_does_it_when_told(tmp_path: Path) -> None:
     uri = str(tmp_path / "out")
-    three_nights(uri)
+    three_runs(uri)
     there = files(tmp_path)
     app, runner = build_app("prune"), CliRunner()
     said = runner.invoke(app, ["prune", uri, "--keep-days", "0"])

@@ -1,4 +1,4 @@
-"""`current` and `history`: what readers open, night after night."""
+"""`current` and `history`: what readers open, run after run."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from mgc.config import DecodeConfig, RetryConfig
 from mgc.errors import ConfigError
 from mgc.storage.store import Store
 from mgc.tables.retry import RetryRule
-from mgc.tables.run_index import empty_index, newest, visible_index
+from mgc.tables.run_index import empty_index, newest_index
 from mgc.tables.run_log import OutputDirectory
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
@@ -73,7 +73,7 @@ def test_nights_count_the_failures_of_one_content(tmp_path: Path, monkeypatch: p
     contents = {"far": "offline-1", "bad": "broken-1", "ok": "1"}
 
     def attempts() -> dict[str, int | None]:
-        index = newest(visible_index(OutputDirectory(Store.open(uri), "predictions")))
+        index = newest_index(OutputDirectory(Store.open(uri), "predictions"))
         return dict(index.select("track_id", "attempts").iter_rows())
 
     assert tag_once(uri, contents, config=eager).index.height == 3

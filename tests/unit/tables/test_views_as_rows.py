@@ -14,7 +14,7 @@ from mgc.storage.store import Store
 from mgc.tables.diff import WorkPlan, plan_work
 from mgc.tables.parquet_batches import frame_of
 from mgc.tables.predictions import current_index, current_rows
-from mgc.tables.run_index import empty_index, newest, run_part_refs, visible_index, write_index
+from mgc.tables.run_index import empty_index, newest, newest_index, run_part_refs, write_index
 from mgc.tables.run_log import Commit, OutputDirectory
 from mgc.tables.work_items import clean_items, plan_items
 
@@ -120,7 +120,7 @@ def test_only_wanted_views_are_read(tmp_path: Path) -> None:
     index = frame_of(write_part(output, run, 0, part.cast(feature_part({}).schema)))
     write_index(output, f"{run.folder}/index.parquet", index)
     output.commit(Commit(run.run_id, run.sequence, f"{run.folder}/index.parquet", run_part_refs(run, index), {}))
-    assert visible_index(output).height == 3
+    assert newest_index(output).height == 3
     where = current_index(output, catalogue({"a": "1", "b": "1"}))
     found = [row for table in current_rows(output, where, ["n_windows"]) for row in table.to_pylist()]
     assert found == [{"n_windows": 1, "track_id": "a", "view": "clean"}]
