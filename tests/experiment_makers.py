@@ -62,7 +62,7 @@ def write_data(folder: Path) -> dict[str, str]:
 
 
 def small_experiment(data: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Return raw values of an experiment of two protocols and three systems; nine cells."""
+    """Return raw values of an experiment of two protocols and three systems; nine runs."""
     network = {"name": "crnn", "channels": 8, "blocks": 1, "rnn_units": 4, "embedding_size": 8}
     values: dict[str, Any] = {
         "name": "small",

@@ -1,4 +1,4 @@
-"""`mgc reproduce`: the systems of an experiment file under its protocols, cell by cell, and one page."""
+"""`mgc reproduce`: the systems of an experiment file under its protocols, run by run, and one page."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cli.app import AddressOption, console
 from mgc.cli.terminal import counted, facts, run_summary, watched
+from mgc.cluster.experiment import RunSettings, Step, run_experiment
 from mgc.cluster.extract import extract_features
 from mgc.cluster.run import RunOptions
-from mgc.cluster.study import ExperimentOutcome, RunSettings, Step, run_experiment
 from mgc.config import CatalogueConfig, ClusterConfig, Config
 from mgc.demo.compose import compose_catalogue
 from mgc.errors import ConfigError
 from mgc.storage.store import Store
-from mgc.studies.study_report import PAGE_FILE, ExperimentRun, headline_system, verdict, write_report
-from mgc.studies.study_settings import Experiment, load_experiment
+from mgc.studies.experiment_report import PAGE_FILE, headline_system, verdict, write_report
+from mgc.studies.experiment_settings import Experiment, load_experiment
+from mgc.studies.runs import ExperimentOutcome
 from mgc.studies.summary import Summary
 
 # Progress of an experiment: a live line in a terminal, plain lines elsewhere.
@@ -32,8 +33,8 @@ from mgc.studies.summary import Summary
 LINE_EVERY_SECONDS = 20.0
 
 
-class CellMeter:
-    """Shows cells done, cells a minute, the likely time left, and how far those at work are."""
+class RunMeter:
+    """Shows runs done, runs a minute, the likely time left, and how far those at work are."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -42,7 +43,7 @@ class CellMeter:
         self._ended = 0
 
     @contextmanager
-    def shown(self) -> Iterator[CellMeter]:
+    def shown(self) -> Iterator[RunMeter]:
         """Show progress while the block runs."""
         try:
             yield self
@@ -52,9 +53,9 @@ class CellMeter:
                 self._live = None
 
     def planned(self, total: int, finished: int, todo: int) -> None:
-        """Take in how many cells there are, and how many are to be run."""
+        """Take in how many runs there are, and how many are to be run."""
         done = f", {finished:,} of them finished before" if finished else ""
-        self._console.print(f"[bold]experiment[/] {counted(total, 'cell')}{done}", soft_wrap=True)
+        self._console.print(f"[bold]experiment[/] {counted(total, 'run')}{done}", soft_wrap=True)
         self._started = self._last_line = time.perf_counter()
         if not todo or not self._console.is_terminal:
             return
@@ -75,7 +76,7 @@ class CellMeter:
         if due or (ended == step.total and ended != self._ended):
             self._last_line = time.perf_counter()
             self._console.print(
-                escape(f"cells: {ended:,}/{step.total:,}, {', '.join(self._words(step))}"), soft_wrap=True
+                escape(f"runs: {ended:,}/{step.total:,}, {', '.join(self._words(step))}"), soft_wrap=True
             )
         self._ended = ended
 
@@ -83,7 +84,7 @@ class CellMeter:
         words = [f"{step.failed:,} failed"] if step.failed else []
         ended, minutes = step.finished + step.failed, (time.perf_counter() - self._started) / 60
         if ended:
-            words.append(f"{ended / minutes:.1f} cells/min")
+            words.append(f"{ended / minutes:.1f} runs/min")
         if step.seconds_left is not None and step.running:
             hours, rest = divmod(round(step.seconds_left), 3_600)
             words.append(f"about {hours}:{rest // 60:02d}:{rest % 60:02d} left")
@@ -96,15 +97,15 @@ FAILED_STATUS = 1
 
 def reproduce(
     experiment: Annotated[str, typer.Argument(help="TOML file: data, protocols, systems, seeds (docs/reproduce.md)")],
-    output: Annotated[str, typer.Option("--output", "-o", help="where cells, tables and the page go")],
+    output: Annotated[str, typer.Option("--output", "-o", help="where runs, tables and the page go")],
     catalogue: Annotated[str | None, typer.Option(help="catalogue.parquet, instead of the file's")] = None,
     features: Annotated[
         str | None, typer.Option("--features", "-f", help="its shards, instead of the file's")
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPUs and torch threads of a cell", min=1)] = 1,
-    gpu_share: Annotated[float, typer.Option(help="of a GPU that a cell takes; 0: never", min=0.0, max=1.0)] = 0.25,
-    here: Annotated[bool, typer.Option("--here", help="one cell after the other, without Ray")] = False,
-    any_code: Annotated[bool, typer.Option("--any-code", help="keep cells that other versions of mgc made")] = False,
+    threads: Annotated[int, typer.Option(help="CPUs and torch threads of a run", min=1)] = 1,
+    gpu_share: Annotated[float, typer.Option(help="of a GPU that a run takes; 0: never", min=0.0, max=1.0)] = 0.25,
+    here: Annotated[bool, typer.Option("--here", help="one run after the other, without Ray")] = False,
+    any_code: Annotated[bool, typer.Option("--any-code", help="keep runs that other versions of mgc made")] = False,
     page_only: Annotated[bool, typer.Option("--page-only", help="run nothing: the page of what is finished")] = False,
     set_: Annotated[
         list[str] | None,
@@ -116,16 +117,15 @@ def reproduce(
     screen = console()
     chosen = _with_data(screen, load_experiment(experiment, set_), catalogue, features, output, address)
     settings = RunSettings(ClusterConfig(address=address), threads, gpu_share, any_code, here)
-    meter = CellMeter(screen)
+    meter = RunMeter(screen)
     with meter.shown():
-        outcome = run_experiment(chosen, output, settings, meter.planned, meter.step, run=not page_only)
+        outcome = run_experiment(chosen, output, settings, meter.planned, meter.step, execute=not page_only)
     if not outcome.results:
         _show_failures(screen, outcome)
         raise ConfigError(
-            f"no cell of '{experiment}' is finished: there is nothing to show", "run it without --page-only"
+            f"no run of '{experiment}' is finished: there is nothing to show", "run it without --page-only"
         )
-    run = ExperimentRun(chosen, outcome.material, outcome.cells, outcome.results, outcome.failures)
-    summary = write_report(run, output)
+    summary = write_report(outcome, output)
     _show(screen, outcome, summary, output)
     if outcome.failures:
         raise typer.Exit(FAILED_STATUS)
@@ -178,9 +178,9 @@ def _show(screen: Console, outcome: ExperimentOutcome, summary: Summary, output:
         "  ".join(["accuracy".ljust(widest), *(name.rjust(24) for name in names)]), style="bold", soft_wrap=True
     )
     for system in summary.systems:
-        cells = [_accuracy(summary, system, name).rjust(24) for name in names]
-        screen.print("  ".join([system.ljust(widest), *cells]), markup=False, soft_wrap=True)
-    rows = {"cells": f"{len(outcome.results):,} of {len(outcome.cells):,} finished, {outcome.run_now:,} run now"}
+        row = [_accuracy(summary, system, name).rjust(24) for name in names]
+        screen.print("  ".join([system.ljust(widest), *row]), markup=False, soft_wrap=True)
+    rows = {"runs": f"{len(outcome.results):,} of {len(outcome.runs):,} finished, {outcome.run_now:,} run now"}
     if split_verdict := verdict(summary):
         rows[f"what the split is worth to {headline_system(summary)}"] = split_verdict
     rows["report"] = Store.open(output).uri(PAGE_FILE)
@@ -197,10 +197,10 @@ def _accuracy(summary: Summary, system: str, protocol: str) -> str:
 
 
 def _show_failures(screen: Console, outcome: ExperimentOutcome) -> None:
-    labels = {cell.key: cell.label for cell in outcome.cells}
+    labels = {run.key: run.label for run in outcome.runs}
     for key, message in outcome.failures.items():
         screen.print(f"[red]failed[/] {escape(labels[key])}: {escape(message)}", soft_wrap=True)
     if outcome.failures:
         screen.print(
-            f"{counted(len(outcome.failures), 'cell')} failed; the same command tries them again", style="dim"
+            f"{counted(len(outcome.failures), 'run')} failed; the same command tries them again", style="dim"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -21,7 +20,7 @@ from ray.train.torch import TorchTrainer, get_device, prepare_model
 
 from mgc.catalogue.index import read_catalogue
 from mgc.catalogue.splits import UNLISTED
-from mgc.cluster.runtime import RaySession
+from mgc.cluster.runtime import RaySession, root_cause
 from mgc.config import Config, ModelConfig, TrainingConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import SplitError, TrainingError
@@ -243,7 +242,7 @@ def _result(fit: Future[ray.train.Result]) -> ray.train.Result:
         return fit.result()
     except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
         raise TrainingError(
-            f"a member could not be trained: {_root_cause(error)}",
+            f"a member could not be trained: {root_cause(error)}",
             "the same command goes on from the last checkpoint",
         ) from error
 
@@ -252,13 +251,6 @@ def _last_checkpoint(result: ray.train.Result) -> MemberCheckpoint:
     if result.checkpoint is None:
         raise TrainingError("a member ended without a checkpoint", "start the command again and report this")
     return read_checkpoint(result.checkpoint)
-
-
-def _root_cause(error: Exception) -> str:
-    """Return the message of ours inside what Ray wrapped around it, else Ray's last line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    ours = [line for line in lines if re.match(r"mgc\.[\w.]+: ", line)]
-    return (ours or lines or [type(error).__name__])[-1].removeprefix("mgc.errors.")
 
 
 class Watcher:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
 from mgc.config import ClusterConfig
 from mgc.errors import ClusterError, MgcError
-from mgc.storage.store import AWS_VARIABLES
+from mgc.storage.store import AWS_VARIABLES, Store
 
 CONNECT_SECONDS = 10.0
 
@@ -155,3 +157,22 @@ def _not_own(record: logging.LogRecord) -> bool:
     """Return whether a record tells of another error than one of mgc's, which the command says in its own words."""
     error = record.exc_info[1] if record.exc_info else sys.exception()
     return not isinstance(error, MgcError)
+
+
+# What commands hand to workers, and get back from them.
+
+
+def absolute_uris(request: object, *names: str) -> dict[str, Any]:
+    """Return the absolute form of the named URIs of a request, those that are given.
+
+    Workers have a working directory of their own.
+    """
+    given = {name: getattr(request, name) for name in names}
+    return {name: Store.open(uri).uri().rstrip("/") for name, uri in given.items() if uri}
+
+
+def root_cause(error: BaseException) -> str:
+    """Return the message of ours inside what Ray wrapped around it, else Ray's last line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ours = [line for line in lines if re.match(r"mgc\.[\w.]+: ", line)]
+    return (ours or lines or [type(error).__name__])[-1].removeprefix("mgc.errors.")

@@ -21,7 +21,7 @@ from mgc.cluster.members import (
     set_up_ray_train,
 )
 from mgc.cluster.monitoring import OnEpoch, OnResumed, tensorboard_log, with_tensorboard
-from mgc.cluster.runtime import RaySession, ray_session
+from mgc.cluster.runtime import RaySession, absolute_uris, ray_session
 from mgc.config import Config, fingerprint_of
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, TrainingError
@@ -102,7 +102,9 @@ def train_ensemble(
         A teacher that hears other features than there are.
     """
     started = time.perf_counter()
-    request = _absolute(request)
+    uris = absolute_uris(request, "catalogue_uri", "features_uri", "bundle_uri", "teacher_uri")
+    config = request.config.student() if request.teacher_uri else request.config
+    request = replace(request, config=config, **uris)
     published = published_facts(request.config.member_models())
     teacher = _teacher(request)
     catalogue = read_training_rows(request.catalogue_uri, request.config, distilling=teacher is not None)
@@ -130,18 +132,6 @@ def train_ensemble(
     Store.open(work.root).delete_tree(work.key)
     epochs = [len(member.history) for member in members]
     return TrainOutcome(fingerprint, True, contents.metrics, epochs, time.perf_counter() - started)
-
-
-def _absolute(request: TrainingRequest) -> TrainingRequest:
-    """Return the request with absolute places: Ray Train's workers run in a working directory of their own."""
-    return replace(
-        request,
-        catalogue_uri=Store.open(request.catalogue_uri).uri(),
-        features_uri=Store.open(request.features_uri).uri(),
-        bundle_uri=Store.open(request.bundle_uri).uri(),
-        teacher_uri=Store.open(request.teacher_uri).uri() if request.teacher_uri else None,
-        config=request.config.student() if request.teacher_uri else request.config,
-    )
 
 
 def _teacher(request: TrainingRequest) -> Bundle | None:

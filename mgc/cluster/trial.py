@@ -62,7 +62,7 @@ class TrialProgress:
         Of each fold that is finished, the epoch that was kept.
     epochs
         Of the fold in flight.
-    looks
+    evaluations
         Times that the tracks judged on were looked at, over all folds.
     """
 

@@ -18,7 +18,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from mgc.catalogue.index import read_catalogue
 from mgc.cluster.members import member_resources
-from mgc.cluster.runtime import RaySession, ray_session
+from mgc.cluster.runtime import absolute_uris, ray_session, root_cause
 from mgc.cluster.train import taxonomy_of
 from mgc.cluster.trial import TrialSetup, folds_of, run_trial
 from mgc.config import Config, fingerprint_of
@@ -28,7 +28,8 @@ from mgc.tables.feature_shards import read_feature_set, require_views, shard_fac
 from mgc.training.search import Dimension, SearchResult, Settings, Trial, draw_trials, read_result, write_result
 
 TRIAL_FOLDER = "trial-"
-OnTrial = Callable[[int, dict[str, Any]], None]
+OnReport = Callable[[int, dict[str, Any]], None]
+"""Called with a trial's number and what it reports."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class SearchRequest:
     overwrite: bool = False
 
 
-def search_settings(request: SearchRequest, on_epoch: OnTrial = lambda number, reported: None) -> SearchResult:
+def search_settings(request: SearchRequest, on_epoch: OnReport = lambda number, reported: None) -> SearchResult:
     """Search, and write `trials.csv`, `tuning.json` and `best.toml` into the output.
 
     Parameters
@@ -66,7 +67,7 @@ def search_settings(request: SearchRequest, on_epoch: OnTrial = lambda number, r
     TrainingError
         No trial came to its end.
     """
-    request = _absolute(request)
+    request = replace(request, **absolute_uris(request, "catalogue_uri", "features_uri", "output_uri"))
     if request.config.training.ensemble:
         raise ConfigError(
             "training.ensemble is set, and a search is for one network", "leave it out; `[model]` is searched"
@@ -99,20 +100,11 @@ def search_settings(request: SearchRequest, on_epoch: OnTrial = lambda number, r
             threads=resources.threads,
             device="cuda" if resources.use_gpu else "cpu",
         )
-        found = _run(setup, f"{request.output_uri}/run", key, session, on_epoch)
+        found = _search(setup, f"{request.output_uri}/run/{key}", on_epoch)
     result = SearchResult(key, request.config.search.metric, _judged_on(request.config), found)
     write_result(store, result, request.config)
     store.delete_tree("run")
     return result
-
-
-def _absolute(request: SearchRequest) -> SearchRequest:
-    return replace(
-        request,
-        catalogue_uri=Store.open(request.catalogue_uri).uri(),
-        features_uri=Store.open(request.features_uri).uri(),
-        output_uri=Store.open(request.output_uri).uri().rstrip("/"),
-    )
 
 
 def _alone(config: Config) -> Any:
@@ -158,32 +150,7 @@ def _search_key(request: SearchRequest, catalogue: pl.DataFrame, trials: tuple[S
     return fingerprint_of(facts)
 
 
-def _run(setup: TrialSetup, work_uri: str, key: str, session: RaySession, on_epoch: OnTrial) -> list[Trial]:
-    # Ray's own log files of each trial are of no use here, and a search that is killed should lose seconds.
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
-    _EpochCallback.callback = on_epoch
-    place = Store.open(work_uri).arrow_filesystem()
-    resources: dict[str, float] = {"cpu": setup.threads, **({"gpu": 1} if setup.device == "cuda" else {})}
-    trainable = tune.with_resources(tune.with_parameters(run_trial, setup=setup), resources)
-    numbers = {"number": tune.grid_search(list(range(len(setup.trials))))}
-    where = f"{place.path}/{key}"
-    if tune.Tuner.can_restore(where, storage_filesystem=place.filesystem):
-        tuner = tune.Tuner.restore(
-            where, trainable, resume_errored=True, param_space=numbers, storage_filesystem=place.filesystem
-        )
-    else:
-        tuner = _tuner(setup, trainable, numbers, key, place)
-    results = tuner.fit()
-    found = [_trial(setup.trials, results[place]) for place in range(len(results))]
-    if all(trial.failed for trial in found):
-        raise TrainingError(
-            f"no trial came to its end; the first: {found[0].failed}", "correct the settings or space"
-        )
-    return sorted(found, key=lambda trial: trial.rank(setup.config.search.metric))
-
-
-def _tuner(setup: TrialSetup, trainable: Any, numbers: dict[str, Any], key: str, place: Any) -> tune.Tuner:
+def _search(setup: TrialSetup, work_uri: str, on_epoch: OnReport) -> list[Trial]:
     search, training = setup.config.search, setup.config.training
     epochs = training.epochs * max(1, search.folds)
     scheduler = ASHAScheduler(
@@ -192,56 +159,135 @@ def _tuner(setup: TrialSetup, trainable: Any, numbers: dict[str, Any], key: str,
         grace_period=min(search.grace_epochs, epochs),
         reduction_factor=search.reduction,
     )
-    return tune.Tuner(
-        trainable,
-        param_space=numbers,
-        tune_config=tune.TuneConfig(
-            metric="score",
-            mode="min" if search.metric == "loss" else "max",
-            scheduler=scheduler,
-            max_concurrent_trials=search.trials_at_once,
-            trial_dirname_creator=_folder,
-        ),
-        run_config=tune.RunConfig(
-            name=key,
-            storage_path=place.path,
-            storage_filesystem=place.filesystem,
-            failure_config=tune.FailureConfig(max_failures=training.max_failures),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            callbacks=[_EpochCallback()],
-            verbose=0,
-        ),
+    config = tune.TuneConfig(
+        metric="score",
+        mode="min" if search.metric == "loss" else "max",
+        scheduler=scheduler,
+        max_concurrent_trials=search.trials_at_once,
     )
+    function = tune.with_parameters(run_trial, setup=setup)
+    resources = {"cpu": float(setup.threads), "gpu": float(setup.device == "cuda")}
+    ended = run_trials(function, len(setup.trials), resources, work_uri, config, training.max_failures, on_epoch)
+    found = [_trial(setup.trials, one) for one in ended]
+    if all(trial.failed for trial in found):
+        raise TrainingError(
+            f"no trial came to its end; the first: {found[0].failed}", "correct the settings or space"
+        )
+    return sorted(found, key=lambda trial: trial.rank(search.metric))
 
 
-def _folder(trial: Any) -> str:
-    """Return a trial's folder: a trial that died before its first epoch is known by it alone."""
-    return f"{TRIAL_FOLDER}{trial.config['number']}"
-
-
-def _trial(trials: tuple[Settings, ...], result: Any) -> Trial:
-    number, reported = int(PurePosixPath(result.path).name.removeprefix(TRIAL_FOLDER)), result.metrics or {}
-    failed = reported.get("failed") or (str(result.error).strip().splitlines()[-1] if result.error else "")
+def _trial(trials: tuple[Settings, ...], ended: EndedTrial) -> Trial:
+    reported = ended.reported
     return Trial(
-        number=number,
-        settings=trials[number],
+        number=ended.number,
+        settings=trials[ended.number],
         loss=reported.get("valid_loss"),
         accuracy=reported.get("valid_accuracy"),
         tags=reported.get("valid_tag_macro_average_precision"),
         epochs=reported.get("epochs", 0),
         folds=reported.get("folds", 0),
         seconds=reported.get("time_total_s", 0.0),
-        failed=failed,
+        failed=ended.failed,
     )
 
 
-class _EpochCallback(tune.Callback):
-    """Tells of epochs. Ray pickles callbacks with the search, so whom they tell is not part of them."""
+# Trials of Ray Tune: of a search here, of an experiment in `mgc.cluster.experiment`.
 
-    callback: ClassVar[OnTrial] = staticmethod(lambda number, reported: None)
+
+@dataclass(frozen=True)
+class EndedTrial:
+    """A trial at its end.
+
+    Parameters
+    ----------
+    reported
+        What it last reported.
+    failed
+        Why it did not come to its end; empty where it did.
+    """
+
+    number: int
+    reported: dict[str, Any]
+    failed: str
+
+
+def run_trials(
+    function: Callable[[dict[str, Any]], None],
+    count: int,
+    resources: dict[str, float],
+    work_uri: str,
+    config: tune.TuneConfig,
+    max_failures: int,
+    on_report: OnReport,
+) -> list[EndedTrial]:
+    """Call a function with `{"number": n}`, n below `count`, as trials side by side; a failure stops no other.
+
+    Parameters
+    ----------
+    resources
+        "cpu" and "gpu" of a trial.
+    work_uri
+        Tune's files. Where a killed search left them, its trials resume from their last checkpoints.
+    max_failures
+        Times that a trial is begun again, from its last checkpoint, whose process died.
+    on_report
+        Called with a trial's number and what it reports; with `failed` where it failed for good.
+    """
+    # Ray's own log files of each trial are of no use here, and a search that is killed should lose seconds.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
+    # The older output is silent where it is asked to be.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Tune would end at Ctrl+C as if all trials had come to their end.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    _ReportCallback.on_report = on_report
+    place = Store.open(work_uri).arrow_filesystem()
+    trainable = tune.with_resources(function, resources)
+    numbers = {"number": tune.grid_search(list(range(count)))}
+    if tune.Tuner.can_restore(place.path, storage_filesystem=place.filesystem):
+        tuner = tune.Tuner.restore(
+            place.path, trainable, resume_errored=True, param_space=numbers, storage_filesystem=place.filesystem
+        )
+    else:
+        folder, _, name = place.path.rpartition("/")
+        run_config = tune.RunConfig(
+            name=name,
+            storage_path=folder,
+            storage_filesystem=place.filesystem,
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            callbacks=[_ReportCallback()],
+            verbose=0,
+        )
+        config = replace(config, trial_dirname_creator=_folder)
+        tuner = tune.Tuner(trainable, param_space=numbers, tune_config=config, run_config=run_config)
+    results = tuner.fit()
+    return [_ended(results[place]) for place in range(len(results))]
+
+
+def _folder(trial: Any) -> str:
+    """Return a trial's folder: a trial that died before its first report is known by it alone."""
+    return f"{TRIAL_FOLDER}{trial.config['number']}"
+
+
+def _ended(result: Any) -> EndedTrial:
+    number, reported = int(PurePosixPath(result.path).name.removeprefix(TRIAL_FOLDER)), result.metrics or {}
+    failed = reported.get("failed") or (root_cause(result.error) if result.error else "")
+    return EndedTrial(number, reported, failed)
+
+
+class _ReportCallback(tune.Callback):
+    """Passes reports on. Ray pickles callbacks with the search, so the function called is not part of them."""
+
+    on_report: ClassVar[OnReport] = staticmethod(lambda number, reported: None)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        """Pass an epoch on."""
-        type(self).callback(trial.config["number"], result)
+        """Pass a report on."""
+        type(self).on_report(trial.config["number"], result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Report a trial that failed for good."""
+        error = trial.get_pickled_error() or trial.get_error()
+        type(self).on_report(trial.config["number"], {"failed": root_cause(error)})

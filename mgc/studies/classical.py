@@ -31,7 +31,7 @@ from mgc.evaluation.baselines import (
     svm_score,
     tag_score,
 )
-from mgc.studies.study_settings import HeadKind, SystemSettings
+from mgc.studies.experiment_settings import HeadKind, SystemSettings
 from mgc.tables.feature_shards import FeatureSet
 
 CHOSEN_ON_AT_MOST = 1_500

@@ -1,4 +1,4 @@
-"""The cells of an experiment: each a (system, protocol, fold, seed), with a key of all that decides its answers."""
+"""The runs of an experiment: each a (system, protocol, fold, seed), with a key of all that decides its answers."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from mgc.evaluation.metrics import (
     tag_ranking_figures,
 )
 from mgc.storage.store import Store
-from mgc.studies.study_data import Material, folds_of
-from mgc.studies.study_settings import Experiment, ProtocolSettings, SystemSettings
+from mgc.studies.experiment_data import Material, folds_of
+from mgc.studies.experiment_settings import Experiment, ProtocolSettings, SystemSettings
 
-FOLDER = "cells"
+FOLDER = "runs"
 DIGITS = 5
-"""Decimal places of a probability in a cell's file."""
+"""Decimal places of a probability in a run's file."""
 
 SYSTEMS_REVISION = 1
-"""Raise it where a change of models, training, features, protocols or classifiers changes what a cell answers."""
+"""Raise it where a change of models, training, features, protocols or classifiers changes what a run answers."""
 
 DECIDING_PACKAGES = ("numpy", "scikit-learn", "torch")
-"""Libraries whose version decides a cell's answers too."""
+"""Libraries whose version decides a run's answers too."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class ExperimentRun:
     """What is to be run.
 
     Parameters
@@ -91,8 +91,8 @@ class SystemPredictions:
 
 
 @dataclass(frozen=True)
-class CellResult:
-    """What a cell gave.
+class RunResult:
+    """What a run gave.
 
     Parameters
     ----------
@@ -121,42 +121,42 @@ class CellResult:
     version: str = __version__
 
     def to_bytes(self) -> bytes:
-        """Return the cell's file."""
+        """Return the run's file."""
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> CellResult:
+    def from_bytes(cls, data: bytes) -> RunResult:
         """Return what `to_bytes` wrote."""
         values = json.loads(data)
         answers = {head: SystemPredictions(**one) for head, one in values.pop("answers").items()}
         return cls(answers=answers, **values)
 
 
-def plan_cells(experiment: Experiment, material: Material) -> list[Cell]:
-    """Return all cells, a seed and a fold of every system before the next, so that a part of a run is of use.
+def plan_runs(experiment: Experiment, material: Material) -> list[ExperimentRun]:
+    """Return all runs, a seed and a fold of every system before the next, so that a part of a run is of use.
 
     Raises
     ------
     SplitError
         The tracks cannot be parted as a protocol says: before any work.
     """
-    cells: list[Cell] = []
+    runs: list[ExperimentRun] = []
     for seed in experiment.seeds:
         for protocol in experiment.protocols:
             for fold in range(len(folds_of(protocol, material, seed))):
                 systems = [one for one in experiment.systems if protocol.name in experiment.of(one)]
-                cells += [_cell(experiment, material, system, protocol, fold, seed) for system in systems]
-    return sorted(cells, key=lambda cell: (experiment.seeds.index(cell.seed), cell.fold))
+                runs += [_run(experiment, material, system, protocol, fold, seed) for system in systems]
+    return sorted(runs, key=lambda run: (experiment.seeds.index(run.seed), run.fold))
 
 
-def _cell(
+def _run(
     experiment: Experiment,
     material: Material,
     system: SystemSettings,
     protocol: ProtocolSettings,
     fold: int,
     seed: int,
-) -> Cell:
+) -> ExperimentRun:
     with_views = system.kind == "network" and system.views != (CLEAN,)
     decides = {
         "data": material.fingerprint,
@@ -166,7 +166,7 @@ def _cell(
         "fold": fold,
         "seed": seed,
     }
-    return Cell(system, protocol, experiment.augment, fold, seed, fingerprint_of(decides))
+    return ExperimentRun(system, protocol, experiment.augment, fold, seed, fingerprint_of(decides))
 
 
 @cache
@@ -176,21 +176,21 @@ def code_fingerprint() -> str:
     return fingerprint_of({"systems": SYSTEMS_REVISION, **versions})
 
 
-def finished_cells(store: Store, cells: Iterable[Cell], *, any_code: bool) -> dict[str, CellResult]:
-    """Return by key the results that are there, made of what the cells are made of.
+def finished_runs(store: Store, runs: Iterable[ExperimentRun], *, any_code: bool) -> dict[str, RunResult]:
+    """Return by key the results that are there, made of what the runs are made of.
 
     Parameters
     ----------
     any_code
         Count those that other versions of the code made, too.
     """
-    wanted = {cell.key for cell in cells}
-    found: dict[str, CellResult] = {}
+    wanted = {run.key for run in runs}
+    found: dict[str, RunResult] = {}
     for info in store.list(f"{FOLDER}/"):
         key = info.key.removesuffix(".json").rpartition(".")[2]
         if key not in wanted:
             continue
-        result = CellResult.from_bytes(store.read_bytes(info.key))
+        result = RunResult.from_bytes(store.read_bytes(info.key))
         if any_code or result.code == code_fingerprint():
             found[key] = result
     return found
@@ -201,9 +201,31 @@ def rounded_rows(values: Any) -> list[list[float]]:
     return [[round(float(value), DIGITS) for value in row] for row in values]
 
 
-def facts_of(results: Mapping[str, CellResult], name: str) -> list[float]:
+def facts_of(results: Mapping[str, RunResult], name: str) -> list[float]:
     """Return a fact of all results that have it."""
     return [float(result.facts[name]) for result in results.values() if result.facts.get(name) is not None]
+
+
+@dataclass(frozen=True)
+class ExperimentOutcome:
+    """An experiment and what there is of it.
+
+    Parameters
+    ----------
+    results
+        By key, those of earlier commands included.
+    failures
+        Message by key.
+    run_now
+        Runs that this command made, or tried to.
+    """
+
+    experiment: Experiment
+    material: Material
+    runs: list[ExperimentRun]
+    results: dict[str, RunResult]
+    failures: dict[str, str]
+    run_now: int = 0
 
 
 # What a system said, pooled over the folds of a seed, and the figures of it in any resample of the tracks.
@@ -272,7 +294,7 @@ class PooledPredictions:
     windows_right: IntArray
 
     @classmethod
-    def of(cls, results: Sequence[CellResult], head: str, truth: Truth) -> PooledPredictions:
+    def of(cls, results: Sequence[RunResult], head: str, truth: Truth) -> PooledPredictions:
         """Lay the folds of one seed end to end."""
         n_genres, n_tags = len(truth.taxonomy.genres), len(truth.taxonomy.tags)
         answers = [result.answers[head] for result in results]

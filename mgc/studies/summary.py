@@ -1,4 +1,4 @@
-"""All cells of an experiment to its figures: each system under each protocol, with intervals over tracks."""
+"""All runs of an experiment to its figures: each system under each protocol, with intervals over tracks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mgc.arrays import Float64Array, IntArray
 from mgc.evaluation.bootstrap import UNDEFINED, Figure, mean_of_defined
 from mgc.evaluation.metrics import RankingFigures, unweighted
 from mgc.evaluation.tag_metrics import CategoryFigures, TagFigures, by_category, macro_means
-from mgc.studies.runs import Cell, CellResult, PooledPredictions, Truth
-from mgc.studies.study_data import Material
-from mgc.studies.study_settings import Experiment, headed
+from mgc.studies.experiment_data import Material
+from mgc.studies.experiment_settings import Experiment, headed
+from mgc.studies.runs import ExperimentRun, PooledPredictions, RunResult, Truth
 
 # The figures of an experiment: systems under protocols, their tags, and what each change gives.
 
@@ -42,8 +42,8 @@ class Result:
         Names; a head on embeddings is a system of its own.
     entry
         The system of the experiment file that it is of.
-    cells, planned
-        Finished cells, and those there will be.
+    runs, planned
+        Finished runs, and those there will be.
     tracks
         Different tracks asked about.
     accuracy, macro_f1
@@ -59,11 +59,11 @@ class Result:
     confusion
         Tracks, summed over seeds.
     parameters, train_seconds, answer_xrealtime
-        Mean over cells; None where it was not measured.
+        Mean over runs; None where it was not measured.
     tracks_across, groups_across
-        Tracks and groups (artists) that stand on both sides, mean over cells.
+        Tracks and groups (artists) that stand on both sides, mean over runs.
     curves
-        Epochs of each network of each cell.
+        Epochs of each network of each run.
     replicates
         The accuracy in each resample.
     """
@@ -71,7 +71,7 @@ class Result:
     system: str
     entry: str
     protocol: str
-    cells: int
+    runs: int
     planned: int
     tracks: int
     accuracy: Figure
@@ -133,9 +133,9 @@ class Summary:
 
 
 def summarise(
-    experiment: Experiment, material: Material, cells: Sequence[Cell], results: Mapping[str, CellResult]
+    experiment: Experiment, material: Material, runs: Sequence[ExperimentRun], results: Mapping[str, RunResult]
 ) -> Summary:
-    """Return the figures of the cells that are finished."""
+    """Return the figures of the runs that are finished."""
     truth = Truth.of(material, experiment.evaluation)
     gathered: list[Result] = []
     pools: dict[tuple[str, str], list[PooledPredictions]] = {}
@@ -143,8 +143,8 @@ def summarise(
         for head in ("", *system.heads):
             name = headed(system.name, head)
             for protocol in experiment.of(system):
-                own = [one for one in cells if (one.system.name, one.protocol.name) == (system.name, protocol)]
-                there = [results[cell.key] for cell in own if cell.key in results]
+                own = [one for one in runs if (one.system.name, one.protocol.name) == (system.name, protocol)]
+                there = [results[run.key] for run in own if run.key in results]
                 if not there:
                     continue
                 pools[name, protocol] = _pools(there, head, truth)
@@ -159,8 +159,8 @@ def summarise(
     return replace(summary, gains=_gains(summary, pools, truth))
 
 
-def _pools(results: list[CellResult], head: str, truth: Truth) -> list[PooledPredictions]:
-    by_seed: dict[int, list[CellResult]] = defaultdict(list)
+def _pools(results: list[RunResult], head: str, truth: Truth) -> list[PooledPredictions]:
+    by_seed: dict[int, list[RunResult]] = defaultdict(list)
     for result in results:
         by_seed[result.seed].append(result)
     return [PooledPredictions.of(some, head, truth) for some in by_seed.values()]
@@ -171,7 +171,7 @@ def _result(
     entry: str,
     protocol: str,
     head: str,
-    results: list[CellResult],
+    results: list[RunResult],
     pools: list[PooledPredictions],
     truth: Truth,
 ) -> Result:
@@ -190,7 +190,7 @@ def _result(
         system=name,
         entry=entry,
         protocol=protocol,
-        cells=len(results),
+        runs=len(results),
         planned=len(results),
         tracks=len(np.unique(np.concatenate([pool.rows for pool in pools]))),
         accuracy=figure((one.accuracy for one in exact), (one.accuracy for one in drawn)),
@@ -214,24 +214,24 @@ def _result(
     )
 
 
-def _mean(results: Sequence[CellResult], name: str) -> float | None:
+def _mean(results: Sequence[RunResult], name: str) -> float | None:
     values = [float(result.facts[name]) for result in results if result.facts.get(name) is not None]
     return float(np.mean(values)) if values else None
 
 
-def _train_seconds(results: Sequence[CellResult], head: str) -> float | None:
+def _train_seconds(results: Sequence[RunResult], head: str) -> float | None:
     own, classifier = _mean(results, "train_seconds"), _mean(results, f"{head}_seconds") if head else 0.0
     return None if own is None or classifier is None else own + classifier
 
 
-def _xrealtime(results: Sequence[CellResult]) -> float | None:
+def _xrealtime(results: Sequence[RunResult]) -> float | None:
     seconds = sum(float(result.facts.get("answer_seconds") or 0.0) for result in results)
     audio = sum(float(result.facts["audio_seconds"]) for result in results)
     return audio / seconds if seconds else None
 
 
-def _peeked(results: Sequence[CellResult]) -> float | None:
-    """Return the accuracy at each cell's best epoch; None where there are no epochs, or more than one member."""
+def _peeked(results: Sequence[RunResult]) -> float | None:
+    """Return the accuracy at each run's best epoch; None where there are no epochs, or more than one member."""
     best, tracks = [], []
     for result in results:
         if len(result.curves) != 1:
@@ -294,7 +294,7 @@ def _gains(
         if system.like is None:
             continue
         own, other = summary.of(system.name, primary), summary.of(system.like, primary)
-        if own is None or other is None or own.cells != other.cells:
+        if own is None or other is None or own.runs != other.runs:
             continue
         accuracy = truth.resampling.figure(
             (own.accuracy.value or 0.0) - (other.accuracy.value or 0.0), own.replicates - other.replicates

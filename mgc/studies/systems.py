@@ -1,4 +1,4 @@
-"""A network's cell: fit on one side of a fold, answer the other. The tracks asked about decide nothing.
+"""A network's run: fit on one side of a fold, answer the other. The tracks asked about decide nothing.
 
 Every network runs all its epochs and keeps its last weights (or their moving average): to stop at the epoch that
 does best on the tracks asked about is to have chosen by them. They are only watched, for the learning curves.
@@ -25,9 +25,9 @@ from mgc.models.forward import TrackOutputs, mean_by_track, outputs_by_track, wi
 from mgc.models.network_registry import count_parameters
 from mgc.models.published_weights import start_model
 from mgc.studies.classical import RowProbabilities, Rows, fit_and_answer, statistics_rows
-from mgc.studies.runs import Cell, CellResult, SystemPredictions, code_fingerprint, rounded_rows
-from mgc.studies.study_data import FoldFeatures, Material, folds_of, read_fold
-from mgc.studies.study_settings import SystemSettings
+from mgc.studies.experiment_data import FoldFeatures, Material, folds_of, read_fold
+from mgc.studies.experiment_settings import SystemSettings
+from mgc.studies.runs import ExperimentRun, RunResult, SystemPredictions, code_fingerprint, rounded_rows
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.loop import EpochReport, fit
 
@@ -163,13 +163,13 @@ def _fit_one(
     return model.eval(), fitted.reports
 
 
-# A cell as a plain function: a fold's one side is learnt, the other asked. No Ray in here.
+# A run as a plain function: a fold's one side is learnt, the other asked. No Ray in here.
 
 
-def run_cell(
-    cell: Cell, material: Material, on_epoch: OnEpoch = lambda done, total: None, device: str = "cpu"
-) -> CellResult:
-    """Run one cell: the same arguments give the same answers.
+def run_system(
+    run: ExperimentRun, material: Material, on_epoch: OnEpoch = lambda done, total: None, device: str = "cpu"
+) -> RunResult:
+    """Run one run: the same arguments give the same answers.
 
     Parameters
     ----------
@@ -181,20 +181,20 @@ def run_cell(
     SplitError, TrainingError, SchemaError
         The tracks cannot be parted, the network not trained, a view is not in the shards.
     """
-    fold = folds_of(cell.protocol, material, cell.seed)[cell.fold]
-    sides = read_fold(fold, material, cell.system.views, cell.augment)
-    output = _CellOutput(material, sides)
-    if cell.system.kind == "network":
-        _run_network(cell, output, on_epoch, device)
+    fold = folds_of(run.protocol, material, run.seed)[run.fold]
+    sides = read_fold(fold, material, run.system.views, run.augment)
+    output = _RunOutput(material, sides)
+    if run.system.kind == "network":
+        _run_network(run, output, on_epoch, device)
     else:
-        _run_classical(cell, output)
-    return CellResult(
-        key=cell.key,
+        _run_classical(run, output)
+    return RunResult(
+        key=run.key,
         code=code_fingerprint(),
-        system=cell.system.name,
-        protocol=cell.protocol.name,
-        fold=cell.fold,
-        seed=cell.seed,
+        system=run.system.name,
+        protocol=run.protocol.name,
+        fold=run.fold,
+        seed=run.seed,
         tracks=list(sides.held_out.track_ids),
         windows=output.counts.tolist(),
         answers=output.answers,
@@ -203,8 +203,8 @@ def run_cell(
     )
 
 
-class _CellOutput:
-    """What a cell has gathered so far."""
+class _RunOutput:
+    """What a run has gathered so far."""
 
     def __init__(self, material: Material, sides: FoldFeatures) -> None:
         self.material, self.sides = material, sides
@@ -215,8 +215,8 @@ class _CellOutput:
         self.facts: dict[str, Any] = {
             "train_tracks": len(set(sides.train.track_ids)),
             "train_windows": sum(len(own) for own in sides.train.log_mels),
-            "asked_tracks": len(sides.held_out),
-            "asked_windows": int(self.counts.sum()),
+            "held_out_tracks": len(sides.held_out),
+            "held_out_windows": int(self.counts.sum()),
             "audio_seconds": float(self.counts.sum() * material.seconds_a_window),
             "groups_across": sides.groups_across,
             "tracks_across": len(set(sides.train.track_ids) & set(sides.held_out.track_ids)),
@@ -235,9 +235,9 @@ class _CellOutput:
         self.answers[head] = SystemPredictions(rounded_rows(genre), rounded_rows(tags), by_track)
 
 
-def _run_network(cell: Cell, output: _CellOutput, on_epoch: OnEpoch, device: str) -> None:
+def _run_network(run: ExperimentRun, output: _RunOutput, on_epoch: OnEpoch, device: str) -> None:
     train, held_out = output.sides.train, output.sides.held_out
-    fitted = fit_network(cell.system, train, held_out, output.taxonomy, cell.seed, device, on_epoch)
+    fitted = fit_network(run.system, train, held_out, output.taxonomy, run.seed, device, on_epoch)
     started = time.perf_counter()
     predicted = fitted.predict(held_out)
     output.facts |= {
@@ -256,15 +256,15 @@ def _run_network(cell: Cell, output: _CellOutput, on_epoch: OnEpoch, device: str
         predicted.window_genre,
         output.counts,
     )
-    for head in cell.system.heads:
-        _run_head(cell, output, fitted, head)
+    for head in run.system.heads:
+        _run_head(run, output, fitted, head)
 
 
-def _run_head(cell: Cell, output: _CellOutput, fitted: Fitted, head: Any) -> None:
+def _run_head(run: ExperimentRun, output: _RunOutput, fitted: Fitted, head: Any) -> None:
     """Fit a classifier on the embeddings that the trained network has of the training tracks."""
     started = time.perf_counter()
     rows = [_embedded(fitted, side, output.material) for side in (output.sides.train, output.sides.held_out)]
-    _record(head, fit_and_answer(head, cell.system, rows[0], rows[1], output.taxonomy, cell.seed), rows[1], output)
+    _record(head, fit_and_answer(head, run.system, rows[0], rows[1], output.taxonomy, run.seed), rows[1], output)
     output.facts[f"{head}_seconds"] = time.perf_counter() - started
 
 
@@ -276,17 +276,17 @@ def _embedded(fitted: Fitted, side: Any, material: Material) -> Rows:
     return Rows(fitted.window_embeddings(side).astype(np.float64), counts, side)
 
 
-def _run_classical(cell: Cell, output: _CellOutput) -> None:
+def _run_classical(run: ExperimentRun, output: _RunOutput) -> None:
     by_window = output.material.segment_seconds is not None
     started = time.perf_counter()
     train, held_out = (statistics_rows(side, by_window) for side in (output.sides.train, output.sides.held_out))
-    head: Any = cell.system.kind
-    probabilities = fit_and_answer(head, cell.system, train, held_out, output.taxonomy, cell.seed)
+    head: Any = run.system.kind
+    probabilities = fit_and_answer(head, run.system, train, held_out, output.taxonomy, run.seed)
     output.facts |= {"train_seconds": time.perf_counter() - started, **probabilities.facts}
     _record("", probabilities, held_out, output)
 
 
-def _record(head: str, probabilities: RowProbabilities, held_out: Rows, output: _CellOutput) -> None:
+def _record(head: str, probabilities: RowProbabilities, held_out: Rows, output: _RunOutput) -> None:
     genre, tags = (
         mean_by_track(part.astype(np.float32), held_out.counts) for part in (probabilities.genre, probabilities.tags)
     )

@@ -18,7 +18,9 @@ SEARCH = [*SETTINGS, "training.epochs=6", "search.trials=3", "search.grace_epoch
 
 def epochs_saved(output: Path) -> int:
     """Return how many epochs the trials that are saved have done."""
-    return sum(json.loads(path.read_text())["looks"] for path in output.glob("run/*/*/checkpoint_*/course.json"))
+    return sum(
+        json.loads(path.read_text())["evaluations"] for path in output.glob("run/*/*/checkpoint_*/progress.json")
+    )
 
 
 def found(output: Path) -> list[tuple[Any, ...]]:

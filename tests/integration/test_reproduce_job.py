@@ -1,4 +1,4 @@
-"""An experiment's cells as Ray tasks, and the same command as a user gives it."""
+"""An experiment's runs as trials of Ray Tune, and the same command as a user gives it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from page_checker import checked
 from typer.testing import CliRunner
 
 from mgc.cli.app import build_app
-from mgc.cluster.study import RunSettings, Step, run_experiment
-from mgc.studies.study_settings import experiment_of
+from mgc.cluster.experiment import RunSettings, Step, run_experiment
+from mgc.studies.experiment_settings import experiment_of
 
 FILE = """
 name = "classical"
@@ -32,14 +32,14 @@ views = ["clean", "tempo"]
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_two")
-def test_cells_run_side_by_side_and_give_what_they_give_alone(tmp_path: Path) -> None:
+def test_runs_run_side_by_side_and_give_what_they_give_alone(tmp_path: Path) -> None:
     values = small_experiment(write_data(tmp_path / "data"))
     values["systems"] = values["systems"][:2]
     experiment = experiment_of(values)
     steps: list[Step] = []
     outcome = run_experiment(experiment, str(tmp_path / "out"), RunSettings(), on_step=steps.append)
     assert (len(outcome.results), outcome.run_now, outcome.failures) == (6, 6, {})
-    assert max(len(step.running) for step in steps) == 2, "two CPUs, two cells at once"
+    assert max(len(step.running) for step in steps) == 2, "two CPUs, two runs at once"
     assert (steps[-1].finished, steps[-1].total) == (6, 6)
     assert not (tmp_path / "out" / "running").exists()
     alone = run_experiment(experiment, str(tmp_path / "alone"), RunSettings(here=True))
@@ -54,20 +54,20 @@ def test_cells_run_side_by_side_and_give_what_they_give_alone(tmp_path: Path) ->
     assert run_experiment(experiment, str(tmp_path / "out"), RunSettings()).run_now == 0
 
 
-def test_the_command_writes_the_page_and_says_which_cells_failed(tmp_path: Path) -> None:
+def test_the_command_writes_the_page_and_says_which_runs_failed(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     file, out = tmp_path / "experiment.toml", tmp_path / "out"
     file.write_text(FILE, encoding="utf-8")
     words = ["reproduce", str(file), "-o", str(out), "--catalogue", data["catalogue"], "-f", data["features"]]
     done = CliRunner().invoke(build_app("reproduce"), [*words, "--here"])
-    assert done.exit_code == 1, "a cell failed"
+    assert done.exit_code == 1, "a run failed"
     said = " ".join(done.output.split())
-    assert "experiment 4 cells" in said
+    assert "experiment 4 runs" in said
     assert "failed broken · artists, fold 1/2, seed 0: augment.views wants tempo" in said
     assert "nearest 1.000" in said
     checked((out / "index.html").read_text(encoding="utf-8"))
     again = CliRunner().invoke(build_app("reproduce"), [*words, "--page-only"])
     assert again.exit_code == 0
-    assert "experiment 4 cells, 2 of them finished before" in again.output
+    assert "experiment 4 runs, 2 of them finished before" in again.output
     lonely = CliRunner().invoke(build_app("reproduce"), words[:-2])
     assert "--catalogue and --features belong together" in str(lonely.exception)

@@ -11,10 +11,17 @@ import pytest
 from experiment_makers import small_experiment, write_data
 from page_checker import HOSTILE, checked
 
-from mgc.studies.runs import Cell, CellResult, SystemPredictions, plan_cells
-from mgc.studies.study_data import Material, folds_of, read_fold, read_material
-from mgc.studies.study_report import ExperimentRun, cell_table, experiment_page, headline_cards, verdict, write_report
-from mgc.studies.study_settings import DataSettings, experiment_of
+from mgc.studies.experiment_data import Material, folds_of, read_fold, read_material
+from mgc.studies.experiment_report import (
+    ExperimentOutcome,
+    experiment_page,
+    headline_cards,
+    run_table,
+    verdict,
+    write_report,
+)
+from mgc.studies.experiment_settings import DataSettings, experiment_of
+from mgc.studies.runs import ExperimentRun, RunResult, SystemPredictions, plan_runs
 from mgc.studies.summary import summarise
 
 CURVE = [
@@ -28,10 +35,10 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return read_material(DataSettings(min_tag_positives=2, **write_data(tmp_path_factory.mktemp("page"))))
 
 
-def result_of(cell: Cell, material: Material, right: float) -> CellResult:
+def result_of(run: ExperimentRun, material: Material, right: float) -> RunResult:
     """Return a result that is right on a share of the tracks asked, the first ones."""
-    fold = folds_of(cell.protocol, material, cell.seed)[cell.fold]
-    held_out = read_fold(fold, material, ("clean",), cell.augment).held_out
+    fold = folds_of(run.protocol, material, run.seed)[run.fold]
+    held_out = read_fold(fold, material, ("clean",), run.augment).held_out
     truth = np.eye(2)[[material.taxonomy.genres.index(str(genre)) for genre in held_out.genres]]
     wrong = np.arange(len(held_out)) >= right * len(held_out)
     truth[wrong] = truth[wrong, ::-1]
@@ -41,11 +48,11 @@ def result_of(cell: Cell, material: Material, right: float) -> CellResult:
         (0.8 * truth + 0.1).tolist(), tags, [0 if bad else n for bad, n in zip(wrong, windows, strict=True)]
     )
     facts = {"train_tracks": 12, "audio_seconds": 30.0, "answer_seconds": 0.1, "train_seconds": 4.0, "seconds": 5.0}
-    facts |= {"groups_across": 3, "tracks_across": 0} if cell.protocol.name == "segments" else {}
-    network = cell.system.kind == "network"
-    return CellResult(
-        cell.key, "code", cell.system.name, cell.protocol.name, cell.fold, cell.seed,
-        list(held_out.track_ids), windows, dict.fromkeys(("", *cell.system.heads), said),
+    facts |= {"groups_across": 3, "tracks_across": 0} if run.protocol.name == "segments" else {}
+    network = run.system.kind == "network"
+    return RunResult(
+        run.key, "code", run.system.name, run.protocol.name, run.fold, run.seed,
+        list(held_out.track_ids), windows, dict.fromkeys(("", *run.system.heads), said),
         facts | ({"parameters": 1234} if network else {}), [CURVE] if network else [],
     )  # fmt: skip
 
@@ -58,21 +65,21 @@ RIGHT = {
 }
 
 
-def run_of(material: Material, **changes: Any) -> ExperimentRun:
+def outcome_of(material: Material, **changes: Any) -> ExperimentOutcome:
     experiment = experiment_of(small_experiment({"catalogue": "c.parquet", "features": "f"}, **changes))
-    cells = plan_cells(experiment, material)
+    runs = plan_runs(experiment, material)
     results = {
-        cell.key: result_of(cell, material, RIGHT.get((cell.system.name, cell.protocol.name), 0.6)) for cell in cells
+        run.key: result_of(run, material, RIGHT.get((run.system.name, run.protocol.name), 0.6)) for run in runs
     }
-    return ExperimentRun(experiment, material, cells, results, {})
+    return ExperimentOutcome(experiment, material, runs, results, {})
 
 
 def test_figures_are_those_of_the_answers(material: Material) -> None:
-    run = run_of(material)
-    summary = summarise(run.experiment, material, run.cells, run.results)
+    outcome = outcome_of(material)
+    summary = summarise(outcome.experiment, material, outcome.runs, outcome.results)
     net = summary.of("net", "artists")
     assert net is not None
-    assert (net.cells, net.planned, net.tracks) == (2, 2, 24)
+    assert (net.runs, net.planned, net.tracks) == (2, 2, 24)
     assert net.accuracy.value == pytest.approx(0.5)
     assert net.accuracy.low is not None
     assert 0.2 < net.accuracy.low < 0.5
@@ -93,14 +100,14 @@ def test_figures_are_those_of_the_answers(material: Material) -> None:
 
 
 def test_seeds_are_averaged_and_their_spread_shown(material: Material) -> None:
-    run = run_of(material, seeds=[0, 1])
+    outcome = outcome_of(material, seeds=[0, 1])
     results = {
-        cell.key: result_of(cell, material, 1.0)
-        if cell.seed and cell.system.name == "nearest"
-        else run.results[cell.key]
-        for cell in run.cells
+        run.key: result_of(run, material, 1.0)
+        if run.seed and run.system.name == "nearest"
+        else outcome.results[run.key]
+        for run in outcome.runs
     }
-    summary = summarise(run.experiment, material, run.cells, results)
+    summary = summarise(outcome.experiment, material, outcome.runs, results)
     nearest = summary.of("nearest", "artists")
     assert nearest is not None
     one = np.ceil(0.6 * 12) / 12
@@ -110,8 +117,8 @@ def test_seeds_are_averaged_and_their_spread_shown(material: Material) -> None:
 
 
 def test_the_page_and_its_tables(material: Material, tmp_path: Path) -> None:
-    run = run_of(material)
-    summary = write_report(run, str(tmp_path))
+    outcome = outcome_of(material)
+    summary = write_report(outcome, str(tmp_path))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     checked(page)
     for part in (
@@ -129,32 +136,32 @@ def test_the_page_and_its_tables(material: Material, tmp_path: Path) -> None:
         assert f'id="{part}"' in page
     assert "Guo 2024" in page
     assert "92.0 %" in page
-    assert "cells are finished" not in page
+    assert "runs are finished" not in page
     said = verdict(summary)
     assert "100.0 % under “segments”" in said
     assert "75.0 % under “artists”" in said
     assert "25 points" in said
     assert [card.text for card in headline_cards(summary)] == ["100.0 %", "75.0 %"]
     table = pl.read_parquet(tmp_path / "results.parquet")
-    assert table.height == 12, "a row a cell and head"
+    assert table.height == 12, "a row a run and head"
     own = table.filter((pl.col("system") == "net, mixup") & (pl.col("protocol") == "artists"))
     assert own["accuracy"].to_list() == pytest.approx([0.75, 0.75])
     written = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert written["cells"] == {"planned": 9, "finished": 9, "failed": 0}
+    assert written["runs"] == {"planned": 9, "finished": 9, "failed": 0}
     assert {one["system"] for one in written["results"]} == set(summary.systems)
     assert written["claims"][0]["accuracy"] == 0.92
 
 
 def test_an_unfinished_experiment_says_so(material: Material) -> None:
-    run = run_of(material)
-    some = {cell.key: run.results[cell.key] for cell in run.cells if cell.protocol.name == "segments"}
-    broken = replace(run, results=some, failures={run.cells[-1].key: "it would not [MGC402]"})
-    page = experiment_page(broken, summarise(run.experiment, material, run.cells, some))
+    outcome = outcome_of(material)
+    some = {run.key: outcome.results[run.key] for run in outcome.runs if run.protocol.name == "segments"}
+    broken = replace(outcome, results=some, failures={outcome.runs[-1].key: "it would not [MGC402]"})
+    page = experiment_page(broken, summarise(outcome.experiment, material, outcome.runs, some))
     checked(page)
-    assert "3 of 9 cells are finished." in page
+    assert "3 of 9 runs are finished." in page
     assert "it would not [MGC402]" in page
     assert "All systems under “segments”" in page, "what there is, where the primary protocol has nothing yet"
-    assert cell_table(broken).height == 4
+    assert run_table(broken).height == 4
 
 
 def test_hostile_names_are_shown_and_not_run(material: Material) -> None:
@@ -162,8 +169,8 @@ def test_hostile_names_are_shown_and_not_run(material: Material) -> None:
     values["name"] = values["about"] = HOSTILE
     values["protocols"][1]["name"] = HOSTILE
     values["systems"][0]["name"] = HOSTILE
-    run = run_of(material, **{key: values[key] for key in ("name", "about", "protocols", "systems")})
-    page = experiment_page(run, summarise(run.experiment, material, run.cells, run.results))
+    outcome = outcome_of(material, **{key: values[key] for key in ("name", "about", "protocols", "systems")})
+    page = experiment_page(outcome, summarise(outcome.experiment, material, outcome.runs, outcome.results))
     checked(page)
     assert "<script>alert" not in page
     assert page.count("&lt;script&gt;alert") > 10
@@ -183,7 +190,7 @@ class Case:
     ],
 )
 def test_parts_without_anything_to_say_are_left_out(material: Material, case: Case) -> None:
-    run = run_of(material, **case.changes)
-    page = experiment_page(run, summarise(run.experiment, material, run.cells, run.results))
+    outcome = outcome_of(material, **case.changes)
+    page = experiment_page(outcome, summarise(outcome.experiment, material, outcome.runs, outcome.results))
     checked(page)
     assert case.absent not in page

@@ -8,7 +8,7 @@ from experiment_makers import small_experiment
 
 from mgc.config import model_sections
 from mgc.errors import ConfigError
-from mgc.studies.study_settings import experiment_of, load_experiment, system_names
+from mgc.studies.experiment_settings import experiment_of, load_experiment, system_names
 
 EXPERIMENTS = Path(__file__).parents[3] / "docs" / "experiments"
 

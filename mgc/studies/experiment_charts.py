@@ -199,7 +199,7 @@ PANELS = (
 
 
 def epochs_chart(results: Sequence[Result]) -> Markup | None:
-    """Return loss, accuracy and RMSE over epochs, means over cells (Jain et al. 2021, figures 6 and 7)."""
+    """Return loss, accuracy and RMSE over epochs, means over runs (Jain et al. 2021, figures 6 and 7)."""
     shown = [one for one in results if one.curves]
     panels = [(title, name) for title, name in PANELS if any(_mean_curve(one, name).size for one in shown)]
     if not panels:
@@ -227,7 +227,7 @@ def epochs_chart(results: Sequence[Result]) -> Markup | None:
 
 
 def _mean_curve(result: Result, name: str) -> Any:
-    """Return the mean over cells of a figure by epoch, as far as all cells have it."""
+    """Return the mean over runs of a figure by epoch, as far as all runs have it."""
     curves = [[epoch.get(name) for epoch in curve] for curve in result.curves]
     length = min((len(curve) for curve in curves), default=0)
     rows = [curve[:length] for curve in curves if None not in curve[:length]]

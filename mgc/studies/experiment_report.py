@@ -20,11 +20,10 @@ from mgc.reports.evaluation_report import Card
 from mgc.reports.page import count, decimal, interval_text, percent, render
 from mgc.reports.svg import learning_chart, numbered
 from mgc.storage.store import Store
+from mgc.studies.experiment_charts import category_chart, epochs_chart, frequency_chart, gain_chart, protocol_chart
+from mgc.studies.experiment_settings import Experiment, ProtocolSettings, headed
 from mgc.studies.literature_claims import CLAIMS, Claim
-from mgc.studies.runs import Cell, CellResult, code_fingerprint
-from mgc.studies.study_charts import category_chart, epochs_chart, frequency_chart, gain_chart, protocol_chart
-from mgc.studies.study_data import Material
-from mgc.studies.study_settings import Experiment, ProtocolSettings, headed
+from mgc.studies.runs import ExperimentOutcome, code_fingerprint
 from mgc.studies.summary import Result, Summary, summarise
 
 # What the experiment page says, put into words and rows.
@@ -167,8 +166,8 @@ def notes(summary: Summary) -> list[str]:
         "A claim and the figure beside it are not of the same clips: sizes that a paper does not give are this "
         "project's, and so are the features, the epochs and the augmentation. What can be compared is how far a "
         "figure moves when nothing but the split does.",
-        "× realtime is that of the network alone, on features that are there, on the machine that ran the cell; "
-        "side by side with others a cell takes longer than alone.",
+        "× realtime is that of the network alone, on features that are there, on the machine that ran the run; "
+        "side by side with others a run takes longer than alone.",
     ]
     seeds = len(experiment.seeds)
     if seeds == 1:
@@ -191,26 +190,15 @@ def signed(figure: Figure) -> str:
     return "–" if figure.value is None else f"{100 * figure.value:+.1f}".replace("-", "\u2212")
 
 
-# An experiment's figures for machines: results.json, and a row a cell for results.parquet.
+# An experiment's figures for machines: results.json, and a row a run for results.parquet.
 
 
-@dataclass(frozen=True)
-class ExperimentRun:
-    """What there is to report: the cells, what they gave, and why some did not."""
-
-    experiment: Experiment
-    material: Material
-    cells: Sequence[Cell]
-    results: dict[str, CellResult]
-    failures: dict[str, str]
-
-
-def cell_table(run: ExperimentRun) -> pl.DataFrame:
-    """Return a row for each finished cell and head: its accuracy and what it took."""
-    truth = dict(run.material.catalogue.select("track_id", "genre").iter_rows())
-    genres = run.material.taxonomy.genres
+def run_table(outcome: ExperimentOutcome) -> pl.DataFrame:
+    """Return a row for each finished run and head: its accuracy and what it took."""
+    truth = dict(outcome.material.catalogue.select("track_id", "genre").iter_rows())
+    genres = outcome.material.taxonomy.genres
     rows: list[dict[str, Any]] = []
-    for result in run.results.values():
+    for result in outcome.results.values():
         for head, answered in result.answers.items():
             predictions = [genres[int(np.argmax(one))] if one else None for one in answered.genre]
             known = [
@@ -242,19 +230,19 @@ FACTS = (
 )  # fmt: skip
 
 
-def report_json(run: ExperimentRun, summary: Summary) -> str:
+def report_json(outcome: ExperimentOutcome, summary: Summary) -> str:
     """Return the figures for machines."""
     value = {
-        "name": run.experiment.name,
+        "name": outcome.experiment.name,
         "mgc_version": __version__,
         "code": code_fingerprint(),
         "data": {
-            "catalogue": run.experiment.data.catalogue,
-            "features": run.experiment.data.features,
-            "fingerprint": run.material.fingerprint,
-            "tracks": run.material.catalogue.height,
+            "catalogue": outcome.experiment.data.catalogue,
+            "features": outcome.experiment.data.features,
+            "fingerprint": outcome.material.fingerprint,
+            "tracks": outcome.material.catalogue.height,
         },
-        "cells": {"planned": len(run.cells), "finished": len(run.results), "failed": len(run.failures)},
+        "runs": {"planned": len(outcome.runs), "finished": len(outcome.results), "failed": len(outcome.failures)},
         "genres": list(summary.genres),
         "results": [_result_json(one) for one in summary.results],
         "gains": [
@@ -271,7 +259,7 @@ def report_json(run: ExperimentRun, summary: Summary) -> str:
              "figure": line.claim.figure, "protocol": line.claim.protocol}
             for line in claim_lines(summary)
         ],
-        "experiment": run.experiment.model_dump(mode="json"),
+        "experiment": outcome.experiment.model_dump(mode="json"),
     }  # fmt: skip
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -279,7 +267,7 @@ def report_json(run: ExperimentRun, summary: Summary) -> str:
 def _result_json(one: Result) -> dict[str, Any]:
     tags = one.tags
     return {
-        **{name: getattr(one, name) for name in ("system", "protocol", "cells", "planned", "tracks")},
+        **{name: getattr(one, name) for name in ("system", "protocol", "runs", "planned", "tracks")},
         **{name: getattr(one, name).to_json() for name in ("accuracy", "window_accuracy", "macro_f1")},
         "recall": [figure.to_json() for figure in one.recall],
         "confusion": one.confusion.tolist(),
@@ -312,21 +300,21 @@ SHOWN_AT_ONCE = 4
 """Confusion matrices, and systems in the charts of tags, that are shown without unfolding."""
 
 
-def write_report(run: ExperimentRun, uri: str) -> Summary:
-    """Write the page and the tables of the finished cells into a folder or prefix; return the figures.
+def write_report(outcome: ExperimentOutcome, uri: str) -> Summary:
+    """Write the page and the tables of the finished runs into a folder or prefix; return the figures.
 
     Raises
     ------
     StorageError
         The place cannot be written to.
     """
-    summary = summarise(run.experiment, run.material, run.cells, run.results)
+    summary = summarise(outcome.experiment, outcome.material, outcome.runs, outcome.results)
     store = Store.open(uri)
-    store.write_atomic(JSON_FILE, report_json(run, summary).encode())
+    store.write_atomic(JSON_FILE, report_json(outcome, summary).encode())
     table = io.BytesIO()
-    cell_table(run).write_parquet(table)
+    run_table(outcome).write_parquet(table)
     store.write_atomic(TABLE_FILE, table.getvalue())
-    store.write_atomic(PAGE_FILE, experiment_page(run, summary).encode())
+    store.write_atomic(PAGE_FILE, experiment_page(outcome, summary).encode())
     return summary
 
 
@@ -344,21 +332,21 @@ class AuditLine:
         return max(values) - min(values) if len(values) > 1 else None
 
 
-def experiment_page(run: ExperimentRun, summary: Summary) -> str:
+def experiment_page(outcome: ExperimentOutcome, summary: Summary) -> str:
     """Return the report for people, one HTML page."""
     primary = summary.primary
     details = sorted(summary.under(primary), key=lambda one: -(one.accuracy.value or 0.0))
     protocols = protocol_lines(summary)
-    labels = {cell.key: cell.label for cell in run.cells}
+    labels = {run.key: run.label for run in outcome.runs}
     support = details[0].confusion.sum(axis=1) if details else np.zeros(1)
     return render(
         "experiment.html",
-        experiment=run.experiment,
+        experiment=outcome.experiment,
         summary=summary,
-        material=run.material,
-        source=run.experiment.data.catalogue or "",
+        material=outcome.material,
+        source=outcome.experiment.data.catalogue or "",
         primary=primary,
-        primary_how=how(run.experiment.protocol(primary)),
+        primary_how=how(outcome.experiment.protocol(primary)),
         protocols=protocols,
         headline=headline_system(summary),
         verdict=verdict(summary),
@@ -370,13 +358,13 @@ def experiment_page(run: ExperimentRun, summary: Summary) -> str:
         tagger=max((one for one in details if one.tags), key=_macro_roc, default=None),
         charts=_charts(summary, details),
         notes=notes(summary),
-        finished=len(run.results),
-        planned=len(run.cells),
-        missing=len(run.cells) - len(run.results),
-        failures=[(labels.get(key, key), message) for key, message in run.failures.items()],
-        cell_seconds=sum(float(one.facts.get("seconds") or 0.0) for one in run.results.values()),
+        finished=len(outcome.results),
+        planned=len(outcome.runs),
+        missing=len(outcome.runs) - len(outcome.results),
+        failures=[(labels.get(key, key), message) for key, message in outcome.failures.items()],
+        run_seconds=sum(float(one.facts.get("seconds") or 0.0) for one in outcome.results.values()),
         code=code_fingerprint(),
-        settings=json.dumps(run.experiment.model_dump(mode="json"), indent=2, ensure_ascii=False),
+        settings=json.dumps(outcome.experiment.model_dump(mode="json"), indent=2, ensure_ascii=False),
         interval_text=interval_text,
         signed=signed,
         made_at=datetime.now(UTC),

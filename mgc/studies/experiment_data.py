@@ -24,7 +24,7 @@ from mgc.evaluation.protocols import (
     stratified_k_fold,
     with_fold,
 )
-from mgc.studies.study_settings import DataSettings, ProtocolSettings
+from mgc.studies.experiment_settings import DataSettings, ProtocolSettings
 from mgc.tables.feature_shards import FeatureSet, read_feature_set, require_views
 
 
@@ -39,7 +39,7 @@ class Material:
     tracks
         Their clean features, in that order; cut into segments where the experiment says so.
     taxonomy
-        Of all these tracks, so that every cell answers the same question.
+        Of all these tracks, so that every run answers the same question.
     labelled
         Labelled tracks in all, those without features included.
     fingerprint

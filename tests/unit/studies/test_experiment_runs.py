@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from experiment_makers import TRACKS, small_experiment, write_data
 
-from mgc.cluster.study import CellTimeEstimator, RunSettings, Step, run_experiment
+from mgc.cluster.experiment import RunProgress, RunSettings, Step, run_experiment
 from mgc.config import AugmentConfig, TrainingConfig
 from mgc.errors import ConfigError, SplitError
 from mgc.evaluation.baselines import OneVersusRest
 from mgc.evaluation.protocols import Fold, SegmentFold
 from mgc.storage.store import Store
-from mgc.studies.runs import Cell, CellResult, code_fingerprint, finished_cells, plan_cells
-from mgc.studies.study_data import Material, folds_of, read_fold, read_material
-from mgc.studies.study_settings import DataSettings, SystemSettings, experiment_of
-from mgc.studies.systems import run_cell
+from mgc.studies.experiment_data import Material, folds_of, read_fold, read_material
+from mgc.studies.experiment_settings import DataSettings, SystemSettings, experiment_of
+from mgc.studies.runs import ExperimentRun, RunResult, code_fingerprint, finished_runs, plan_runs
+from mgc.studies.systems import run_system
 
 HERE = RunSettings(here=True)
 
@@ -34,9 +34,9 @@ def material(data: dict[str, str]) -> Material:
     return read_material(DataSettings(min_tag_positives=2, **data))
 
 
-def cell_of(material: Material, data: dict[str, str], system: str, protocol: str) -> Cell:
-    cells = plan_cells(experiment_of(small_experiment(data)), material)
-    return next(one for one in cells if (one.system.name, one.protocol.name) == (system, protocol))
+def run_of(material: Material, data: dict[str, str], system: str, protocol: str) -> ExperimentRun:
+    runs = plan_runs(experiment_of(small_experiment(data)), material)
+    return next(one for one in runs if (one.system.name, one.protocol.name) == (system, protocol))
 
 
 def test_material_is_what_is_labelled_and_has_features(material: Material) -> None:
@@ -84,17 +84,17 @@ def test_sides_hold_the_windows_that_the_protocol_gives_them(material: Material,
     assert read_fold(apart[0], material, ("clean",), AugmentConfig()).groups_across == 0
 
 
-def test_a_networks_cell_runs_all_epochs_and_answers_every_track_asked(
+def test_a_networks_run_runs_all_epochs_and_answers_every_track_asked(
     material: Material, data: dict[str, str]
 ) -> None:
-    cell = cell_of(material, data, "net", "artists")
+    run = run_of(material, data, "net", "artists")
     told: list[tuple[int, int]] = []
-    result = run_cell(cell, material, lambda done, total: told.append((done, total)))
+    result = run_system(run, material, lambda done, total: told.append((done, total)))
     assert told == [(1, 2), (2, 2)]
     assert [epoch["epoch"] for epoch in result.curves[0]] == [1, 2]
     assert set(result.answers) == {"", "svm"}
     n = len(result.tracks)
-    assert n == result.facts["asked_tracks"] == TRACKS // 2
+    assert n == result.facts["held_out_tracks"] == TRACKS // 2
     assert result.windows == [2] * n
     for answered in result.answers.values():
         assert np.array(answered.genre).shape == (n, 2)
@@ -103,20 +103,20 @@ def test_a_networks_cell_runs_all_epochs_and_answers_every_track_asked(
         assert all(0 <= right <= 2 for right in answered.windows_right)
     assert result.facts["parameters"] > 500
     assert result.facts["groups_across"] == 0
-    again = run_cell(cell, material)
+    again = run_system(run, material)
     assert (again.answers, again.tracks) == (result.answers, result.tracks)
-    assert CellResult.from_bytes(result.to_bytes()) == result
+    assert RunResult.from_bytes(result.to_bytes()) == result
 
 
-def test_an_ensemble_is_another_cell_whose_epochs_are_counted_through(
+def test_an_ensemble_is_another_run_whose_epochs_are_counted_through(
     material: Material, data: dict[str, str]
 ) -> None:
-    cell = cell_of(material, data, "net", "artists")
-    training = cell.system.training.model_copy(update={"members": 2})
-    both = replace(cell, system=cell.system.model_copy(update={"training": training, "heads": ()}))
-    assert both.system.deciding() != cell.system.deciding()
+    run = run_of(material, data, "net", "artists")
+    training = run.system.training.model_copy(update={"members": 2})
+    both = replace(run, system=run.system.model_copy(update={"training": training, "heads": ()}))
+    assert both.system.deciding() != run.system.deciding()
     told: list[tuple[int, int]] = []
-    result = run_cell(both, material, lambda done, total: told.append((done, total)))
+    result = run_system(both, material, lambda done, total: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert len(result.curves) == 2
 
@@ -128,7 +128,7 @@ def test_classical_systems_hear_what_is_plain(data: dict[str, str], kind: str, s
     values["systems"] = [{"name": "it", "kind": kind, "penalty": 10.0}]
     experiment = experiment_of(values)
     material = read_material(experiment.data)
-    result = run_cell(plan_cells(experiment, material)[-1], material)
+    result = run_system(plan_runs(experiment, material)[-1], material)
     truth = dict(zip(material.tracks.track_ids, material.tracks.genres, strict=True))
     guessed = [material.taxonomy.genres[int(np.argmax(row))] for row in result.answers[""].genre]
     assert guessed == [truth[track] for track in result.tracks]
@@ -142,8 +142,8 @@ def test_classical_systems_hear_what_is_plain(data: dict[str, str], kind: str, s
 
 def test_keys_follow_what_decides_and_nothing_else(material: Material, data: dict[str, str]) -> None:
     def keys(**changes: Any) -> dict[tuple[str, str, int, int], str]:
-        cells = plan_cells(experiment_of(small_experiment(data, **changes)), material)
-        return {(one.system.name, one.protocol.name, one.fold, one.seed): one.key for one in cells}
+        runs = plan_runs(experiment_of(small_experiment(data, **changes)), material)
+        return {(one.system.name, one.protocol.name, one.fold, one.seed): one.key for one in runs}
 
     plain = keys()
     assert len(plain) == len(set(plain.values())) == 9
@@ -168,44 +168,44 @@ def test_a_run_goes_on_where_it_was_stopped(data: dict[str, str], tmp_path: Path
 
     with pytest.raises(StoppedError):
         run_experiment(experiment, str(tmp_path), HERE, on_step=stop)
-    there = sorted((tmp_path / "cells").iterdir())
+    there = sorted((tmp_path / "runs").iterdir())
     assert len(there) == 4
     before = {path.name: path.read_bytes() for path in there}
     plans: list[tuple[int, int, int]] = []
     outcome = run_experiment(experiment, str(tmp_path), HERE, lambda *plan: plans.append(plan))
     assert plans == [(9, 4, 5)]
     assert (len(outcome.results), outcome.run_now, outcome.failures) == (9, 5, {})
-    assert {name: (tmp_path / "cells" / name).read_bytes() for name in before} == before
+    assert {name: (tmp_path / "runs" / name).read_bytes() for name in before} == before
     assert run_experiment(experiment, str(tmp_path), HERE).run_now == 0
-    # A changed label makes all of it anew; the old cells are left alone and not counted.
+    # A changed label makes all of it anew; the old runs are left alone and not counted.
     other = experiment_of(small_experiment({**data, "min_tag_positives": 9}))
-    assert run_experiment(other, str(tmp_path), HERE, run=False).results == {}
+    assert run_experiment(other, str(tmp_path), HERE, execute=False).results == {}
 
 
-def test_cells_of_other_code_are_run_again_unless_told_otherwise(data: dict[str, str], tmp_path: Path) -> None:
+def test_runs_of_other_code_are_run_again_unless_told_otherwise(data: dict[str, str], tmp_path: Path) -> None:
     values = small_experiment(data)
     values["systems"] = values["systems"][:1]
     experiment = experiment_of(values)
     outcome = run_experiment(experiment, str(tmp_path), HERE)
-    cell = outcome.cells[0]
-    old = replace(outcome.results[cell.key], code="0" * 16)
-    (tmp_path / cell.file).write_bytes(old.to_bytes())
+    run = outcome.runs[0]
+    old = replace(outcome.results[run.key], code="0" * 16)
+    (tmp_path / run.file).write_bytes(old.to_bytes())
     store = Store.open(str(tmp_path))
-    assert len(finished_cells(store, outcome.cells, any_code=True)) == 3
-    assert cell.key not in finished_cells(store, outcome.cells, any_code=False)
+    assert len(finished_runs(store, outcome.runs, any_code=True)) == 3
+    assert run.key not in finished_runs(store, outcome.runs, any_code=False)
     again = run_experiment(experiment, str(tmp_path), HERE)
     assert again.run_now == 1
-    assert again.results[cell.key].code == code_fingerprint()
+    assert again.results[run.key].code == code_fingerprint()
 
 
 def test_members_of_a_system_run_their_own_epochs(material: Material, data: dict[str, str]) -> None:
-    cell = cell_of(material, data, "net", "artists")
-    model = cell.system.model.model_dump()
-    training = cell.system.training.model_dump()
+    run = run_of(material, data, "net", "artists")
+    model = run.system.model.model_dump()
+    training = run.system.training.model_dump()
 
     def system(own: dict[str, Any]) -> SystemSettings:
         ensemble = [model, {**model, "training": own}]
-        return cell.system.model_copy(
+        return run.system.model_copy(
             update={"training": TrainingConfig.model_validate({**training, "ensemble": ensemble}), "heads": ()}
         )
 
@@ -215,14 +215,14 @@ def test_members_of_a_system_run_their_own_epochs(material: Material, data: dict
     assert plain == patient, "nothing stops early here"
     assert plain != three != four != plain
     told: list[tuple[int, int]] = []
-    both = replace(cell, system=system({"epochs": 3, "patience": 1}))
-    result = run_cell(both, material, lambda done, total: told.append((done, total)))
+    both = replace(run, system=system({"epochs": 3, "patience": 1}))
+    result = run_system(both, material, lambda done, total: told.append((done, total)))
     assert told == [(epoch, 5) for epoch in range(1, 6)]
     assert [len(curve) for curve in result.curves] == [2, 3]
     assert result.facts["epochs"] == 3
 
 
-def test_a_cell_that_fails_stops_no_other(data: dict[str, str], tmp_path: Path) -> None:
+def test_a_run_that_fails_stops_no_other(data: dict[str, str], tmp_path: Path) -> None:
     values = small_experiment(data)
     values["systems"] = [
         {"name": "views", "views": ["clean", "tempo"], "protocols": ["artists"]},
@@ -234,12 +234,12 @@ def test_a_cell_that_fails_stops_no_other(data: dict[str, str], tmp_path: Path) 
         values["systems"][0],
     ]
     outcome = run_experiment(experiment_of(values), str(tmp_path), HERE)
-    failed = {cell.system.name for cell in outcome.cells if cell.key in outcome.failures}
+    failed = {run.system.name for run in outcome.runs if run.key in outcome.failures}
     assert failed == {"views", "wild"}
     messages = " ".join(outcome.failures.values())
     assert "the training loss became" in messages
     assert "has none made with these settings" in messages
-    assert sum(cell.system.name == "nearest" for cell in outcome.cells if cell.key in outcome.results) == 3
+    assert sum(run.system.name == "nearest" for run in outcome.runs if run.key in outcome.results) == 3
 
 
 def test_a_protocol_that_cannot_part_the_tracks_is_named_before_work(data: dict[str, str], tmp_path: Path) -> None:
@@ -249,14 +249,27 @@ def test_a_protocol_that_cannot_part_the_tracks_is_named_before_work(data: dict[
 
 
 def test_the_time_left_goes_by_what_each_system_took(material: Material, data: dict[str, str]) -> None:
-    near, net = (cell_of(material, data, name, "artists") for name in ("nearest", "net"))
-    pace = CellTimeEstimator(2)
-    assert pace.seconds_left([near], []) is None
-    pace.record("nearest", 2.0)
-    assert pace.seconds_left([net, net], []) == pytest.approx(2.0), "not known: as long as the others"
-    pace.record("net", 100.0)
-    assert pace.seconds_left([near, net], []) == pytest.approx(51.0)
-    assert pace.seconds_left([], [(net, 0.25)]) == pytest.approx(75.0), "one slot is idle"
+    near, net = (run_of(material, data, name, "artists") for name in ("nearest", "net"))
+    steps: list[Step] = []
+
+    def after(todo: list[ExperimentRun], *reports: tuple[int, dict[str, Any]]) -> float | None:
+        progress = RunProgress(todo, [], steps.append)
+        progress.slots = 2
+        for number, reported in reports:
+            progress.update(number, reported)
+        return steps[-1].seconds_left
+
+    begun = {"epoch": 0, "epochs": 0}
+    assert after([near], (0, begun)) is None
+    took_2 = (0, {"seconds": 2.0})
+    assert after([near, net, net], took_2) == pytest.approx(2.0), "not known: as long as the others"
+    took_100 = (1, {"seconds": 100.0})
+    assert after([near, net, near, net], took_2, took_100) == pytest.approx(51.0)
+    quarter = (2, {"epoch": 1, "epochs": 4})
+    assert after([near, net, net], took_2, took_100, quarter) == pytest.approx(75.0), "one slot is idle"
+    assert steps[-1].running == ((net.label, 1, 4),)
+    assert after([near, net], took_2, (1, begun), (1, {"failed": "it would not"})) == 0.0
+    assert (steps[-1].finished, steps[-1].failed, steps[-1].total, steps[-1].running) == (1, 1, 2, ())
 
 
 def test_tags_are_learnt_from_wide_embeddings_too() -> None:
