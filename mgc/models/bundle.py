@@ -1,20 +1,20 @@
-"""A model bundle: a directory with all that tagging needs, safe to read and proof against a flipped bit.
+"""A model bundle: a directory with all that tagging needs, every byte checked when it is read.
 
-`member-0.safetensors` … the members' weights; `bundle.json` architecture, features, vocabularies,
-temperatures, figures, and how it was made; `README.md` the model card; `manifest.json`, written last, the
-sha256 and size of each. Nothing in it can execute.
+`member-0.safetensors` … the members' weights; `bundle.json` architecture, features, vocabularies, temperatures,
+figures, and how it was made; `README.md` the model card; `manifest.json`, written last, the sha256 and size of each.
+Nothing in it can execute. What needs no torch is in `bundle_files`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -39,79 +39,12 @@ from mgc.models.model_card import model_card
 from mgc.models.network_registry import build_model
 from mgc.storage.store import Store
 
-# A member's weights as bytes: safetensors, and nothing else.
-
 Weights = dict[str, Tensor]
 
+CARD_FILE = "README.md"
+FIT_SETTINGS = set(FitConfig.model_fields)
 _PICKLE_MARKS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """First bytes of what `torch.save` and `pickle.dump` write."""
-
-
-def weights_to_bytes(weights: Weights) -> bytes:
-    """Return the same bytes for the same weights."""
-    data: bytes = safetensors.torch.save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    )
-    return data
-
-
-def weights_from_bytes(data: bytes, name: str) -> Weights:
-    """Return the tensors of a file named `name`.
-
-    Raises
-    ------
-    BundleError
-        It is a pickle, which is never read, or no safetensors file.
-    """
-    # A safetensors file has its header's length in the first eight bytes, and "{" in the ninth.
-    if data[8:9] != b"{" and data.startswith(_PICKLE_MARKS):
-        raise BundleError(
-            f"'{name}' is a pickle, which can execute code and is never read",
-            "convert the weights to safetensors where you trust them",
-        )
-    try:
-        weights: Weights = safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise BundleError(f"'{name}' is no safetensors file: {error}", "fetch or train the bundle anew") from error
-    return weights
-
-
-def check_weights(weights: Weights, config: ModelConfig, n_mels: int, taxonomy: Taxonomy, name: str) -> None:
-    """Refuse tensors that are not those of the architecture, or are not finite.
-
-    Raises
-    ------
-    BundleError
-        Naming the first tensor that is missing, unknown, of another shape or type, or not finite.
-    """
-    with torch.device("meta"):
-        expected = build_model(config, n_mels, len(taxonomy.genres), len(taxonomy.tags)).state_dict()
-    for key in sorted(expected.keys() | weights.keys()):
-        problem = _problem(expected.get(key), weights.get(key))
-        if problem:
-            raise BundleError(
-                f"'{name}' does not fit its architecture: tensor '{key}' {problem}",
-                "the settings in bundle.json and the weights are of different networks: train anew",
-            )
-
-
-def _problem(expected: Tensor | None, found: Tensor | None) -> str | None:
-    if expected is None:
-        return "is not part of it"
-    if found is None:
-        return "is missing"
-    if found.shape != expected.shape:
-        return f"has shape {tuple(found.shape)}, not {tuple(expected.shape)}"
-    if found.dtype != expected.dtype:
-        return f"holds {found.dtype}, not {expected.dtype}"
-    if not torch.isfinite(found).all():
-        return "holds values that are not finite"
-    return None
-
-
-# What a bundle holds, and what of it decides its answers.
-
-FIT_SETTINGS = set(FitConfig.model_fields)
 
 
 @dataclass(frozen=True)
@@ -189,61 +122,6 @@ def build_member(member: Member, features: FeatureConfig, taxonomy: Taxonomy, de
     return model.to(device).eval()
 
 
-def member_file(number: int) -> str:
-    """Return the name of a member's weights in its bundle."""
-    return f"member-{number}.safetensors"
-
-
-def describe(contents: BundleContents, fingerprint: str, created_at: str) -> dict[str, Any]:
-    """Return the content of `bundle.json`."""
-    return {
-        "mgc_version": __version__,
-        "created_at": created_at,
-        "fingerprint": fingerprint,
-        "members": [
-            {**entry, "training": contents.training.for_member(number).model_dump(mode="json", include=FIT_SETTINGS)}
-            for number, entry in enumerate(_describe_members(contents))
-        ],
-        "decision": contents.decision.to_dict(),
-        "features": contents.features.model_dump(mode="json"),
-        "feature_fingerprint": contents.features.fingerprint(),
-        "taxonomy": contents.taxonomy.to_dict(),
-        "training": contents.training.model_dump(mode="json"),
-        "metrics": contents.metrics,
-        "facts": contents.facts,
-    }
-
-
-def _describe_members(contents: BundleContents) -> list[dict[str, Any]]:
-    return [
-        {
-            "file": member_file(number),
-            "model": member.config.model_dump(mode="json"),
-            "calibration": member.calibration.to_dict(),
-        }
-        for number, member in enumerate(contents.members)
-    ]
-
-
-def answer_fingerprint(contents: BundleContents, weight_hashes: list[str]) -> str:
-    """Return what changes when, and only when, the answers may: not with the date, the figures or the card."""
-    return fingerprint_of(
-        {
-            "format_version": FORMAT_VERSION,
-            "weights": weight_hashes,
-            "members": _describe_members(contents),
-            "decision": contents.decision.to_dict(),
-            "features": contents.features.fingerprint(),
-            "taxonomy": contents.taxonomy.to_dict(),
-        }
-    )
-
-
-__all__ = ["Bundle", "BundleContents", "Member", "build_member", "load_bundle", "write_bundle"]
-
-CARD_FILE = "README.md"
-
-
 def write_bundle(store_uri: str, contents: BundleContents, overwrite: bool = False) -> str:
     """Write a bundle; readers see it once its manifest is there, and not before.
 
@@ -265,7 +143,8 @@ def write_bundle(store_uri: str, contents: BundleContents, overwrite: bool = Fal
         Another bundle is there, or the weights do not fit the architecture.
     """
     store = Store.open(store_uri)
-    weights = {member_file(number): _checked_bytes(contents, number) for number in range(len(contents.members))}
+    _check_members(contents)
+    weights = {member_file(number): weights_to_bytes(one.weights) for number, one in enumerate(contents.members)}
     fingerprint = answer_fingerprint(contents, [FileMark.of(data).sha256 for data in weights.values()])
     if not overwrite and _is_there(store, fingerprint):
         return fingerprint
@@ -319,13 +198,12 @@ def load_bundle(uri: str) -> Bundle:
 def bundle_of(stored: StoredBundle) -> Bundle:
     """Return the bundle that files make; see `load_bundle`."""
     bundle = _bundle(stored)
-    for number, member in enumerate(bundle.members):
-        check_weights(member.weights, member.config, bundle.features.n_mels, bundle.taxonomy, member_file(number))
+    _check_members(bundle)
     hashes = [stored.manifest.files[member_file(number)].sha256 for number in range(len(bundle.members))]
     if bundle.fingerprint != answer_fingerprint(bundle, hashes):
         raise BundleError(
             f"the bundle at '{stored.uri}' calls itself {bundle.fingerprint}, but its files say otherwise",
-            "this version of mgc would not give the answers it was made for: use the version that wrote it",
+            "this version of mgc would give other answers: use the version that wrote it",
         )
     return bundle
 
@@ -340,7 +218,7 @@ def _bundle(stored: StoredBundle) -> Bundle:
             training=TrainingConfig.model_validate(value["training"]),
             metrics=value["metrics"],
             facts=value["facts"],
-            decision=Decision.from_dict(value["decision"]),
+            decision=TypeAdapter(Decision).validate_python(value["decision"]),
             uri=stored.uri,
             fingerprint=stored.manifest.fingerprint,
             mgc_version=value["mgc_version"],
@@ -361,7 +239,117 @@ def _member(number: int, entry: dict[str, Any], files: dict[str, bytes]) -> Memb
     )
 
 
-def _checked_bytes(contents: BundleContents, number: int) -> bytes:
-    member = contents.members[number]
-    check_weights(member.weights, member.config, contents.features.n_mels, contents.taxonomy, member_file(number))
-    return weights_to_bytes(member.weights)
+def member_file(number: int) -> str:
+    """Return the name of a member's weights in its bundle."""
+    return f"member-{number}.safetensors"
+
+
+def describe(contents: BundleContents, fingerprint: str, created_at: str) -> dict[str, Any]:
+    """Return the content of `bundle.json`."""
+    return {
+        "mgc_version": __version__,
+        "created_at": created_at,
+        "fingerprint": fingerprint,
+        "members": [
+            {**entry, "training": contents.training.for_member(number).model_dump(mode="json", include=FIT_SETTINGS)}
+            for number, entry in enumerate(_describe_members(contents))
+        ],
+        "decision": asdict(contents.decision),
+        "features": contents.features.model_dump(mode="json"),
+        "feature_fingerprint": contents.features.fingerprint(),
+        "taxonomy": contents.taxonomy.to_dict(),
+        "training": contents.training.model_dump(mode="json"),
+        "metrics": contents.metrics,
+        "facts": contents.facts,
+    }
+
+
+def _describe_members(contents: BundleContents) -> list[dict[str, Any]]:
+    return [
+        {
+            "file": member_file(number),
+            "model": member.config.model_dump(mode="json"),
+            "calibration": asdict(member.calibration),
+        }
+        for number, member in enumerate(contents.members)
+    ]
+
+
+def answer_fingerprint(contents: BundleContents, weight_hashes: list[str]) -> str:
+    """Return a hash that changes when, and only when, the answers may: not with the date, the figures or the card."""
+    return fingerprint_of(
+        {
+            "format_version": FORMAT_VERSION,
+            "weights": weight_hashes,
+            "members": _describe_members(contents),
+            "decision": asdict(contents.decision),
+            "features": contents.features.fingerprint(),
+            "taxonomy": contents.taxonomy.to_dict(),
+        }
+    )
+
+
+def weights_to_bytes(weights: Weights) -> bytes:
+    """Return a safetensors file, the same bytes for the same weights."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    data: bytes = safetensors.torch.save(tensors)
+    return data
+
+
+def weights_from_bytes(data: bytes, name: str) -> Weights:
+    """Return the tensors of a file named `name`.
+
+    Raises
+    ------
+    BundleError
+        It is a pickle, which is never read, or no safetensors file.
+    """
+    # A safetensors file has its header's length in the first eight bytes, and "{" in the ninth.
+    if data[8:9] != b"{" and data.startswith(_PICKLE_MARKS):
+        raise BundleError(
+            f"'{name}' is a pickle, which can execute code and is never read",
+            "convert the weights to safetensors where you trust them",
+        )
+    try:
+        weights: Weights = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise BundleError(f"'{name}' is no safetensors file: {error}", "fetch or train the bundle anew") from error
+    return weights
+
+
+def _check_members(contents: BundleContents) -> None:
+    for number, member in enumerate(contents.members):
+        check_weights(member.weights, member.config, contents.features.n_mels, contents.taxonomy, member_file(number))
+
+
+def check_weights(weights: Weights, config: ModelConfig, n_mels: int, taxonomy: Taxonomy, name: str) -> None:
+    """Refuse tensors that are not those of the architecture, or are not finite.
+
+    Raises
+    ------
+    BundleError
+        Naming the first tensor that is missing, unknown, of another shape or type, or not finite.
+    """
+    with torch.device("meta"):
+        expected = build_model(config, n_mels, len(taxonomy.genres), len(taxonomy.tags)).state_dict()
+    for key in sorted(expected.keys() | weights.keys()):
+        problem = _problem(expected.get(key), weights.get(key))
+        if problem:
+            raise BundleError(
+                f"'{name}' does not fit its architecture: tensor '{key}' {problem}",
+                "the settings in bundle.json and the weights are of different networks: train anew",
+            )
+
+
+def _problem(expected: Tensor | None, found: Tensor | None) -> str | None:
+    if expected is None:
+        return "is not part of it"
+    if found is None:
+        return "is missing"
+    if found.shape != expected.shape:
+        return f"has shape {tuple(found.shape)}, not {tuple(expected.shape)}"
+    if found.dtype != expected.dtype:
+        return f"holds {found.dtype}, not {expected.dtype}"
+    if not torch.isfinite(found).all():
+        return "holds values that are not finite"
+    return None

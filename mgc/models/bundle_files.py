@@ -1,4 +1,7 @@
-"""The list of a bundle's files with their hashes: written last, read first."""
+"""A bundle's files: the manifest with their hashes, the description, the student beside them; read without torch.
+
+Tagging one file must know how to decode it long before torch is imported, so this module imports none of it.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,174 @@ from mgc.storage.store import Store
 FORMAT = "mgc-bundle"
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
+DESCRIPTION_FILE = "bundle.json"
+STUDENT_FOLDER = "student"
+TEACHER_FACT = "teacher"
+"""Under which a student's facts keep its teacher's fingerprint."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DAMAGED = "copy the bundle anew, or train it anew"
 
 
 @dataclass(frozen=True)
+class StoredBundle:
+    """A bundle's files.
+
+    Parameters
+    ----------
+    uri
+        Where it lies, absolute.
+    manifest
+        The list of its files.
+    files
+        Each file's bytes by name, as the manifest says they are.
+    """
+
+    uri: str
+    manifest: Manifest
+    files: dict[str, bytes]
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """Content of `bundle.json`.
+
+        Raises
+        ------
+        BundleError
+            It is no JSON object.
+        """
+        try:
+            value = json.loads(self.files[DESCRIPTION_FILE])
+        except ValueError as error:
+            raise self.not_understood(error) from error
+        if not isinstance(value, dict):
+            raise self.not_understood("it is no object")
+        return value
+
+    @property
+    def features(self) -> FeatureConfig:
+        """Features that the members take.
+
+        Raises
+        ------
+        BundleError
+            `bundle.json` has none, or no valid ones.
+        """
+        try:
+            return FeatureConfig.model_validate(self.description["features"])
+        except (ValidationError, KeyError) as error:
+            raise self.not_understood(error) from error
+
+    def not_understood(self, why: object) -> BundleError:
+        """Return the error of a `bundle.json` that this mgc cannot read."""
+        return BundleError(
+            f"'{DESCRIPTION_FILE}' in the bundle at '{self.uri}' is not understood: {str(why).splitlines()[0]}",
+            "use the version of mgc that wrote it, or train anew",
+        )
+
+
+def read_bundle_files(uri: str) -> StoredBundle:
+    """Return a bundle's files after checking every byte of them.
+
+    Raises
+    ------
+    BundleError
+        A file is missing or was changed, or the format is of another version.
+    """
+    store = Store.open(uri)
+    manifest = read_manifest(store)
+    files = read_files(store, manifest)
+    if DESCRIPTION_FILE not in files:
+        raise BundleError(f"the bundle at '{store.uri()}' lacks its file '{DESCRIPTION_FILE}'", "train it anew")
+    return StoredBundle(store.uri(), manifest, files)
+
+
+def read_bundle_for_audio(uri: str) -> StoredBundle:
+    """Return a bundle's files, checked, if it may be given audio.
+
+    Raises
+    ------
+    BundleError
+        See `read_bundle_files`.
+    FingerprintError
+        See `require_audio`.
+    """
+    stored = read_bundle_files(uri)
+    require_audio(stored.features, stored.uri)
+    return stored
+
+
+def require_audio(features: FeatureConfig, bundle_uri: str) -> None:
+    """Refuse audio where a bundle was trained on features that others computed.
+
+    Parameters
+    ----------
+    features
+        The bundle's.
+    bundle_uri
+        Where it lies, for the message.
+
+    Raises
+    ------
+    FingerprintError
+        Naming both fingerprints.
+    """
+    if features.from_audio:
+        return
+    from_mgc_audio = features.model_copy(update={"source": AUDIO_SOURCE})
+    raise FingerprintError(
+        f"bundle '{bundle_uri}' was trained on features {features.fingerprint()} ({features.source}), which are "
+        f"not those that mgc computes from audio with these frames and bands, {from_mgc_audio.fingerprint()}",
+        "evaluate it on imported shards (`mgc evaluate --features`), or train one on features of `mgc extract`",
+    )
+
+
+def student_uri(bundle_uri: str) -> str:
+    """Return where a bundle's student belongs, the small network that `mgc distill` fits to its answers for `--fast`.
+
+    It is a bundle of its own in a directory of its teacher's, so that one copy takes both along.
+    """
+    return Store.open(bundle_uri).uri(STUDENT_FOLDER)
+
+
+def student_of(bundle_uri: str) -> str:
+    """Return the URI of a bundle's student; of a bundle that is a student itself, its own.
+
+    Raises
+    ------
+    BundleError
+        There is no such bundle, it has no student, or its student learnt from another.
+    """
+    bundle = Store.open(bundle_uri)
+    fingerprint = read_manifest(bundle).fingerprint
+    place = student_uri(bundle_uri)
+    if not Store.open(place).exists(MANIFEST_FILE):
+        if _teacher_fingerprint(bundle_uri) is not None:
+            return bundle_uri
+        raise BundleError(
+            f"the bundle at '{bundle.uri()}' has no student, which --fast would use: '{place}' holds no bundle",
+            f"mgc distill {bundle_uri} CATALOGUE -f FEATURES",
+        )
+    teacher = _teacher_fingerprint(place)
+    if teacher != fingerprint:
+        raise BundleError(
+            f"the student at '{place}' learnt from {teacher or 'no bundle'}, not from {fingerprint} beside it",
+            f"mgc distill {bundle_uri} CATALOGUE -f FEATURES --overwrite",
+        )
+    return place
+
+
+def _teacher_fingerprint(bundle_uri: str) -> str | None:
+    """Return the fingerprint of the bundle that a student learnt from; None for what is no student."""
+    stored = read_bundle_files(bundle_uri)
+    facts = stored.description.get("facts")
+    teacher = facts.get(TEACHER_FACT) if isinstance(facts, dict) else None
+    return teacher if isinstance(teacher, str) else None
+
+
+@dataclass(frozen=True)
 class FileMark:
-    """By which a file is known."""
+    """Hash and length of a file."""
 
     sha256: str
     size_bytes: int
@@ -124,176 +287,3 @@ def read_files(store: Store, manifest: Manifest) -> dict[str, bytes]:
             )
         files[name] = data
     return files
-
-
-# A bundle's files as they are stored, checked by their hashes; torch is not needed to look at them.
-#
-# Tagging one file must know how to decode it long before torch is imported.
-
-DESCRIPTION_FILE = "bundle.json"
-
-
-@dataclass(frozen=True)
-class StoredBundle:
-    """A bundle's files.
-
-    Parameters
-    ----------
-    uri
-        Where it lies, absolute.
-    manifest
-        The list of its files.
-    files
-        Each file's bytes by name, as the manifest says they are.
-    """
-
-    uri: str
-    manifest: Manifest
-    files: dict[str, bytes]
-
-    @cached_property
-    def description(self) -> dict[str, Any]:
-        """What `bundle.json` says.
-
-        Raises
-        ------
-        BundleError
-            It is no JSON object.
-        """
-        try:
-            value = json.loads(self.files[DESCRIPTION_FILE])
-        except ValueError as error:
-            raise self.not_understood(error) from error
-        if not isinstance(value, dict):
-            raise self.not_understood("it is no object")
-        return value
-
-    @property
-    def features(self) -> FeatureConfig:
-        """Features that the members take.
-
-        Raises
-        ------
-        BundleError
-            `bundle.json` does not say so rightly.
-        """
-        try:
-            return FeatureConfig.model_validate(self.description["features"])
-        except (ValidationError, KeyError) as error:
-            raise self.not_understood(error) from error
-
-    def not_understood(self, why: object) -> BundleError:
-        """Return the error of a `bundle.json` that this mgc cannot read."""
-        return BundleError(
-            f"'{DESCRIPTION_FILE}' in the bundle at '{self.uri}' is not understood: {str(why).splitlines()[0]}",
-            "use the version of mgc that wrote it, or train anew",
-        )
-
-
-def read_bundle_files(uri: str) -> StoredBundle:
-    """Return a bundle's files after checking every byte of them.
-
-    Raises
-    ------
-    BundleError
-        A file is missing or was changed, or the format is of another version.
-    """
-    store = Store.open(uri)
-    manifest = read_manifest(store)
-    files = read_files(store, manifest)
-    if DESCRIPTION_FILE not in files:
-        raise BundleError(f"the bundle at '{store.uri()}' lacks its file '{DESCRIPTION_FILE}'", "train it anew")
-    return StoredBundle(store.uri(), manifest, files)
-
-
-# Whether a bundle may be given audio: its members must have learnt from what mgc computes from audio.
-
-
-def read_bundle_for_audio(uri: str) -> StoredBundle:
-    """Return a bundle's files, checked, if it may be given audio.
-
-    Raises
-    ------
-    BundleError
-        See `read_bundle_files`.
-    FingerprintError
-        See `require_audio`.
-    """
-    stored = read_bundle_files(uri)
-    require_audio(stored.features, stored.uri)
-    return stored
-
-
-def require_audio(features: FeatureConfig, bundle_uri: str) -> None:
-    """Refuse audio where a bundle was trained on features that others computed.
-
-    Parameters
-    ----------
-    features
-        The bundle's.
-    bundle_uri
-        Where it lies, for the message.
-
-    Raises
-    ------
-    FingerprintError
-        Naming both fingerprints.
-    """
-    if features.from_audio:
-        return
-    from_mgc_audio = features.model_copy(update={"source": AUDIO_SOURCE})
-    raise FingerprintError(
-        f"bundle '{bundle_uri}' was trained on features {features.fingerprint()} ({features.source}), which are "
-        f"not those that mgc computes from audio with these frames and bands, {from_mgc_audio.fingerprint()}",
-        "evaluate it on imported shards (`mgc evaluate --features`), or train one on features of `mgc extract`",
-    )
-
-
-# A bundle's student: the small network that `mgc distill` trained to answer like it, and `--fast` asks instead.
-#
-# It is a bundle of its own in the directory `student` of its teacher's, so that one copy takes both along. Looked at
-# without torch, which a song's decoding does not wait for.
-
-STUDENT_FOLDER = "student"
-TEACHER_FACT = "teacher"
-"""Under which a student's facts keep its teacher's fingerprint."""
-
-
-def student_uri(bundle_uri: str) -> str:
-    """Return where a bundle's student belongs."""
-    return Store.open(bundle_uri).uri(STUDENT_FOLDER)
-
-
-def student_of(bundle_uri: str) -> str:
-    """Return the URI of a bundle's student; of a bundle that is a student itself, its own.
-
-    Raises
-    ------
-    BundleError
-        There is no such bundle, it has no student, or its student learnt from another.
-    """
-    bundle = Store.open(bundle_uri)
-    fingerprint = read_manifest(bundle).fingerprint
-    place = student_uri(bundle_uri)
-    if not Store.open(place).exists(MANIFEST_FILE):
-        if _teacher_fingerprint(bundle_uri) is not None:
-            return bundle_uri
-        raise BundleError(
-            f"the bundle at '{bundle.uri()}' has no student, which --fast would ask: '{place}' holds no bundle",
-            f"mgc distill {bundle_uri} CATALOGUE -f FEATURES",
-        )
-    teacher = _teacher_fingerprint(place)
-    if teacher != fingerprint:
-        raise BundleError(
-            f"the student at '{place}' learnt from {teacher or 'no bundle'}, not from {fingerprint} beside it",
-            f"mgc distill {bundle_uri} CATALOGUE -f FEATURES --overwrite",
-        )
-    return place
-
-
-def _teacher_fingerprint(bundle_uri: str) -> str | None:
-    """Return the fingerprint of the bundle that a student learnt from; None for what is no student."""
-    stored = read_bundle_files(bundle_uri)
-    facts = stored.description.get("facts")
-    teacher = facts.get(TEACHER_FACT) if isinstance(facts, dict) else None
-    return teacher if isinstance(teacher, str) else None

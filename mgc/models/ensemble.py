@@ -1,13 +1,13 @@
-"""How an ensemble decides: each member's weight, from when on a tag is there, when it abstains.
+"""An ensemble's answer: members' logits to probabilities, their fusion, tag thresholds, abstention.
 
-Fitted on the validation split by `training.fuse` and `training.decide`, carried by the bundle, obeyed wherever
-the ensemble answers.
+This is the one place where softmax and sigmoid are taken. `training.calibrate` fits all of it on the validation
+split, the bundle carries it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,28 @@ HALF = 0.5
 
 
 @dataclass(frozen=True)
+class TemperatureScaling:
+    """Temperatures of one member, above 0, by which its logits become probabilities.
+
+    A temperature above 1 takes back confidence that the network has no right to; it never changes which genre comes
+    first (Guo et al., "On Calibration of Modern Neural Networks", 2017, §4.2). `training.calibrate` fits it.
+    """
+
+    genre_temperature: float = 1.0
+    tag_temperature: float = 1.0
+
+    def genre_probabilities(self, logits: Float32Array) -> Float32Array:
+        """Return probabilities that sum to 1 over the genres, shape (n_tracks, n_genres) as given."""
+        if not logits.shape[1]:
+            return logits
+        return np.asarray(softmax(logits / self.genre_temperature, axis=1), dtype=np.float32)
+
+    def tag_probabilities(self, logits: Float32Array) -> Float32Array:
+        """Return a probability for each tag, shape (n_tracks, n_tags) as given."""
+        return np.asarray(expit(logits / self.tag_temperature), dtype=np.float32)
+
+
+@dataclass(frozen=True)
 class HeadFusion:
     """One head's fusion.
 
@@ -33,7 +55,7 @@ class HeadFusion:
     biases
         Added to each label's logit, stacked only; empty: none.
     temperature
-        Of what came out.
+        Of the fused probabilities.
     """
 
     weights: tuple[float, ...] = ()
@@ -83,7 +105,7 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Decision:
-    """All that stands between the members' probabilities and the answer.
+    """How the members' probabilities become the answer.
 
     Parameters
     ----------
@@ -92,7 +114,7 @@ class Decision:
     tag_thresholds
         Probability at which each tag is listed; empty: 0.5 for all.
     abstain_below
-        A genre less probable than this is a guess, and the answer says so (`abstained`); 0: never.
+        A genre less probable than this is marked `abstained`; 0: never.
     abstain_precision
         The share of answers that was to be right on the validation split, for which `abstain_below` was chosen.
     """
@@ -106,30 +128,57 @@ class Decision:
         """Return the threshold of each tag, shape (n_tags,)."""
         return np.array(self.tag_thresholds or (HALF,) * n_tags)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready form."""
-        return asdict(self)
 
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Decision:
-        """Return what `to_dict` described.
+@dataclass(frozen=True)
+class EnsembleOutputs:
+    """An ensemble's probabilities and embeddings of tracks; float32.
 
-        Raises
-        ------
-        TypeError, KeyError, ValueError
-            It is something else.
-        """
-        fusion = value["fusion"]
-        return cls(
-            fusion=Fusion(fusion["method"], _head_fusion(fusion["genre"]), _head_fusion(fusion["tag"])),
-            tag_thresholds=tuple(float(one) for one in value["tag_thresholds"]),
-            abstain_below=float(value["abstain_below"]),
-            abstain_precision=value["abstain_precision"],
-        )
+    Parameters
+    ----------
+    genre_probabilities
+        Shape (n_tracks, n_genres), rows summing to 1.
+    tag_probabilities
+        Shape (n_tracks, n_tags).
+    embeddings
+        Shape (n_tracks, sum of the members' embedding sizes), rows of length 1.
+    """
+
+    genre_probabilities: Float32Array
+    tag_probabilities: Float32Array
+    embeddings: Float32Array
 
 
-def _head_fusion(value: dict[str, Any]) -> HeadFusion:
-    return HeadFusion(tuple(value["weights"]), tuple(value["biases"]), float(value["temperature"]))
+def combine(
+    members: Sequence[TrackOutputs], calibrations: Sequence[TemperatureScaling], fusion: Fusion | None = None
+) -> EnsembleOutputs:
+    """Return the ensemble's answer from its members' outputs for the same tracks, in the same order.
+
+    By default the mean of the members' calibrated probabilities (He & Li 2024: "combining their predictions"), which
+    is never a worse log-loss than the members' mean.
+
+    Embeddings stand side by side, each member's normalised to length 1, the whole again. Members begin from different
+    weights, so their axes have nothing in common and a mean of them would blur; side by side, the cosine of two
+    tracks is the mean of the members' cosines.
+
+    Raises
+    ------
+    ValueError
+        There is no member, or not one calibration for each.
+    """
+    if not members:
+        raise ValueError("an ensemble needs at least one member")
+    pairs = list(zip(members, calibrations, strict=True))
+    how = fusion or Fusion()
+    genre = how.genre_probabilities([one.genre_probabilities(member.genre_logits) for member, one in pairs])
+    tag = how.tag_probabilities([one.tag_probabilities(member.tag_logits) for member, one in pairs])
+    embeddings = np.concatenate([unit_length(member.embeddings) for member in members], axis=1)
+    return EnsembleOutputs(genre, tag, unit_length(embeddings))
+
+
+def unit_length(vectors: Float32Array) -> Float32Array:
+    """Return rows scaled to Euclidean length 1; a row of zeros stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
 
 
 def _mixed(members: Sequence[Float32Array], head_fusion: HeadFusion) -> npt.NDArray[np.float64]:
@@ -158,87 +207,3 @@ def _logit(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 def _float32(values: npt.NDArray[Any]) -> Float32Array:
     return values.astype(np.float32)
-
-
-# From a member's logits to probabilities, at the temperature that makes them honest.
-#
-# The one place where softmax and sigmoid are taken. A temperature above 1 takes back confidence that the
-# network has no right to; it never changes which genre comes first (Guo et al., "On Calibration of Modern
-# Neural Networks", 2017, §4.2). `training.calibrate` fits it.
-
-
-@dataclass(frozen=True)
-class TemperatureScaling:
-    """Temperatures of one member, above 0."""
-
-    genre_temperature: float = 1.0
-    tag_temperature: float = 1.0
-
-    def genre_probabilities(self, logits: Float32Array) -> Float32Array:
-        """Return probabilities that sum to 1 over the genres, shape (n_tracks, n_genres) as given."""
-        if not logits.shape[1]:
-            return logits
-        return np.asarray(softmax(logits / self.genre_temperature, axis=1), dtype=np.float32)
-
-    def tag_probabilities(self, logits: Float32Array) -> Float32Array:
-        """Return a probability for each tag, shape (n_tracks, n_tags) as given."""
-        return np.asarray(expit(logits / self.tag_temperature), dtype=np.float32)
-
-    def to_dict(self) -> dict[str, float]:
-        """Return a JSON-ready form."""
-        return asdict(self)
-
-
-# Several members' word on the same tracks, as one.
-#
-# Probabilities: by default the mean of the members' calibrated ones (He & Li 2024: "combining their predictions"),
-# which is never a worse log-loss than the members' mean, whatever they disagree on; `fusion` has the other ways.
-#
-# Embeddings: side by side, each member's normalised to length 1, the whole again. Members begin from different
-# weights, so their axes have nothing in common and a mean of them would blur; side by side, the cosine of two
-# tracks is the mean of the cosines that the members see.
-
-
-@dataclass(frozen=True)
-class EnsembleOutputs:
-    """What an ensemble says of tracks; float32.
-
-    Parameters
-    ----------
-    genre_probabilities
-        Shape (n_tracks, n_genres), rows summing to 1.
-    tag_probabilities
-        Shape (n_tracks, n_tags).
-    embeddings
-        Shape (n_tracks, sum of the members' embedding sizes), rows of length 1.
-    """
-
-    genre_probabilities: Float32Array
-    tag_probabilities: Float32Array
-    embeddings: Float32Array
-
-
-def combine(
-    members: Sequence[TrackOutputs], calibrations: Sequence[TemperatureScaling], fusion: Fusion | None = None
-) -> EnsembleOutputs:
-    """Return the ensemble's word from its members' on the same tracks, in the same order.
-
-    Raises
-    ------
-    ValueError
-        There is no member, or not one calibration for each.
-    """
-    if not members:
-        raise ValueError("an ensemble needs at least one member")
-    pairs = list(zip(members, calibrations, strict=True))
-    how = fusion or Fusion()
-    genre = how.genre_probabilities([one.genre_probabilities(member.genre_logits) for member, one in pairs])
-    tag = how.tag_probabilities([one.tag_probabilities(member.tag_logits) for member, one in pairs])
-    embeddings = np.concatenate([unit_length(member.embeddings) for member in members], axis=1)
-    return EnsembleOutputs(genre, tag, unit_length(embeddings))
-
-
-def unit_length(vectors: Float32Array) -> Float32Array:
-    """Return rows scaled to Euclidean length 1; a row of zeros stays as it is."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)

@@ -1,6 +1,6 @@
-"""From tracks to their logits: windows of many tracks through a network at once, then a mean for each track.
+"""The forward pass from tracks to logits: windows of many tracks at once, then a mean for each track.
 
-Used alike by validation while training and by the predictor, so that what is measured is what is served.
+Validation while training and the predictor share it, so that what is measured is what is served.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ was killed and resumed writes the table of one that was not.
 
 @dataclass(frozen=True)
 class TrackOutputs:
-    """What one network says of tracks, the mean over each one's windows; or, a row each, of windows.
+    """One network's output for tracks, the mean over each one's windows; or, a row each, for windows.
 
     Parameters
     ----------
@@ -97,31 +97,13 @@ def ensemble_window_outputs(
     return [_joined(outputs) for outputs in by_model]
 
 
-def _joined(outputs: list[ModelOutput]) -> TrackOutputs:
-    genre, tag, embedding = (
-        torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
-        for parts in ([output[part] for output in outputs] for part in range(3))
-    )
-    return TrackOutputs(genre, tag, embedding)
-
-
 def outputs_by_track(windows: TrackOutputs, log_mels: Sequence[LogMel]) -> TrackOutputs:
-    """Return the mean over each track's windows of what `window_outputs` said of them."""
+    """Return the mean over each track's windows of `window_outputs`."""
     if not log_mels:
         return windows
     counts = np.array([len(log_mel) for log_mel in log_mels], dtype=np.int64)
-    return TrackOutputs(
-        mean_by_track(windows.genre_logits, counts),
-        mean_by_track(windows.tag_logits, counts),
-        mean_by_track(windows.embeddings, counts),
-    )
-
-
-def _forward_padded(model: nn.Module, windows: torch.Tensor) -> ModelOutput:
-    """Return what a network says of windows, shape (n, n_frames, n_mels), whatever n is."""
-    spare = windows[:1].expand(-len(windows) % WINDOWS_IN_STEP, -1, -1)
-    output: ModelOutput = model(torch.cat([windows, spare]) if len(spare) else windows)
-    return ModelOutput(*(part[: len(windows)] for part in output))
+    parts = (windows.genre_logits, windows.tag_logits, windows.embeddings)
+    return TrackOutputs(*(mean_by_track(part, counts) for part in parts))
 
 
 def mean_by_track(windows: Float32Array, counts: npt.NDArray[np.int64]) -> Float32Array:
@@ -154,3 +136,18 @@ def _batches(log_mels: Sequence[LogMel], batch_windows: int) -> Iterator[torch.T
         waiting.append(window)
     if waiting:
         yield torch.from_numpy(np.stack(waiting))
+
+
+def _forward_padded(model: nn.Module, windows: torch.Tensor) -> ModelOutput:
+    """Return a network's output for windows, shape (n, n_frames, n_mels), whatever n is."""
+    spare = windows[:1].expand(-len(windows) % WINDOWS_IN_STEP, -1, -1)
+    output: ModelOutput = model(torch.cat([windows, spare]) if len(spare) else windows)
+    return ModelOutput(*(part[: len(windows)] for part in output))
+
+
+def _joined(outputs: list[ModelOutput]) -> TrackOutputs:
+    genre, tag, embedding = (
+        torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
+        for parts in ([output[part] for output in outputs] for part in range(3))
+    )
+    return TrackOutputs(genre, tag, embedding)

@@ -138,13 +138,11 @@ FUSIONS = {
 
 
 def _decision(decision: Mapping[str, Any], abstention: Mapping[str, float | None]) -> str:
-    lines = [FUSIONS[decision["fusion"]["method"]]]
-    fitted = decision["tag_thresholds"]
-    lines.append(
-        "A tag is listed at its own probability, that of best F1 on the validation split."
-        if fitted
-        else "A tag is listed from a probability of 0.5 on."
-    )
+    thresholds = {
+        True: "A tag is listed at its own probability, that of best F1 on the validation split.",
+        False: "A tag is listed from a probability of 0.5 on.",
+    }
+    lines = [FUSIONS[decision["fusion"]["method"]], thresholds[bool(decision["tag_thresholds"])]]
     below, precision = decision["abstain_below"], decision["abstain_precision"]
     if below:
         lines.append(

@@ -50,7 +50,7 @@ def build_model(config: ModelConfig, n_mels: int, n_genres: int, n_tags: int) ->
     Returns
     -------
     nn.Module
-        Returns a `ModelOutput` of logits and embedding when called.
+        Gives a `ModelOutput` of logits and embedding when called.
     """
     return MODELS[config.name](config, n_mels, n_genres, n_tags)
 

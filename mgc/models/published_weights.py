@@ -1,14 +1,15 @@
-"""Weights that others published, as a model bundle: FCN, CRNN and musicnn of Won et al. (2020).
+"""Published weights of FCN, CRNN and musicnn as a model bundle, and networks that a fit begins upon them.
 
-"Evaluation of CNN-based Automatic Music Tagging Models", https://github.com/minzwon/sota-music-tagging-models: state
-dicts of PyTorch, read by `torch.load(weights_only=True)`, which builds tensors and executes nothing. What comes
-out is safetensors, and a bundle like any other: it tags with the 50 tags the weights were trained on, and its
-embeddings are those of a frozen network.
+Won et al. (2020), "Evaluation of CNN-based Automatic Music Tagging Models",
+https://github.com/minzwon/sota-music-tagging-models: state dicts of PyTorch, read by `torch.load(weights_only=True)`,
+which builds tensors and executes nothing. They become safetensors in a bundle like any other: it tags with the 50
+tags the weights were trained on, and its embeddings are those of a frozen network.
 
-Their spectrogram is a layer of theirs and left out here; `mgc extract` computes it. It differs in scale alone:
-their mel filters are of equal height, ours of equal area, and they take dB relative to full scale, we relative to
-the track's maximum. The first is exact, for the filters travel with the weights; for the second a typical
-maximum is taken, `REFERENCE_DB`.
+Their spectrogram is a layer of theirs and left out here; `mgc extract` computes it. It differs in scale alone: their
+mel filters are of equal height, ours of equal area, and they take dB relative to full scale, we relative to the
+track's maximum. The first is exact, for the filters travel with the weights; for the second a typical maximum is
+taken,
+`REFERENCE_DB`.
 """
 
 from __future__ import annotations
@@ -36,16 +37,19 @@ REFERENCE_DB = 12.0
 FILTERS = "spec.mel_scale.fb"
 SPECTROGRAM = "spec."
 LAST_LAYERS = ("dense", "dense2")
-"""What the published networks call the layer from the embedding to the tags: the last there is of these."""
+"""Names, in the published networks, of the layer from the embedding to the tags: the last present of these."""
 FILTER_TOLERANCE = 1e-3
 """Largest difference of their filters, of height 1, from ours scaled to that."""
 
-PEER_FEATURES = FeatureConfig(
+PUBLISHED_FEATURES = FeatureConfig(
     sample_rate=16_000, n_fft=512, hop_length=256, n_mels=96, f_max=8_000.0, mel_scale="htk", top_db=100.0
 )
 """16 kHz, 96 HTK mel bands, 62.5 frames a second."""
 WINDOWS = {"musicnn": (3.0, 10), "choi_fcn": (29.0, 2), "choi_crnn": (29.0, 2)}
 """Seconds that each network was given at once in training, and windows of a track here."""
+HEADS = ("genre_head.", "tag_head.")
+PROVENANCE = ("published", "sha256")
+"""Facts by which a bundle of `mgc import-weights` names its file."""
 
 
 def published_bundle(data: bytes, tags: tuple[str, ...], name: str) -> BundleContents:
@@ -68,7 +72,7 @@ def published_bundle(data: bytes, tags: tuple[str, ...], name: str) -> BundleCon
     state = _state(data, name)
     network = _network(state, name)
     seconds, windows = WINDOWS[network]
-    features = PEER_FEATURES.model_copy(update={"window_seconds": seconds, "max_windows": windows})
+    features = PUBLISHED_FEATURES.model_copy(update={"window_seconds": seconds, "max_windows": windows})
     taxonomy = Taxonomy((), tags)
     config = read_model_config({"name": network})
     weights = _renamed(state, features)
@@ -76,67 +80,6 @@ def published_bundle(data: bytes, tags: tuple[str, ...], name: str) -> BundleCon
     member = Member(config, weights, TemperatureScaling())
     facts = {"published": name, "sha256": hashlib.sha256(data).hexdigest()}
     return BundleContents((member,), features, taxonomy, TrainingConfig(members=1), {}, facts)
-
-
-def _state(data: bytes, name: str) -> Weights:
-    try:
-        state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise BundleError(
-            f"'{name}' is no file of tensors: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-            "only state dicts that torch reads with weights_only=True are taken; nothing in them is executed",
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise BundleError(f"'{name}' holds more than tensors", "save the network's state_dict() alone")
-    return dict(state)
-
-
-def _network(state: Weights, name: str) -> str:
-    """Return which of the published networks has such tensors."""
-    if FILTERS in state:
-        if "dense2.weight" in state:
-            return "musicnn"
-        if "layer5.conv.weight" in state:
-            return "choi_fcn"
-        if "layer5.weight_ih_l0" in state:
-            return "choi_crnn"
-    raise BundleError(
-        f"'{name}' is of no network known here", f"published weights of {', '.join(WINDOWS)} can be imported"
-    )
-
-
-def _renamed(state: Weights, features: FeatureConfig) -> Weights:
-    last = next(layer for layer in reversed(LAST_LAYERS) if f"{layer}.weight" in state)
-    weights: Weights = {"spec_bn.band_db": _band_db(state[FILTERS], features)}
-    for key, tensor in state.items():
-        layer, _, rest = key.partition(".")
-        if layer == "spec_bn":
-            weights[f"spec_bn.norm.{rest}"] = tensor
-        elif layer == last:
-            weights[f"tag_head.linear.{rest}"] = tensor
-        elif not key.startswith(SPECTROGRAM):
-            weights[key] = tensor
-    return {key: tensor.clone().contiguous() for key, tensor in weights.items()}
-
-
-def _band_db(filters: Tensor, features: FeatureConfig) -> Tensor:
-    """Return what brings each of our bands to theirs, dB, shape (n_mels,)."""
-    ours, theirs = filter_banks(features).mel, filters.numpy().T
-    if theirs.shape == ours.shape:
-        ratio = theirs.sum(axis=1) / ours.sum(axis=1)
-        if np.abs(ours * ratio[:, np.newaxis] - theirs).max() < FILTER_TOLERANCE:
-            return torch.from_numpy(10.0 * np.log10(ratio) + REFERENCE_DB).float()
-    raise BundleError(
-        "the weights were trained on another spectrogram than 96 HTK mel bands of 512 samples at 16 kHz",
-        "only the published ones of Won et al. (2020) can be imported",
-    )
-
-
-# Networks as a fit begins with them: fresh weights, and those of others where a network builds on them.
-
-HEADS = ("genre_head.", "tag_head.")
-PROVENANCE = ("published", "sha256")
-"""What a bundle of `mgc import-weights` tells of its file."""
 
 
 def start_model(config: ModelConfig, features: FeatureConfig, taxonomy: Taxonomy) -> nn.Module:
@@ -214,3 +157,57 @@ def published_facts(models: tuple[ModelConfig, ...]) -> list[dict[str, str]]:
 def without_published_path(model: ModelConfig) -> ModelConfig:
     """Return settings that do not say where published weights were read: a trained network has them in it."""
     return model.model_copy(update={"published": None}) if isinstance(model, TransferConfig) else model
+
+
+def _state(data: bytes, name: str) -> Weights:
+    try:
+        state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise BundleError(
+            f"'{name}' is no file of tensors: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            "only state dicts that torch reads with weights_only=True are taken; nothing in them is executed",
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise BundleError(f"'{name}' holds more than tensors", "save the network's state_dict() alone")
+    return dict(state)
+
+
+def _network(state: Weights, name: str) -> str:
+    """Return which of the published networks has such tensors."""
+    if FILTERS in state:
+        if "dense2.weight" in state:
+            return "musicnn"
+        if "layer5.conv.weight" in state:
+            return "choi_fcn"
+        if "layer5.weight_ih_l0" in state:
+            return "choi_crnn"
+    raise BundleError(
+        f"'{name}' is of no network known here", f"published weights of {', '.join(WINDOWS)} can be imported"
+    )
+
+
+def _renamed(state: Weights, features: FeatureConfig) -> Weights:
+    last = next(layer for layer in reversed(LAST_LAYERS) if f"{layer}.weight" in state)
+    weights: Weights = {"spec_bn.band_db": _band_db(state[FILTERS], features)}
+    for key, tensor in state.items():
+        layer, _, rest = key.partition(".")
+        if layer == "spec_bn":
+            weights[f"spec_bn.norm.{rest}"] = tensor
+        elif layer == last:
+            weights[f"tag_head.linear.{rest}"] = tensor
+        elif not key.startswith(SPECTROGRAM):
+            weights[key] = tensor
+    return {key: tensor.clone().contiguous() for key, tensor in weights.items()}
+
+
+def _band_db(filters: Tensor, features: FeatureConfig) -> Tensor:
+    """Return what brings each of our bands to theirs, dB, shape (n_mels,)."""
+    ours, theirs = filter_banks(features).mel, filters.numpy().T
+    if theirs.shape == ours.shape:
+        ratio = theirs.sum(axis=1) / ours.sum(axis=1)
+        if np.abs(ours * ratio[:, np.newaxis] - theirs).max() < FILTER_TOLERANCE:
+            return torch.from_numpy(10.0 * np.log10(ratio) + REFERENCE_DB).float()
+    raise BundleError(
+        "the weights were trained on another spectrogram than 96 HTK mel bands of 512 samples at 16 kHz",
+        "only the published ones of Won et al. (2020) can be imported",
+    )

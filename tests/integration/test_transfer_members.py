@@ -17,7 +17,7 @@ from mgc.config.taxonomy import Taxonomy
 from mgc.models.bundle import BundleContents, Member, write_bundle
 from mgc.models.ensemble import TemperatureScaling
 from mgc.models.network_registry import build_model
-from mgc.models.published_weights import PEER_FEATURES
+from mgc.models.published_weights import PUBLISHED_FEATURES
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -30,7 +30,9 @@ def test_the_whole_way(trained: Trained, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     config = read_model_config({"name": "choi_crnn"})
     member = Member(config, dict(build_model(config, 96, 0, 2).state_dict()), TemperatureScaling())
-    published = BundleContents((member,), PEER_FEATURES, Taxonomy((), ("a", "b")), TrainingConfig(members=1), {}, {})
+    published = BundleContents(
+        (member,), PUBLISHED_FEATURES, Taxonomy((), ("a", "b")), TrainingConfig(members=1), {}, {}
+    )
     fingerprint = write_bundle("peers/crnn", published)
     catalogue, features = str(trained.catalogue), str(trained.features)
     own = [part for setting in [*SETTINGS, ENSEMBLE] for part in ("--set", setting)]

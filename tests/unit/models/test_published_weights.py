@@ -20,7 +20,7 @@ from mgc.errors import BundleError, ConfigError
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.forward import member_outputs
 from mgc.models.network_registry import build_model
-from mgc.models.published_weights import PEER_FEATURES, REFERENCE_DB, published_bundle
+from mgc.models.published_weights import PUBLISHED_FEATURES, REFERENCE_DB, published_bundle
 
 TAGS = ("guitar", "slow", "techno")
 LAST = {"musicnn": "dense2", "choi_fcn": "dense", "choi_crnn": "dense"}
@@ -28,7 +28,7 @@ LAST = {"musicnn": "dense2", "choi_fcn": "dense", "choi_crnn": "dense"}
 
 def their_filters() -> torch.Tensor:
     """Return HTK mel filters of height 1 as torchaudio makes them, shape (n_bins, n_mels)."""
-    ours = filter_banks(PEER_FEATURES).mel
+    ours = filter_banks(PUBLISHED_FEATURES).mel
     corners = 700.0 * (10.0 ** (np.linspace(0.0, 2595.0 * np.log10(1 + 8_000 / 700), 98) / 2595.0) - 1.0)
     return torch.from_numpy(ours.T * (corners[2:] - corners[:-2]) / 2.0).float()
 

@@ -24,7 +24,7 @@ from mgc.models.ensemble import TemperatureScaling
 from mgc.models.forward import member_outputs
 from mgc.models.network_registry import build_model
 from mgc.models.published_networks import LAYER_CHANNELS
-from mgc.models.published_weights import PEER_FEATURES, published_facts, published_of, start_model
+from mgc.models.published_weights import PUBLISHED_FEATURES, published_facts, published_of, start_model
 from mgc.models.transfer import MelBridge, Transfer
 from mgc.training.assemble import assemble
 from mgc.training.loop import fit
@@ -39,7 +39,9 @@ def write_published(folder: Path, network: str, facts: dict[str, str] | None = N
     config = read_model_config({"name": network})
     weights = dict(build_model(config, 96, 0, 2).state_dict())
     member = Member(config, weights, TemperatureScaling())
-    contents = BundleContents((member,), PEER_FEATURES, PEER_TAXONOMY, TrainingConfig(members=1), {}, facts or {})
+    contents = BundleContents(
+        (member,), PUBLISHED_FEATURES, PEER_TAXONOMY, TrainingConfig(members=1), {}, facts or {}
+    )
     write_bundle(str(folder), contents)
     return str(folder)
 
@@ -61,9 +63,9 @@ def test_the_bridge_comes_near_the_spectrogram_that_the_published_networks_were_
     # Noise that swells and falls off by 6 dB an octave: a pure tone's level depends on the frame's length.
     noise = np.random.default_rng(0).standard_normal(88_200) * (1.2 + np.sin(np.arange(88_200) / 5_000))
     samples = scipy.signal.lfilter([1.0], [1.0, -0.97], noise).astype(np.float32)
-    theirs = log_mel(librosa.resample(samples, orig_sr=22_050, target_sr=16_000), PEER_FEATURES)
+    theirs = log_mel(librosa.resample(samples, orig_sr=22_050, target_sr=16_000), PUBLISHED_FEATURES)
     bridge = MelBridge(128, 96)
-    bridge.join(FeatureConfig(), PEER_FEATURES)
+    bridge.join(FeatureConfig(), PUBLISHED_FEATURES)
     bridged = bridge(log_mel(samples, FeatureConfig()))
     assert abs(bridged.shape[1] - theirs.shape[1]) <= 2
     frames = min(bridged.shape[1], theirs.shape[1])
@@ -77,14 +79,14 @@ def test_the_bridge_comes_near_the_spectrogram_that_the_published_networks_were_
 
 def test_the_bridge_leaves_their_own_spectrogram_as_it_is() -> None:
     bridge = MelBridge(96, 96)
-    bridge.join(PEER_FEATURES, PEER_FEATURES)
+    bridge.join(PUBLISHED_FEATURES, PUBLISHED_FEATURES)
     frames = torch.rand(2, 30, 96) * -80
     torch.testing.assert_close(bridge(frames), frames)
 
 
 def test_twice_the_frame_rate_becomes_half_as_many_frames() -> None:
     bridge = MelBridge(96, 96)
-    bridge.join(PEER_FEATURES.model_copy(update={"hop_length": 128}), PEER_FEATURES)
+    bridge.join(PUBLISHED_FEATURES.model_copy(update={"hop_length": 128}), PUBLISHED_FEATURES)
     slope = torch.arange(80.0)[None, :, None].expand(1, 80, 96) - 80.0
     layer_values = bridge(slope)
     assert layer_values.shape == (1, 40, 96)
@@ -103,7 +105,7 @@ def test_layers_are_those_that_the_network_answers_from(network: str) -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_statistics_are_the_mean_the_maximum_and_the_deviation_of_each_channel(network: str, tmp_path: Path) -> None:
     config = transfer(network, write_published(tmp_path, network))
-    model = start_model(config, PEER_FEATURES, TAXONOMY)
+    model = start_model(config, PUBLISHED_FEATURES, TAXONOMY)
     assert isinstance(model, Transfer)
     windows = torch.rand(2, 374, 96) * -80
     published = build_model(read_model_config({"name": network}), 96, 0, 2).eval()
