@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 
+from mgc.audio.features.filter_banks import FilterBanks, hold
 from mgc.catalogue.index import read_catalogue
 from mgc.catalogue.splits import UNLISTED
 from mgc.cluster.runtime import RaySession, root_cause
-from mgc.config import Config, ModelConfig, TrainingConfig
+from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import SplitError, TrainingError
 from mgc.models.bundle import load_bundle
@@ -65,6 +66,8 @@ class MemberSetup:
     taxonomy: Taxonomy
     threads: int
     teacher_uri: str | None = None
+    banks: Mapping[FeatureConfig, FilterBanks] = field(default_factory=dict)
+    """Filter banks that the network is started with (`published_banks`)."""
 
 
 def progress_key(key: str, member: int) -> str:
@@ -114,6 +117,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     seed = training.seed + 1_000 * setup.member
     torch.manual_seed(seed)
     taxonomy = setup.taxonomy
+    hold(setup.banks)
     model = start_model(setup.model, train.features, taxonomy)
 
     def on_epoch(report: EpochReport, state: TrainingState) -> None:

@@ -27,7 +27,7 @@ from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, TrainingError
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
-from mgc.models.published_weights import published_facts
+from mgc.models.published_weights import published_banks, published_facts
 from mgc.reports.training_report import write_training_report
 from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_shards import require_views, shard_facts
@@ -221,6 +221,7 @@ def _members(
     set_up_ray_train(session)
     models = request.config.member_models()
     resources = member_resources(request.config.training, len(models), session)
+    banks = published_banks(models, shard_facts(request.features_uri).model_features)
     setups = [
         MemberSetup(
             member=member,
@@ -231,6 +232,7 @@ def _members(
             taxonomy=taxonomy,
             threads=resources.threads,
             teacher_uri=request.teacher_uri,
+            banks=banks,
         )
         for member, model in enumerate(models)
     ]

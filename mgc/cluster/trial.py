@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import polars as pl
 import torch
 from ray import tune
 
+from mgc.audio.features.filter_banks import FilterBanks, hold
 from mgc.catalogue.index import read_catalogue
-from mgc.config import Config, with_settings
+from mgc.config import Config, FeatureConfig, with_settings
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import MgcError
 from mgc.evaluation.protocols import group_k_fold, with_fold
@@ -50,6 +52,8 @@ class TrialSetup:
     taxonomy: Taxonomy
     threads: int
     device: str
+    banks: Mapping[FeatureConfig, FilterBanks] = field(default_factory=dict)
+    """Filter banks that networks are started with (`published_banks`)."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ def _run_fold(
     valid = read_feature_set(setup.features_uri, catalogue, "valid")
     training, taxonomy = config.training, setup.taxonomy
     torch.manual_seed(training.seed)
+    hold(setup.banks)
     model = start_model(config.model, train.features, taxonomy)
     current = progress
 

@@ -6,6 +6,7 @@ begins with a shorter one's, and a search that was killed goes on from its trial
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,13 +17,15 @@ import polars as pl
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
+from mgc.audio.features.filter_banks import FilterBanks
 from mgc.catalogue.index import read_catalogue
 from mgc.cluster.members import member_resources
 from mgc.cluster.runtime import absolute_uris, ray_session, root_cause
 from mgc.cluster.train import taxonomy_of
 from mgc.cluster.trial import TrialSetup, folds_of, run_trial
-from mgc.config import Config, fingerprint_of
-from mgc.errors import ConfigError, SplitError, TrainingError
+from mgc.config import Config, FeatureConfig, fingerprint_of
+from mgc.errors import BundleError, ConfigError, SplitError, TrainingError
+from mgc.models.published_weights import published_banks
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import read_feature_set, require_views, shard_facts
 from mgc.training.search import Dimension, SearchResult, Settings, Trial, draw_trials, read_result, write_result
@@ -99,6 +102,7 @@ def search_settings(request: SearchRequest, on_epoch: OnReport = lambda number, 
             taxonomy=taxonomy,
             threads=resources.threads,
             device="cuda" if resources.use_gpu else "cpu",
+            banks=_banks(request),
         )
         found = _search(setup, f"{request.output_uri}/run/{key}", on_epoch)
     result = SearchResult(key, request.config.search.metric, _judged_on(request.config), found)
@@ -125,6 +129,13 @@ def _require_judged(request: SearchRequest, catalogue: pl.DataFrame) -> None:
             )
     if not request.config.search.folds:
         read_feature_set(request.features_uri, catalogue, "valid")
+
+
+def _banks(request: SearchRequest) -> dict[FeatureConfig, FilterBanks]:
+    """Return what `TrialSetup` holds; what is wrong with published weights is each trial's own failure."""
+    with contextlib.suppress(ConfigError, BundleError):
+        return published_banks([request.config.model], shard_facts(request.features_uri).model_features)
+    return {}
 
 
 def _judged_on(config: Config) -> str:

@@ -17,12 +17,13 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mgc.audio.features.filter_banks import filter_banks
+from mgc.audio.features.filter_banks import FilterBanks, filter_banks
 from mgc.config import FeatureConfig, ModelConfig, TrainingConfig, read_model_config
 from mgc.config.network_settings import TransferConfig
 from mgc.config.taxonomy import Taxonomy
@@ -134,6 +135,18 @@ def published_of(config: TransferConfig) -> Bundle:
             "name a bundle of `mgc import-weights`, and its network as `network`",
         )
     return bundle
+
+
+def published_banks(models: Sequence[ModelConfig], features: FeatureConfig) -> dict[FeatureConfig, FilterBanks]:
+    """Return the filter banks that `start_model` needs, so that a worker can `hold` them and imports no librosa.
+
+    Raises
+    ------
+    ConfigError, BundleError
+        See `published_of`.
+    """
+    published = [published_of(model).features for model in models if isinstance(model, TransferConfig)]
+    return {one: filter_banks(one) for one in (features, *published)} if published else {}
 
 
 def published_facts(models: tuple[ModelConfig, ...]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -76,9 +76,9 @@ def filter_banks(features: FeatureConfig) -> FilterBanks:
     return _held.get(settings) or _cached(settings)
 
 
-def hold(features: FeatureConfig, banks: FilterBanks) -> None:
+def hold(banks: Mapping[FeatureConfig, FilterBanks]) -> None:
     """Let `filter_banks` return in this process what another one made."""
-    _held[_Settings.of(features)] = banks
+    _held.update({_Settings.of(features): made for features, made in banks.items()})
 
 
 @lru_cache(maxsize=8)

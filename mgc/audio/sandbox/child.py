@@ -38,7 +38,7 @@ def main() -> None:
     first = receive(source)
     features = FeatureConfig.model_validate(first.header["features"])
     decode = DecodeConfig.model_validate(first.header["decode"])
-    hold(features, FilterBanks(**first.arrays))
+    hold({features: FilterBanks(**first.arrays)})
     resource.setrlimit(resource.RLIMIT_AS, (_address_space(decode), resource.RLIM_INFINITY))
     send(sink, Message({"ready": True}))
     while True:

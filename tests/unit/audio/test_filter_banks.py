@@ -212,5 +212,5 @@ def test_what_is_held_is_what_is_returned(cache, monkeypatch):
     forget()
     monkeypatch.setattr(module, "_by_librosa", no_librosa)
     cache_file(FEATURES).unlink()
-    hold(FEATURES, made)
+    hold({FEATURES: made})
     assert filter_banks(FEATURES.model_copy(update={"hop_length": 100})) is made
