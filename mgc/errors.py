@@ -201,7 +201,7 @@ MEANINGS = {
     ),
     TrackCode.ACCESS_DENIED: ErrorMeaning(
         "The store refuses this file.",
-        "Grant reading, renew the credentials, run again.",
+        "Grant reading (on a cluster, to the role of its nodes), renew the credentials, run again.",
     ),
     TrackCode.FETCH_FAILED: ErrorMeaning(
         "Reading failed for another reason.",

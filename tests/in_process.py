@@ -58,7 +58,7 @@ class OneAfterAnother:
 
 @contextmanager
 def _no_ray(config: ClusterConfig) -> Iterator[RaySession]:
-    yield RaySession(n_cpus=1, n_gpus=0, joined=False)
+    yield RaySession(({"CPU": 1.0},), joined=False)
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 KINDS = ("account", "container", "object", "proxy")
 REGION = "us-east-1"
-USERS = {"owner": ("test:tester", "testing"), "guest": ("test:guest", "guesting")}
+USERS = {"owner": ("test:tester", "secret-of-the-owner-7c1e"), "guest": ("test:guest", "guesting")}
 """Access key and secret key of each user; both belong to the account `test`."""
 
 _DEFAULTS = """\

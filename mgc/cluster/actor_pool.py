@@ -168,6 +168,7 @@ def run_chunks(
         An item came back not exactly once, or Ray lost the job.
     """
     started = time.perf_counter()
+    session.require_placement({"CPU": 1.0, "GPU": gpus_per_worker}, 1, "an actor of the pool")
     workers = min(config.workers or session.n_cpus, todo.height)
     starts = chunk_starts(todo, chunk_size(todo.height, workers, config))
     n_chunks = len(starts)

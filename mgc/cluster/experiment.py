@@ -139,8 +139,9 @@ def _run_here(setup: _Setup, material: Material, progress: RunProgress) -> None:
 
 def _run_on_ray(setup: _Setup, settings: RunSettings, session: RaySession, progress: RunProgress) -> None:
     gpu = min(1.0, settings.gpu_share) if session.n_gpus else 0.0
-    by_gpu = int(session.n_gpus / gpu) if gpu else session.n_cpus
-    progress.slots = max(1, min(session.n_cpus // setup.threads, by_gpu))
+    worker = {"CPU": float(setup.threads), "GPU": gpu}
+    session.require_placement(worker, 1, "a run of the experiment")
+    progress.slots = max(1, session.n_placed(worker))
     setup = replace(setup, device="cuda" if gpu else "cpu")
     store = Store.open(setup.output_uri)
     # What a killed command left: runs are resumed by their files, not by Tune.

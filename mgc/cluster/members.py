@@ -205,11 +205,25 @@ class MemberResources:
 
 
 def member_resources(training: TrainingConfig, members: int, session: RaySession) -> MemberResources:
-    """Return how many of the members a cluster fits at once, and with how many threads each."""
+    """Return how many of the members the cluster's nodes hold at once, and with how many threads each.
+
+    A worker stands on one node, so the nodes decide, not their sum: on two nodes of two CPUs no worker gets four.
+
+    Raises
+    ------
+    ClusterError
+        No node holds a member's workers, and no autoscaler could add one.
+    """
     use_gpu = training.use_gpu == "always" or (training.use_gpu == "auto" and session.n_gpus > 0)
-    slots = session.n_gpus if use_gpu else session.n_cpus
-    parallel_members = min(training.members_at_once or max(1, slots // training.workers_per_member), members)
-    threads = training.threads or max(1, session.n_cpus // (parallel_members * training.workers_per_member))
+    worker = {"CPU": float(training.threads or 1), **({"GPU": 1.0} if use_gpu else {})}
+    session.require_placement(worker, training.workers_per_member, "fitting a member")
+    slots = session.n_placed(worker) // training.workers_per_member
+    parallel_members = min(training.members_at_once or max(1, slots), members)
+    n_workers = min(parallel_members, max(1, slots)) * training.workers_per_member
+    threads = training.threads or 1
+    if not training.threads:
+        while session.n_placed({**worker, "CPU": threads + 1.0}) >= n_workers:
+            threads += 1
     return MemberResources(use_gpu, parallel_members, threads)
 
 

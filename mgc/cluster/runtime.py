@@ -2,43 +2,121 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import socket
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+import ray._private.state
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 from mgc.config import ClusterConfig
 from mgc.errors import ClusterError, MgcError
 from mgc.storage.store import AWS_VARIABLES, Store
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 10.0
+CREDENTIALS_SECONDS = 10.0
+CREDENTIALS_NAMESPACE = b"mgc"
+SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+PUBLIC_VARIABLES = tuple(
+    # Not those that name files and profiles: they are of this machine.
+    name
+    for name in AWS_VARIABLES
+    if name not in SECRET_VARIABLES and not name.endswith(("FILE", "BUNDLE", "PROFILE"))
+)
 
 SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the process of a job that `ray job submit` started."""
 
 
+Resources = dict[str, float]
+"""Amounts by Ray's names: CPU, GPU."""
+
+
 @dataclass(frozen=True)
 class RaySession:
-    """What there is to work with.
+    """The nodes of a cluster, as they are at the start of a run.
 
     Parameters
     ----------
-    n_cpus, n_gpus
-        Of the whole cluster, at the start.
+    nodes
+        Resources of each node that is alive.
     joined
         Whether a running cluster was joined rather than Ray started here.
+    growing
+        Resources of each kind of node that the cluster's autoscaler may still add.
     """
 
-    n_cpus: int
-    n_gpus: int
+    nodes: tuple[Resources, ...]
     joined: bool
+    growing: tuple[Resources, ...] = ()
+
+    @property
+    def n_cpus(self) -> int:
+        """CPUs of all nodes, at least 1."""
+        return max(1, int(self._total("CPU")))
+
+    @property
+    def n_gpus(self) -> int:
+        """GPUs of all nodes."""
+        return int(self._total("GPU"))
+
+    def _total(self, name: str) -> float:
+        return sum(node.get(name, 0.0) for node in self.nodes)
+
+    def n_placed(self, worker: Resources) -> int:
+        """Return how many such workers the nodes hold at once; no worker is split over nodes."""
+        return sum(_n_on(node, worker) for node in self.nodes)
+
+    def require_placement(self, worker: Resources, count: int, purpose: str) -> None:
+        """Raise where neither the nodes nor what an autoscaler may add hold `count` such workers at once.
+
+        Ray itself would wait for ever, and say nothing.
+
+        Raises
+        ------
+        ClusterError
+            Names what is wanted, and what there is.
+        """
+        if self.n_placed(worker) >= count:
+            return
+        if any(_n_on(node, worker) for node in self.growing) or (self.joined and not self._total("CPU")):
+            # A cluster without any CPU is one whose workers come when there is work.
+            logger.warning(
+                "waiting for nodes: %s needs %s, the cluster has %s", purpose, _workers(worker, count), self
+            )
+            return
+        raise ClusterError(
+            f"{purpose} needs {_workers(worker, count)}, and the cluster has {self}",
+            "ask for less (training.threads, training.workers_per_member, --workers), or add larger nodes",
+        )
+
+    def __str__(self) -> str:
+        kinds = Counter(_amounts(node) for node in self.nodes)
+        return ", ".join(f"{count} node{'s' if count > 1 else ''} of {kind}" for kind, count in kinds.items())
+
+
+def _n_on(node: Resources, worker: Resources) -> int:
+    return min((int(node.get(name, 0.0) / amount) for name, amount in worker.items() if amount), default=0)
+
+
+def _workers(worker: Resources, count: int) -> str:
+    return f"{count} worker{'s' if count > 1 else ''} of {_amounts(worker)}, each on one node"
+
+
+def _amounts(resources: Resources) -> str:
+    return " and ".join(f"{resources[name]:g} {name}" for name in ("CPU", "GPU") if resources.get(name)) or "no CPU"
 
 
 @contextmanager
@@ -65,19 +143,27 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
                 include_dashboard=False if address is None else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env=_runtime_env(address),
+                runtime_env=_runtime_env(address, config),
             )
     except Exception as error:  # a bare one where Ray's own processes do not come up in time
         raise _cluster_error(address, error) from error
     try:
-        yield _session(joined=address is not None)
+        with _credentials_handed_on(address, config):
+            yield _session(joined=address is not None)
     finally:
         ray.shutdown()
 
 
 def _session(*, joined: bool) -> RaySession:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return RaySession(max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)), joined)
+    nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+    return RaySession(nodes, joined, _growing() if joined else ())
+
+
+def _growing() -> tuple[Resources, ...]:
+    """Return the kinds of node that the autoscaler may add (KubeRay's; Ray's own launcher does not tell)."""
+    config = ray._private.state.state.get_cluster_config()
+    groups = config.node_group_configs if config else ()
+    return tuple(dict(group.resources) for group in groups if group.max_count)
 
 
 def _refuse_http(address: str | None) -> None:
@@ -129,16 +215,52 @@ def _silenced_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _runtime_env(address: str | None) -> dict[str, dict[str, str]] | None:
-    """Return the S3 settings of this process for the workers of a cluster that it joins.
+def _hands_on(address: str | None, config: ClusterConfig) -> bool:
+    return config.forward_credentials and address is not None and SUBMITTED_JOB not in os.environ
 
-    Workers of a Ray started here inherit them; inside a submitted job the job's own `--runtime-env` counts.
+
+def _runtime_env(address: str | None, config: ClusterConfig) -> dict[str, Any] | None:
+    """Return which S3 the workers of a joined cluster speak to, and no secret: a runtime environment is public.
+
+    Ray shows it in its API and dashboard, and writes it to its logs. Workers of a Ray started here inherit this
+    process's environment; inside a submitted job the job's own `--runtime-env` counts.
     """
     if address is None or SUBMITTED_JOB in os.environ:
         return None
-    # Not the variables that name files and profiles: those are of this machine.
-    names = [name for name in AWS_VARIABLES if not name.endswith(("FILE", "BUNDLE", "PROFILE"))]
-    return {"env_vars": {name: os.environ[name] for name in names if name in os.environ}}
+    env_vars = {name: os.environ[name] for name in PUBLIC_VARIABLES if name in os.environ}
+    hook = {"worker_process_setup_hook": f"{__name__}.take_credentials"} if _hands_on(address, config) else {}
+    return {"env_vars": env_vars, **hook}
+
+
+@contextmanager
+def _credentials_handed_on(address: str | None, config: ClusterConfig) -> Iterator[None]:
+    """Where it is asked for, keep this process's AWS keys in the cluster's control store while the run lasts.
+
+    The key-value store of Ray's control store (GCS) is in no log and no API; any code on the cluster can read it.
+    """
+    if not _hands_on(address, config):
+        yield
+        return
+    keys = {name: os.environ[name] for name in SECRET_VARIABLES if name in os.environ}
+    _internal_kv_put(_credentials_key(), json.dumps(keys).encode(), namespace=CREDENTIALS_NAMESPACE)
+    try:
+        yield
+    finally:
+        _internal_kv_del(_credentials_key(), namespace=CREDENTIALS_NAMESPACE)
+
+
+def take_credentials() -> None:
+    """Put the AWS keys of the run's driver into this worker process: Ray calls it as the process starts."""
+    end = time.monotonic() + CREDENTIALS_SECONDS
+    while (kept := _internal_kv_get(_credentials_key(), namespace=CREDENTIALS_NAMESPACE)) is None:
+        if time.monotonic() > end:
+            return  # the run has ended
+        time.sleep(0.05)
+    os.environ.update(json.loads(kept))
+
+
+def _credentials_key() -> str:
+    return f"aws-{ray.get_runtime_context().get_job_id()}"
 
 
 def _quieten() -> None:

@@ -139,6 +139,11 @@ class ClusterConfig(Section):
         60.0, gt=0.0, description="a run without a sign of life for so long is dead: another may take its place"
     )
     retry_failed: bool = Field(False, description="also redo tracks that failed for good last time")
+    forward_credentials: bool = Field(
+        False,
+        description="hand this process's AWS keys to the workers of a cluster joined by address, through its control "
+        "store, where any code on the cluster can read them; a role of the nodes is better",
+    )
 
 
 class LogsConfig(Section):

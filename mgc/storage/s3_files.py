@@ -41,7 +41,10 @@ BODY_ATTEMPTS = 3
 WHOLE_BELOW_BYTES = 4 * 1024**2
 """Objects up to this size are opened with one GET: cheaper than a range request for each column."""
 
-CREDENTIALS_REMEDY = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_PROFILE"
+CREDENTIALS_REMEDY = (
+    "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_PROFILE; on a cluster, the nodes' role "
+    "(or cluster.forward_credentials)"
+)
 ENDPOINT_REMEDY = "check AWS_ENDPOINT_URL and AWS_REGION, and that the server is up"
 
 
