@@ -55,12 +55,12 @@ def main() -> None:
 def _job(what: str, rest: list[str]) -> Job:
     catalogue = read_catalogue(rest[0])
     if what == "extract":
-        return lambda on_progress: extract_features(catalogue, rest[1], Config(), RunOptions(), on_progress)
+        return lambda on_progress: extract_features(catalogue, rest[1], Config(), RunOptions(on_progress=on_progress))
     # Imported where it is wanted: the extraction's fixed cost must not hold the import of torch.
     from mgc.cluster.predict import tag_catalogue
 
     return lambda on_progress: tag_catalogue(
-        catalogue, rest[2], rest[1], TAG_CONFIG, RunOptions(force=True), on_progress
+        catalogue, rest[2], rest[1], TAG_CONFIG, RunOptions(force=True, on_progress=on_progress)
     )
 
 

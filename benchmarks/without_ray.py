@@ -11,6 +11,8 @@ import multiprocessing
 import os
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 # As Ray does for an actor of one CPU, before any library counts the cores.
@@ -21,8 +23,8 @@ import pyarrow as pa
 from benchmarks.steady import Arrivals
 from benchmarks.timed_job import TAG_CONFIG
 from mgc.catalogue.index import read_catalogue
-from mgc.cluster.actor_pool import CALLS_AT_ONCE, ChunkActor, _write_plan, chunk_size, chunk_starts
-from mgc.cluster.predict import PredictSpec
+from mgc.cluster.actor_pool import CALLS_AT_ONCE, ChunkActor, ChunkWorker, _write_plan, chunk_size, chunk_starts
+from mgc.cluster.predict import PredictWorker
 from mgc.models.bundle_files import read_bundle_files
 from mgc.storage.store import Store
 from mgc.tables.run_log import OutputDirectory, OutputRun
@@ -39,12 +41,12 @@ def main() -> None:
     starts = chunk_starts(todo, chunk_size(todo.height, workers, TAG_CONFIG.cluster))
     _write_plan(output, run, todo, starts)
     config = TAG_CONFIG.model_copy(update={"features": stored.features})
-    spec = PredictSpec(stored.uri, stored.manifest.fingerprint, config)
+    make_worker = partial(PredictWorker, stored.uri, config)
     context = multiprocessing.get_context("spawn")
     chunks, done = context.SimpleQueue(), context.SimpleQueue()
     for chunk in [*range(len(starts)), *[None] * (workers * CALLS_AT_ONCE)]:
         chunks.put(chunk)
-    arguments = (output.store.uri(), run, spec, chunks, done)
+    arguments = (output.store.uri(), run, make_worker, chunks, done)
     pool = [context.Process(target=_work, args=arguments, daemon=False) for _ in range(workers)]
     for process in pool:
         process.start()
@@ -56,8 +58,8 @@ def main() -> None:
         process.join()
 
 
-def _work(output_uri: str, run: OutputRun, spec: PredictSpec, chunks: Any, done: Any) -> None:
-    actor = ChunkActor(output_uri, run, spec)
+def _work(output_uri: str, run: OutputRun, make_worker: Callable[[], ChunkWorker], chunks: Any, done: Any) -> None:
+    actor = ChunkActor(output_uri, run, make_worker)
 
     def call() -> None:
         while (chunk := chunks.get()) is not None:

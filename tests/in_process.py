@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -12,8 +13,8 @@ import pyarrow as pa
 import pytest
 from table_makers import TINY, feature_part
 
-from mgc.cluster.actor_pool import ChunkActor, ChunkWorker, WorkerSpec
-from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
+from mgc.cluster.actor_pool import ChunkActor, ChunkWorker
+from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig, Config, FeatureConfig
 from mgc.storage.store import Store
@@ -25,20 +26,12 @@ CHUNK = 3
 
 
 @dataclass(frozen=True)
-class TinySpec:
-    """Makes workers that write tiny features without looking at any audio."""
+class TinyWorker:
+    """Writes tiny features without looking at any audio."""
 
     features: FeatureConfig = TINY
 
-    def start(self, run: OutputRun) -> ChunkWorker:
-        return TinyWorker(self.features)
-
-
-@dataclass(frozen=True)
-class TinyWorker:
-    features: FeatureConfig
-
-    def process(self, rows: pa.Table) -> pa.Table:
+    def process(self, rows: pa.Table, run: OutputRun) -> pa.Table:
         contents = dict(zip(rows["track_id"].to_pylist(), rows["content_id"].to_pylist(), strict=True))
         return feature_part(contents, self.features, failed=("bad",))
 
@@ -47,9 +40,15 @@ class OneAfterAnother:
     """Stands where a `ray.data.Dataset` does."""
 
     def __init__(
-        self, output: OutputDirectory, run: OutputRun, n_chunks: int, workers: int, spec: WorkerSpec, *rest: Any
+        self,
+        output: OutputDirectory,
+        run: OutputRun,
+        n_chunks: int,
+        workers: int,
+        make_worker: Callable[[], ChunkWorker],
+        *rest: Any,
     ) -> None:
-        self._actor = ChunkActor(output.store.uri(), run, spec)
+        self._actor = ChunkActor(output.store.uri(), run, make_worker)
         self._chunks = range(n_chunks)
 
     def iter_batches(self, **_: object) -> Iterator[pa.Table]:
@@ -76,7 +75,11 @@ def run_tiny(
 ) -> RunOutcome:
     """Run over a catalogue of `table_makers.catalogue`."""
     config = config or config_of()
-    output, spec = OutputDirectory(Store.open(uri), "features"), TinySpec(config.features)
-    return run_incrementally(
-        output, clean_items(tracks), spec, config.features.fingerprint(), config, options or RunOptions()
+    job = CatalogueJob(
+        OutputDirectory(Store.open(uri), "features"),
+        clean_items(tracks),
+        config.features.fingerprint(),
+        partial(TinyWorker, config.features),
+        config,
     )
+    return run_incrementally(job, options or RunOptions())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from mgc.cluster.predict import PredictSpec
+from mgc.cluster.predict import PredictWorker
 from mgc.config import Config
 from mgc.models.bundle import load_bundle
 from mgc.storage.store import Store, split_uri
@@ -19,14 +19,14 @@ from mgc.tables.work_items import clean_items
 def job_rows(bundle: str, uris: Sequence[str]) -> pa.Table:
     """Return the predictions (schema PREDICTIONS) of files, tagged in each other's company."""
     loaded = load_bundle(bundle)
-    spec = PredictSpec(bundle, loaded.fingerprint, Config(features=loaded.features))
+    worker = PredictWorker(bundle, Config(features=loaded.features))
     rows = [
         {"track_id": str(number), "uri": uri, "content_id": _content_id(uri), "size_bytes": 1, "genre": None}
         | {"tags": [], "tags_known": False, "group": "g", "split": "unlisted"}
         for number, uri in enumerate(uris)
     ]
     items = clean_items(frame_of(pa.Table.from_pylist(rows, schema=CATALOGUE)))
-    return spec.start(OutputRun("r", 1, loaded.fingerprint, {})).process(items.to_arrow())
+    return worker.process(items.to_arrow(), OutputRun("r", 1, loaded.fingerprint, {}))
 
 
 def _content_id(uri: str) -> str:

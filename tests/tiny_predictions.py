@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -14,8 +15,7 @@ from acting_makers import prediction
 from in_process import config_of
 from table_makers import catalogue
 
-from mgc.cluster.actor_pool import ChunkWorker
-from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
+from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
 from mgc.storage.store import Store
 from mgc.tables.deletions import DeletionRule
@@ -31,22 +31,13 @@ FAILURES = {"offline": ("T103_FETCH_FAILED", "fetch"), "broken": ("T203_DECODE_F
 
 
 @dataclass(frozen=True)
-class TinyTagging:
-    """Makes workers that answer jazz without looking at any audio."""
+class TinyTagger:
+    """Answers jazz without looking at any audio."""
 
     bundle: str = BUNDLE
 
-    def start(self, run: OutputRun) -> ChunkWorker:
-        return TinyTagger(run, self.bundle)
-
-
-@dataclass(frozen=True)
-class TinyTagger:
-    run: OutputRun
-    bundle: str
-
-    def process(self, rows: pa.Table) -> pa.Table:
-        made = [self._row(row) for row in rows.to_pylist()]
+    def process(self, rows: pa.Table, run: OutputRun) -> pa.Table:
+        made = [self._row(row) | {"run_id": run.run_id, "sequence": run.sequence} for row in rows.to_pylist()]
         return pa.Table.from_pylist(made, schema=marked("predictions", fingerprint=self.bundle))
 
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -59,8 +50,7 @@ class TinyTagger:
             error_stage=stage,
             error_message="made up" if code else None,
         )
-        made = {"run_id": self.run.run_id, "sequence": self.run.sequence, "bundle_fingerprint": self.bundle}
-        return row | made | {"tagged_at": datetime.now(UTC)}
+        return row | {"bundle_fingerprint": self.bundle, "tagged_at": datetime.now(UTC)}
 
 
 def tag_once(
@@ -73,10 +63,16 @@ def tag_once(
     **options: Any,
 ) -> RunOutcome:
     """Tag a catalogue of `track_id → content_id`; call `in_process.without_ray` first."""
-    chosen = RunOptions(deletions=deletions or DeletionRule(0.5), publish=publish, **options)
-    output = OutputDirectory(Store.open(uri), "predictions")
-    items = clean_items(catalogue(contents))
-    return run_incrementally(output, items, TinyTagging(bundle), bundle, config or config_of(), chosen)
+    job = CatalogueJob(
+        OutputDirectory(Store.open(uri), "predictions"),
+        clean_items(catalogue(contents)),
+        bundle,
+        partial(TinyTagger, bundle),
+        config or config_of(),
+        deletions=deletions or DeletionRule(0.5),
+        publish=publish,
+    )
+    return run_incrementally(job, RunOptions(**options))
 
 
 def history(uri: str) -> pl.DataFrame:

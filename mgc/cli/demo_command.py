@@ -80,8 +80,9 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
     features, bundle, predictions = (str(place / name) for name in ("features", "bundle", "predictions"))
     frame = read_catalogue(tracks)
     _step(screen, 2, "extract")
-    with watched(screen, "extracting", RunOptions()) as watch:
-        extracted = extract_features(frame, features, config, watch.options, watch.advance)
+    with watched(screen, "extracting") as watch:
+        options = RunOptions(on_plan=watch.show_plan, on_progress=watch.advance)
+        extracted = extract_features(frame, features, config, options)
     run_summary(screen, "Extraction", extracted, features)
     _step(screen, 3, "train")
     # A demo run again with other music or settings is meant to replace what the last one made.
@@ -93,8 +94,9 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
         screen, EvaluationRequest(tracks, bundle, str(place / "evaluation"), config, features=features)
     )
     _step(screen, 5, "tag")
-    with watched(screen, "tagging", RunOptions()) as watch:
-        tagged = tag_catalogue(frame, bundle, predictions, config, watch.options, watch.advance)
+    with watched(screen, "tagging") as watch:
+        options = RunOptions(on_plan=watch.show_plan, on_progress=watch.advance)
+        tagged = tag_catalogue(frame, bundle, predictions, config, options)
     run_summary(screen, "Tagging", tagged, f"{predictions}/current/*.parquet")
     return page, latest_tagging_page(tagged, tracks, bundle, predictions)
 

@@ -48,10 +48,16 @@ def extract(
         chosen = chosen.model_copy(update={"features": read_bundle_for_audio(bundle).features})
     tracks = read_catalogue(catalogue)
     screen = console()
-    with watched(
-        screen, "extracting", RunOptions(force=force, limit=limit, dry_run=dry_run, takeover=takeover)
-    ) as watch:
-        outcome = extract_features(tracks, output, chosen, watch.options, watch.advance)
+    with watched(screen, "extracting", limit) as watch:
+        options = RunOptions(
+            force=force,
+            limit=limit,
+            dry_run=dry_run,
+            takeover=takeover,
+            on_plan=watch.show_plan,
+            on_progress=watch.advance,
+        )
+        outcome = extract_features(tracks, output, chosen, options)
     if dry_run:
         dry_summary(screen, "extract", outcome, limit)
         return
@@ -115,6 +121,7 @@ def import_mels(
     chosen = settings(config, [*known, *(set_ or [])], cluster__address=address, cluster__workers=workers)
     tracks = read_catalogue(catalogue)
     screen = console()
-    with watched(screen, "importing", RunOptions(force=force, limit=limit)) as watch:
-        outcome = import_mel_arrays(tracks, output, chosen, watch.options, watch.advance)
+    with watched(screen, "importing", limit) as watch:
+        options = RunOptions(force=force, limit=limit, on_plan=watch.show_plan, on_progress=watch.advance)
+        outcome = import_mel_arrays(tracks, output, chosen, options)
     run_summary(screen, "Import", outcome, output)

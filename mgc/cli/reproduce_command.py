@@ -164,8 +164,9 @@ def _demo_data(screen: Console, experiment: Experiment, output: str, address: st
     index_catalogue(str(made.folder), catalogue, CatalogueConfig(manifest=str(made.manifest), valid_fraction=0.34))
     splits = experiment.augment.model_copy(update={"splits": ("train", "valid", "test")})
     config = Config(features=experiment.features, augment=splits, cluster=ClusterConfig(address=address))
-    with watched(screen, "extracting", RunOptions()) as watch:
-        extracted = extract_features(read_catalogue(catalogue), features, config, watch.options, watch.advance)
+    with watched(screen, "extracting") as watch:
+        options = RunOptions(on_plan=watch.show_plan, on_progress=watch.advance)
+        extracted = extract_features(read_catalogue(catalogue), features, config, options)
     run_summary(screen, "Extraction", extracted, features)
     return {"catalogue": catalogue, "features": features}
 

@@ -120,14 +120,21 @@ def tag_catalogue(
     from mgc.cli.terminal import dry_summary, run_summary, watched
     from mgc.cluster.predict import tag_catalogue as run_job
     from mgc.cluster.run import RunOptions
-    from mgc.tables.deletions import DeletionRule
 
     tracks = read_catalogue(catalogue)
     screen = console()
-    deletions = DeletionRule(config.tagging.ask_deleted_fraction, accept_deletions, _confirmed)
-    options = RunOptions(force=force, limit=limit, dry_run=dry_run, takeover=takeover, deletions=deletions)
-    with watched(screen, "tagging", options) as watch:
-        outcome = run_job(tracks, bundle, output, config, watch.options, watch.advance)
+    with watched(screen, "tagging", limit) as watch:
+        options = RunOptions(
+            force=force,
+            limit=limit,
+            dry_run=dry_run,
+            takeover=takeover,
+            accept_deletions=accept_deletions,
+            confirm_deletions=_confirmed,
+            on_plan=watch.show_plan,
+            on_progress=watch.advance,
+        )
+        outcome = run_job(tracks, bundle, output, config, options)
     if dry_run:
         dry_summary(screen, "tag", outcome, limit)
         return

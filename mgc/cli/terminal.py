@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,7 +15,7 @@ from mgc.evaluation.bootstrap import Figure
 
 if TYPE_CHECKING:  # commands that start no Ray do not import it for their tables
     from mgc.cluster.actor_pool import ChunkProgress
-    from mgc.cluster.run import RunOptions, RunOutcome
+    from mgc.cluster.run import RunOutcome
     from mgc.tables.diff import WorkPlan
 
 # Short tables for the terminal.
@@ -44,37 +43,37 @@ def facts(console: Console, title: str, rows: Mapping[str, str | Text]) -> None:
         console.print(Text.assemble("  ", (name.ljust(width), "cyan"), "   ", value), soft_wrap=True)
 
 
-@dataclass
 class Watch:
-    """A run's options, wired to a meter that opens once the plan is known."""
+    """Shows a run's plan, and then its progress in a meter that opens once the plan is known."""
 
-    options: RunOptions
-    meter: Meter | None = None
+    def __init__(self, console: Console, label: str, limit: int | None, stack: ExitStack) -> None:
+        self._console = console
+        self._label = label
+        self._limit = limit
+        self._stack = stack
+        self._meter: Meter | None = None
+
+    def show_plan(self, plan: WorkPlan, resumed: int) -> None:
+        """Print what there is to do, unless it is nothing: the summary says so."""
+        total = plan.limited(self._limit).height
+        if not total and not resumed:
+            return
+        amount = f"[bold]{self._label}[/] {_amount(plan, self._limit)}"
+        self._console.print(f"{amount}  ({_plan_text(plan, resumed)})", soft_wrap=True)
+        unit = "tracks" if _only_clean(plan) else "views"
+        self._meter = self._stack.enter_context(Meter(self._console, self._label, total, unit).shown())
 
     def advance(self, step: ChunkProgress) -> None:
         """Pass a finished chunk to the meter."""
-        if self.meter:
-            self.meter.advance(step)
+        if self._meter:
+            self._meter.advance(step)
 
 
 @contextmanager
-def watched(console: Console, label: str, options: RunOptions) -> Iterator[Watch]:
-    """Show the plan, then progress, while the block runs."""
+def watched(console: Console, label: str, limit: int | None = None) -> Iterator[Watch]:
+    """Return what shows a run while the block runs: its methods are callbacks of `RunOptions`."""
     with ExitStack() as stack:
-        watch = Watch(options)
-
-        def on_plan(plan: WorkPlan, resumed: int) -> None:
-            total = plan.limited(options.limit).height
-            if options.dry_run or (not total and not resumed):  # the summary says so
-                return
-            console.print(
-                f"[bold]{label}[/] {_amount(plan, options.limit)}  ({_plan_text(plan, resumed)})", soft_wrap=True
-            )
-            unit = "tracks" if _only_clean(plan) else "views"
-            watch.meter = stack.enter_context(Meter(console, label, total, unit).shown())
-
-        watch.options = replace(options, on_plan=on_plan)
-        yield watch
+        yield Watch(console, label, limit, stack)
 
 
 def _only_clean(plan: WorkPlan) -> bool:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -46,28 +46,21 @@ CALLS_AT_ONCE = 2
 class ChunkWorker(Protocol):
     """What an actor does with a chunk."""
 
-    def process(self, rows: pa.Table) -> pa.Table:
-        """Return exactly one output row for each item (schema PLAN); a track's items follow one another.
+    def process(self, rows: pa.Table, run: OutputRun) -> pa.Table:
+        """Return exactly one output row of `run` for each item (schema PLAN); a track's items follow one another.
 
         Called from `CALLS_AT_ONCE` threads.
         """
 
 
-class WorkerSpec(Protocol):
-    """A picklable description from which each actor makes its worker, once."""
-
-    def start(self, run: OutputRun) -> ChunkWorker:
-        """Return the worker of a run."""
-
-
 class ChunkActor:
     """One actor of the pool."""
 
-    def __init__(self, output_uri: str, run: OutputRun, spec: WorkerSpec) -> None:
+    def __init__(self, output_uri: str, run: OutputRun, make_worker: Callable[[], ChunkWorker]) -> None:
         self._store = Store.open(output_uri)
         self._run = run
         # First: its decoding child imports its libraries while the plan is read.
-        self._worker = spec.start(run)
+        self._worker = make_worker()
         with self._store.open_input(f"{run.folder}/plan.parquet") as source:
             self._plan = pq.ParquetFile(io.BytesIO(source.read()))
         self._reading = threading.Lock()
@@ -80,7 +73,7 @@ class ChunkActor:
         started = time.perf_counter()
         with self._reading:
             rows = self._plan.read_row_group(chunk)
-        part = self._worker.process(rows)
+        part = self._worker.process(rows, self._run)
         buffer = io.BytesIO()
         # Log-mels as float16 hardly compress; the store's time counts more than its bytes.
         pq.write_table(part, buffer, compression="lz4", use_dictionary=False)
@@ -153,7 +146,7 @@ def run_chunks(
     output: OutputDirectory,
     run: OutputRun,
     todo: pl.DataFrame,
-    spec: WorkerSpec,
+    make_worker: Callable[[], ChunkWorker],
     config: ClusterConfig,
     session: RaySession,
     *,
@@ -174,7 +167,7 @@ def run_chunks(
     n_chunks = len(starts)
     workers = min(workers, n_chunks)
     _write_plan(output, run, todo, starts)
-    dataset = _dataset(output, run, n_chunks, workers, spec, config, gpus_per_worker)
+    dataset = _dataset(output, run, n_chunks, workers, make_worker, gpus_per_worker)
     tables = [INDEX.empty_table()]
     first = last = started
     try:
@@ -223,8 +216,7 @@ def _dataset(
     run: OutputRun,
     n_chunks: int,
     workers: int,
-    spec: WorkerSpec,
-    config: ClusterConfig,
+    make_worker: Callable[[], ChunkWorker],
     gpus_per_worker: float,
 ) -> ray.data.Dataset:
     context = DataContext.get_current()
@@ -241,7 +233,7 @@ def _dataset(
     ]
     dataset: ray.data.Dataset = ray.data.from_blocks(blocks).map_batches(
         ChunkActor,
-        fn_constructor_args=(output.store.uri(), run, spec),
+        fn_constructor_args=(output.store.uri(), run, make_worker),
         batch_size=1,
         batch_format="pyarrow",
         # No more in flight than run at once: a chunk that waits for one actor could be done by another.
@@ -270,8 +262,3 @@ def _require_each_once(todo: pl.DataFrame, index: pl.DataFrame) -> None:
             f"{todo.height} rows were planned, {index.height} came out ({distinct} distinct)",
             "nothing was committed; start the command again and report this",
         )
-
-
-def resources_note(session: RaySession, workers: int) -> dict[str, Any]:
-    """Return what a summary says of the machine."""
-    return {"cpus": session.n_cpus, "gpus": session.n_gpus, "workers": workers}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import polars as pl
@@ -13,9 +12,8 @@ from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.audio.mel_array import read_mels
 from mgc.audio.track_features import TrackResult
-from mgc.cluster.actor_pool import ChunkProgress
-from mgc.cluster.reader import AudioFeatureReader, FeatureReader, Fetcher, FileRef
-from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
+from mgc.cluster.reader import AudioFeatureReader, Fetcher, FileRef
+from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
 from mgc.errors import ConfigError, TrackError, error_columns
 from mgc.storage.store import Store
@@ -29,7 +27,6 @@ def extract_features(
     output_uri: str,
     config: Config,
     options: RunOptions,
-    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
 ) -> RunOutcome:
     """Extract what `catalogue` has and the shards in `output_uri` do not; return what was done.
 
@@ -43,35 +40,25 @@ def extract_features(
             f"features.source is '{config.features.source}', and `mgc extract` computes features of audio",
             "leave features.source at 'audio'; `mgc import-mels` reads mel spectrograms",
         )
-    output = OutputDirectory(Store.open(output_uri), "features")
-    spec = ExtractSpec(config, partial(AudioFeatureReader, banks=filter_banks(config.features)))
-    items = plan_items(catalogue, config.augment)
-    return run_incrementally(output, items, spec, spec.fingerprint, config, options, on_progress=on_progress)
+    make_reader = partial(AudioFeatureReader, banks=filter_banks(config.features))
+    return _run(output_uri, plan_items(catalogue, config.augment), config, make_reader, options)
 
 
-@dataclass(frozen=True)
-class ExtractSpec:
-    """What an actor needs to make feature rows.
-
-    Parameters
-    ----------
-    config
-        All settings.
-    reader
-        Of the settings, what turns catalogue rows into features: by default what hears audio.
-    """
-
-    config: Config
-    reader: Callable[[Config], FeatureReader] = AudioFeatureReader
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the feature settings."""
-        return self.config.features.fingerprint()
-
-    def start(self, run: OutputRun) -> ExtractWorker:
-        """Return the actor's worker."""
-        return ExtractWorker(self.config, self.reader)
+def _run(
+    output_uri: str,
+    items: pl.DataFrame,
+    config: Config,
+    make_reader: Callable[[Config], AudioFeatureReader | MelReader],
+    options: RunOptions,
+) -> RunOutcome:
+    job = CatalogueJob(
+        output=OutputDirectory(Store.open(output_uri), "features"),
+        items=items,
+        fingerprint=config.features.fingerprint(),
+        make_worker=partial(ExtractWorker, config, make_reader),
+        config=config,
+    )
+    return run_incrementally(job, options)
 
 
 class ExtractWorker:
@@ -81,16 +68,18 @@ class ExtractWorker:
     ----------
     config
         All settings.
-    reader
-        See `ExtractSpec`.
+    make_reader
+        Of the settings, what turns items into features: by default what decodes audio.
     """
 
-    def __init__(self, config: Config, reader: Callable[[Config], FeatureReader] = AudioFeatureReader) -> None:
-        self._reader = reader(config)
+    def __init__(
+        self, config: Config, make_reader: Callable[[Config], AudioFeatureReader | MelReader] = AudioFeatureReader
+    ) -> None:
+        self._reader = make_reader(config)
         self._schema = feature_schema(config.features)
 
-    def process(self, rows: pa.Table) -> pa.Table:
-        """Return one feature row for each item."""
+    def process(self, rows: pa.Table, run: OutputRun) -> pa.Table:
+        """Return one feature row for each item; nothing of the run is in them."""
         made = [
             _feature_row(row, features)
             for row, features in zip(rows.to_pylist(), self._reader.read(rows), strict=True)
@@ -108,7 +97,7 @@ def _feature_row(row: dict[str, object], result: TrackResult) -> dict[str, objec
     return {**kept, **made, **error_columns(None)}
 
 
-# Precomputed mel spectrograms over a catalogue of `.npy` files: one row a track into Parquet shards.
+# Precomputed mel spectrograms.
 
 
 def import_mel_arrays(
@@ -116,21 +105,17 @@ def import_mel_arrays(
     output_uri: str,
     config: Config,
     options: RunOptions,
-    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
 ) -> RunOutcome:
-    """Import what `catalogue` has and the shards in `output_uri` do not; return what was done.
+    """Import the `.npy` files that `catalogue` has and the shards in `output_uri` do not; return what was done.
 
-    The shards' feature settings are `config.features` with the source that `config.mels` describes: a model
-    trained on them is told apart from one that heard audio, by fingerprint, unless `mels.like_audio` says that
-    audio gives the same.
+    The shards' feature settings are `config.features` with the source that `config.mels` describes: by its
+    fingerprint a model trained on them differs from one trained on audio, unless `mels.like_audio` says that audio
+    gives the same.
     """
     settings = config.model_copy(
         update={"features": config.features.for_model().model_copy(update={"source": config.mels.describe()})}
     )
-    output = OutputDirectory(Store.open(output_uri), "features")
-    spec = ExtractSpec(settings, MelReader)
-    items = clean_items(catalogue)
-    return run_incrementally(output, items, spec, spec.fingerprint, settings, options, on_progress=on_progress)
+    return _run(output_uri, clean_items(catalogue), settings, MelReader, options)
 
 
 class MelReader:

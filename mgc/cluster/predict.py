@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -14,14 +13,13 @@ import torch
 
 from mgc.audio.features.filter_banks import FilterBanks, filter_banks
 from mgc.audio.track_features import TrackFeatures, TrackResult
-from mgc.cluster.actor_pool import ChunkProgress
 from mgc.cluster.reader import AudioFeatureReader
-from mgc.cluster.run import RunOptions, RunOutcome, run_incrementally
+from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.config import Config, TaggingConfig
 from mgc.errors import TrackError
 from mgc.inference.predictor import Predictor, TrackPrediction, answer_columns
-from mgc.models.bundle import Bundle, load_bundle
+from mgc.models.bundle import load_bundle
 from mgc.models.bundle_files import require_audio
 from mgc.storage.store import Store
 from mgc.tables.deletions import DeletionRule
@@ -37,9 +35,8 @@ def tag_catalogue(
     output_uri: str,
     config: Config,
     options: RunOptions,
-    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
 ) -> RunOutcome:
-    """Tag what is new, changed or made by another bundle; mark what is gone; publish `current` and `history`.
+    """Tag what is new, changed or made by another bundle; mark deleted tracks; publish `current` and `history`.
 
     The features are those of the bundle, whatever the settings say: a bundle is only right on its own.
 
@@ -50,22 +47,21 @@ def tag_catalogue(
     """
     bundle = load_bundle(bundle_uri)
     require_audio(bundle.features, bundle.uri)
-    output = OutputDirectory(Store.open(output_uri), "predictions")
+    own = config.model_copy(update={"features": bundle.features})
     # Absolute: an actor on a cluster that was joined has another working directory.
-    spec = PredictSpec(
-        Store.open(bundle_uri).uri(),
-        bundle.fingerprint,
-        config.model_copy(update={"features": bundle.features}),
-        filter_banks(bundle.features),
-    )
-    options = replace(
-        options,
-        gpus_per_worker=lambda session, workers: _gpu_share(config.tagging, session, workers),
-        deletions=options.deletions or DeletionRule(config.tagging.ask_deleted_fraction),
+    bundle_uri = Store.open(bundle_uri).uri()
+    tagging = config.tagging
+    job = CatalogueJob(
+        output=OutputDirectory(Store.open(output_uri), "predictions"),
+        items=clean_items(catalogue),
+        fingerprint=bundle.fingerprint,
+        make_worker=partial(PredictWorker, bundle_uri, own, filter_banks(own.features)),
+        config=config,
+        gpus_per_worker=partial(_gpu_share, tagging),
+        deletions=DeletionRule(tagging.ask_deleted_fraction, options.accept_deletions, options.confirm_deletions),
         publish=publish,
     )
-    items = clean_items(catalogue)
-    return run_incrementally(output, items, spec, bundle.fingerprint, config, options, on_progress=on_progress)
+    return run_incrementally(job, options)
 
 
 def _gpu_share(config: TaggingConfig, session: RaySession, workers: int) -> float:
@@ -74,53 +70,49 @@ def _gpu_share(config: TaggingConfig, session: RaySession, workers: int) -> floa
     return min(1.0, session.n_gpus / workers)
 
 
-@dataclass(frozen=True)
-class PredictSpec:
-    """What an actor needs to tag."""
+class PredictWorker:
+    """Items (clean views) in, prediction rows out.
 
-    bundle_uri: str
-    bundle_fingerprint: str
-    config: Config
-    banks: FilterBanks | None = None
-    """Of the bundle's features."""
+    Parameters
+    ----------
+    bundle_uri
+        Absolute.
+    config
+        All settings; the features are the bundle's.
+    banks
+        Filter banks of these features; None: made here.
+    """
 
-    def start(self, run: OutputRun) -> PredictWorker:
-        """Return the actor's worker, the ensemble loaded."""
+    def __init__(self, bundle_uri: str, config: Config, banks: FilterBanks | None = None) -> None:
+        # First: its decoding child imports its libraries while the ensemble is loaded.
+        self._reader = AudioFeatureReader(config, banks)
         # One thread an actor: the pool has one actor a CPU, and more threads would fight for it.
         torch.set_num_threads(1)
-        return PredictWorker(self, load_bundle(self.bundle_uri), run)
-
-
-class PredictWorker:
-    """Items (clean views) in, prediction rows out."""
-
-    def __init__(self, spec: PredictSpec, bundle: Bundle, run: OutputRun) -> None:
-        self._reader = AudioFeatureReader(spec.config, spec.banks)
-        device = "cuda" if torch.cuda.is_available() and spec.config.tagging.use_gpu != "never" else "cpu"
-        tagging = spec.config.tagging
+        bundle = load_bundle(bundle_uri)
+        tagging = config.tagging
+        device = "cuda" if torch.cuda.is_available() and tagging.use_gpu != "never" else "cpu"
         self._predictor = Predictor(bundle, device, tagging.batch_windows, tagging.tag_threshold)
-        # One chunk at a time on the device, while the next one is heard.
+        # One chunk at a time on the device, while the next one is decoded.
         self._forward = threading.Lock()
-        self._run = run
         self._taxonomy = bundle.taxonomy
         self._fingerprint = bundle.fingerprint
         self._schema = marked("predictions", fingerprint=bundle.fingerprint)
 
-    def process(self, rows: pa.Table) -> pa.Table:
+    def process(self, rows: pa.Table, run: OutputRun) -> pa.Table:
         """Return one prediction row for each item."""
         extracted = list(self._reader.read(rows))
         with self._forward:
             log_mels = [features.log_mel for features in extracted if isinstance(features, TrackFeatures)]
             predicted = iter(self._predictor.predict_each(log_mels))
-        now = datetime.now(UTC)
+        stamp = {"run_id": run.run_id, "sequence": run.sequence, "tagged_at": datetime.now(UTC), "deleted_at": None}
         made = []
         for row, features in zip(rows.to_pylist(), extracted, strict=True):
             outcome = features if isinstance(features, TrackError) else next(predicted)
-            made.append(self._row(row, features, outcome, now))
+            made.append(self._row(row, features, outcome) | stamp)
         return pa.Table.from_pylist(made, schema=self._schema)
 
     def _row(
-        self, row: dict[str, Any], features: TrackResult, outcome: TrackPrediction | TrackError, now: datetime
+        self, row: dict[str, Any], features: TrackResult, outcome: TrackPrediction | TrackError
     ) -> dict[str, Any]:
         return {
             "track_id": row["track_id"],
@@ -129,10 +121,6 @@ class PredictWorker:
             "duration_seconds": _duration_seconds(features, outcome),
             **answer_columns(outcome, self._taxonomy),
             "bundle_fingerprint": self._fingerprint,
-            "run_id": self._run.run_id,
-            "sequence": self._run.sequence,
-            "tagged_at": now,
-            "deleted_at": None,
         }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,13 +23,6 @@ from mgc.storage.store import fetch_track
 
 _COLUMNS = ["track_id", "uri", "content_id", "recipe", "partner_uri", "partner_content_id"]
 _Bytes = bytes | RemoteBytes
-
-
-class FeatureReader(Protocol):
-    """What turns items (schema PLAN) into features."""
-
-    def read(self, rows: pa.Table) -> Iterator[TrackResult]:
-        """Yield what became of each item, in order."""
 
 
 class AudioFeatureReader:

@@ -10,7 +10,7 @@ import polars as pl
 
 from mgc import __version__
 from mgc.audio.decode.audio_reader import decoder_mark
-from mgc.cluster.actor_pool import ChunkProgress, Done, WorkerSpec, run_chunks
+from mgc.cluster.actor_pool import ChunkProgress, ChunkWorker, Done, run_chunks
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import Config
 from mgc.tables.deletions import DeletionMarks, DeletionRule, deletion_marks, write_marks
@@ -33,7 +33,7 @@ from mgc.tables.run_records import Forecast, RunThroughput, forecast
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the caller wants of a run.
+    """What the caller wants of a run; made once, by the command, and passed through.
 
     Parameters
     ----------
@@ -41,26 +41,58 @@ class RunOptions:
         Redo everything.
     limit
         At most so many tracks, with all their views; None: all.
-    gpus_per_worker
-        Share of a GPU for each actor, given the session; by default none.
-    on_plan
-        Told what will be done before Ray starts.
     dry_run
         Only plan and forecast: write nothing, start nothing.
     takeover
         Take the place of a run that seems to be alive.
+    accept_deletions, confirm_deletions
+        See `DeletionRule`; features have no deletions.
+    on_plan
+        Called before Ray starts with the plan and how many items are resumed; not by a dry run.
+    on_progress
+        Called with each finished chunk.
+    """
+
+    force: bool = False
+    limit: int | None = None
+    dry_run: bool = False
+    takeover: bool = False
+    accept_deletions: bool = False
+    confirm_deletions: Callable[[int, int], bool] = lambda removed, live: False
+    on_plan: Callable[[WorkPlan, int], None] = lambda plan, resumed: None
+    on_progress: Callable[[ChunkProgress], None] = lambda step: None
+
+
+@dataclass(frozen=True)
+class CatalogueJob:
+    """What a run makes of a catalogue's items, and where.
+
+    Parameters
+    ----------
+    output
+        Where the rows go.
+    items
+        Schema PLAN: the rows wanted.
+    fingerprint
+        Of what makes the rows: the feature settings or the bundle.
+    make_worker
+        Picklable; each actor calls it once.
+    config
+        Of the run: retries, lease, workers.
+    gpus_per_worker
+        Share of a GPU for each actor, given the session and the number of actors.
     deletions
         When tracks that left the catalogue are marked so; None: never, as for features.
     publish
         Called under the lease once everything is committed: makes what readers open.
     """
 
-    force: bool = False
-    limit: int | None = None
+    output: OutputDirectory
+    items: pl.DataFrame
+    fingerprint: str
+    make_worker: Callable[[], ChunkWorker]
+    config: Config
     gpus_per_worker: Callable[[RaySession, int], float] = lambda session, workers: 0.0
-    on_plan: Callable[[WorkPlan, int], None] = lambda plan, resumed: None
-    dry_run: bool = False
-    takeover: bool = False
     deletions: DeletionRule | None = None
     publish: Callable[[OutputDirectory], object] = lambda output: None
 
@@ -76,7 +108,7 @@ class RunOutcome:
     plan
         What was planned.
     resumed
-        Items taken up from killed runs, among the plan's unchanged ones.
+        Items resumed from killed runs, among the plan's unchanged ones.
     index
         The run's own index rows; `error_code` tells which failed.
     audio_seconds, work_seconds, wall_seconds
@@ -86,7 +118,7 @@ class RunOutcome:
     forecast
         Of a dry run: how long the work is likely to take.
     deleted, restored, refused
-        Tracks marked deleted; live again; gone, and not marked because they are too many.
+        Tracks marked deleted; live again; to be deleted, and not marked because they are too many.
     """
 
     run_id: str | None
@@ -117,66 +149,46 @@ class RunOutcome:
         return dict(named.group_by("error_code").agg(pl.col("uri").min()).iter_rows())
 
 
-def run_incrementally(
-    output: OutputDirectory,
-    items: pl.DataFrame,
-    spec: WorkerSpec,
-    fingerprint: str,
-    config: Config,
-    options: RunOptions,
-    *,
-    on_progress: Callable[[ChunkProgress], None] = lambda _: None,
-) -> RunOutcome:
-    """Make the rows of `items` (schema PLAN) that `output` lacks, and make them visible by one commit.
+def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
+    """Make the rows of the job's items that its output lacks, and make them visible by one commit.
 
     Ray is not started where there is nothing to do.
     """
     started = time.perf_counter()
-    rule = RetryRule.of(config.retry, decoder_mark(config.decode), everything=config.cluster.retry_failed)
-    task = _Task(output, items, fingerprint, rule, options)
+    output, cluster = job.output, job.config.cluster
     if options.dry_run:
-        run_plan = _plan_run(task)
-        estimate = forecast(output.commits(), run_plan.todo.height, config.cluster.workers)
+        run_plan = _plan_run(job, options)
+        estimate = forecast(output.commits(), run_plan.todo.height, cluster.workers)
         return replace(_nothing_done(run_plan, started), forecast=estimate)
     output.store.check_writable()
     output.mark()
-    with run_lease(output.store, config.cluster.lease_seconds, takeover=options.takeover) as lease:
+    with run_lease(output.store, cluster.lease_seconds, takeover=options.takeover) as lease:
         # Only now: of a run that ended since, all counts, and none that lives is taken for a killed one.
-        run_plan = _plan_run(task)
+        run_plan = _plan_run(job, options)
         marks = run_plan.marks
         if run_plan.todo.is_empty() and not run_plan.resumed.parts and not marks.count:
-            options.publish(output)
+            job.publish(output)
             return replace(_nothing_done(run_plan, started), refused=marks.refused)
 
         def advance(step: ChunkProgress) -> None:
             if lease.lost:
                 lease.require()
-            on_progress(step)
+            options.on_progress(step)
 
-        run, done = _work(output, run_plan.todo, spec, fingerprint, config, options, advance)
+        run, done = _work(job, run_plan.todo, advance)
         marked = write_marks(output, run, marks)
         lease.require()
-        _commit(task, run, run_plan, done, marked, started)
-        options.publish(output)
+        _commit(job, run, run_plan, done, marked, started)
+        job.publish(output)
         outcome = _outcome(run.run_id, run_plan, done, started)
         return replace(outcome, deleted=marks.removed.height, restored=marks.restored.height, refused=marks.refused)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What is wanted, and by which rules."""
-
-    output: OutputDirectory
-    items: pl.DataFrame
-    fingerprint: str
-    rule: RetryRule
-    options: RunOptions
 
 
 @dataclass(frozen=True)
 class _RunPlan:
     """What there is (the newest rows, and those of killed runs), what there is to do, and what to mark."""
 
+    rule: RetryRule
     have: pl.DataFrame
     resumed: ResumedParts
     plan: WorkPlan
@@ -185,39 +197,35 @@ class _RunPlan:
     marks: DeletionMarks
 
 
-def _plan_run(task: _Task) -> _RunPlan:
-    resumed = resume_unfinished(task.output, task.fingerprint)
-    committed = newest_index(task.output)
-    resumed = replace(resumed, index=stamped(resumed.index, committed, task.rule))
+def _plan_run(job: CatalogueJob, options: RunOptions) -> _RunPlan:
+    config = job.config
+    rule = RetryRule.of(config.retry, decoder_mark(config.decode), everything=config.cluster.retry_failed)
+    resumed = resume_unfinished(job.output, job.fingerprint)
+    committed = newest_index(job.output)
+    resumed = replace(resumed, index=stamped(resumed.index, committed, rule))
     have = newest(pl.concat([committed, resumed.index])) if resumed.parts else committed
-    plan = plan_work(task.items, have, task.fingerprint, retry=task.rule, force=task.options.force)
-    n_resumed = _count_resumed(resumed, plan, task.items) if resumed.parts else 0
-    # Asked before progress is shown, and before any work; not by a dry run.
-    marks = deletion_marks(plan, None if task.options.dry_run else task.options.deletions)
-    run_plan = _RunPlan(have, resumed, plan, plan.limited(task.options.limit), n_resumed, marks)
-    task.options.on_plan(plan, run_plan.n_resumed)
-    return run_plan
+    plan = plan_work(job.items, have, job.fingerprint, retry=rule, force=options.force)
+    n_resumed = _count_resumed(resumed, plan, job.items) if resumed.parts else 0
+    # The user is asked before progress is shown and before any work; never by a dry run.
+    marks = deletion_marks(plan, None if options.dry_run else job.deletions)
+    if not options.dry_run:
+        options.on_plan(plan, n_resumed)
+    return _RunPlan(rule, have, resumed, plan, plan.limited(options.limit), n_resumed, marks)
 
 
 def _work(
-    output: OutputDirectory,
-    todo: pl.DataFrame,
-    spec: WorkerSpec,
-    fingerprint: str,
-    config: Config,
-    options: RunOptions,
-    on_progress: Callable[[ChunkProgress], None],
+    job: CatalogueJob, todo: pl.DataFrame, on_progress: Callable[[ChunkProgress], None]
 ) -> tuple[OutputRun, Done]:
+    output, cluster = job.output, job.config.cluster
     facts = {"mgc_version": __version__, "tracks": todo["track_id"].n_unique(), "items": todo.height}
     if todo.is_empty():
-        return output.start_run(fingerprint, facts), Done(empty_index(), 0.0, 0)
-    with ray_session(config.cluster) as session:
+        return output.start_run(job.fingerprint, facts), Done(empty_index(), 0.0, 0)
+    with ray_session(cluster) as session:
         # Recorded only now: a cluster that cannot be joined leaves no run in the output.
-        run = output.start_run(fingerprint, facts)
-        workers = min(config.cluster.workers or session.n_cpus, todo.height)
-        gpus = options.gpus_per_worker(session, workers)
+        run = output.start_run(job.fingerprint, facts)
+        gpus = job.gpus_per_worker(session, min(cluster.workers or session.n_cpus, todo.height))
         done = run_chunks(
-            output, run, todo, spec, config.cluster, session, gpus_per_worker=gpus, on_progress=on_progress
+            output, run, todo, job.make_worker, cluster, session, gpus_per_worker=gpus, on_progress=on_progress
         )
     return run, done
 
@@ -229,10 +237,10 @@ def _count_resumed(resumed: ResumedParts, plan: WorkPlan, items: pl.DataFrame) -
 
 
 def _commit(
-    task: _Task, run: OutputRun, run_plan: _RunPlan, done: Done, marked: pl.DataFrame, started: float
+    job: CatalogueJob, run: OutputRun, run_plan: _RunPlan, done: Done, marked: pl.DataFrame, started: float
 ) -> None:
-    output = task.output
-    index = stamped(done.index, run_plan.have, task.rule)
+    output = job.output
+    index = stamped(done.index, run_plan.have, run_plan.rule)
     index_key = f"{run.folder}/index.parquet"
     write_index(output, index_key, pl.concat([run_plan.resumed.index, index, marked]))
     parts = [*run_plan.resumed.parts, *run_part_refs(run, pl.concat([index, marked]))]

@@ -199,7 +199,7 @@ def test_a_run_outlives_an_s3_that_answers_503_for_a_while(songs: Path, bundle: 
     def refuse_a_few(_: object) -> None:
         s3.refuse = 5
 
-    tag_catalogue(tracks, bundle, "s3://out/tags", CONFIG, RunOptions(), on_progress=refuse_a_few)
+    tag_catalogue(tracks, bundle, "s3://out/tags", CONFIG, RunOptions(on_progress=refuse_a_few))
     assert s3.refused >= 10, "after each of three chunks"
     assert set(codes("s3://out/tags").values()) == {None}
     assert read_predictions("s3://out/tags").height == 5

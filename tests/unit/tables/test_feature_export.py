@@ -23,9 +23,10 @@ from mgc.errors import ConfigError
 from mgc.storage.store import Store
 from mgc.tables.feature_export import export_segments, export_statistics
 from mgc.tables.feature_shards import ROWS_KEY, UNIT_KEY, frames_from, read_feature_set
-from mgc.tables.run_log import OutputDirectory
+from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.work_items import clean_items
 
+RUN = OutputRun("r", 1, "f")
 FEATURES = FeatureConfig(
     sample_rate=8_000, n_fft=256, hop_length=128, n_mels=20, window_seconds=0.5, max_windows=3,
     frames=("mfcc", "chroma"), statistics=("cao2024", "tempo"),
@@ -42,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "2.wav").write_text("no audio")
     tracks = tracks_in(place)
     worker = ExtractWorker(Config(features=FEATURES))
-    made = worker.process(clean_items(tracks).to_arrow())
+    made = worker.process(clean_items(tracks).to_arrow(), RUN)
     commit_table(OutputDirectory(Store.open(str(place / "shards")), "features"), made, FEATURES.fingerprint())
     return place
 
@@ -121,7 +122,7 @@ def test_json_has_a_segment_for_each_window(folder: Path) -> None:
 
 def test_what_was_not_extracted_is_named_with_the_setting(folder: Path, tmp_path: Path) -> None:
     plain = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=128, n_mels=20, window_seconds=0.5)
-    made = ExtractWorker(Config(features=plain)).process(clean_items(tracks_in(folder)).to_arrow())
+    made = ExtractWorker(Config(features=plain)).process(clean_items(tracks_in(folder)).to_arrow(), RUN)
     commit_table(OutputDirectory(Store.open(str(tmp_path)), "features"), made, plain.fingerprint())
     with pytest.raises(ConfigError, match=r"features\.statistics=cao2024"):
         export_statistics(str(tmp_path), tracks_in(folder), "table.csv")
