@@ -100,28 +100,28 @@ def _prose(model: type[Section]) -> str:
 
 
 def _type(setting: FieldInfo) -> str:
-    """Return the type in a reader's words, with its range."""
-    words = _words(setting.annotation)
+    """Return the type as a reader calls it, with its range."""
+    name = _type_name(setting.annotation)
     bounds = []
     for limit in setting.metadata:
         if type(limit) in BOUNDS:
             attribute, sign = BOUNDS[type(limit)]
             bounds.append(f"{sign} {_number(getattr(limit, attribute))}")
-    return f"{words}, {', '.join(bounds)}" if bounds else words
+    return f"{name}, {', '.join(bounds)}" if bounds else name
 
 
-def _words(annotation: Any) -> str:
+def _type_name(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " or ".join(f"`{_toml(value)}`" for value in arguments)
     if origin in (Union, types.UnionType):
         if all(isinstance(argument, type) and issubclass(argument, Section) for argument in arguments):
             return "a network, as `[model]`"
-        return " or ".join(_words(argument) for argument in arguments)
+        return " or ".join(_type_name(argument) for argument in arguments)
     if origin is tuple and Ellipsis not in arguments:
-        return f"list of {len(arguments)} {_words(arguments[0])}s"
+        return f"list of {len(arguments)} {_type_name(arguments[0])}s"
     if origin is tuple:
-        return "list of networks" if arguments[0] is MemberConfig else f"list of {_words(arguments[0])}"
+        return "list of networks" if arguments[0] is MemberConfig else f"list of {_type_name(arguments[0])}"
     names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "none"}
     return names[annotation]
 
@@ -135,8 +135,8 @@ def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, Section):
-        told = value.model_dump(exclude_defaults=True)
-        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in {"name": value.name, **told}.items()) + "}"
+        own = {"name": value.name, **value.model_dump(exclude_defaults=True)}
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in own.items()) + "}"
     if isinstance(value, str):
         return f'"{value}"'
     return _number(value) if isinstance(value, int | float) else str(value)

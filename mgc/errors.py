@@ -79,7 +79,7 @@ class FingerprintError(MgcError):
 
 
 class DeletionsError(MgcError):
-    """So many tracks are gone from the catalogue that they were not marked deleted."""
+    """So many tracks are missing in the catalogue that they were not marked deleted."""
 
     code = "MGC305"
 
@@ -183,12 +183,9 @@ def did_you_mean(word: str, valid: list[str]) -> str:
     return f"valid: {', '.join(sorted(valid))}"
 
 
-# What the codes of failed tracks mean, and what to do: the words of `docs/errors.md`, for pages that stand alone.
-
-
 @dataclass(frozen=True)
 class ErrorMeaning:
-    """What a code says, and what helps."""
+    """What a code says and what helps, as in `docs/errors.md`, for pages that stand alone."""
 
     text: str
     remedy: str
@@ -196,7 +193,7 @@ class ErrorMeaning:
 
 MEANINGS = {
     TrackCode.NOT_FOUND: ErrorMeaning(
-        "The file is gone.",
+        "The file does not exist.",
         "Index again.",
     ),
     TrackCode.ACCESS_DENIED: ErrorMeaning(
@@ -272,4 +269,4 @@ MEANINGS = {
 
 def error_meaning(code: str) -> ErrorMeaning | None:
     """Return what a code of a row means; None for a code of another version of mgc."""
-    return MEANINGS.get(TrackCode(code)) if code in {one.value for one in TrackCode} else None
+    return {one.value: meaning for one, meaning in MEANINGS.items()}.get(code)

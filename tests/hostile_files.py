@@ -170,9 +170,9 @@ class HostileFile:
     Parameters
     ----------
     code
-        Of its row; None for a track that is heard.
+        Of its row; None for a track that is decoded.
     seconds
-        The length found where it is heard.
+        The length found where it is decoded.
     """
 
     make: Callable[[], bytes]

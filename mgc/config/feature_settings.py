@@ -1,4 +1,4 @@
-"""What is computed from a track, and what precomputed spectrograms mean."""
+"""What is computed from a track, and what precomputed spectrograms mean; `docs/features.md` defines each feature."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pydantic import Field, field_validator, model_validator
 
 from mgc.config.section import Section, fingerprint_of
 from mgc.errors import did_you_mean
-
-# The names of the features, and the sets of them that papers and tables use; `docs/features.md` defines each.
 
 FRAME_FEATURES = (
     "log_mel",
@@ -79,7 +77,7 @@ FEATURE_SETS: dict[str, tuple[str, ...]] = {
     ),
     "all": FRAME_FEATURES + TRACK_FEATURES,
 }
-"""Set → its features. Where only per-frame features are asked for, a set's `TRACK_FEATURES` are left out."""
+"""Set → its features. Where only per-frame features are wanted, a set's `TRACK_FEATURES` are left out."""
 
 
 def expand(names: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
@@ -110,10 +108,10 @@ AUDIO_SOURCE = "audio"
 class FeatureConfig(Section):
     """What is computed from a track: the one feature path of training and inference.
 
-    A track is heard in windows of `window_seconds`, at most `max_windows`, evenly placed. Each window becomes
+    A track is cut into windows of `window_seconds`, at most `max_windows`, evenly placed. Each window becomes
     a log-mel spectrogram of shape (n_frames, n_mels) with n_frames = round(window_seconds * sample_rate) //
     hop_length + 1 (centred frames) where frame_stride is 1. Further features, by the names and sets of
-    docs/features.md, come from the same pass; no model hears them, so they change no bundle.
+    docs/features.md, come from the same pass; no model reads them, so they change no bundle.
     """
 
     section_kind: ClassVar[str] = "features"
@@ -126,7 +124,7 @@ class FeatureConfig(Section):
     mel_scale: Literal["slaney", "htk"] = Field("slaney", description="Slaney's scale as in librosa, or HTK's")
     top_db: float = Field(80.0, gt=0.0, le=200.0, description="dB kept below the maximum over the track's windows")
     window_seconds: float = Field(
-        10.0, gt=0.0, le=600.0, description="length of a window; what the model hears at once"
+        10.0, gt=0.0, le=600.0, description="length of a window; what the model sees at once"
     )
     max_windows: int = Field(
         6, ge=1, le=10_000, description="windows a track, evenly placed; short tracks have fewer"
@@ -211,7 +209,7 @@ class FeatureConfig(Section):
         return fingerprint_of({"section": self.section_kind, **settings})
 
     def for_model(self) -> FeatureConfig:
-        """Return what of the settings decides the log-mel, which is all that a model hears."""
+        """Return what of the settings decides the log-mel, which is all that a model reads."""
         return self.model_copy(update={name: type(self).model_fields[name].default for name in _NOT_MODEL_INPUTS})
 
     @property
@@ -258,7 +256,7 @@ class MelsConfig(Section):
     )
     like_audio: bool = Field(
         False,
-        description="`[features]` computes the same from audio, so that a model trained on these may hear audio",
+        description="`[features]` computes the same from audio, so that a model trained on these may tag audio",
     )
 
     def describe(self) -> str:

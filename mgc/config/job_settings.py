@@ -1,4 +1,4 @@
-"""Decoding, distilling, searching, tagging, evaluation and the cluster."""
+"""Settings of jobs: catalogue, decoding, distilling, searching, tagging, retries, evaluation, cluster and logs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class DistillConfig(Section):
     """How one small network learns from an ensemble (`mgc distill`); all else is as `[training]` says.
 
     `training.members`, `ensemble`, `label_smoothing` and `class_weights` are not read: there is one student, and the
-    ensemble's word is soft and balanced already.
+    ensemble's predictions are soft and balanced already.
     """
 
     section_kind: ClassVar[str] = "distill"
     model: ModelConfig = Field(STUDENT, description="the student; settings not named are those of the default")
     teacher_share: Fraction = Field(
-        0.5, description="weight of the ensemble's word against the label; where a track has none, 1"
+        0.5, description="weight of the ensemble's prediction against the label; where a track has none, 1"
     )
     unlisted: bool = Field(
         False, description="also learn from tracks of split 'unlisted', such as those without a label"
@@ -78,8 +78,8 @@ class TaggingConfig(Section):
     )
     ask_deleted_fraction: Fraction = Field(
         0.5,
-        description="where this share of the tracks, or more, is gone from the catalogue, they are only marked "
-        "deleted with --accept-deletions, or where a terminal is asked and says yes",
+        description="where this share of the tracks, or more, is missing in the catalogue, they are only marked "
+        "deleted with --accept-deletions, or where somebody at the terminal says yes",
     )
     use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
 
@@ -153,9 +153,6 @@ class LogsConfig(Section):
     tensorboard_dir: str | None = Field(
         None, description="folder of TensorBoard event files, a run a member, written as epochs end; None: none"
     )
-
-
-# How a folder or prefix becomes a catalogue.
 
 
 class CatalogueConfig(Section):

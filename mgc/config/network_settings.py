@@ -48,7 +48,9 @@ class CpResnetConfig(NetworkConfig):
     name: Literal["cp_resnet"] = Field("cp_resnet", description="the architecture")
     channels: int = Field(32, ge=8, le=512, description="of the first stage; the later two have 2 and 3 times that")
     rho: int = Field(4, ge=0, le=12, description="how many of the convolutions of the blocks are 3×3, the rest 1×1")
-    frequency_aware: bool = Field(True, description="tell every convolution of the blocks how high it listens")
+    frequency_aware: bool = Field(
+        True, description="give every convolution of the blocks the frequency as an input channel"
+    )
     dropout: Fraction = Field(0.3, description="before and after the embedding")
     activation: Activation = Field("relu", description=ACTIVATION)
     embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
@@ -119,7 +121,7 @@ class JainMlpConfig(NetworkConfig):
 
     name: Literal["jain_mlp"] = Field("jain_mlp", description="the architecture")
     n_mfcc: int = Field(13, ge=1, le=128, description="coefficients a frame")
-    segment_frames: int = Field(130, ge=9, le=4_096, description="frames heard at once: 3 s in the paper")
+    segment_frames: int = Field(130, ge=9, le=4_096, description="frames of a segment: 3 s in the paper")
     dropout: Fraction = Field(0.3, description="of each hidden layer")
     activation: Activation = Field("relu", description=ACTIVATION)
 
@@ -129,7 +131,7 @@ class JainLstmConfig(NetworkConfig):
 
     name: Literal["jain_lstm"] = Field("jain_lstm", description="the architecture")
     n_mfcc: int = Field(13, ge=1, le=128, description="coefficients a frame")
-    segment_frames: int = Field(130, ge=9, le=4_096, description="frames heard at once: 3 s in the paper")
+    segment_frames: int = Field(130, ge=9, le=4_096, description="frames of a segment: 3 s in the paper")
     dropout: Fraction = Field(0.3, description="of the dense layer")
     activation: Activation = Field("relu", description="of the dense layer")
 
@@ -139,7 +141,7 @@ class JainCnnConfig(NetworkConfig):
 
     name: Literal["jain_cnn"] = Field("jain_cnn", description="the architecture")
     n_mfcc: int = Field(13, ge=1, le=128, description="coefficients a frame")
-    segment_frames: int = Field(130, ge=9, le=4_096, description="frames heard at once: 3 s in the paper")
+    segment_frames: int = Field(130, ge=9, le=4_096, description="frames of a segment: 3 s in the paper")
     dropout: Fraction = Field(0.3, description="of the dense layer")
     activation: Activation = Field("relu", description=ACTIVATION)
 
@@ -220,8 +222,6 @@ ModelConfig = Annotated[
 ]
 """The settings of one network, known by its `name`."""
 
-
-# The networks' settings by name.
 
 _MODEL_CONFIG: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
 

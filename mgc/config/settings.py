@@ -1,4 +1,7 @@
-"""All settings in one."""
+"""All settings in one, read from TOML and `--set section.key=value`, and written as TOML.
+
+What is wrong with them is explained by the key as it is written, the value, and the nearest valid key.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ class Config(Section):
         return named or (self.model,) * self.training.members
 
     def student(self) -> Config:
-        """Return the settings by which a student is fitted: one network, taught by soft words."""
+        """Return the settings by which a student is fitted: one network, fitted to soft labels."""
         alone = {"members": 1, "ensemble": (), "label_smoothing": 0.0, "class_weights": False}
         training = self.training.model_copy(update=alone)
         return self.model_copy(update={"model": self.distill.model, "training": training})
@@ -101,9 +104,6 @@ def _named(entry: Any, model: Any) -> Any:
     return (model or {"name": entry}) if name == entry else {"name": entry}
 
 
-# Settings from a TOML file and `--set section.key=value`; what is wrong, in plain words.
-
-
 def load_config(
     path: str | None = None, overrides: list[str] | None = None, *, default_ensemble: bool = False
 ) -> Config:
@@ -112,7 +112,7 @@ def load_config(
     Parameters
     ----------
     default_ensemble
-        Let `DEFAULT_ENSEMBLE` be trained where neither a network nor a number of members is said.
+        Let `DEFAULT_ENSEMBLE` be trained where neither a network nor a number of members is given.
 
     Raises
     ------
@@ -284,8 +284,6 @@ def _walk(location: tuple[int | str, ...], root: type[Section]) -> _SettingLocat
         valid.append("training")
     return _SettingLocation(".".join(words), valid, member)
 
-
-# Settings as the TOML that `load_config` reads.
 
 UNSHARED = ("cluster", "logs", "search")
 """Sections that say where and how a job runs, and nothing of what comes out."""

@@ -57,11 +57,11 @@ class FitConfig(Section):
     )
     blend_probability: Fraction = Field(
         0.0,
-        description="chance that a window sounds together with one of any other track: the tags of either are to be "
-        "heard, the genre is not asked",
+        description="chance that a window sounds together with one of any other track: it has the tags "
+        "of both, and its genre is not trained on",
     )
     blend_unclear_tags: tuple[str, ...] = Field(
-        (), description="tags of which such a sum says nothing, being no sounds: `solo`, `fast`, a mood"
+        (), description="tags that such a sum leaves open, being no sounds: `solo`, `fast`, a mood"
     )
     equaliser_db: float = Field(0.0, ge=0.0, description="random equaliser, ± dB at six points of the spectrum")
     shift_mel_bins: int = Field(0, ge=0, description="random shift of the spectrum up or down, mel bins")
@@ -102,14 +102,14 @@ class MemberConfig(Section):
         return {"name": self.model.name, **model, **({"training": own} if (own := self.own()) else {})}
 
     def own(self) -> dict[str, Any]:
-        """Return the settings of its fit that are its own, JSON-ready; what was not said is not among them."""
+        """Return the settings of its fit that are its own, JSON-ready; what was not given is not among them."""
         return self.training.model_dump(mode="json", exclude_unset=True)
 
 
 DEFAULT_ENSEMBLE: tuple[dict[str, Any], ...] = (
     {"name": "crnn"},
     {"name": "cp_resnet"},
-    # Whole windows as they are: what it hears is the same in every epoch, and is computed once.
+    # Whole windows as they are: its statistics are the same in every epoch, and are computed once.
     {
         "name": "block_level",
         "training": {
@@ -123,7 +123,7 @@ DEFAULT_ENSEMBLE: tuple[dict[str, Any], ...] = (
         },
     },
 )
-"""What `mgc train` trains where nobody says what: networks that hear differently, and so err differently."""
+"""What `mgc train` trains by default: networks that differ in what they see, and so err differently."""
 
 
 class TrainingConfig(FitConfig):
@@ -131,7 +131,7 @@ class TrainingConfig(FitConfig):
 
     section_kind: ClassVar[str] = "training"
     members: int = Field(
-        2, ge=1, le=64, description="networks in the ensemble, all of `[model]`, where that or this is said"
+        2, ge=1, le=64, description="networks in the ensemble, all of `[model]`, where that or this is given"
     )
     ensemble: tuple[MemberConfig, ...] = Field(
         (),
@@ -139,7 +139,7 @@ class TrainingConfig(FitConfig):
         description='networks by name or with settings, e.g. `["crnn", {name = "cp_resnet", rho = 3, training = '
         "{epochs = 50}}]`, where `training` is of that member's fit alone; then `members` is not read, and a bare "
         "name that `[model]` has means those settings. Where neither `[model]`, `members` nor this is "
-        "said, `mgc train` trains a `crnn`, a `cp_resnet` and a `block_level` fitted on whole windows",
+        "given, `mgc train` trains a `crnn`, a `cp_resnet` and a `block_level` fitted on whole windows",
     )
     members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
     seed: int = Field(0, description="decides initial weights, batches and augmentation")
@@ -147,7 +147,7 @@ class TrainingConfig(FitConfig):
         "weighted", description="of the members: equal, or by weights fitted on the validation split"
     )
     temperature: Literal["member", "fused"] = Field(
-        "fused", description="what is calibrated on the validation split: each member, or what they say together"
+        "fused", description="what is calibrated on the validation split: each member, or their fused prediction"
     )
     abstain_precision: float | None = Field(
         0.95,

@@ -1,4 +1,9 @@
-"""Views: what is changed, and between which bounds."""
+"""Views of a track: their names, what each changes, and between which bounds.
+
+A view's name is `clean`, a kind (`tempo`), or a chain of kinds (`pitch+loudness+tempo`), and may carry a number
+(`tempo#2`): the same kinds drawn once more. A chain is always applied in the order of `KINDS`, however it was
+written, and its canonical name lists the kinds in that order.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,6 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mgc.config.section import Section
 from mgc.errors import did_you_mean
-
-# Names of views: what is heard of a track besides the track itself.
-#
-# A view's name is `clean`, a kind (`tempo`), or a chain of kinds (`pitch+loudness+tempo`), and may carry a number
-# (`tempo#2`): the same kinds drawn once more. A chain is always applied in the order of `KINDS`, however it was
-# written, and its canonical name lists the kinds in that order.
 
 CLEAN = "clean"
 """The track as it is."""
@@ -117,7 +116,7 @@ class AugmentConfig(Section):
     section_kind: ClassVar[str] = "augment"
     views: tuple[str, ...] = Field((CLEAN,), description='e.g. `["clean", "tempo", "pitch+loudness+tempo"]`')
     splits: tuple[Literal["train", "valid", "test", "unlisted"], ...] = Field(
-        ("train",), description="whose tracks get views; the other splits' tracks are heard clean"
+        ("train",), description="whose tracks get views; the other splits' tracks have the clean view alone"
     )
     seed: int = Field(0, description="decides what is drawn")
     tempo_ratio: Range = Field((0.8, 1.25), description="tempo over the track's own, within [0.5, 2]")

@@ -1,4 +1,6 @@
-"""Folders as a store: atomic writes, and a listing in key order that holds no million of Python objects."""
+"""Folders as a store: atomic writes, a listing in key order that holds no million of Python objects, and a file
+replaced in place with its mode and owner kept.
+"""
 
 from __future__ import annotations
 
@@ -229,20 +231,16 @@ def _storage_error(error: OSError, path: str, action: str) -> StorageError:
     if error.errno in DISK_FULL_ERRNOS:
         return DiskFullError(
             f"no room to write '{path}': {error.strerror}",
-            "free some space, or raise the quota, and start again: what was finished is taken up",
+            "free some space, or raise the quota, and start again: what was finished is resumed",
         )
     if isinstance(error, NotADirectoryError | FileExistsError):
         return StorageError(f"'{path}' needs a folder where a file is in the way", "give a folder")
     return StorageError(f"cannot {action} '{path}': {error.strerror or error}", "check the disk and the path")
 
 
-# A local file given new bytes in place: whole or not at all, its mode and owner kept.
-
-
 def stat_id(path: str) -> str:
     """Return what the catalogue calls a local file's content: its size and the time of its last change."""
-    found = Path(path).stat()
-    return f"{found.st_size}-{found.st_mtime_ns}"
+    return _content_id(Path(path).stat())
 
 
 def replace_file(
@@ -265,7 +263,7 @@ def replace_file(
     modified_ns
         Time of last change to give it; None: now.
     announce
-        Told the `stat_id` that the file is about to have: the place to write a journal.
+        Called with the `stat_id` that the file is about to have: the place to write a journal.
 
     Raises
     ------

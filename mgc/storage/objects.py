@@ -1,4 +1,4 @@
-"""What a store holds, and what can go wrong with it: the words that every backend of `storage` shares."""
+"""What a store holds, what can go wrong with it, and the protocol of its backends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AccessDeniedError(StorageError):
 
 
 class DiskFullError(StorageError):
-    """There is no room for what was to be written; nothing of it is there."""
+    """There is no space for what was to be written; nothing of it is there."""
 
     code = "MGC204"
 

@@ -74,7 +74,7 @@ AWS_VARIABLES = (
     "AWS_MAX_ATTEMPTS",
     "AWS_RETRY_MODE",
 )
-"""What decides which S3 is spoken to, as whom, and how patiently."""
+"""What decides which S3 is used, as whom, and with how many retries."""
 
 PATIENT_ATTEMPTS = 8
 """Of a request that S3 answers with 503 or not at all: waits double from a second to twenty, by chance shorter, in
@@ -102,7 +102,7 @@ class Store:
     Raises
     ------
     ObjectNotFoundError, AccessDeniedError, StorageError
-        From every method: what was asked for is not there, not allowed, or went wrong otherwise.
+        From every method: what was requested is not there, not allowed, or failed otherwise.
     """
 
     root: str
@@ -341,11 +341,8 @@ def _track_code(error: StorageError) -> TrackCode:
     return codes.get(type(error), TrackCode.FETCH_FAILED)
 
 
-# A track's bytes for the decoding child: held, or, of a long file, read by ranges as they are asked for.
-
-
 def fetch_track(uri: str, limits: DecodeConfig, expected_content_id: str | None = None) -> bytes | RemoteBytes:
-    """Return a track's bytes, or where they are if the file is longer than `limits.whole_file_bytes`.
+    """Return a track's bytes for the decoding child, or of a file over `limits.whole_file_bytes` where they are.
 
     Parameters
     ----------

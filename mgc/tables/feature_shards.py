@@ -1,4 +1,7 @@
-"""Feature shards: one row a (track, view), written as Parquet parts and read back as arrays."""
+"""Feature shards: one row a (track, view), written as Parquet parts and read back as arrays.
+
+Columns beside the log-mel hold further features and statistics, where the settings name any (`feature_schema`).
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,17 @@ from mgc.tables.work_items import clean_items, plan_items
 
 COLUMNS = ("n_windows", "n_frames", "n_mels", "log_mel")
 
+ROWS_KEY = b"mgc.rows"
+UNIT_KEY = b"mgc.unit"
+STATISTICS = "statistics"
+STATISTICS_NAMES = "statistics_names"
+
 
 @dataclass(frozen=True)
 class FeatureSet:
     """The views of one split's tracks that have features, in memory, in the order of (track_id, view).
 
-    Unless views are asked for there is one row a track, its clean view.
+    Unless views are wanted there is one row a track, its clean view.
 
     Parameters
     ----------
@@ -64,7 +72,7 @@ class FeatureSet:
         return len(self.track_ids)
 
     def of_tracks(self, track_ids: list[str]) -> FeatureSet:
-        """Return some of the tracks, in the order asked for, a view of each."""
+        """Return some of the tracks, in the order given, a view of each."""
         place = {track: number for number, track in enumerate(self.track_ids)}
         rows = [place[track] for track in track_ids]
         return replace(
@@ -94,7 +102,7 @@ class ShardFacts:
 
     @property
     def model_features(self) -> FeatureConfig:
-        """The part of the settings that decides what a model hears."""
+        """The part of the settings that decides the log-mel."""
         return self.features.for_model()
 
 
@@ -237,14 +245,6 @@ def _arrays_of(table: pa.Table) -> dict[tuple[str, str], npt.NDArray[np.float16]
             )
         found[row["track_id"], row["view"]] = held.reshape(shape)
     return found
-
-
-# The columns of feature shards beside the log-mel: further features and statistics, where they were asked for.
-
-ROWS_KEY = b"mgc.rows"
-UNIT_KEY = b"mgc.unit"
-STATISTICS = "statistics"
-STATISTICS_NAMES = "statistics_names"
 
 
 def feature_schema(config: FeatureConfig) -> pa.Schema:

@@ -116,7 +116,7 @@ def _superseded(have: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def item_key(*frames: pl.DataFrame) -> list[str]:
-    """Return by which columns items of frames are told apart: by the track alone where all views are clean.
+    """Return the columns that identify items of frames: by the track alone where all views are clean.
 
     A join of a million rows on one column takes half the time and memory of one on two.
     """

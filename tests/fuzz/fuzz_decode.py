@@ -157,7 +157,7 @@ CHANGES: tuple[Callable[[Bytes, list[bytes], Generator], Bytes], ...] = (
 
 @dataclass
 class Tally:
-    """What came of the files heard so far."""
+    """What came of the files so far."""
 
     codes: Counter[str] = field(default_factory=Counter)
     offenders: list[str] = field(default_factory=list)
@@ -196,13 +196,13 @@ FAULTS = (TrackCode.FEATURES_FAILED.value, NOT_FINITE)
 
 
 def hear(extractor: SupervisedExtractor, data: bytes) -> str:
-    """Return the code of a file, or `heard`."""
+    """Return the code of a file, or `decoded`."""
     try:
         track = extractor.extract(data)
     except TrackError as error:
         return error.track_code.value
     finite = all(np.isfinite(values).all() for values in track.arrays.values())
-    return "heard" if finite and np.isfinite(track.duration_seconds) else NOT_FINITE
+    return "decoded" if finite and np.isfinite(track.duration_seconds) else NOT_FINITE
 
 
 def main() -> int:

@@ -152,7 +152,7 @@ def test_a_full_disk_is_named_nothing_is_half_written_and_the_next_run_goes_on(
     plan_fits = 12_000  # bytes: the plan and the small objects do, a part of predictions does not
     with files_at_most(plan_fits), pytest.raises(DiskFullError, match="no room to write") as caught:
         tagged(songs, bundle)
-    assert "what was finished is taken up" in str(caught.value)
+    assert "what was finished is resumed" in str(caught.value)
     assert read_predictions(str(out)).equals(before)
     assert not list(out.rglob(".mgc-tmp-*"))
     assert tagged(songs, bundle).plan.new == 4
