@@ -114,7 +114,7 @@ def _writer_class() -> Any:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise ConfigError(
-            "logs.tensorboard_dir is set, but tensorboardX is not installed", "pip install 'mgc[tensorboard]'"
+            "logs.tensorboard_dir is set, but tensorboardX is not installed", "pip install 'mgc-tagger[tensorboard]'"
         ) from error
     return SummaryWriter
 
