@@ -16,12 +16,12 @@ from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
 from mgc.cli.index_command import summary_rows
 from mgc.cli.report_command import latest_tagging_page
 from mgc.cli.terminal import facts, run_summary, watched
-from mgc.cli.train_command import EpochLines, show_training
+from mgc.cli.train_command import show_training, train_watched
 from mgc.cluster.extract import extract_features
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions
 from mgc.cluster.runtime import ray_session
-from mgc.cluster.train import TrainingRequest, train_ensemble
+from mgc.cluster.train import TrainingRequest
 from mgc.config import Config
 from mgc.demo.compose import compose_catalogue
 
@@ -87,8 +87,7 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
     _step(screen, 3, "train")
     # A demo run again with other music or settings is meant to replace what the last one made.
     request = TrainingRequest(tracks, features, bundle, config, overwrite=False, replace_other=True)
-    lines = EpochLines(screen, len(config.member_models()))
-    show_training(screen, train_ensemble(request, lines.show, lines.resumed), bundle)
+    show_training(screen, train_watched(screen, request), bundle)
     _step(screen, 4, "evaluate")
     page = run_evaluation(
         screen, EvaluationRequest(tracks, bundle, str(place / "evaluation"), config, features=features)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cli.app import AddressOption, console
 from mgc.cli.terminal import counted, facts, run_summary, watched
 from mgc.cluster.experiment import RunSettings, Step, run_experiment
 from mgc.cluster.extract import extract_features
+from mgc.cluster.progress import Meter
 from mgc.cluster.run import RunOptions
 from mgc.config import CatalogueConfig, ClusterConfig, Config
 from mgc.demo.compose import compose_catalogue
@@ -28,71 +26,9 @@ from mgc.studies.experiment_settings import Experiment, load_experiment
 from mgc.studies.runs import ExperimentOutcome
 from mgc.studies.summary import Summary
 
-# Progress of an experiment: a live line in a terminal, plain lines elsewhere.
-
-LINE_EVERY_SECONDS = 20.0
-
-
-class RunMeter:
-    """Shows runs done, runs a minute, the likely time left, and how far those at work are."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live: Progress | None = None
-        self._started = self._last_line = time.perf_counter()
-        self._ended = 0
-
-    @contextmanager
-    def shown(self) -> Iterator[RunMeter]:
-        """Show progress while the block runs."""
-        try:
-            yield self
-        finally:
-            if self._live:
-                self._live.stop()
-                self._live = None
-
-    def planned(self, total: int, finished: int, todo: int) -> None:
-        """Take in how many runs there are, and how many are to be run."""
-        done = f", {finished:,} of them finished before" if finished else ""
-        self._console.print(f"[bold]experiment[/] {counted(total, 'run')}{done}", soft_wrap=True)
-        self._started = self._last_line = time.perf_counter()
-        if not todo or not self._console.is_terminal:
-            return
-        columns = (SpinnerColumn(), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
-        self._live = Progress(*columns, console=self._console, transient=True)
-        self._live.add_task("starting", total=todo)
-        self._live.start()
-
-    def step(self, step: Step) -> None:
-        """Take in how far the run is."""
-        ended = step.finished + step.failed
-        if self._live:
-            self._live.update(
-                self._live.task_ids[0], completed=ended, description=escape(", ".join(self._words(step)))
-            )
-            return
-        due = time.perf_counter() - self._last_line >= LINE_EVERY_SECONDS
-        if due or (ended == step.total and ended != self._ended):
-            self._last_line = time.perf_counter()
-            self._console.print(
-                escape(f"runs: {ended:,}/{step.total:,}, {', '.join(self._words(step))}"), soft_wrap=True
-            )
-        self._ended = ended
-
-    def _words(self, step: Step) -> list[str]:
-        words = [f"{step.failed:,} failed"] if step.failed else []
-        ended, minutes = step.finished + step.failed, (time.perf_counter() - self._started) / 60
-        if ended:
-            words.append(f"{ended / minutes:.1f} runs/min")
-        if step.seconds_left is not None and step.running:
-            hours, rest = divmod(round(step.seconds_left), 3_600)
-            words.append(f"about {hours}:{rest // 60:02d}:{rest % 60:02d} left")
-        words += [label + (f" (epoch {done}/{total})" if total else "") for label, done, total in step.running[:2]]
-        return words or ["done"]
-
-
 FAILED_STATUS = 1
+RUNS_SHOWN = 2
+"""Runs at work that the progress line names."""
 
 
 def reproduce(
@@ -117,9 +53,7 @@ def reproduce(
     screen = console()
     chosen = _with_data(screen, load_experiment(experiment, set_), catalogue, features, output, address)
     settings = RunSettings(ClusterConfig(address=address), threads, gpu_share, any_code, here)
-    meter = RunMeter(screen)
-    with meter.shown():
-        outcome = run_experiment(chosen, output, settings, meter.planned, meter.step, execute=not page_only)
+    outcome = _run_watched(screen, chosen, output, settings, execute=not page_only)
     if not outcome.results:
         _show_failures(screen, outcome)
         raise ConfigError(
@@ -129,6 +63,34 @@ def reproduce(
     _show(screen, outcome, summary, output)
     if outcome.failures:
         raise typer.Exit(FAILED_STATUS)
+
+
+def _run_watched(
+    screen: Console, experiment: Experiment, output: str, settings: RunSettings, *, execute: bool
+) -> ExperimentOutcome:
+    """Run the experiment, with its runs on one meter that opens once their number is known."""
+    with ExitStack() as stack:
+        meter: Meter | None = None
+
+        def on_plan(total: int, finished: int, todo: int) -> None:
+            nonlocal meter
+            done = f", {finished:,} of them finished before" if finished else ""
+            screen.print(f"[bold]experiment[/] {counted(total, 'run')}{done}", soft_wrap=True)
+            if todo:
+                meter = stack.enter_context(Meter(screen, "running", todo, "runs").shown())
+
+        def on_step(step: Step) -> None:
+            epochs = (f" (epoch {done}/{total})" if total else "" for _, done, total in step.running)
+            labels = [label + part for (label, _, _), part in zip(step.running, epochs, strict=True)]
+            if meter:
+                meter.update(
+                    step.finished + step.failed,
+                    step.failed,
+                    seconds_left=step.seconds_left,
+                    note=", ".join(labels[:RUNS_SHOWN]),
+                )
+
+        return run_experiment(experiment, output, settings, on_plan, on_step, execute=execute)
 
 
 def _with_data(

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.cli.terminal import counted, facts
+from mgc.cluster.progress import Meter
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.config.network_settings import TransferConfig
 from mgc.errors import ConfigError
@@ -61,48 +62,39 @@ def train(
             "some 30 s for an hour of music, or more on a busy machine.",
             style="dim",
         )
-    lines = EpochLines(screen, len(models))
-    outcome = train_ensemble(request, lines.show, lines.resumed)
-    show_training(screen, outcome, bundle)
+    show_training(screen, train_watched(screen, request), bundle)
 
 
-class EpochLines:
-    """Prints each member's first epoch and every fifth: a log of a long fit stays short."""
+def train_watched(screen: Console, request: TrainingRequest) -> TrainOutcome:
+    """Train, with the members' epochs on one meter; early stopping may end before its total."""
+    config = request.config.student() if request.teacher_uri else request.config
+    members = len(config.member_models())
+    done = [0] * members
+    total = sum(config.training.for_member(member).epochs for member in range(members))
 
-    EVERY = 5
+    def resumed(member: int, history: list[dict[str, Any]]) -> None:
+        done[member] = len(history)
+        screen.print(f"member {member + 1}/{members} resumed after epoch {len(history)}")
 
-    def __init__(self, screen: Console, members: int) -> None:
-        self._screen = screen
-        self._best: dict[int, float] = {}
-        self._members = members
+    with Meter(screen, "training", total, "epochs").shown() as meter:
 
-    def resumed(self, member: int, history: list[dict[str, Any]]) -> None:
-        """Say how far a member had come when it was stopped."""
-        losses = [epoch["valid_loss"] for epoch in history if epoch["valid_loss"] is not None]
-        self._best[member] = min(losses, default=float("inf"))
-        self._screen.print(f"member {member + 1}/{self._members}  taken up after epoch {len(history)}")
+        def on_epoch(member: int, epoch: dict[str, Any]) -> None:
+            done[member] = epoch["epoch"]
+            meter.update(sum(done), note=f"member {member + 1}/{members} epoch {_epoch_text(epoch)}")
 
-    def show(self, member: int, epoch: dict[str, Any]) -> None:
-        """Print an epoch's figures."""
-        loss = epoch["valid_loss"]
-        better = loss is not None and loss < self._best.get(member, float("inf"))
-        if better:
-            self._best[member] = loss
-        if epoch["epoch"] != 1 and epoch["epoch"] % self.EVERY:
-            return
-        self._screen.print(
-            f"member {member + 1}/{self._members}  epoch {epoch['epoch']:>3}  loss {epoch['train_loss']:.3f}"
-            + _part("valid loss", loss)
-            + _part("accuracy", epoch["valid_accuracy"])
-            + _part("tag PR-AUC", epoch["valid_tag_macro_average_precision"])
-            + f"  {epoch['seconds']:.1f} s"
-            + ("  [green]best so far[/]" if better else ""),
-            soft_wrap=True,
-        )
+        return train_ensemble(request, on_epoch, resumed)
 
 
-def _part(name: str, value: float | None) -> str:
-    return "" if value is None else f"  {name} {value:.3f}"
+def _epoch_text(epoch: dict[str, Any]) -> str:
+    """Return an epoch's number and its figures, those that there are."""
+    figures = {
+        "loss": epoch["train_loss"],
+        "valid loss": epoch["valid_loss"],
+        "accuracy": epoch["valid_accuracy"],
+        "tag PR-AUC": epoch["valid_tag_macro_average_precision"],
+    }
+    parts = [f"{name} {value:.3f}" for name, value in figures.items() if value is not None]
+    return f"{epoch['epoch']}: {', '.join(parts)}"
 
 
 def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
@@ -144,11 +136,9 @@ def distill(
     screen = console()
     student = chosen.distill.model
     screen.print(f"[bold]distilling[/] {teacher} into one {student.name}, at most {chosen.training.epochs} epochs")
-    lines = EpochLines(screen, 1)
     place = bundle or student_uri(teacher)
     request = TrainingRequest(catalogue, features, place, chosen, overwrite, teacher_uri=teacher)
-    outcome = train_ensemble(request, lines.show, lines.resumed)
-    show_training(screen, outcome, place)
+    show_training(screen, train_watched(screen, request), place)
     show_student_vs_teacher(screen, teacher, place)
 
 

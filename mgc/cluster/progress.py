@@ -1,4 +1,4 @@
-"""Progress of a run: a live line in a terminal, plain lines elsewhere (`ray job logs`, a file)."""
+"""Progress of a command: a live line in a terminal, plain lines elsewhere (`ray job logs`, a file)."""
 
 from __future__ import annotations
 
@@ -6,55 +6,60 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-)
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-if TYPE_CHECKING:  # so that a terminal's table needs no Ray
-    from mgc.cluster.actor_pool import ChunkProgress
+from mgc.cluster.actor_pool import ChunkProgress
 
 LINE_EVERY_SECONDS = 10.0
-"""Between plain lines: a nightly run of hours must not fill its log."""
+"""Between plain lines: a scheduled run of hours must not fill its log."""
 
-SPEED_AFTER_SECONDS = 2.0
-"""From the first chunk: before, a speed would be a poor estimate."""
+RATE_AFTER_SECONDS = 2.0
+"""From the first update: before, a rate would be a poor estimate."""
 
 
 @dataclass(frozen=True)
-class _First:
-    """The first chunk's arrival, from which speed is measured: before it Ray and the actors start."""
+class _Count:
+    """What is done at a time, in seconds of `time.perf_counter`."""
 
     at: float
-    items: int
+    done: int
+    failed: int
     audio_seconds: float
 
 
 class Meter:
-    """Counts what is done and shows it with rate, failures and time left."""
+    """Counts what is done of a total and shows it with rate, failures and time left.
+
+    Parameters
+    ----------
+    label
+        What is going on: "extracting".
+    unit
+        What is counted, in the plural.
+    """
 
     def __init__(self, console: Console, label: str, total: int, unit: str = "tracks") -> None:
-        self._unit = unit
         self._console = console
         self._label = label
         self._total = total
-        self._last_line = time.perf_counter()
-        self._done = self._failed = 0
-        self._audio_seconds = 0.0
-        self._first: _First | None = None
+        self._unit = unit
+        self._first: _Count | None = None  # rates are measured from it: before it Ray and its workers start
+        self._count = _Count(time.perf_counter(), 0, 0, 0.0)
+        self._line_at = self._count.at
+        self._unprinted = ""
         self._live: Progress | None = None
 
     @contextmanager
     def shown(self) -> Iterator[Meter]:
         """Show progress while the block runs."""
-        if not self._console.is_terminal or not self._total:
-            yield self
+        if not (self._console.is_terminal and self._total):
+            try:
+                yield self
+            finally:
+                self._print_line()
             return
         columns = (
             SpinnerColumn(),
@@ -71,26 +76,61 @@ class Meter:
 
     def advance(self, step: ChunkProgress) -> None:
         """Take in a finished chunk."""
-        self._done += step.items
-        self._failed += step.failed
-        self._audio_seconds += step.audio_seconds
-        self._first = self._first or _First(time.perf_counter(), self._done, self._audio_seconds)
-        if self._live:
-            self._live.update(self._live.task_ids[0], completed=self._done, rate=", ".join(self._rate_parts()))
-        elif time.perf_counter() - self._last_line >= LINE_EVERY_SECONDS or self._done == self._total:
-            self._last_line = time.perf_counter()
-            counts = f"{self._done:,}/{self._total:,} {self._unit}"
-            self._console.print(f"{self._label}: {', '.join([counts, *self._rate_parts()])}", soft_wrap=True)
+        before = self._count
+        audio_seconds = before.audio_seconds + step.audio_seconds
+        self.update(before.done + step.items, before.failed + step.failed, audio_seconds)
 
-    def _rate_parts(self) -> list[str]:
-        parts = [f"{self._failed:,} failed"] if self._failed else []
-        first = self._first
-        seconds = time.perf_counter() - first.at if first else 0.0
-        # The summary that follows the last chunk has the speed of the whole.
-        if first is None or seconds < SPEED_AFTER_SECONDS or self._done == self._total:
-            return parts
-        items_a_second = (self._done - first.items) / seconds
-        realtime = (self._audio_seconds - first.audio_seconds) / seconds
-        hours, rest = divmod(round((self._total - self._done) / max(items_a_second, 1e-3)), 3_600)
-        left = f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
-        return [f"{items_a_second:.1f} {self._unit}/s", f"{realtime:,.0f}× realtime", *parts, left]
+    def update(
+        self,
+        done: int,
+        failed: int = 0,
+        audio_seconds: float = 0.0,
+        *,
+        seconds_left: float | None = None,
+        note: str = "",
+    ) -> None:
+        """Take in all that is done by now.
+
+        Parameters
+        ----------
+        done
+            Failed ones included.
+        seconds_left
+            A better forecast than the rate's.
+        note
+            What is at work just now.
+        """
+        self._count = now = _Count(time.perf_counter(), done, failed, audio_seconds)
+        self._first = self._first or now
+        parts = self._rate_parts(self._first, seconds_left) + [note] * bool(note)
+        if self._live:
+            self._live.update(self._live.task_ids[0], completed=done, rate=escape(", ".join(parts)))
+            return
+        self._unprinted = f"{self._label}: {', '.join([f'{done:,}/{self._total:,} {self._unit}', *parts])}"
+        if now.at - self._line_at >= LINE_EVERY_SECONDS:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        if self._unprinted:
+            self._console.print(self._unprinted, soft_wrap=True, markup=False, highlight=False)
+        self._unprinted, self._line_at = "", self._count.at
+
+    def _rate_parts(self, first: _Count, seconds_left: float | None) -> list[str]:
+        now = self._count
+        failed = [f"{now.failed:,} failed"] if now.failed else []
+        seconds = now.at - first.at
+        # The summary that follows the last update has the rate of the whole.
+        if seconds < RATE_AFTER_SECONDS or now.done == self._total:
+            return failed
+        rate = (now.done - first.done) / seconds
+        realtime = (now.audio_seconds - first.audio_seconds) / seconds
+        if seconds_left is None and rate:
+            seconds_left = (self._total - now.done) / rate
+        parts = [f"{rate:.1f} {self._unit}/s" if rate >= 1 else f"{60 * rate:.1f} {self._unit}/min"] if rate else []
+        parts += [f"{realtime:,.0f}× realtime"] if realtime else []
+        return parts + failed + ([] if seconds_left is None else [f"{_clock(seconds_left)} left"])
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3_600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"

@@ -60,7 +60,7 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(trained: Trained, tmp
     assert epochs_done(bundle) < CONFIG.training.epochs, "killed too late to show anything"
     assert not bundle.exists()
     said = run(command)
-    assert "taken up after epoch" in said
+    assert "resumed after epoch" in said
     assert trained.outcome.fingerprint in said
     assert load_bundle(str(bundle)).fingerprint == trained.outcome.fingerprint
     assert_each_epoch_once(bundle, trained)
