@@ -19,9 +19,8 @@ from mgc.errors import SchemaError, StorageError
 from mgc.storage.store import Store, UriParts, split_uri
 from mgc.tables.schema import CATALOGUE, SPLITS, marked, require_kind
 
-# What indexing a catalogue found, in figures.
-
 NO_GENRE = "(no genre)"
+ROWS_A_GROUP = 100_000
 
 
 @dataclass(frozen=True)
@@ -72,50 +71,6 @@ class IndexSummary:
     corrections: Corrections
 
 
-def summarise(
-    frame: pl.DataFrame,
-    joined: Joined,
-    previous: pl.DataFrame | None,
-    skipped: Skipped,
-    root: str,
-    output: str,
-) -> IndexSummary:
-    """Return the figures of a catalogue that was just made."""
-    genre = pl.col("genre").fill_null(NO_GENRE)
-    counts = frame.lazy().group_by(genre, "split").len().collect(engine="streaming")
-    by_genre: dict[str, dict[str, int]] = {}
-    for name, split, count in counts.sort("genre", "split").iter_rows():
-        by_genre.setdefault(name, {})[split] = count
-    # Hashes of ids rather than ids: a tenth of the memory in a catalogue of a million.
-    marks = (pl.col("track_id").hash(), "split")
-    kept = (
-        0
-        if previous is None
-        else len(frame.select(marks).join(previous.select(marks), on=["track_id", "split"], how="semi"))
-    )
-    return IndexSummary(
-        root=root,
-        output=output,
-        tracks=len(frame),
-        size_bytes=int(frame["size_bytes"].sum()),
-        skipped={why: Named(count, skipped.examples[why]) for why, count in skipped.counts.items()},
-        with_genre=len(frame) - frame["genre"].null_count(),
-        with_tags=int(frame["tags_known"].sum()),
-        labelled=int((frame["genre"].is_not_null() | frame["tags_known"]).sum()),
-        groups=frame["group"].hash().n_unique(),
-        by_split={name: int((frame["split"] == name).sum()) for name in SPLITS},
-        by_genre=by_genre,
-        manifest_rows=joined.manifest_rows,
-        rows_without_file=joined.rows_without_file,
-        tracks_without_row=joined.tracks_without_row,
-        kept_splits=kept,
-        corrections=joined.corrections,
-    )
-
-
-ROWS_A_GROUP = 100_000
-
-
 def index_catalogue(root: str, output: str, config: CatalogueConfig) -> IndexSummary:
     """List the audio under a root, join its labels, draw its splits, and write the catalogue.
 
@@ -134,7 +89,7 @@ def index_catalogue(root: str, output: str, config: CatalogueConfig) -> IndexSum
     StorageError
         The root is missing, unreadable or holds no audio, or the output cannot be written.
     ConfigError, LabelError, SplitError
-        The labels asked for do not fit each other, or do not fit the files.
+        The labels wanted do not fit each other, or do not fit the files.
     SchemaError
         The output is something other than a catalogue.
     """
@@ -173,7 +128,7 @@ def catalogue_from(
     )
     frame = joined.frame.with_columns(splits["group"], splits["split"])
     _write_catalogue(frame, root, target, config)
-    return summarise(frame, joined, previous, skipped, root, Store(target.root).uri(target.key))
+    return _summary(frame, joined, previous, skipped, root, Store(target.root).uri(target.key))
 
 
 def read_catalogue(path: str) -> pl.DataFrame:
@@ -302,3 +257,44 @@ def _require_valid(frame: pl.DataFrame, path: str) -> None:
     strange = frame.filter(~pl.col("split").is_in(SPLITS))
     if not strange.is_empty():
         raise SchemaError(f"'{path}' has a split '{strange['split'][0]}'", f"a split is one of {', '.join(SPLITS)}")
+
+
+def _summary(
+    frame: pl.DataFrame,
+    joined: Joined,
+    previous: pl.DataFrame | None,
+    skipped: Skipped,
+    root: str,
+    output: str,
+) -> IndexSummary:
+    """Return the figures of a catalogue that was just made."""
+    genre = pl.col("genre").fill_null(NO_GENRE)
+    counts = frame.lazy().group_by(genre, "split").len().collect(engine="streaming")
+    by_genre: dict[str, dict[str, int]] = {}
+    for name, split, count in counts.sort("genre", "split").iter_rows():
+        by_genre.setdefault(name, {})[split] = count
+    # Hashes of ids rather than ids: a tenth of the memory in a catalogue of a million.
+    marks = (pl.col("track_id").hash(), "split")
+    kept = (
+        0
+        if previous is None
+        else len(frame.select(marks).join(previous.select(marks), on=["track_id", "split"], how="semi"))
+    )
+    return IndexSummary(
+        root=root,
+        output=output,
+        tracks=len(frame),
+        size_bytes=int(frame["size_bytes"].sum()),
+        skipped={why: Named(count, skipped.examples[why]) for why, count in skipped.counts.items()},
+        with_genre=len(frame) - frame["genre"].null_count(),
+        with_tags=int(frame["tags_known"].sum()),
+        labelled=int((frame["genre"].is_not_null() | frame["tags_known"]).sum()),
+        groups=frame["group"].hash().n_unique(),
+        by_split={name: int((frame["split"] == name).sum()) for name in SPLITS},
+        by_genre=by_genre,
+        manifest_rows=joined.manifest_rows,
+        rows_without_file=joined.rows_without_file,
+        tracks_without_row=joined.tracks_without_row,
+        kept_splits=kept,
+        corrections=joined.corrections,
+    )

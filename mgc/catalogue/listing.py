@@ -116,13 +116,11 @@ def audio_batches(
     remaining = iter(items)
     with ThreadPoolExecutor(SNIFF_THREADS, thread_name_prefix="mgc-sniff") as pool:
         while chunk := list(islice(remaining, BATCH_ROWS)):
-            guesses = [_guess(item) for item in chunk]
-            unsure = [item.key for item, guess in zip(chunk, guesses, strict=True) if guess is None]
-            found = dict(zip(unsure, pool.map(lambda key: _sniffed(key, glimpse), unsure), strict=True))
-            reasons = [
-                found[item.key] if guess is None else guess for item, guess in zip(chunk, guesses, strict=True)
-            ]
-            yield from _kept(chunk, reasons, skipped)
+            by_name = {item.key: _reason_by_name(item) for item in chunk}
+            unsure = [key for key, reason in by_name.items() if reason is None]
+            sniffed = zip(unsure, pool.map(lambda key: _sniffed(key, glimpse), unsure), strict=True)
+            reasons = by_name | dict(sniffed)
+            yield from _kept(chunk, [reasons[item.key] or "" for item in chunk], skipped)
 
 
 def _kept(chunk: list[ObjectInfo], reasons: list[str], skipped: Skipped) -> Iterator[pa.RecordBatch]:
@@ -160,7 +158,7 @@ def is_audio(glimpse: Glimpse) -> bool:
     return kind.startswith("audio/") or kind == "application/ogg" or _is_audio_head(glimpse.head)
 
 
-def _guess(item: ObjectInfo) -> str | None:
+def _reason_by_name(item: ObjectInfo) -> str | None:
     """Return why an item is no track, "" where it is one, None where only its bytes tell."""
     reason = _unlistable(item)
     if reason:
@@ -196,7 +194,7 @@ def _printable(key: str) -> str:
 def _sniffed(key: str, glimpse: Callable[[str], Glimpse]) -> str:
     try:
         return "" if is_audio(glimpse(key)) else "not audio"
-    except StorageError:  # gone since it was listed, or not ours to read: and nothing says that it is audio
+    except StorageError:  # deleted since it was listed, or not ours to read: and nothing says that it is audio
         return "unreadable"
 
 

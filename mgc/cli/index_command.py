@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from mgc.catalogue.index import IndexSummary, index_catalogue
-from mgc.catalogue.joining import Corrections
+from mgc.catalogue.joining import Corrections, Named
 from mgc.cli.app import ConfigOption, SetOption, console, settings
 from mgc.cli.terminal import facts, warned
 
@@ -71,7 +71,7 @@ def summary_rows(summary: IndexSummary) -> dict[str, str | Text]:
         ("files without a label", summary.tracks_without_row),
     ):
         if named.count:
-            rows[name] = warned(named.count, f", such as {named.examples[0]}")
+            rows[name] = _warned(named)
     rows |= _correction_rows(summary.corrections)
     if summary.kept_splits:
         rows["splits kept from before"] = f"{summary.kept_splits:,}"
@@ -83,11 +83,15 @@ def _correction_rows(found: Corrections) -> dict[str, str | Text]:
     rows: dict[str, str | Text] = {}
     if found.tracks:
         rows["labels corrected or added"] = f"{found.tracks:,}"
-    if found.relabelled:
-        rows["of these with another genre"] = warned(found.relabelled, f", such as {found.relabelled_examples[0]}")
-    if found.without_file:
-        rows["corrections without a file"] = warned(found.without_file, f", such as {found.without_file_examples[0]}")
+    if found.relabelled.count:
+        rows["of these with another genre"] = _warned(found.relabelled)
+    if found.without_file.count:
+        rows["corrections without a file"] = _warned(found.without_file)
     return rows
+
+
+def _warned(named: Named) -> Text:
+    return warned(named.count, f", such as {named.examples[0]}")
 
 
 def _by_split(counts: dict[str, int]) -> str:

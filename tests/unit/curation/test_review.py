@@ -128,7 +128,11 @@ def test_a_later_word_wins_and_conflicts_are_reported(tmp_path: Path, capsys: py
     assert "gone.wav" in printed
     config = CatalogueConfig(manifest=str(tmp_path / "first.csv"), corrections=tuple(words))
     summary = index_catalogue(str(music), target, config)
-    assert (summary.corrections.tracks, summary.corrections.relabelled, summary.corrections.without_file) == (2, 1, 1)
+    assert (
+        summary.corrections.tracks,
+        summary.corrections.relabelled.count,
+        summary.corrections.without_file.count,
+    ) == (2, 1, 1)
 
 
 def test_corrections_are_held_to_the_genres_allowed(tmp_path: Path) -> None:
