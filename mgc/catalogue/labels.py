@@ -13,8 +13,8 @@ group, artist   what must stay on one side of every split
 split           train, valid, test or unlisted
 ==============  =====================================================================================
 
-Where there is no `tags_known`, tags are known where the cell is not empty. An empty cell of a CSV says nothing;
-an empty list of a Parquet column, and ``-`` in a CSV, say that the track has none of the tags, which is known too.
+Where there is no `tags_known`, tags are known where the cell is not empty. An empty cell of a CSV leaves
+them unknown; an empty list of a Parquet column, and ``-`` in a CSV, mean that the track has none of the tags.
 """
 
 from __future__ import annotations
@@ -74,7 +74,13 @@ def read_manifest(path_or_uri: str, config: CatalogueConfig) -> pl.DataFrame:
             f"manifest '{path_or_uri}' has none of the columns {', '.join(LABELS)} (it has {_listed(raw.columns)})",
             "add a column of labels, or leave the manifest out",
         )
-    frame = raw.select(_key(raw, key), _genre(raw), *_tags(raw, path_or_uri), _group(raw), _split(raw))
+    frame = raw.select(
+        _key(key),
+        _text_or_null(raw, "genre"),
+        *_tags(raw, path_or_uri),
+        _text_or_null(raw, "group", "artist"),
+        _text_or_null(raw, "split").str.to_lowercase(),
+    )
     _require_keys(frame, key, path_or_uri)
     _require_splits(frame, path_or_uri)
     return with_known_genres(frame, config, f"manifest '{path_or_uri}'")
@@ -167,25 +173,17 @@ def _text(name: str) -> pl.Expr:
     return pl.when(text != "").then(text)
 
 
-def _key(raw: pl.DataFrame, key: str) -> pl.Expr:
+def _key(key: str) -> pl.Expr:
     if key != "path":
         return _text(key).alias(key)
     slashed = _text("path").str.replace_all("\\", "/", literal=True)
     return slashed.str.replace(r"^(\./+)+", "").str.normalize("NFC").alias("path")
 
 
-def _genre(raw: pl.DataFrame) -> pl.Expr:
-    return (_text("genre") if "genre" in raw.columns else pl.lit(None, pl.String)).alias("genre")
-
-
-def _group(raw: pl.DataFrame) -> pl.Expr:
-    name = next((name for name in ("group", "artist") if name in raw.columns), None)
-    return (_text(name) if name else pl.lit(None, pl.String)).alias("group")
-
-
-def _split(raw: pl.DataFrame) -> pl.Expr:
-    found = _text("split").str.to_lowercase() if "split" in raw.columns else pl.lit(None, pl.String)
-    return found.alias("split")
+def _text_or_null(raw: pl.DataFrame, *names: str) -> pl.Expr:
+    """Return the first of some columns that is there, under the first's name; null where none is."""
+    name = next((name for name in names if name in raw.columns), None)
+    return (_text(name) if name else pl.lit(None, pl.String)).alias(names[0])
 
 
 def _tags(raw: pl.DataFrame, where: str) -> tuple[pl.Expr, pl.Expr]:

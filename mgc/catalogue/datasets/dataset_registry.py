@@ -49,10 +49,8 @@ def _fma_labels(annotations: Annotations, config: CatalogueConfig, root: str) ->
 
 
 DATASETS = {
-    "gtzan": Dataset(gtzan.clip_of, lambda files, config, root: gtzan.read(files, config.subset)),
-    "magnatagatune": Dataset(
-        magnatagatune.clip_of, lambda files, config, root: magnatagatune.read(files, config.subset)
-    ),
+    "gtzan": Dataset(gtzan.clip_of, lambda files, config, root: gtzan.read(files)),
+    "magnatagatune": Dataset(magnatagatune.clip_of, lambda files, config, root: magnatagatune.read(files)),
     "fma": Dataset(fma.clip_of, _fma_labels, "fma_metadata", fma.SUBSETS),
     "mtg-jamendo": Dataset(
         mtg_jamendo.clip_of,

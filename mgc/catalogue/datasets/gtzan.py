@@ -27,7 +27,7 @@ def clip_of(name: pl.Expr) -> pl.Expr:
     return name.str.extract(CLIP, 1)
 
 
-def read(annotations: Annotations, subset: str | None) -> pl.DataFrame:
+def read(annotations: Annotations) -> pl.DataFrame:
     """Return the labels of the thousand clips, by clip."""
     numbers = [(genre, number) for genre in GENRES for number in range(CLIPS_A_GENRE)]
     clips = pl.DataFrame(

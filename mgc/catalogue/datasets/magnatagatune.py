@@ -24,7 +24,7 @@ def clip_of(name: pl.Expr) -> pl.Expr:
     return name.str.extract(CLIP, 1)
 
 
-def read(annotations: Annotations, subset: str | None) -> pl.DataFrame:
+def read(annotations: Annotations) -> pl.DataFrame:
     """Return the labels of all clips, by clip."""
     remedy = "download it beside the folders 0 to f, or give --annotations"
     table = annotations.table(ANNOTATIONS, annotations.read(ANNOTATIONS, remedy), "\t", NOT_TAGS)
