@@ -202,7 +202,7 @@ def bundle_of(stored: StoredBundle) -> Bundle:
     hashes = [stored.manifest.files[member_file(number)].sha256 for number in range(len(bundle.members))]
     if bundle.fingerprint != answer_fingerprint(bundle, hashes):
         raise BundleError(
-            f"the bundle at '{stored.uri}' calls itself {bundle.fingerprint}, but its files say otherwise",
+            f"the bundle at '{stored.uri}' calls itself {bundle.fingerprint}, but its files give another fingerprint",
             "this version of mgc would give other answers: use the version that wrote it",
         )
     return bundle

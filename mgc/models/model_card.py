@@ -113,7 +113,7 @@ def _distilled_from(facts: Mapping[str, Any]) -> str:
         return ""
     share = facts["teacher_share"]
     labels = "no label" if share == 1.0 else f"labels weigh {1.0 - share:.0%}"
-    return f"\n\nIt learnt what the bundle `{facts['teacher']}` says of the training tracks; {labels}."
+    return f"\n\nIt learnt the predictions of the bundle `{facts['teacher']}` for the training tracks; {labels}."
 
 
 def _built_on(facts: Mapping[str, Any]) -> str:

@@ -1,4 +1,9 @@
-"""From fitted members to a bundle's contents: temperatures and figures on the validation split."""
+"""From fitted members to a bundle's contents: calibration and figures on the validation split; distillation.
+
+Distillation (Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network"): a student learns from the
+teacher ensemble's calibrated probabilities for each window. The losses are linear in the label weights, so soft
+labels are weights like any other, and a track without a label counts as much as one that has one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,7 @@ from mgc.models.published_weights import without_published_path
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import require_sound
 from mgc.training.calibrate import fit_abstention, fit_calibration, fit_fusion, fit_tag_thresholds
-from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, weigh_labels
+from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, mix, weigh_labels
 from mgc.training.state import Tensors
 
 Figures = dict[str, float | None]
@@ -102,7 +107,7 @@ def _decided(
 def compare_fusions(
     outputs: Sequence[TrackOutputs], labels: LabelArrays, groups: Sequence[str], fused_temperature: bool
 ) -> dict[str, Figures]:
-    """Return the figures of each way to join members, fitted on four fifths of the groups and asked of the last.
+    """Return the figures of each way to join members, fitted on four fifths of the groups and scored on the last.
 
     Unlike the ensemble's own figures these do not come from tracks that temperatures and weights were fitted on.
     """
@@ -149,7 +154,7 @@ def abstention_figures(outputs: EnsembleOutputs, labels: LabelArrays, abstain_be
 def figures(
     genre_probabilities: Float32Array, tag_probabilities: npt.NDArray[np.float32], labels: LabelArrays
 ) -> Figures:
-    """Return the figures of one member or of the whole; None where no label is known."""
+    """Return the figures of one member or of the ensemble; None where no label is known."""
     return {
         "genre_accuracy": genre_accuracy(genre_probabilities, labels.genres),
         "genre_macro_f1": genre_macro_f1(genre_probabilities, labels.genres),
@@ -157,13 +162,6 @@ def figures(
         "genre_calibration_error": genre_calibration_error(genre_probabilities, labels.genres),
         "tag_macro_average_precision": tag_macro_average_precision(tag_probabilities, labels.tags, labels.tags_known),
     }
-
-
-# What an ensemble says of a student's training rows (Hinton, Vinyals & Dean 2015, "Distilling the Knowledge").
-#
-# A student learns from probabilities instead of labels: of each window, the ensemble's calibrated prediction.
-# The losses are linear in the weights of `training.labels`, so soft labels are weights like any other, and a track
-# without a label teaches as much as one that has one.
 
 
 def distillation_labels(
@@ -200,17 +198,13 @@ def distillation_labels(
     hard = weigh_labels(labels, len(teacher.taxonomy.genres), config.class_weights).rows(windows)
     genre = np.where(labels.genre_known, share, 1.0).astype(np.float32)[windows, np.newaxis]
     tag = np.where(labels.tags_known, share, 1.0).astype(np.float32)[windows, np.newaxis]
-    return LabelWeights(
-        genre * soft.genre + (1.0 - genre) * hard.genre,
-        tag * soft.tag_positive + (1.0 - tag) * hard.tag_positive,
-        tag * soft.tag_negative + (1.0 - tag) * hard.tag_negative,
-    )
+    return mix(soft, hard, genre, tag)
 
 
 def ensemble_predictions(
     bundle: BundleContents, log_mels: list[LogMel], *, device: str = "cpu", by_window: bool = False
 ) -> EnsembleOutputs:
-    """Return what a bundle's ensemble says of tracks, a row each, or of each of their windows."""
+    """Return the answers of a bundle's ensemble for tracks, a row each, or for each of their windows."""
     forward_pass = window_outputs if by_window else member_outputs
     members = [build_member(member, bundle.features, bundle.taxonomy, device) for member in bundle.members]
     outputs: list[TrackOutputs] = [forward_pass(member, log_mels, device=device) for member in members]
@@ -228,17 +222,12 @@ def fidelity_metrics(student: BundleContents, teacher: Bundle, valid: FeatureSet
     """
     student_outputs, teacher_outputs = (ensemble_predictions(one, valid.log_mels) for one in (student, teacher))
     labels = encode_labels(valid, teacher.taxonomy)
-    genres, tags = len(teacher.taxonomy.genres), len(teacher.taxonomy.tags)
-    same = (
-        student_outputs.genre_probabilities.argmax(axis=1) == teacher_outputs.genre_probabilities.argmax(axis=1)
-        if genres
-        else None
-    )
-    distance = np.abs(student_outputs.tag_probabilities - teacher_outputs.tag_probabilities) if tags else None
-    return {
-        "teacher": figures(teacher_outputs.genre_probabilities, teacher_outputs.tag_probabilities, labels),
-        "fidelity": {
-            "same_genre": None if same is None else float(same.mean()),
-            "tag_distance": None if distance is None else float(distance.mean()),
-        },
-    }
+    fidelity: Figures = {"same_genre": None, "tag_distance": None}
+    if teacher.taxonomy.genres:
+        predicted, expected = (one.genre_probabilities.argmax(axis=1) for one in (student_outputs, teacher_outputs))
+        fidelity["same_genre"] = float((predicted == expected).mean())
+    if teacher.taxonomy.tags:
+        distance = np.abs(student_outputs.tag_probabilities - teacher_outputs.tag_probabilities)
+        fidelity["tag_distance"] = float(distance.mean())
+    teacher_figures = figures(teacher_outputs.genre_probabilities, teacher_outputs.tag_probabilities, labels)
+    return {"teacher": teacher_figures, "fidelity": fidelity}

@@ -1,4 +1,4 @@
-"""The training set in memory, and its batches: the same for the same (seed, epoch), whoever asks.
+"""The training set in memory and its batches: sampling, crops, augmentation; the same for the same (seed, epoch).
 
 Log-mels stay float16 where they lie; only a batch's crops become float32.
 """
@@ -22,52 +22,8 @@ from mgc.tables.feature_shards import FeatureSet
 from mgc.training.losses import LabelWeights, encode_labels, weigh_labels
 from mgc.training.window_augment import NO_PARTNER, Draws, Overlay, WindowShape, augment, draw, draw_overlay, overlay
 
-# Which windows an epoch is made of: all, or as many of each genre as of another.
-
 Sampling = Literal["all", "oversample", "undersample"]
-
-
-def draw_order(rng: np.random.Generator, genres: IntArray, sampling: Sampling) -> IntArray:
-    """Return the windows of an epoch in random order.
-
-    Parameters
-    ----------
-    genres
-        Genre index of each window, `UNKNOWN` where it is not known, shape (n_windows,).
-    sampling
-        `oversample` repeats windows of rare genres until each genre has as many as the most frequent one, a
-        window not again before each of its genre has been taken; `undersample` leaves windows of frequent
-        genres out, others each epoch. Windows of unknown genre come once.
-
-    Returns
-    -------
-    IntArray
-        Window indices, shape (`epoch_size`,).
-    """
-    if sampling == "all":
-        return rng.permutation(len(genres))
-    wanted = _wanted(genres, sampling)
-    chosen = [np.flatnonzero(genres == UNKNOWN)]
-    for genre in np.unique(genres[genres != UNKNOWN]):
-        windows = np.flatnonzero(genres == genre)
-        rounds = -(-wanted // len(windows))
-        chosen.append(np.concatenate([rng.permutation(windows) for _ in range(rounds)])[:wanted])
-    return rng.permutation(np.concatenate(chosen))
-
-
-def epoch_size(genres: IntArray, sampling: Sampling) -> int:
-    """Return how many windows `draw_order` gives."""
-    if sampling == "all":
-        return len(genres)
-    known = genres[genres != UNKNOWN]
-    return len(genres) - len(known) + _wanted(genres, sampling) * len(np.unique(known))
-
-
-def _wanted(genres: IntArray, sampling: Sampling) -> int:
-    counts = np.unique(genres[genres != UNKNOWN], return_counts=True)[1]
-    if not counts.size:
-        return 0
-    return int(counts.max() if sampling == "oversample" else counts.min())
+"""Which windows an epoch is made of: all, or as many of each genre as of another."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +57,13 @@ class Batch:
 
     def to(self, device: str) -> Batch:
         """Return the batch with its tensors on a device."""
-        return replace(
-            self,
-            log_mel=self.log_mel.to(device),
-            genre_weight=self.genre_weight.to(device),
-            tag_positive=self.tag_positive.to(device),
-            tag_negative=self.tag_negative.to(device),
-        )
+        names = ("log_mel", "genre_weight", "tag_positive", "tag_negative")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 @dataclass(frozen=True)
 class _Whole:
-    """A batch before it is shared out: its windows, and what chance decided for each."""
+    """A batch before it is shared out: its windows, and the random draws for each."""
 
     windows: IntArray
     draws: Draws
@@ -131,7 +82,8 @@ class TrainingWindows:
     config
         Batch size, crop and augmentation.
     soft_labels
-        What a teacher says of every window of every track, in order (`training.teach`); None: the labels alone.
+        A teacher's predictions for every window of every track, in order (`assemble.distillation_labels`); None: the
+        labels alone.
 
     Raises
     ------
@@ -177,26 +129,17 @@ class TrainingWindows:
             whole = np.resize(chosen, max(len(chosen), shard.world_size))
             rng = np.random.default_rng([seed, epoch, 1 + step])
             draws = draw(rng, len(whole), self._shape, self._config)
-            layer = draw_overlay(
-                rng,
-                whole,
-                self._genres,
-                self._tracks,
-                self._config.overlay_probability,
-                self._config.blend_probability,
-            )
+            probabilities = (self._config.overlay_probability, self._config.blend_probability)
+            layer = draw_overlay(rng, whole, self._genres, self._tracks, *probabilities)
             yield self._batch(_Whole(whole, draws, layer), shard)
 
     def _batch(self, whole: _Whole, shard: Shard) -> Batch:
         rows = np.arange(shard.rank, len(whole.windows), shard.world_size)
         draws, layer = whole.draws, whole.overlay
-        own_label_weights = self._label_weights.rows(whole.windows)
         laid = np.flatnonzero(layer.partner != NO_PARTNER)
         partners = np.where(layer.partner == NO_PARTNER, whole.windows, layer.partner)
-        label_weights = own_label_weights.overlaid(self._label_weights.rows(partners), laid).blended(
-            layer.blended, self._unclear
-        )
-        mixed = label_weights.mixed(draws.partner, draws.own_part)
+        overlaid = self._label_weights.rows(whole.windows).overlaid(self._label_weights.rows(partners), laid)
+        mixed = overlaid.blended(layer.blended, self._unclear).mixed(draws.partner, draws.own_part)
         own = mixed.rows(rows)
         return Batch(
             log_mel=self._log_mel(whole, rows),
@@ -235,6 +178,49 @@ class TrainingWindows:
             log_mel = self._log_mels[self._tracks[window]]
             crops.append(log_mel[self._windows[window], start : start + self._shape.crop_frames])
         return torch.from_numpy(np.stack(crops)).float()
+
+
+def draw_order(rng: np.random.Generator, genres: IntArray, sampling: Sampling) -> IntArray:
+    """Return the windows of an epoch in random order.
+
+    Parameters
+    ----------
+    genres
+        Genre index of each window, `UNKNOWN` where it is not known, shape (n_windows,).
+    sampling
+        `oversample` repeats windows of rare genres until each genre has as many as the most frequent one, a
+        window not again before each of its genre has been taken; `undersample` leaves windows of frequent
+        genres out, others each epoch. Windows of unknown genre come once.
+
+    Returns
+    -------
+    IntArray
+        Window indices, shape (`epoch_size`,).
+    """
+    if sampling == "all":
+        return rng.permutation(len(genres))
+    wanted = _wanted(genres, sampling)
+    chosen = [np.flatnonzero(genres == UNKNOWN)]
+    for genre in np.unique(genres[genres != UNKNOWN]):
+        windows = np.flatnonzero(genres == genre)
+        rounds = -(-wanted // len(windows))
+        chosen.append(np.concatenate([rng.permutation(windows) for _ in range(rounds)])[:wanted])
+    return rng.permutation(np.concatenate(chosen))
+
+
+def epoch_size(genres: IntArray, sampling: Sampling) -> int:
+    """Return how many windows `draw_order` gives."""
+    if sampling == "all":
+        return len(genres)
+    known = genres[genres != UNKNOWN]
+    return len(genres) - len(known) + _wanted(genres, sampling) * len(np.unique(known))
+
+
+def _wanted(genres: IntArray, sampling: Sampling) -> int:
+    counts = np.unique(genres[genres != UNKNOWN], return_counts=True)[1]
+    if not counts.size:
+        return 0
+    return int(counts.max() if sampling == "oversample" else counts.min())
 
 
 def window_shape(features: FeatureSet, config: FitConfig) -> WindowShape:

@@ -1,8 +1,8 @@
 """Statistics computed once for a whole fit, where every epoch would compute the same.
 
-A network of fixed statistics (`StatisticsNetwork`) sees a window the same way in every epoch unless chance changes
-the window. Where nothing does, its statistics take the window's place in the training set: epochs then cost what the
-perceptron costs, and what comes out is what would have come without, but for rounding.
+A network of fixed statistics (`StatisticsNetwork`) maps a window to the same values in every epoch unless
+augmentation changes the window. Where nothing does, its statistics take the window's place in the training set: an
+epoch then costs what the perceptron costs, and the weights are the same but for rounding.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH_WINDOWS = 32
 
 
 class CachedStatisticsNetwork(nn.Module):
-    """A network of statistics that is told them in place of the window.
+    """A network of statistics whose input is the statistics in place of the window.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ class CachedStatisticsNetwork(nn.Module):
         self.network = network
 
     def forward(self, statistics: Tensor) -> ModelOutput:
-        """Answer for statistics, shape (batch, 1, size)."""
+        """Map statistics, shape (batch, 1, size)."""
         return self.network.forward_statistics(statistics[:, 0])
 
 
 def can_cache_statistics(model: nn.Module, train: FeatureSet, config: FitConfig) -> TypeGuard[StatisticsNetwork]:
-    """Return whether a fit may compute a network's statistics once: chance leaves whole windows as they are."""
+    """Return whether a fit may compute a network's statistics once: windows are whole, and nothing augments them."""
     if not isinstance(model, StatisticsNetwork) or not train.log_mels:
         return False
     shape = window_shape(train, config)

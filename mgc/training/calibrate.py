@@ -1,8 +1,8 @@
-"""Fitting what each member's word weighs, on validation tracks.
+"""Calibration on validation tracks: temperatures, members' weights, tag thresholds, the abstention threshold.
 
-`weighted`: the mixture of the members' probabilities of least negative log-likelihood, by expectation-maximization.
-`stacked`: a logistic regression on the members' logits, held near their mean by a Gaussian prior, because there are
-hundreds of tracks and not thousands. Both by head.
+Members' weights, by head: `weighted` is the mixture of the members' probabilities of least negative log-likelihood,
+by expectation-maximization; `stacked` a logistic regression on the members' logits, held near their mean by a
+Gaussian prior, because there are hundreds of tracks and not thousands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
-from mgc.arrays import Float32Array, FloatingArray
+from mgc.arrays import BoolArray, Float32Array, FloatingArray
 from mgc.models.ensemble import (
     HALF,
     LEAST_PROBABILITY,
@@ -30,16 +30,29 @@ from mgc.models.ensemble import (
 from mgc.models.forward import TrackOutputs
 from mgc.training.losses import LabelArrays
 
-# Fitting a member's temperatures on validation logits (Guo et al. 2017, §4.2).
+Float64Array = npt.NDArray[np.float64]
 
 PRIOR_SPREAD = 0.5
 """Standard deviation of log T before any track is seen: a few tracks, all right, must not make T vanish."""
-
 LOG_TEMPERATURE_BOUNDS = (-3.0, 3.0)
+MIXTURE_ROUNDS = 200
+PRIOR_TRACKS = 5.0
+"""Of the Dirichlet prior: as if on so many tracks all members were alike, so that equal networks stay near equal."""
+WEIGHT_SPREAD = 0.25
+BIAS_SPREAD = 0.5
+"""Standard deviations of the stack's weights around 1 / members, and of its biases around 0."""
+FEWEST_POSITIVES = 3
+"""A tag with fewer validation tracks keeps 0.5: its best threshold would be luck."""
+THRESHOLD_PRIOR_TRACKS = 2.0
+"""Added to the errors at every threshold, so that one lucky track does not decide."""
+FEWEST_ANSWERS = 10
+"""Answers that the stated precision must be seen on."""
 
 
 def fit_calibration(outputs: TrackOutputs, labels: LabelArrays) -> TemperatureScaling:
-    """Return the temperatures of least negative log-likelihood under the prior log T ~ N(0, PRIOR_SPREAD).
+    """Return a member's temperatures of least negative log-likelihood (Guo et al. 2017, §4.2).
+
+    The prior is log T ~ N(0, PRIOR_SPREAD).
 
     Parameters
     ----------
@@ -74,7 +87,7 @@ def tag_temperature(tag_logits: Float32Array, labels: LabelArrays) -> float:
     if not logits.size:
         return 1.0
     signed = np.where(truth > 0, logits, -logits)
-    # The tags of a track go together: they count as one track's word, not as n_tags words.
+    # The tags of a track go together: they count as one observation, not as n_tags.
     return _best_temperature(lambda temperature: float(np.logaddexp(0.0, -signed / temperature).mean(axis=1).sum()))
 
 
@@ -85,34 +98,6 @@ def _best_temperature(loss: Callable[[float], float]) -> float:
 
     found = minimize_scalar(objective, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded")
     return float(math.exp(found.x))
-
-
-Float64Array = npt.NDArray[np.float64]
-
-MIXTURE_ROUNDS = 200
-PRIOR_TRACKS = 5.0
-"""The mixture begins as if so many tracks had said that all members are alike: equal networks stay near equal."""
-WEIGHT_SPREAD = 0.25
-BIAS_SPREAD = 0.5
-"""Standard deviations of the stack's weights around 1 / members, and of its biases around 0."""
-
-
-@dataclass(frozen=True)
-class _Heads:
-    """Members' calibrated probabilities of tracks whose label is known, and the truth.
-
-    Parameters
-    ----------
-    genre, tag
-        Shapes (n_members, n_tracks, n_genres) and (n_members, n_tracks, n_tags).
-    genre_truth, tag_truth
-        Genre index, shape (n_tracks,); 0 or 1, shape (n_tracks, n_tags).
-    """
-
-    genre: Float64Array
-    genre_truth: npt.NDArray[np.int64]
-    tag: Float64Array
-    tag_truth: Float64Array
 
 
 def fit_fusion(
@@ -133,7 +118,7 @@ def fit_fusion(
     labels
         Of the tracks; a head of which nothing is known keeps equal weights.
     fused_temperature
-        Also fit the temperature of what came out.
+        Also fit the temperature of the fused probabilities.
     """
     fusion = Fusion(method)
     if method != "mean" and len(outputs) > 1:
@@ -147,6 +132,87 @@ def fit_fusion(
             fit_tag(heads) if heads.tag.size else HeadFusion(),
         )
     return _with_temperature(fusion, outputs, calibrations, labels) if fused_temperature else fusion
+
+
+def fit_tag_thresholds(outputs: EnsembleOutputs, labels: LabelArrays) -> tuple[float, ...]:
+    """Return the probability of best F1 for each tag (Lipton, Elkan & Naryanaswamy 2014); 0.5 where few have it."""
+    known = labels.tags_known
+    probabilities, truth = outputs.tag_probabilities[known], labels.tags[known]
+    return tuple(best_f1_threshold(probabilities[:, tag], truth[:, tag]) for tag in range(truth.shape[1]))
+
+
+def best_f1_threshold(probabilities: FloatingArray, truth: FloatingArray) -> float:
+    """Return the threshold of best F1, midway between the last probability listed and the first left out.
+
+    Parameters
+    ----------
+    probabilities, truth
+        Of one tag, shape (n_tracks,).
+    """
+    positives = float(truth.sum())
+    if positives < FEWEST_POSITIVES or positives == len(truth):
+        return HALF
+    order = np.argsort(-probabilities, kind="stable")
+    ranked = probabilities[order].astype(np.float64)
+    f1 = 2.0 * np.cumsum(truth[order]) / (_ranks(order) + positives + THRESHOLD_PRIOR_TRACKS)
+    best = int(np.argmax(np.where(_can_end(ranked), f1, -1.0)))
+    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + below) / 2.0)
+
+
+def fit_abstention(outputs: EnsembleOutputs, labels: LabelArrays, precision: float) -> float:
+    """Return the lowest genre probability at which so large a share of the answers is right.
+
+    The answers at or above it are right with at least `precision`, on the tracks given: of all such thresholds
+    the one that answers most. Where none does, on 10 answers or more, it is 1: all are abstained. 0 where no
+    genre is known.
+
+    Parameters
+    ----------
+    precision
+        In (0, 1].
+    """
+    known = labels.genre_known
+    probabilities = outputs.genre_probabilities[known]
+    if not probabilities.size:
+        return 0.0
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels.genres[known]
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    precise = np.cumsum(right[order]) / _ranks(order) >= precision
+    good = np.flatnonzero(_can_end(ranked) & precise & (_ranks(order) >= FEWEST_ANSWERS))
+    if not good.size:
+        return 1.0
+    last = int(good[-1])
+    return 0.0 if last + 1 == len(ranked) else float((ranked[last] + ranked[last + 1]) / 2.0)
+
+
+def _ranks(order: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    return np.arange(1, len(order) + 1)
+
+
+def _can_end(ranked: Float64Array) -> BoolArray:
+    """Return where a list can end: equal probabilities are listed together or not at all."""
+    return np.append(ranked[1:] < ranked[:-1], True)
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Members' calibrated probabilities of tracks whose label is known, and the truth.
+
+    Parameters
+    ----------
+    genre, tag
+        Shapes (n_members, n_tracks, n_genres) and (n_members, n_tracks, n_tags).
+    genre_truth, tag_truth
+        Genre index, shape (n_tracks,); 0 or 1, shape (n_tracks, n_tags).
+    """
+
+    genre: Float64Array
+    genre_truth: npt.NDArray[np.int64]
+    tag: Float64Array
+    tag_truth: Float64Array
 
 
 def _heads(
@@ -171,7 +237,7 @@ def _mixture_of_genres(heads: _Heads) -> HeadFusion:
 
 def _mixture_of_tags(heads: _Heads) -> HeadFusion:
     likelihood = np.where(heads.tag_truth > 0, heads.tag, 1.0 - heads.tag).reshape(len(heads.tag), -1)
-    # The tags of a track go together: they count as one track's word.
+    # The tags of a track go together: they count as one observation.
     return HeadFusion(_mixture(likelihood, np.full(likelihood.shape[1], 1.0 / heads.tag_truth.shape[1])))
 
 
@@ -237,72 +303,3 @@ def _with_temperature(
         HeadFusion(fusion.genre.weights, fusion.genre.biases, genre_temperature(genre, labels)),
         HeadFusion(fusion.tag.weights, fusion.tag.biases, tag_temperature(tag, labels)),
     )
-
-
-# From when on a tag is there, and below what the ensemble abstains: chosen on validation tracks.
-
-FEWEST_POSITIVES = 3
-"""A tag with fewer validation tracks keeps 0.5: its best threshold would be luck."""
-THRESHOLD_PRIOR_TRACKS = 2.0
-"""Added to the errors at every threshold, so that one lucky track does not decide."""
-FEWEST_ANSWERS = 10
-"""Answers that the stated precision must be seen on."""
-
-
-def fit_tag_thresholds(outputs: EnsembleOutputs, labels: LabelArrays) -> tuple[float, ...]:
-    """Return the probability of best F1 for each tag (Lipton, Elkan & Naryanaswamy 2014); 0.5 where few have it."""
-    known = labels.tags_known
-    probabilities, truth = outputs.tag_probabilities[known], labels.tags[known]
-    return tuple(best_f1_threshold(probabilities[:, tag], truth[:, tag]) for tag in range(truth.shape[1]))
-
-
-def best_f1_threshold(probabilities: FloatingArray, truth: FloatingArray) -> float:
-    """Return the threshold of best F1, midway between the last probability listed and the first left out.
-
-    Parameters
-    ----------
-    probabilities, truth
-        Of one tag, shape (n_tracks,).
-    """
-    positives = float(truth.sum())
-    if positives < FEWEST_POSITIVES or positives == len(truth):
-        return HALF
-    order = np.argsort(-probabilities, kind="stable")
-    ranked = probabilities[order].astype(np.float64)
-    hits = np.cumsum(truth[order])
-    listed = np.arange(1, len(order) + 1)
-    f1 = 2.0 * hits / (listed + positives + THRESHOLD_PRIOR_TRACKS)
-    # Equal probabilities are listed together or not at all.
-    ends = np.append(ranked[1:] < ranked[:-1], True)
-    best = int(np.argmax(np.where(ends, f1, -1.0)))
-    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-    return float((ranked[best] + below) / 2.0)
-
-
-def fit_abstention(outputs: EnsembleOutputs, labels: LabelArrays, precision: float) -> float:
-    """Return the lowest genre probability at which so large a share of the answers is right.
-
-    The answers at or above it are right with at least `precision`, on the tracks given: of all such thresholds
-    the one that answers most. Where none does, on 10 answers or more, it is 1: all are guesses. 0 where no genre
-    is known.
-
-    Parameters
-    ----------
-    precision
-        In (0, 1].
-    """
-    known = labels.genre_known
-    probabilities = outputs.genre_probabilities[known]
-    if not probabilities.size:
-        return 0.0
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels.genres[known]
-    order = np.argsort(-confidence, kind="stable")
-    ranked = confidence[order]
-    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    ends = np.append(ranked[1:] < ranked[:-1], True)
-    good = np.flatnonzero(ends & (share >= precision) & (np.arange(1, len(order) + 1) >= FEWEST_ANSWERS))
-    if not good.size:
-        return 1.0
-    last = int(good[-1])
-    return 0.0 if last + 1 == len(ranked) else float((ranked[last] + ranked[last + 1]) / 2.0)

@@ -1,4 +1,4 @@
-"""Fitting one network: epochs, early stopping on the validation loss, and exact resumption."""
+"""The training loop of one network: epochs, early stopping on the validation loss, exact resumption."""
 
 from __future__ import annotations
 
@@ -21,29 +21,154 @@ from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import Batch, Shard, TrainingWindows
 from mgc.training.cached_statistics import CachedStatisticsNetwork, cache_statistics, can_cache_statistics
 from mgc.training.losses import LabelWeights, genre_loss, tag_loss
-from mgc.training.optim import Averaged, WeightAverage, learning_rate_at, make_optimizer, set_learning_rate
+from mgc.training.optim import WeightAverage, averaged_weights, learning_rate_at, make_optimizer, set_learning_rate
 from mgc.training.state import Tensors, TrainingState, copy_optimizer, copy_weights, restore_optimizer
 from mgc.training.validate import Validator, make_validator
 
-# One pass over the training windows.
+logger = logging.getLogger(__name__)
 
 MAX_GRADIENT_NORM = 5.0
 """Longer gradients are shortened: recurrent networks have cliffs (Pascanu et al. 2013)."""
 
 
 @dataclass(frozen=True)
+class EpochReport:
+    """One epoch's figures.
+
+    Parameters
+    ----------
+    epoch
+        Counted from 1.
+    train_loss
+        Mean over the batches, with augmentation and smoothing: not comparable with `valid_loss`.
+    valid_loss, valid_accuracy, valid_tag_macro_average_precision, valid_rmse
+        Over validation tracks, of the averaged weights where `training.averaging` asks for them; None where
+        there are none with the label. The RMSE is that of genre probabilities against 0 and 1.
+    learning_rate
+        At the epoch's end.
+    seconds
+        Training and validation.
+    windows_per_second
+        Of training alone, over all workers.
+    kept
+        Whether its weights are those to keep, as far as the fit has come.
+    """
+
+    epoch: int
+    train_loss: float
+    valid_loss: float | None
+    valid_accuracy: float | None
+    valid_tag_macro_average_precision: float | None
+    valid_rmse: float | None
+    learning_rate: float
+    seconds: float
+    windows_per_second: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fit's last state and its figures.
+
+    Parameters
+    ----------
+    state
+        The last one; `state.best_weights` are those to keep.
+    reports
+        Of the epochs that this call ran.
+    stopped_early
+        Whether patience ran out before the epochs did.
+    """
+
+    state: TrainingState
+    reports: list[EpochReport]
+    stopped_early: bool
+
+    @property
+    def best_weights(self) -> Tensors:
+        """Weights of the epoch with the lowest validation loss; of the last where `keep` says so."""
+        return self.state.best_weights
+
+
+def fit(
+    model: nn.Module,
+    train: FeatureSet,
+    valid: FeatureSet | None,
+    taxonomy: Taxonomy,
+    config: FitConfig,
+    *,
+    seed: int,
+    device: str = "cpu",
+    start: TrainingState | None = None,
+    on_epoch: Callable[[EpochReport, TrainingState], None] | None = None,
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+    shard: tuple[int, int] = (0, 1),
+    soft_labels: LabelWeights | None = None,
+) -> FitResult:
+    """Fit a network's weights in place, and return the best ones seen.
+
+    The same arguments give the same weights, and a fit resumed from a state those of one that never stopped.
+
+    Parameters
+    ----------
+    model
+        As `build_model` makes it. Its weights are where the fit begins unless `start` is given.
+    train, valid
+        Without a validation split, or without labels in it, all epochs are run and the last weights kept.
+    start
+        A state of the same fit to resume from.
+    on_epoch
+        Called after each epoch, on every worker.
+    wrap
+        Makes the network data-parallel (DistributedDataParallel); given the network on its device.
+    shard
+        (rank, world size) of this worker; each gets its part of every batch.
+    soft_labels
+        A teacher's predictions for every window of `train`, to learn from in place of the labels.
+
+    Raises
+    ------
+    TrainingError
+        No track has a label, features are not finite, the loss ceases to be, or `start` is of another fit.
+    """
+    part = Shard(*shard)
+    model.to(device)
+    view: nn.Module = model
+    if can_cache_statistics(model, train, config):
+        view = CachedStatisticsNetwork(model)
+        train = cache_statistics(model, train, device)
+        valid = cache_statistics(model, valid, device) if valid else None
+    windows = TrainingWindows(train, taxonomy, config, soft_labels)
+    validator = make_validator(valid, taxonomy, config, device, part)
+    if validator is None:
+        logger.warning("no labelled validation track: training all %d epochs, keeping the last", config.epochs)
+    optimizer = make_optimizer(model, config)
+    state = _begin(model, optimizer, config, seed, start)
+    average = WeightAverage(config, state.average, state.averaged)
+    trainer = Trainer(model, view, wrap(view), optimizer, windows, config, seed, device, part, average)
+    reports: list[EpochReport] = []
+    while state.epoch < config.epochs and not _out_of_patience(state, config):
+        report = _run_epoch(trainer, validator, state)
+        state = _next_state(trainer, state, report)
+        reports.append(report)
+        if on_epoch:
+            on_epoch(report, state)
+    return FitResult(state, reports, state.epoch < config.epochs)
+
+
+@dataclass(frozen=True)
 class Trainer:
-    """What an epoch works with.
+    """Trains epochs of a fit.
 
     Parameters
     ----------
     model, view, parallel
-        The network; what is given a batch, which is the network or, where its statistics are kept, what is told them;
-        and the same as the caller wrapped it.
+        The network; what takes a batch, which is the network or a `CachedStatisticsNetwork` of it; and the view as
+        the caller wrapped it.
     shard
         This worker's part of each batch.
     average
-        Of the network's weights along the way.
+        Of the network's weights along the fit.
     """
 
     model: nn.Module
@@ -99,145 +224,6 @@ class Trainer:
         return genre + self.config.tag_loss_weight * tag
 
 
-@contextmanager
-def _seeded(device: str, entropy: list[int]) -> Iterator[None]:
-    """Seed dropout inside, and leave the caller's generators as they were."""
-    devices = [torch.device(device)] if device.startswith("cuda") else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        yield
-
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One epoch's figures.
-
-    Parameters
-    ----------
-    epoch
-        Counted from 1.
-    train_loss
-        Mean over the batches, with augmentation and smoothing: not comparable with `valid_loss`.
-    valid_loss, valid_accuracy, valid_tag_macro_average_precision, valid_rmse
-        Over validation tracks, of the averaged weights where `training.averaging` asks for them; None where
-        there are none with the label. The RMSE is that of genre probabilities against 0 and 1.
-    learning_rate
-        At the epoch's end.
-    seconds
-        Training and validation.
-    windows_per_second
-        Of training alone, over all workers.
-    kept
-        Whether its weights are those to keep, as far as the fit has come.
-    """
-
-    epoch: int
-    train_loss: float
-    valid_loss: float | None
-    valid_accuracy: float | None
-    valid_tag_macro_average_precision: float | None
-    valid_rmse: float | None
-    learning_rate: float
-    seconds: float
-    windows_per_second: float
-    kept: bool
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a fit gave.
-
-    Parameters
-    ----------
-    state
-        The last one; `state.best_weights` are those to keep.
-    reports
-        Of the epochs that this call ran.
-    stopped_early
-        Whether patience ran out before the epochs did.
-    """
-
-    state: TrainingState
-    reports: list[EpochReport]
-    stopped_early: bool
-
-    @property
-    def best_weights(self) -> Tensors:
-        """Weights of the epoch with the lowest validation loss; of the last where `keep` says so."""
-        return self.state.best_weights
-
-
-def fit(
-    model: nn.Module,
-    train: FeatureSet,
-    valid: FeatureSet | None,
-    taxonomy: Taxonomy,
-    config: FitConfig,
-    *,
-    seed: int,
-    device: str = "cpu",
-    start: TrainingState | None = None,
-    on_epoch: Callable[[EpochReport, TrainingState], None] | None = None,
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
-    shard: tuple[int, int] = (0, 1),
-    soft_labels: LabelWeights | None = None,
-) -> FitResult:
-    """Fit a network's weights in place, and return the best ones seen.
-
-    The same arguments give the same weights, and a fit resumed from a state those of one that never stopped.
-
-    Parameters
-    ----------
-    model
-        As `build_model` makes it. Its weights are where the fit begins unless `start` is given.
-    train, valid
-        Without a validation split, or without labels in it, all epochs are run and the last weights kept.
-    start
-        A state of the same fit to go on from.
-    on_epoch
-        Called after each epoch, on every worker.
-    wrap
-        Makes the network data-parallel (DistributedDataParallel); given the network on its device.
-    shard
-        (rank, world size) of this worker; each gets its part of every batch.
-    soft_labels
-        What a teacher says of every window of `train`, to learn from in place of the labels.
-
-    Raises
-    ------
-    TrainingError
-        No track has a label, features are not finite, the loss ceases to be, or `start` is of another fit.
-    """
-    part = Shard(*shard)
-    model.to(device)
-    view: nn.Module = model
-    if can_cache_statistics(model, train, config):
-        view = CachedStatisticsNetwork(model)
-        train, valid = (
-            cache_statistics(model, train, device),
-            cache_statistics(model, valid, device) if valid else None,
-        )
-    windows = TrainingWindows(train, taxonomy, config, soft_labels)
-    validator = make_validator(valid, taxonomy, config, device, part)
-    if validator is None:
-        logger.warning("no labelled validation track: training all %d epochs, keeping the last", config.epochs)
-    optimizer = make_optimizer(model, config)
-    state = _begin(model, optimizer, config, seed, start)
-    average = WeightAverage(config, state.average, state.averaged)
-    trainer = Trainer(model, view, wrap(view), optimizer, windows, config, seed, device, part, average)
-    reports: list[EpochReport] = []
-    while state.epoch < config.epochs and not _out_of_patience(state, config):
-        report = _run_epoch(trainer, validator, state)
-        state = _next_state(trainer, state, report)
-        reports.append(report)
-        if on_epoch:
-            on_epoch(report, state)
-    return FitResult(state, reports, state.epoch < config.epochs)
-
-
 def _begin(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -266,7 +252,7 @@ def _run_epoch(trainer: Trainer, validator: Validator | None, before: TrainingSt
     started = time.perf_counter()
     train_loss = trainer.run(before.epoch)
     train_seconds = time.perf_counter() - started
-    with Averaged(trainer.model, trainer.average.weights):
+    with averaged_weights(trainer.model, trainer.average.weights):
         scores = validator.score(trainer.view) if validator else None
     return EpochReport(
         epoch=before.epoch + 1,
@@ -305,3 +291,12 @@ def _next_state(trainer: Trainer, before: TrainingState, report: EpochReport) ->
 
 def _out_of_patience(state: TrainingState, config: FitConfig) -> bool:
     return state.best_score is not None and state.epoch - state.best_epoch >= config.patience
+
+
+@contextmanager
+def _seeded(device: str, entropy: list[int]) -> Iterator[None]:
+    """Seed dropout inside, and leave the caller's generators as they were."""
+    devices = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        yield

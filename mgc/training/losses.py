@@ -1,7 +1,11 @@
-"""Labels as weights: a known label weighs 1 (times its class weight), an unknown one 0.
+"""Label weights and the losses that are linear in them.
 
-Both losses are linear in these weights, so a mixture of two tracks (mixup) is the mixture of their weights,
-and whatever is not known drops out by itself.
+A known label weighs 1 (times its class weight), an unknown one 0. The mixture of two tracks (mixup) is the mixture of
+their weights, and whatever is not known drops out by itself.
+
+Each loss is a sum over what is known, divided by a total that the caller gives: the weight of the whole batch, also
+where a data-parallel worker holds only a part of it, so that the mean of the workers' gradients is the gradient of
+the whole. A batch that knows nothing gives 0, with a gradient of 0.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import numpy.typing as npt
 import torch.nn.functional as F
 from torch import Tensor
 
+from mgc.arrays import Float32Array
 from mgc.config.taxonomy import UNKNOWN, Taxonomy
 from mgc.tables.feature_shards import FeatureSet
 
@@ -34,11 +39,11 @@ class LabelArrays:
     tags
         Multi-hot, shape (n_tracks, n_tags).
     tags_known
-        Shape (n_tracks,); where False the row of `tags` says nothing.
+        Shape (n_tracks,); where False the row of `tags` is unknown.
     """
 
     genres: npt.NDArray[np.int64]
-    tags: npt.NDArray[np.float32]
+    tags: Float32Array
     tags_known: npt.NDArray[np.bool_]
 
     @property
@@ -59,7 +64,7 @@ class LabelArrays:
 
 @dataclass(frozen=True)
 class LabelWeights:
-    """What each track's labels weigh in the losses; all float32.
+    """Weights of each track's labels in the losses; all float32.
 
     Parameters
     ----------
@@ -69,9 +74,9 @@ class LabelWeights:
         Shape (n_tracks, n_tags).
     """
 
-    genre: npt.NDArray[np.float32]
-    tag_positive: npt.NDArray[np.float32]
-    tag_negative: npt.NDArray[np.float32]
+    genre: Float32Array
+    tag_positive: Float32Array
+    tag_negative: Float32Array
 
     @property
     def genre_total(self) -> float:
@@ -87,15 +92,10 @@ class LabelWeights:
         """Return those of some rows, in their order."""
         return LabelWeights(self.genre[rows], self.tag_positive[rows], self.tag_negative[rows])
 
-    def mixed(self, partner: npt.NDArray[np.int64], own_part: npt.NDArray[np.float32]) -> LabelWeights:
+    def mixed(self, partner: npt.NDArray[np.int64], own_part: Float32Array) -> LabelWeights:
         """Return `own_part` of each row's weight and the rest of its partner's."""
-        own, other = own_part[:, np.newaxis], (1.0 - own_part)[:, np.newaxis]
-        partners = self.rows(partner)
-        return LabelWeights(
-            own * self.genre + other * partners.genre,
-            own * self.tag_positive + other * partners.tag_positive,
-            own * self.tag_negative + other * partners.tag_negative,
-        )
+        part = own_part[:, np.newaxis]
+        return mix(self, self.rows(partner), part, part)
 
     def overlaid(self, partners: LabelWeights, laid: npt.NDArray[np.int64]) -> LabelWeights:
         """Return the label weights where `partners` sound at the same time in the rows `laid`.
@@ -116,6 +116,15 @@ class LabelWeights:
         known = ~rows[:, np.newaxis]
         tags_known = known | ~unclear
         return LabelWeights(self.genre * known, self.tag_positive * tags_known, self.tag_negative * tags_known)
+
+
+def mix(own: LabelWeights, other: LabelWeights, genre_part: Float32Array, tag_part: Float32Array) -> LabelWeights:
+    """Return a part of `own` in each row and the rest of `other`; parts of shape (n_rows, 1)."""
+    return LabelWeights(
+        genre_part * own.genre + (1.0 - genre_part) * other.genre,
+        tag_part * own.tag_positive + (1.0 - tag_part) * other.tag_positive,
+        tag_part * own.tag_negative + (1.0 - tag_part) * other.tag_negative,
+    )
 
 
 def encode_labels(features: FeatureSet, taxonomy: Taxonomy) -> LabelArrays:
@@ -140,19 +149,12 @@ def weigh_labels(labels: LabelArrays, n_genres: int, class_weights: bool) -> Lab
     return LabelWeights(genre, labels.tags * tags_known, (1.0 - labels.tags) * tags_known)
 
 
-def genre_weights(genres: npt.NDArray[np.int64], n_genres: int) -> npt.NDArray[np.float32]:
+def genre_weights(genres: npt.NDArray[np.int64], n_genres: int) -> Float32Array:
     """Return weights inverse to frequency, 1 for balanced genres and for one never seen, shape (n_genres,)."""
     counts = np.bincount(genres, minlength=n_genres)
     present = np.count_nonzero(counts)
     weights = np.where(counts, genres.size / (present * np.maximum(counts, 1)), 1.0)
     return np.clip(weights, 1.0 / MAX_CLASS_WEIGHT, MAX_CLASS_WEIGHT).astype(np.float32)
-
-
-# Masked losses on logits, linear in the label weights of `training.labels`.
-#
-# Each is a sum over what is known, divided by a total that the caller gives: the weight of the whole batch, also
-# where a data-parallel worker holds only a part of it, so that the mean of the workers' gradients is the
-# gradient of the whole. A batch that knows nothing gives 0, with a gradient of 0.
 
 
 def genre_loss(logits: Tensor, weight: Tensor, total: float, label_smoothing: float = 0.0) -> Tensor:

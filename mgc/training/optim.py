@@ -1,4 +1,4 @@
-"""Optimizers and the learning rate over time.
+"""Optimizers, the learning rate over time, and the average of weights.
 
 SGD with Nesterov momentum (Sutskever et al. 2013), Adagrad (Duchi et al. 2011), Adadelta (Zeiler 2012), Adam
 (Kingma & Ba 2015): the four of Jain et al. (2021, §4.2); and AdamW (Loshchilov & Hutter 2019), the default. A
@@ -9,7 +9,8 @@ linear warm-up, then a half cosine to zero (Loshchilov & Hutter 2017), a line to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,21 +76,18 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate
 
 
-# The average of a network's weights along its way: flatter, and often better, than where it stops.
-#
-# Over steps, exponentially (Polyak & Juditsky 1992; Tarvainen & Valpola 2017), or over the epochs of the later part
-# of a fit (SWA, Izmailov et al. 2018). Batch norm's running statistics are averaged as the weights are.
-
-
 class WeightAverage:
-    """An average of weights and running statistics, on the CPU.
+    """An average of a network's weights along the fit, on the CPU: flatter, and often better, than where it stops.
+
+    Over steps, exponentially (Polyak & Juditsky 1992; Tarvainen & Valpola 2017), or over the epochs of the later part
+    of a fit (SWA, Izmailov et al. 2018). Batch norm's running statistics are averaged as the weights are.
 
     Parameters
     ----------
     config
         Kind and pace.
     weights, count
-        An average of so many weights to go on from.
+        An average of so many weights to resume from.
     """
 
     def __init__(self, config: FitConfig, weights: Tensors, count: int) -> None:
@@ -98,22 +96,22 @@ class WeightAverage:
         self.count = count
 
     def after_step(self, model: nn.Module) -> None:
-        """Take a step's weights in."""
+        """Add a step's weights."""
         if self.weights and self._config.averaging == "ema":
             # In the first steps the mean of all, so that the random beginning is soon forgotten.
             decay = min(self._config.ema_decay, self.count / (self.count + 1))
-            self._take(model.state_dict(), 1.0 - decay)
+            self._add(model.state_dict(), 1.0 - decay)
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
-        """Take an epoch's weights in; `epoch` is counted from 1."""
+        """Add an epoch's weights; `epoch` is counted from 1."""
         if not self.weights or self._config.averaging != "swa":
             return
         if epoch <= self._config.swa_start * self._config.epochs:
             self.weights = copy_weights(model)
         else:
-            self._take(model.state_dict(), 1.0 / (self.count + 1))
+            self._add(model.state_dict(), 1.0 / (self.count + 1))
 
-    def _take(self, weights: Tensors, part: float) -> None:
+    def _add(self, weights: Tensors, part: float) -> None:
         self.count += 1
         for name, tensor in weights.items():
             here = tensor.detach().cpu()
@@ -123,24 +121,15 @@ class WeightAverage:
                 self.weights[name].copy_(here)
 
 
-class Averaged:
-    """Puts averaged weights, if there are any, into a network for as long as a `with` lasts."""
-
-    def __init__(self, model: nn.Module, weights: Tensors) -> None:
-        self._model = model
-        self._weights = weights
-        self._own: Tensors = {}
-
-    def __enter__(self) -> nn.Module:
-        if self._weights:
-            self._own = copy_weights(self._model)
-            self._load(self._weights)
-        return self._model
-
-    def __exit__(self, *_: object) -> None:
-        if self._weights:
-            self._load(self._own)
-
-    def _load(self, weights: Tensors) -> None:
-        with torch.no_grad():
-            self._model.load_state_dict(weights)
+@contextmanager
+def averaged_weights(model: nn.Module, average: Tensors) -> Iterator[None]:
+    """Put averaged weights, if there are any, into a network for as long as a `with` lasts."""
+    if not average:
+        yield
+        return
+    own = copy_weights(model)
+    model.load_state_dict(average)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)

@@ -1,4 +1,7 @@
-"""A space of settings to search in: read from a TOML file, drawn from reproducibly, every corner of it checked."""
+"""The search for settings without its engine: the space, the trials drawn from it, the table of results.
+
+A space is read from a TOML file, drawn from reproducibly, and every corner of it is checked as a setting.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from mgc.errors import ConfigError, SchemaError
 from mgc.storage.objects import ObjectNotFoundError
 from mgc.storage.store import Store
 
+JSON_FILE, TABLE_FILE, BEST_FILE = "tuning.json", "trials.csv", "best.toml"
 SCALES = ("log", "uniform", "integer")
 LOSS_SETTINGS = ("training.tag_loss_weight",)
 """Settings that change what the validation loss means: by it trials of different ones cannot be compared."""
@@ -66,7 +70,7 @@ CRNN_SPACE = (
     Dimension("model.blocks", "choice", (2, 3, 4)),
     Dimension("model.channels", "choice", (64, 96, 128, 192)),
 )
-"""Depth and width of the default network; of others the space file says what they are called."""
+"""Depth and width of the default network; those of others a space file names."""
 
 
 def read_space(path: str | None, config: Config) -> tuple[Dimension, ...]:
@@ -149,11 +153,6 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-# What a search found: its table, its JSON, and the settings of its best trial.
-
-JSON_FILE, TABLE_FILE, BEST_FILE = "tuning.json", "trials.csv", "best.toml"
-
-
 @dataclass(frozen=True)
 class Trial:
     """One trial, at its end or where it was stopped.
@@ -167,7 +166,7 @@ class Trial:
     loss, accuracy, tags
         Validation loss, genre accuracy and tag PR-AUC at the epoch kept, means over the folds that it came to.
     epochs
-        Over all folds; after each the tracks that trials are judged on were looked at.
+        Over all folds; each one looked at the tracks that trials are judged on.
     failed
         Why it has no figures; empty where it has.
     """

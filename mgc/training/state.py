@@ -1,4 +1,4 @@
-"""All that a fit needs to go on exactly where it stopped, as bytes that execute nothing.
+"""The training state, a checkpoint: all that a fit needs to resume exactly, as bytes that execute nothing.
 
 Tensors as safetensors, the rest as JSON in its header. There is no generator state: every draw follows from
 (seed, epoch).
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from mgc.errors import TrainingError
 
 FORMAT = "mgc-training-state-3"
+_TENSOR_FIELDS = ("weights", "best_weights", "optimizer", "average")
+_FACT_FIELDS = ("epoch", "seed", "best_score", "best_epoch", "averaged")
 _HEADER_KEY = "mgc.training_state"
 _LENGTH_BYTES = 8
 """A safetensors file begins with the length of its JSON header, an unsigned 64-bit little-endian number."""
@@ -27,7 +29,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Where a fit stands after `epoch` epochs. Tensors are on the CPU and nobody else's.
+    """Where a fit stands after `epoch` epochs. Tensors are on the CPU and shared with nobody.
 
     Parameters
     ----------
@@ -61,26 +63,13 @@ class TrainingState:
 
     def to_bytes(self) -> bytes:
         """Return a form that `from_bytes` reads."""
-        parts = {
-            "model": self.weights,
-            "best": self.best_weights,
-            "optimizer": self.optimizer,
-            "average": self.average,
-        }
         tensors = {
             # safetensors refuses names that share memory, as the best weights do with the present ones.
-            f"{part}/{name}": tensor.clone() if part in ("best", "average") else tensor
-            for part, named in parts.items()
-            for name, tensor in named.items()
+            f"{part}/{name}": tensor.clone()
+            for part in _TENSOR_FIELDS
+            for name, tensor in getattr(self, part).items()
         }
-        facts = {
-            "format": FORMAT,
-            "epoch": self.epoch,
-            "seed": self.seed,
-            "best_score": self.best_score,
-            "best_epoch": self.best_epoch,
-            "averaged": self.averaged,
-        }
+        facts = {"format": FORMAT, **{name: getattr(self, name) for name in _FACT_FIELDS}}
         data: bytes = safetensors.torch.save(tensors, {_HEADER_KEY: json.dumps(facts)})
         return data
 
@@ -103,13 +92,8 @@ class TrainingState:
             ) from error
         if facts.pop("format", None) != FORMAT:
             raise TrainingError("a checkpoint is of another version of mgc", "train anew")
-        return cls(
-            weights=_part(tensors, "model"),
-            best_weights=_part(tensors, "best"),
-            optimizer=_part(tensors, "optimizer"),
-            average=_part(tensors, "average"),
-            **facts,
-        )
+        parts: dict[str, Any] = {part: _part(tensors, part) for part in _TENSOR_FIELDS}
+        return cls(**parts, **facts)
 
 
 def _facts(data: bytes) -> dict[str, Any]:

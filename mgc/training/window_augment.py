@@ -1,11 +1,18 @@
-"""Augmentation of log-mel windows while training, drawn apart from applying.
+"""Augmentation of log-mel windows while training, random draws apart from their application.
 
-Every draw of a batch is made at once from a generator seeded by (seed, epoch, batch), for the whole batch:
-neither the number of data-parallel workers nor a resume changes what a window meets.
+Every draw of a batch is made at once from a generator seeded by (seed, epoch, batch), for the whole batch: neither
+the number of data-parallel workers nor a resume changes how a window is augmented.
 
 Random crops and level; bands of mel bins and of frames masked (SpecAugment, Park et al. 2019); a random equaliser
 (the linear kind of FilterAugment, Nam, Kim & Park 2022) and a shift of the spectrum by some mel bins; mixup of two
-windows and their labels (Zhang et al. 2018), the kin of He & Li's (2024, eq. 6) overlay, which is in `overlay`.
+windows and their labels (Zhang et al. 2018).
+
+Two recordings at once (He & Li 2024, eq. 6): S = αS1 + (1−α)S2 for samples. Two recordings are not correlated, so
+their powers add: the mel power is α²P1 + (1−α)²P2 but for the cross terms, whose mean is 0. Either both are of one
+genre, which the sum keeps (overlay, as in the paper); or of any two tracks (blend), about as loud as each other, and
+then only tags are learnt from it. What is audible in either is audible in both, so that an instrument of few
+recordings is met among the instruments of all others (Kratimenos et al. 2020, "Augmentation methods on monophonic
+audio for instrument classification in polyphonic music"). The genre of such a sum nobody knows.
 """
 
 from __future__ import annotations
@@ -23,6 +30,10 @@ from mgc.config.taxonomy import UNKNOWN
 
 EQUALISER_POINTS = 6
 """Points of the spectrum, evenly spaced in mel, between which the equaliser's gain is a line."""
+LEAST_OWN_PART = 0.5
+BLEND_PARTS = (0.3, 0.7)
+"""Either is at most 7 dB below the other, or it might not be audible."""
+NO_PARTNER = -1
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class MaskedBand:
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance decided for a batch.
+    """The random draws for a batch.
 
     Parameters
     ----------
@@ -133,25 +144,9 @@ def _shifted(log_mel: Tensor, shift: Tensor) -> Tensor:
     return log_mel.gather(2, places[:, None, :].expand_as(log_mel))
 
 
-# Two recordings sounding at once (He & Li 2024, eq. 6), in the domain of log-mels.
-#
-# S = αS1 + (1−α)S2 for samples. Two recordings are not correlated, so their powers add: the mel power is
-# α²P1 + (1−α)²P2 but for the cross terms, whose mean is 0.
-#
-# Either of one genre, which the sum keeps (overlay, as in the paper); or of any two tracks (blend), about as loud as
-# each other: then tags are learnt from it alone. What is audible in either is audible in both, so that an instrument
-# of few recordings is met among the instruments of all others (Kratimenos et al. 2020, "Augmentation methods on
-# monophonic audio for instrument classification in polyphonic music"). The genre of such a sum nobody knows.
-
-LEAST_OWN_PART = 0.5
-BLEND_PARTS = (0.3, 0.7)
-"""Either is at most 7 dB below the other, or it might not be audible."""
-NO_PARTNER = -1
-
-
 @dataclass(frozen=True)
 class Overlay:
-    """What chance decided for a batch; arrays of shape (batch,).
+    """The random partners of a batch; arrays of shape (batch,).
 
     Parameters
     ----------
@@ -160,7 +155,7 @@ class Overlay:
     own_part
         α, in [0.5, 1]; in [0.3, 0.7] for a blend.
     start_part
-        Where the partner's crop begins, as a part of what room there is.
+        Where the partner's crop begins, as a part of the possible starts.
     blended
         Whether the partner may be of any genre.
     """

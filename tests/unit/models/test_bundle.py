@@ -206,7 +206,7 @@ def test_description_with_other_settings_is_refused(written: Path) -> None:
     value = json.loads((written / "bundle.json").read_text())
     value["members"][0]["calibration"]["genre_temperature"] = 9.0
     forge(written, "bundle.json", json.dumps(value).encode())
-    with pytest.raises(BundleError, match="but its files say otherwise"):
+    with pytest.raises(BundleError, match="but its files give another fingerprint"):
         load_bundle(str(written))
     value["members"][0]["model"]["wings"] = 2
     forge(written, "bundle.json", json.dumps(value).encode())

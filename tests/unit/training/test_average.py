@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mgc.config import TrainingConfig
 from mgc.training.loop import EpochReport, FitResult, fit
-from mgc.training.optim import Averaged, WeightAverage
+from mgc.training.optim import WeightAverage, averaged_weights
 from mgc.training.state import TrainingState, copy_weights
 
 TRAIN, VALID = feature_set(12, seed=1), feature_set(6, seed=2)
@@ -56,7 +56,7 @@ def test_whole_numbers_are_not_averaged() -> None:
 
 def test_the_network_gets_its_own_weights_back() -> None:
     layer = numbered(1.0)
-    with Averaged(layer, {"weight": torch.full((1, 1), 4.0)}):
+    with averaged_weights(layer, {"weight": torch.full((1, 1), 4.0)}):
         assert copy_weights(layer)["weight"].item() == 4.0
     assert copy_weights(layer)["weight"].item() == 1.0
 

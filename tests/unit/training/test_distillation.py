@@ -118,7 +118,10 @@ def test_the_card_says_whose_student_it_is() -> None:
     facts = {"teacher": "0123456789abcdef", "teacher_share": 0.75}
     metrics = {"ensemble": {"genre_accuracy": 0.7}, "teacher": {"genre_accuracy": 0.8}}
     card = model_card(describe(bundle_contents(1, facts=facts, metrics=metrics), "f" * 16, "2025-01-01T00:00:00"))
-    assert "It learnt what the bundle `0123456789abcdef` says of the training tracks; labels weigh 25%." in card
+    assert (
+        "It learnt the predictions of the bundle `0123456789abcdef` for the training tracks; labels weigh 25%."
+        in card
+    )
     assert "| figure | ensemble | its teacher |" in card
     assert "| genre accuracy | 0.700 | 0.800 |" in card
 
