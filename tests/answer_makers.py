@@ -1,4 +1,4 @@
-"""Answers, predictions and feature sets for the tests of the evaluation room."""
+"""Answers, predictions and feature sets for the tests of the evaluation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ QUICK = EvaluationConfig(bootstrap_samples=200)
 TINY = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=128, n_mels=32, window_seconds=0.5, max_windows=2)
 
 
-def one_hot(guess: Sequence[int], n_genres: int, confidence: float = 0.7) -> np.ndarray:
-    """Return probabilities that give `confidence` to the guess and share the rest."""
-    probabilities = np.full((len(guess), n_genres), (1 - confidence) / max(1, n_genres - 1))
-    probabilities[np.arange(len(guess)), guess] = confidence
+def one_hot(predicted: Sequence[int], n_genres: int, confidence: float = 0.7) -> np.ndarray:
+    """Return probabilities that give `confidence` to the predicted genre and share the rest."""
+    probabilities = np.full((len(predicted), n_genres), (1 - confidence) / max(1, n_genres - 1))
+    probabilities[np.arange(len(predicted)), predicted] = confidence
     return probabilities
 
 
-def genre_answers(true: Sequence[int], guess: Sequence[int], n_genres: int, **more: Any) -> LabelledPredictions:
+def genre_answers(true: Sequence[int], predicted: Sequence[int], n_genres: int, **more: Any) -> LabelledPredictions:
     """Return answers without tags, one group a track."""
     n = len(true)
     values: dict[str, Any] = {
@@ -37,7 +37,7 @@ def genre_answers(true: Sequence[int], guess: Sequence[int], n_genres: int, **mo
         "genres": [f"genre{index}" for index in range(n_genres)],
         "tags": [],
         "genre_true": np.array(true, dtype=np.int64),
-        "genre_probabilities": one_hot(guess, n_genres),
+        "genre_probabilities": one_hot(predicted, n_genres),
         "tag_true": np.zeros((n, 0), dtype=np.int64),
         "tags_known": np.zeros(n, dtype=bool),
         "tag_probabilities": np.zeros((n, 0)),

@@ -1,4 +1,4 @@
-"""What was asked and what was answered: the arrays that every figure is made from."""
+"""Predictions beside labels: the arrays that every figure is made from."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from mgc.errors import SchemaError, SplitError
 
 OUTSIDE = -2
 """Genre index of a track whose genre is known, but is none that the model learned: it can only be wrong."""
+
+NAMED_AT_MOST = 3
 
 
 class Failure(NamedTuple):
@@ -65,7 +67,7 @@ class LabelledPredictions:
     split
         Name of the split, for messages and reports.
     abstain_below, abstain_precision
-        The bundle's threshold below which a genre is a guess, 0 for none; and the precision that it was chosen for.
+        The bundle's threshold below which it abstains, 0 for none; and the precision that it was chosen for.
     """
 
     track_ids: Sequence[str]
@@ -162,11 +164,6 @@ def tag_vectors(tags: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> Int
     return vectors
 
 
-# Predictions beside the truth of the catalogue: two tables become `Answers`.
-
-NAMED_AT_MOST = 3
-
-
 def answers_from_tables(
     predictions: pl.DataFrame,
     catalogue: pl.DataFrame,
@@ -183,7 +180,7 @@ def answers_from_tables(
     catalogue
         Schema CATALOGUE: the one source of labels, groups and splits.
     split
-        Which tracks are asked about.
+        Whose tracks are evaluated.
     genres, tags
         The model's vocabularies, in index order.
 

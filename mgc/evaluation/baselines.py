@@ -33,14 +33,169 @@ from mgc.evaluation.comparison import BaselineComparison, compare
 from mgc.evaluation.metrics import tag_macro_average_precision
 from mgc.tables.feature_shards import FeatureSet
 
-# The models behind the baseline: an SVM for genre, logistic regressions for tags, and the choice of their C.
-
+NAME = "SVM on MFCC means and deviations"
+N_MFCC = 20
 SVM_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LOGISTIC_PENALTIES = (0.003, 0.03, 0.3, 3.0)
 FOLDS = 5
 MOST_NEWTON_FEATURES = 128
 DEFAULT_PENALTY = 1.0
 """C where there are too few groups to choose it."""
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """The baseline's answers for the validation tracks, and how it was fitted.
+
+    Parameters
+    ----------
+    answers
+        Genre "probabilities" are a softmax of the SVM's decision values: their order is the SVM's, so that
+        accuracy and F1 are exact, but their size is not calibrated.
+    svm_penalty, logistic_penalty
+        C; None where nothing was fitted.
+    folds
+        Of the cross-validation that chose C; 0 where there were too few groups.
+    """
+
+    answers: LabelledPredictions
+    train_tracks: int
+    svm_penalty: float | None
+    logistic_penalty: float | None
+    folds: int
+
+    def describe(self) -> str:
+        """Return how it was fitted, in a sentence."""
+        chosen = f"C = {self.svm_penalty:g}" if self.svm_penalty is not None else "no genre to learn"
+        how = f"{self.folds}-fold cross-validation over groups" if self.folds else "default, too few groups to choose"
+        return (
+            f"{N_MFCC} MFCCs, mean and standard deviation over the track; RBF kernel, {chosen} ({how}), "
+            f"fitted on {self.train_tracks:,} training tracks"
+        )
+
+
+def svm_baseline(
+    train: FeatureSet, valid: FeatureSet, taxonomy: Taxonomy | None = None, seed: int = 0
+) -> BaselineResult:
+    """Fit the baseline on `train` and let it answer `valid`.
+
+    Parameters
+    ----------
+    taxonomy
+        Vocabularies to answer in, so that figures compare; None: those of `train`.
+    seed
+        Of the folds.
+
+    Raises
+    ------
+    FingerprintError
+        The two sets have different features.
+    TrainingError
+        No track of `train` is labelled.
+    """
+    if train.feature_fingerprint != valid.feature_fingerprint:
+        raise FingerprintError(
+            f"training features are {train.feature_fingerprint}, validation features {valid.feature_fingerprint}",
+            "extract both with the same [features] settings",
+        )
+    return fit_svm_baseline(mfcc_statistics, train, valid, taxonomy, seed)
+
+
+def fit_svm_baseline(
+    extract_features: Callable[[FeatureSet], Float64Array],
+    train: FeatureSet,
+    valid: FeatureSet,
+    taxonomy: Taxonomy | None = None,
+    seed: int = 0,
+) -> BaselineResult:
+    """Fit the baseline's classifiers on what `extract_features` makes of each track, shape (n_tracks, d).
+
+    Raises
+    ------
+    TrainingError
+        No track of `train` is labelled.
+    """
+    known = [tags for tags, is_known in zip(train.tags, train.tags_known, strict=True) if is_known]
+    vocabulary = taxonomy or Taxonomy.from_labels(train.genres, known)
+    if not any(train.genres) and not known:
+        raise TrainingError("no training track is labelled: the SVM baseline has nothing to learn from")
+    # Hundreds of fits on small matrices: BLAS threads would cost ten times what they do.
+    with threadpool_limits(1):
+        train_features, valid_features = extract_features(train), extract_features(valid)
+        genre, genre_choice = _genre_probabilities(train_features, valid_features, train, vocabulary, seed)
+        tag, tag_choice = _tag_probabilities(train_features, valid_features, train, vocabulary, seed)
+    answers = replace(_truth(valid, vocabulary), genre_probabilities=genre, tag_probabilities=tag)
+    # What could not be learned is not evaluated: constant zeros would be judged by the order of names.
+    if not any(train.genres):
+        answers = replace(answers, genre_true=np.full(len(valid), UNKNOWN, dtype=np.int64))
+    if not known:
+        answers = replace(answers, tags_known=np.zeros(len(valid), dtype=bool))
+    folds = max(genre_choice.folds, tag_choice.folds)
+    return BaselineResult(answers, len(train), genre_choice.penalty, tag_choice.penalty, folds)
+
+
+def compare_with_baseline(
+    ours: LabelledPredictions, baseline: BaselineResult, config: EvaluationConfig, resample: Resample = "track"
+) -> BaselineComparison:
+    """Return the paired comparison of our answers with the baseline's."""
+    return compare(ours, baseline.answers, config, name=NAME, details=baseline.describe(), resample=resample)
+
+
+def _truth(tracks: FeatureSet, taxonomy: Taxonomy) -> LabelledPredictions:
+    """Return the truth of the tracks with probabilities of zero."""
+    return LabelledPredictions(
+        track_ids=tracks.track_ids,
+        groups=tracks.groups,
+        genres=taxonomy.genres,
+        tags=taxonomy.tags,
+        genre_true=genre_indices(tracks.genres, taxonomy.genres),
+        genre_probabilities=np.zeros((len(tracks), len(taxonomy.genres))),
+        tag_true=tag_vectors(tracks.tags, taxonomy.tags),
+        tags_known=np.array(tracks.tags_known, dtype=bool),
+        tag_probabilities=np.zeros((len(tracks), len(taxonomy.tags))),
+        outside_genres=names_outside(tracks.genres, taxonomy.genres),
+    )
+
+
+def _genre_probabilities(
+    train_features: Float64Array, valid_features: Float64Array, train: FeatureSet, taxonomy: Taxonomy, seed: int
+) -> tuple[Float64Array, PenaltyChoice]:
+    probabilities = np.zeros((len(valid_features), len(taxonomy.genres)))
+    true = genre_indices(train.genres, taxonomy.genres)
+    rows = np.flatnonzero(true >= 0)
+    classes = np.unique(true[rows])
+    if len(classes) < 2:
+        probabilities[:, classes] = 1.0
+        return probabilities, PenaltyChoice(None, 0)
+    groups = np.array(train.groups)[rows]
+    choice = choose_penalty(train_features[rows], true[rows], groups, SVM_PENALTIES, svm, svm_score, seed)
+    model = svm(choice.penalty or DEFAULT_PENALTY).fit(train_features[rows], true[rows])
+    probabilities[:, classes] = softmax(decision_values(model, valid_features))
+    return probabilities, choice
+
+
+def _tag_probabilities(
+    train_features: Float64Array, valid_features: Float64Array, train: FeatureSet, taxonomy: Taxonomy, seed: int
+) -> tuple[Float64Array, PenaltyChoice]:
+    probabilities = np.zeros((len(valid_features), len(taxonomy.tags)))
+    rows = np.flatnonzero(train.tags_known)
+    if not len(rows) or not taxonomy.tags:
+        return probabilities, PenaltyChoice(None, 0)
+    true = tag_vectors([train.tags[row] for row in rows], taxonomy.tags)
+    probabilities[:] = true.mean(axis=0)  # what is left for a tag that every track has, or none
+    varied = np.flatnonzero((true.min(axis=0) == 0) & (true.max(axis=0) == 1))
+    if not len(varied):
+        return probabilities, PenaltyChoice(None, 0)
+    groups = np.array(train.groups)[rows]
+    choice = choose_penalty(
+        train_features[rows], true[:, varied], groups, LOGISTIC_PENALTIES, OneVersusRest, tag_score, seed
+    )
+    model = OneVersusRest(choice.penalty or DEFAULT_PENALTY).fit(train_features[rows], true[:, varied])
+    probabilities[:, varied] = model.predict(valid_features)
+    return probabilities, choice
+
+
+# The models: an SVM for genre, logistic regressions for tags, and the choice of their C.
 
 
 @dataclass(frozen=True)
@@ -156,11 +311,6 @@ def _folds(
     return [(fit, rest) for fit, rest in parts if len(rest) and len(np.unique(strata[fit])) >= n_strata]
 
 
-# What the baseline hears: mel-frequency cepstral coefficients, their mean and their deviation over a track.
-
-N_MFCC = 20
-
-
 def mfcc_statistics(tracks: FeatureSet) -> Float64Array:
     """Return the mean and the standard deviation of 20 MFCCs over all frames, shape (n_tracks, 40)."""
     rows = []
@@ -168,158 +318,3 @@ def mfcc_statistics(tracks: FeatureSet) -> Float64Array:
         frames = mfcc(log_mel.reshape(-1, log_mel.shape[-1]), N_MFCC).astype(np.float64)
         rows.append(np.concatenate([frames.mean(axis=0), frames.std(axis=0)]))
     return np.array(rows, dtype=np.float64).reshape(len(rows), 2 * min(N_MFCC, tracks.features.n_mels))
-
-
-NAME = "SVM on MFCC means and deviations"
-
-
-@dataclass(frozen=True)
-class BaselineResult:
-    """The baseline's answers for the validation tracks, and how it was fitted.
-
-    Parameters
-    ----------
-    answers
-        Genre "probabilities" are a softmax of the SVM's decision values: their order is the SVM's, so that
-        accuracy and F1 are exact, but their size is not calibrated.
-    svm_penalty, logistic_penalty
-        C; None where nothing was fitted.
-    folds
-        Of the cross-validation that chose C; 0 where there were too few groups.
-    """
-
-    answers: LabelledPredictions
-    train_tracks: int
-    svm_penalty: float | None
-    logistic_penalty: float | None
-    folds: int
-
-    def describe(self) -> str:
-        """Return how it was fitted, in a sentence."""
-        chosen = f"C = {self.svm_penalty:g}" if self.svm_penalty is not None else "no genre to learn"
-        how = f"{self.folds}-fold cross-validation over groups" if self.folds else "default, too few groups to choose"
-        return (
-            f"{N_MFCC} MFCCs, mean and standard deviation over the track; RBF kernel, {chosen} ({how}), "
-            f"fitted on {self.train_tracks:,} training tracks"
-        )
-
-
-def svm_baseline(
-    train: FeatureSet, valid: FeatureSet, taxonomy: Taxonomy | None = None, seed: int = 0
-) -> BaselineResult:
-    """Fit the baseline on `train` and let it answer `valid`.
-
-    Parameters
-    ----------
-    taxonomy
-        Vocabularies to answer in, so that figures compare; None: those of `train`.
-    seed
-        Of the folds.
-
-    Raises
-    ------
-    FingerprintError
-        The two sets have different features.
-    TrainingError
-        No track of `train` is labelled.
-    """
-    if train.feature_fingerprint != valid.feature_fingerprint:
-        raise FingerprintError(
-            f"training features are {train.feature_fingerprint}, validation features {valid.feature_fingerprint}",
-            "extract both with the same [features] settings",
-        )
-    return fit_svm_baseline(mfcc_statistics, train, valid, taxonomy, seed)
-
-
-def fit_svm_baseline(
-    extract_features: Callable[[FeatureSet], Float64Array],
-    train: FeatureSet,
-    valid: FeatureSet,
-    taxonomy: Taxonomy | None = None,
-    seed: int = 0,
-) -> BaselineResult:
-    """Fit the baseline's classifiers on what `extract_features` makes of each track, shape (n_tracks, d).
-
-    Raises
-    ------
-    TrainingError
-        No track of `train` is labelled.
-    """
-    known = [tags for tags, is_known in zip(train.tags, train.tags_known, strict=True) if is_known]
-    vocabulary = taxonomy or Taxonomy.from_labels(train.genres, known)
-    if not any(train.genres) and not known:
-        raise TrainingError("no training track is labelled: the SVM baseline has nothing to learn from")
-    # Hundreds of fits on small matrices: BLAS threads would cost ten times what they do.
-    with threadpool_limits(1):
-        train_features, valid_features = extract_features(train), extract_features(valid)
-        genre, genre_choice = _genre_probabilities(train_features, valid_features, train, vocabulary, seed)
-        tag, tag_choice = _tag_probabilities(train_features, valid_features, train, vocabulary, seed)
-    answers = replace(_truth(valid, vocabulary), genre_probabilities=genre, tag_probabilities=tag)
-    # What could not be learned is not asked: a baseline of constant zeros would be judged by the order of names.
-    if not any(train.genres):
-        answers = replace(answers, genre_true=np.full(len(valid), UNKNOWN, dtype=np.int64))
-    if not known:
-        answers = replace(answers, tags_known=np.zeros(len(valid), dtype=bool))
-    folds = max(genre_choice.folds, tag_choice.folds)
-    return BaselineResult(answers, len(train), genre_choice.penalty, tag_choice.penalty, folds)
-
-
-def compare_with_baseline(
-    ours: LabelledPredictions, baseline: BaselineResult, config: EvaluationConfig, resample: Resample = "track"
-) -> BaselineComparison:
-    """Return the paired comparison of our answers with the baseline's."""
-    return compare(ours, baseline.answers, config, name=NAME, details=baseline.describe(), resample=resample)
-
-
-def _truth(tracks: FeatureSet, taxonomy: Taxonomy) -> LabelledPredictions:
-    """Return the truth of the tracks with probabilities of zero."""
-    return LabelledPredictions(
-        track_ids=tracks.track_ids,
-        groups=tracks.groups,
-        genres=taxonomy.genres,
-        tags=taxonomy.tags,
-        genre_true=genre_indices(tracks.genres, taxonomy.genres),
-        genre_probabilities=np.zeros((len(tracks), len(taxonomy.genres))),
-        tag_true=tag_vectors(tracks.tags, taxonomy.tags),
-        tags_known=np.array(tracks.tags_known, dtype=bool),
-        tag_probabilities=np.zeros((len(tracks), len(taxonomy.tags))),
-        outside_genres=names_outside(tracks.genres, taxonomy.genres),
-    )
-
-
-def _genre_probabilities(
-    train_features: Float64Array, valid_features: Float64Array, train: FeatureSet, taxonomy: Taxonomy, seed: int
-) -> tuple[Float64Array, PenaltyChoice]:
-    probabilities = np.zeros((len(valid_features), len(taxonomy.genres)))
-    true = genre_indices(train.genres, taxonomy.genres)
-    rows = np.flatnonzero(true >= 0)
-    classes = np.unique(true[rows])
-    if len(classes) < 2:
-        probabilities[:, classes] = 1.0
-        return probabilities, PenaltyChoice(None, 0)
-    groups = np.array(train.groups)[rows]
-    choice = choose_penalty(train_features[rows], true[rows], groups, SVM_PENALTIES, svm, svm_score, seed)
-    model = svm(choice.penalty or DEFAULT_PENALTY).fit(train_features[rows], true[rows])
-    probabilities[:, classes] = softmax(decision_values(model, valid_features))
-    return probabilities, choice
-
-
-def _tag_probabilities(
-    train_features: Float64Array, valid_features: Float64Array, train: FeatureSet, taxonomy: Taxonomy, seed: int
-) -> tuple[Float64Array, PenaltyChoice]:
-    probabilities = np.zeros((len(valid_features), len(taxonomy.tags)))
-    rows = np.flatnonzero(train.tags_known)
-    if not len(rows) or not taxonomy.tags:
-        return probabilities, PenaltyChoice(None, 0)
-    true = tag_vectors([train.tags[row] for row in rows], taxonomy.tags)
-    probabilities[:] = true.mean(axis=0)  # what is left for a tag that every track has, or none
-    varied = np.flatnonzero((true.min(axis=0) == 0) & (true.max(axis=0) == 1))
-    if not len(varied):
-        return probabilities, PenaltyChoice(None, 0)
-    groups = np.array(train.groups)[rows]
-    choice = choose_penalty(
-        train_features[rows], true[:, varied], groups, LOGISTIC_PENALTIES, OneVersusRest, tag_score, seed
-    )
-    model = OneVersusRest(choice.penalty or DEFAULT_PENALTY).fit(train_features[rows], true[:, varied])
-    probabilities[:, varied] = model.predict(valid_features)
-    return probabilities, choice

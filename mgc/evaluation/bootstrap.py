@@ -61,7 +61,7 @@ UNDEFINED = Figure(None)
 
 @dataclass(frozen=True)
 class Resampling:
-    """A fixed set of resamples: the same weights each time they are asked for.
+    """A fixed set of resamples: the same weights each time.
 
     Parameters
     ----------

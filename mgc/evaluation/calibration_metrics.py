@@ -1,9 +1,4 @@
-"""Do the stated probabilities mean what they say: expected calibration error and reliability.
-
-Equal-mass bins: each holds as many tracks as the next (Nguyen & O'Connor 2015; Roelofs et al. 2022 find them
-less biased than equal widths). The error of a bin is |share right - mean stated probability|; their mean,
-weighted by tracks, is the expected calibration error (Naeini et al. 2015, Guo et al. 2017).
-"""
+"""Reliability: whether stated probabilities mean what they say; selective accuracy: what abstaining gains."""
 
 from __future__ import annotations
 
@@ -18,6 +13,8 @@ from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, rounded
 from mgc.evaluation.metrics import calibration_error, calibration_errors, equal_mass_bins
 
 FLOOR_DRAWS = 200
+COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)
+"""Shares answered at which the JSON states the accuracy."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +99,6 @@ def _ece_if_perfect(confidence: Float64Array, bins: IntArray, seed: int) -> floa
     return float(np.mean(gaps) / len(confidence))
 
 
-# What keeping silent buys: the share right among the answers that the model is surest of.
-#
-# Coverage against accuracy (El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017): tracks from the surest down, the share
-# answered on one axis, the share of those that is right on the other; and where the bundle's own threshold stands.
-
-COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)
-"""Shares answered at which the JSON states the accuracy."""
-
-
 @dataclass(frozen=True)
 class Abstention:
     """The bundle's threshold at work on this split.
@@ -118,7 +106,7 @@ class Abstention:
     Parameters
     ----------
     below
-        A genre less probable than this is marked as a guess.
+        It abstains where its genre is less probable than this.
     precision
         The share right that was to be reached, on the validation split; None: not stated.
     answered, tracks
@@ -148,7 +136,9 @@ class Abstention:
 
 @dataclass(frozen=True, eq=False)
 class Selective:
-    """Coverage against accuracy, one point a distinct confidence.
+    """Coverage against accuracy, one point a distinct confidence (El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017).
+
+    Tracks from the surest down: the share answered, and the share of those that is right.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ class BaselineComparison:
     only_ours_right, only_baseline_right
         Tracks that tell the two apart.
     details
-        How the baseline was fitted, in the report's words.
+        How the baseline was fitted, in a sentence.
     """
 
     baseline: str

@@ -37,7 +37,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A track that was given the wrong genre, and the probability stated for it and for the right one."""
+    """A track whose predicted genre is wrong, and the probability stated for it and for the right one."""
 
     track_id: str
     genre: str
@@ -133,7 +133,7 @@ class GenreEvaluation:
 
 @dataclass(frozen=True, eq=False)
 class _GenrePredictions:
-    """What was guessed for the answered tracks with a known genre; `rows` are their units."""
+    """Predictions for the answered tracks with a known genre; `rows` are their units."""
 
     rows: npt.NDArray[np.intp]
     true: IntArray

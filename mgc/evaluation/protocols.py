@@ -1,4 +1,4 @@
-"""Protocols: how tracks are parted into those that are learnt from and those that are asked about.
+"""Protocols: how tracks are split into those that are learned from and those that are predicted.
 
 The same model gives very different figures under different ones (Sturm, "The GTZAN dataset: Its contents, its faults,
 their effects on evaluation, and its future use", 2013): segments of one track, or tracks of one artist, on both sides
@@ -76,7 +76,7 @@ def fixed_split(catalogue: pl.DataFrame, train: str = "train", valid: str = "val
     missing = sorted(set(sides[1]["genre"].drop_nulls()) - set(sides[0]["genre"].drop_nulls()))
     if missing:
         raise SplitError(
-            f"split '{train}' lacks genre(s) that split '{valid}' asks about: {', '.join(missing)}",
+            f"split '{train}' lacks genre(s) that split '{valid}' has: {', '.join(missing)}",
             "give each genre tracks in both, or leave it out of the catalogue",
         )
     return [Fold(*(tuple(side["track_id"]) for side in sides))]

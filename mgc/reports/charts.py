@@ -41,6 +41,19 @@ COUNTED_GENRES = 30
 STRONG = 0.78
 """Above this share a cell is dark enough to be written on in the other colour."""
 
+LABEL_PLACES = (
+    (8, -4, "left"),
+    (-8, -4, "right"),
+    (6, 7, "left"),
+    (6, -15, "left"),
+    (-6, 7, "right"),
+    (-6, -15, "right"),
+)
+"""Where a name may stand beside its dot: points to the right, points up, which end is at the dot."""
+
+LABEL_EM = 6.6
+"""Points that a letter of such a name is wide."""
+
 Counts = npt.NDArray[np.int64] | Sequence[int]
 
 
@@ -221,23 +234,7 @@ def coverage_chart(genre: GenreEvaluation) -> Markup:
         percent_axis(axes, "x")
         percent_axis(axes, "y")
 
-    return chart("Accuracy against coverage: what keeping silent buys", HALF_WIDTH, 440, paint)
-
-
-# The chart of tags on the evaluation page.
-
-LABEL_PLACES = (
-    (8, -4, "left"),
-    (-8, -4, "right"),
-    (6, 7, "left"),
-    (6, -15, "left"),
-    (-6, 7, "right"),
-    (-6, -15, "right"),
-)
-"""Where a name may stand beside its dot: points to the right, points up, which end is at the dot."""
-
-LABEL_EM = 6.6
-"""Points that a letter of such a name is wide."""
+    return chart("Accuracy against coverage: what abstaining gains", HALF_WIDTH, 440, paint)
 
 
 def tag_chart(evaluation: TagEvaluation) -> Markup:

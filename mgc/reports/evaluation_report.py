@@ -25,10 +25,117 @@ from mgc.reports.charts import (
     tag_chart,
 )
 from mgc.reports.page import decimal, interval_text, percent, render
-from mgc.reports.svg import learning_chart
+from mgc.reports.training_report import curves_chart
 from mgc.storage.store import Store
 
-# The figures that the evaluation page begins with, put into words.
+JSON_FILE = "evaluation.json"
+PAGE_FILE = "index.html"
+
+FEW_TRACKS = 200
+FEW_POSITIVES = 10
+
+
+@dataclass(frozen=True)
+class ReportContext:
+    """Where the figures come from.
+
+    Parameters
+    ----------
+    catalogue, bundle
+        URIs of what was evaluated on, and of the model.
+    bundle_fingerprint, feature_fingerprint
+        Of the model, and of the features it reads.
+    protocol
+        How the split was made and used, in a sentence.
+    config
+        Settings, JSON-able.
+    histories
+        For each member of the ensemble its epochs, as training reports them.
+    track_uris
+        URI of each track id, so that mistakes can be found and played.
+    comparison
+        With the SVM baseline, where it was made.
+    own_catalogue
+        Whether the splits are those that the bundle was trained by.
+    """
+
+    catalogue: str
+    bundle: str
+    bundle_fingerprint: str
+    feature_fingerprint: str
+    protocol: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    histories: Sequence[Sequence[Mapping[str, Any]]] = ()
+    track_uris: Mapping[str, str] = field(default_factory=dict)
+    comparison: BaselineComparison | None = None
+    own_catalogue: bool = True
+    made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def write_evaluation_report(evaluation: Evaluation, context: ReportContext, uri: str) -> str:
+    """Write evaluation.json and index.html into a folder or prefix, and return the page's URI.
+
+    `evaluation.json` is `Evaluation.to_json` with `comparison` (`BaselineComparison.to_json`, or null) and `context`.
+
+    Raises
+    ------
+    StorageError
+        The place cannot be written to.
+    """
+    store = Store.open(uri)
+    store.write_atomic(JSON_FILE, report_json(evaluation, context).encode())
+    store.write_atomic(PAGE_FILE, evaluation_page(evaluation, context).encode())
+    return store.uri(PAGE_FILE)
+
+
+def report_json(evaluation: Evaluation, context: ReportContext) -> str:
+    """Return the report for machines."""
+    names = ("catalogue", "bundle", "bundle_fingerprint", "feature_fingerprint", "protocol")
+    value = evaluation.to_json() | {
+        "comparison": context.comparison.to_json() if context.comparison else None,
+        "context": {
+            **{name: getattr(context, name) for name in names},
+            "config": dict(context.config),
+            "mgc_version": __version__,
+            "made_at": context.made_at.isoformat(),
+        },
+    }
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def evaluation_page(evaluation: Evaluation, context: ReportContext) -> str:
+    """Return the report for people, one HTML page."""
+    return render(
+        "evaluation.html",
+        evaluation=evaluation,
+        context=context,
+        cards=headline_cards(evaluation),
+        comparison=context.comparison,
+        baseline_comparison_rows=baseline_comparison_rows(evaluation, context.comparison.evaluation)
+        if context.comparison
+        else [],
+        charts=_charts(evaluation, context),
+        notes=list_caveats(evaluation, own_catalogue=context.own_catalogue),
+        few_positives=FEW_POSITIVES,
+        config=json.dumps(context.config, indent=2, ensure_ascii=False),
+        interval_text=interval_text,
+    )
+
+
+def _charts(evaluation: Evaluation, context: ReportContext) -> dict[str, Markup | None]:
+    genre, tag = evaluation.genre, evaluation.tag
+    return {
+        "confusion": confusion_chart(genre) if genre else None,
+        "f1": class_f1_chart(genre) if genre else None,
+        "reliability": reliability_chart(genre) if genre else None,
+        "coverage": coverage_chart(genre) if genre else None,
+        "confidence": confidence_chart(genre.histogram_right, genre.histogram_wrong) if genre else None,
+        "tags": tag_chart(tag) if tag and tag.tags_in_mean else None,
+        "learning": curves_chart(context.histories),
+    }
+
+
+# Cards: the figures that the page begins with.
 
 
 @dataclass(frozen=True)
@@ -127,10 +234,7 @@ def _interval(figure: Figure, as_percent: bool) -> str:
     return interval_text(figure, as_percent)
 
 
-# What the figures say and do not say, in plain words, as far as the figures themselves tell.
-
-FEW_TRACKS = 200
-FEW_POSITIVES = 10
+# Caveats: what the figures say and do not say, as far as the figures themselves tell.
 
 
 def list_caveats(evaluation: Evaluation, *, own_catalogue: bool = True) -> list[str]:
@@ -152,7 +256,7 @@ def list_caveats(evaluation: Evaluation, *, own_catalogue: bool = True) -> list[
 def _about_split(evaluation: Evaluation) -> list[str]:
     if evaluation.split == "all":
         return [
-            "Among these tracks are those the model was trained on, and those that told it when to stop. The figures "
+            "Among these tracks are those the model was trained on, and those that training stopped by. The figures "
             "flatter: evaluate on split valid or test."
         ]
     if evaluation.split == "train":
@@ -162,7 +266,7 @@ def _about_split(evaluation: Evaluation) -> list[str]:
         ]
     if evaluation.split == "valid":
         return [
-            "The validation split told training when to stop and how to calibrate the probabilities, so its "
+            "Training was stopped, and probabilities were calibrated, by the validation split, so its "
             "figures flatter a little. A test split that nothing was chosen by would be cleaner."
         ]
     return []
@@ -264,107 +368,3 @@ def _tracks(number: int) -> str:
 
 def _counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-JSON_FILE = "evaluation.json"
-PAGE_FILE = "index.html"
-
-
-@dataclass(frozen=True)
-class ReportContext:
-    """Where the figures come from.
-
-    Parameters
-    ----------
-    catalogue, bundle
-        URIs of what was evaluated on, and of the model.
-    bundle_fingerprint, feature_fingerprint
-        Of the model, and of the features it hears.
-    protocol
-        How the split was made and used, in a sentence.
-    config
-        Settings, JSON-able.
-    histories
-        For each member of the ensemble its epochs, as training reports them.
-    track_uris
-        URI of each track id, so that mistakes can be found and heard.
-    comparison
-        With the SVM baseline, where it was made.
-    own_catalogue
-        Whether the splits are those that the bundle was trained by.
-    """
-
-    catalogue: str
-    bundle: str
-    bundle_fingerprint: str
-    feature_fingerprint: str
-    protocol: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    histories: Sequence[Sequence[Mapping[str, Any]]] = ()
-    track_uris: Mapping[str, str] = field(default_factory=dict)
-    comparison: BaselineComparison | None = None
-    own_catalogue: bool = True
-    made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
-def write_evaluation_report(evaluation: Evaluation, context: ReportContext, uri: str) -> str:
-    """Write evaluation.json and index.html into a folder or prefix, and return the page's URI.
-
-    `evaluation.json` is `Evaluation.to_json` with `comparison` (`BaselineComparison.to_json`, or null) and `context`.
-
-    Raises
-    ------
-    StorageError
-        The place cannot be written to.
-    """
-    store = Store.open(uri)
-    store.write_atomic(JSON_FILE, report_json(evaluation, context).encode())
-    store.write_atomic(PAGE_FILE, evaluation_page(evaluation, context).encode())
-    return store.uri(PAGE_FILE)
-
-
-def report_json(evaluation: Evaluation, context: ReportContext) -> str:
-    """Return the report for machines."""
-    names = ("catalogue", "bundle", "bundle_fingerprint", "feature_fingerprint", "protocol")
-    value = evaluation.to_json() | {
-        "comparison": context.comparison.to_json() if context.comparison else None,
-        "context": {
-            **{name: getattr(context, name) for name in names},
-            "config": dict(context.config),
-            "mgc_version": __version__,
-            "made_at": context.made_at.isoformat(),
-        },
-    }
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def evaluation_page(evaluation: Evaluation, context: ReportContext) -> str:
-    """Return the report for people, one HTML page."""
-    return render(
-        "evaluation.html",
-        evaluation=evaluation,
-        context=context,
-        cards=headline_cards(evaluation),
-        comparison=context.comparison,
-        baseline_comparison_rows=baseline_comparison_rows(evaluation, context.comparison.evaluation)
-        if context.comparison
-        else [],
-        charts=_charts(evaluation, context),
-        notes=list_caveats(evaluation, own_catalogue=context.own_catalogue),
-        few_positives=FEW_POSITIVES,
-        config=json.dumps(context.config, indent=2, ensure_ascii=False),
-        interval_text=interval_text,
-    )
-
-
-def _charts(evaluation: Evaluation, context: ReportContext) -> dict[str, Markup | None]:
-    genre, tag = evaluation.genre, evaluation.tag
-    return {
-        "confusion": confusion_chart(genre) if genre else None,
-        "f1": class_f1_chart(genre) if genre else None,
-        "reliability": reliability_chart(genre) if genre else None,
-        "coverage": coverage_chart(genre) if genre else None,
-        "confidence": confidence_chart(genre.histogram_right, genre.histogram_wrong) if genre else None,
-        "tags": tag_chart(tag) if tag and tag.tags_in_mean else None,
-        "learning": learning_chart(context.histories),
-    }

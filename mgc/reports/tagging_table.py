@@ -1,6 +1,7 @@
-"""The tracks of a page, packed for its script: columns instead of rows, names once, gzip, base64.
+"""The table of tracks on a tagging page: which rows it holds, the first of them as HTML, all of them packed.
 
-A hundred thousand tracks come to a few megabytes so; as HTML they would be a hundred, and no browser likes them.
+Packed for the page's script: columns instead of rows, names once, gzip, base64. A hundred thousand tracks come to a
+few megabytes so; as HTML they would be a hundred.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PLACES = 4_000
 """Steps of the map, across and down."""
 
 TAGGED, ABSTAINED, FAILED = range(3)
-"""States of a track: answered; answered, and marked as a guess; failed."""
+"""States of a track: tagged; tagged, but the ensemble abstained from a sure genre; failed."""
 
 PACKED = [
     "track_id",
@@ -39,6 +40,89 @@ PACKED = [
     "run_id",
 ]
 """Columns of the predictions that are packed."""
+
+MAX_LISTED_ROWS = 100_000
+MAX_LISTED_FAILURES = 20_000
+"""Of the rows held, failed ones come first, up to so many where there are more rows than fit."""
+
+ROWS_WRITTEN = 25
+"""Rows that are there without a script."""
+
+GENRES_A_ROW = 3
+TAGS_A_ROW = 8
+
+
+@dataclass(frozen=True)
+class ListedTracks:
+    """The ids of the tracks that the table holds, and what part of all they are, in words; empty: all."""
+
+    track_ids: pl.Series
+    sampled: str
+
+
+@dataclass(frozen=True)
+class TrackLine:
+    """One row of the table.
+
+    Parameters
+    ----------
+    genres
+        (name, probability) of the most probable, the chosen one first.
+    tags
+        (name, probability) of those at or above the threshold, the surest first.
+    tags_left_out
+        How many more there are.
+    """
+
+    uri: str
+    duration_seconds: float | None
+    genres: list[tuple[str, float]]
+    tags: list[tuple[str, float]]
+    tags_left_out: int
+    error_code: str | None
+    error_message: str
+
+
+def select_listed_tracks(
+    predictions: pl.DataFrame, at_most: int = MAX_LISTED_ROWS, failed_at_most: int = MAX_LISTED_FAILURES
+) -> ListedTracks:
+    """Return at most 100,000 tracks.
+
+    Track ids are hashes, so that the first ones in their order are a random sample, the same each time.
+
+    Parameters
+    ----------
+    predictions
+        Columns track_id and error_code.
+    """
+    if predictions.height <= at_most:
+        return ListedTracks(predictions["track_id"], "")
+    failed = predictions.filter(pl.col("error_code").is_not_null())["track_id"].sort()
+    tagged = predictions.filter(pl.col("error_code").is_null())["track_id"].sort()
+    n_failed = min(len(failed), max(failed_at_most, at_most - len(tagged)))
+    n_tagged = min(len(tagged), at_most - n_failed)
+    parts = [f"{count(n_tagged)} of {count(len(tagged))} tagged tracks, drawn at random"]
+    if len(failed):
+        parts.append(f"{count(n_failed)} of {count(len(failed))} failed ones")
+    return ListedTracks(pl.concat([failed.head(n_failed), tagged.head(n_tagged)]), " and ".join(parts))
+
+
+def track_lines(rows: pl.DataFrame) -> list[TrackLine]:
+    """Return the first rows of the table, of rows in the order of their URIs."""
+    first = rows.head(ROWS_WRITTEN)
+    named = first.select("uri", "duration_seconds", "error_code", "error_message").iter_rows()
+    return [
+        TrackLine(
+            uri=uri,
+            duration_seconds=seconds,
+            genres=answer.genres[:GENRES_A_ROW],
+            tags=answer.tags[:TAGS_A_ROW],
+            tags_left_out=answer.tags_left_out + max(0, len(answer.tags) - TAGS_A_ROW),
+            error_code=code,
+            error_message=message or "",
+        )
+        for (uri, seconds, code, message), answer in zip(named, top_labels(first), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -173,89 +257,3 @@ def pairs(probabilities: object) -> list[tuple[str, float]]:
 
 def _permille(probability: float) -> int:
     return round(1_000 * probability)
-
-
-# Which tracks the table of a tagging page holds, and what its first rows say without a script.
-
-MAX_LISTED_ROWS = 100_000
-MAX_LISTED_FAILURES = 20_000
-"""Of the rows held, failed ones come first, up to so many where there are more rows than fit."""
-
-ROWS_WRITTEN = 25
-"""Rows that are there without a script."""
-
-GENRES_A_ROW = 3
-TAGS_A_ROW = 8
-
-
-@dataclass(frozen=True)
-class ListedTracks:
-    """The ids of the tracks that the table holds, and what part of all they are, in words; empty: all."""
-
-    track_ids: pl.Series
-    sampled: str
-
-
-@dataclass(frozen=True)
-class TrackLine:
-    """One row of the table.
-
-    Parameters
-    ----------
-    genres
-        (name, probability) of the most probable, the chosen one first.
-    tags
-        (name, probability) of those at or above the threshold, the surest first.
-    tags_left_out
-        How many more there are.
-    """
-
-    uri: str
-    duration_seconds: float | None
-    genres: list[tuple[str, float]]
-    tags: list[tuple[str, float]]
-    tags_left_out: int
-    error_code: str | None
-    error_message: str
-
-
-def select_listed_tracks(
-    predictions: pl.DataFrame, at_most: int = MAX_LISTED_ROWS, failed_at_most: int = MAX_LISTED_FAILURES
-) -> ListedTracks:
-    """Return at most 100,000 tracks.
-
-    Track ids are hashes, so that the first ones in their order are a random sample, the same each time.
-
-    Parameters
-    ----------
-    predictions
-        Columns track_id and error_code.
-    """
-    if predictions.height <= at_most:
-        return ListedTracks(predictions["track_id"], "")
-    failed = predictions.filter(pl.col("error_code").is_not_null())["track_id"].sort()
-    tagged = predictions.filter(pl.col("error_code").is_null())["track_id"].sort()
-    n_failed = min(len(failed), max(failed_at_most, at_most - len(tagged)))
-    n_tagged = min(len(tagged), at_most - n_failed)
-    parts = [f"{count(n_tagged)} of {count(len(tagged))} tagged tracks, drawn at random"]
-    if len(failed):
-        parts.append(f"{count(n_failed)} of {count(len(failed))} failed ones")
-    return ListedTracks(pl.concat([failed.head(n_failed), tagged.head(n_tagged)]), " and ".join(parts))
-
-
-def track_lines(rows: pl.DataFrame) -> list[TrackLine]:
-    """Return the first rows of the table, of rows in the order of their URIs."""
-    first = rows.head(ROWS_WRITTEN)
-    named = first.select("uri", "duration_seconds", "error_code", "error_message").iter_rows()
-    return [
-        TrackLine(
-            uri=uri,
-            duration_seconds=seconds,
-            genres=answer.genres[:GENRES_A_ROW],
-            tags=answer.tags[:TAGS_A_ROW],
-            tags_left_out=answer.tags_left_out + max(0, len(answer.tags) - TAGS_A_ROW),
-            error_code=code,
-            error_message=message or "",
-        )
-        for (uri, seconds, code, message), answer in zip(named, top_labels(first), strict=True)
-    ]

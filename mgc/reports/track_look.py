@@ -1,4 +1,4 @@
-"""What is known of one track when it is looked at: its sound, and the ensemble's word in time."""
+"""One track as it is shown: its sound, and the ensemble's predictions over time."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class TrackView:
 def spectrogram(view: TrackView) -> Float32Array:
     """Return the log-mel of the whole track in dB, shape (n_columns, n_mels).
 
-    A column is the mean over the frames that fall into it, of all windows; NaN where none was heard.
+    A column is the mean over the frames that fall into it, of all windows; NaN where there is none.
     """
     features = view.features
     step_seconds = features.hop_length / features.sample_rate

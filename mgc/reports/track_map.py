@@ -1,8 +1,9 @@
 """A map of the catalogue: embeddings laid out in two dimensions, tracks that sound alike near each other.
 
 PCA to a few dozen dimensions, then t-SNE (van der Maaten & Hinton 2008) begun at the first two of them and with a
-fixed seed: the same tracks give the same map. A map that was made before is kept, so that it looks tonight as it did
-last night, and new tracks are put among those they are most like; it is laid out anew when little of it is left.
+fixed seed: the same tracks give the same map. A map that was made before is kept, so that it looks
+alike from run to run, and new tracks are put among those they are most like; it is laid out anew when little of it is
+left.
 """
 
 from __future__ import annotations

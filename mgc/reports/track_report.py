@@ -1,4 +1,4 @@
-"""The picture of one track: waveform, log-mel, and what the ensemble says, all over the same time."""
+"""The page of one track, and its picture: waveform, log-mel and predictions, all over the same time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,20 @@ from mgc.reports.page import base_name, clock, percent, render
 from mgc.reports.svg import BLUE, FULL_WIDTH, INK, LIGHT, MUTED, ONLY_DARK, ONLY_LIGHT, chart, picture, short
 from mgc.reports.track_look import TrackView, in_columns, spectrogram, strongest, window_edges
 
-# Pictures of values from 0 to 1 by colour, for light pages and for dark ones: more stands out more on either.
+PAGE_GENRES = 10
+PAGE_TAGS = 12
+TAGS_PER_WINDOW = 5
 
+GENRES_SHOWN = 8
+TAGS_SHOWN = 16
+NEAREST_SHOWN = 5
+ROW_PX = 19
+WAVE_PX, MEL_PX, AROUND_PX = 110, 190, 62
+TICKS_HZ = (500, 1_000, 2_000, 5_000, 10_000, 20_000)
+CELL_PX, GAP_PX = 12, 3
+"""Of a row of a taggram, in its image: viewers smooth what they enlarge, and these cells have edges."""
+
+Colours = Callable[[str], str]
 Ramps = tuple[tuple[str, ...], tuple[str, ...]]
 
 SOUND: Ramps = (
@@ -33,45 +45,51 @@ PROBABILITY: Ramps = (
 """For a light page and for a dark one: from its surface over its blue. Lightness alone tells the order."""
 
 
-def heat(
-    axes: Axes, values: Float32Array, extent: tuple[float, float, float, float], ramps: Ramps, *, both: bool
-) -> None:
-    """Draw values of 0 to 1, shape (n_columns, n_rows), the first row at the bottom; NaN stays empty.
+@dataclass(frozen=True)
+class WindowSummary:
+    """One window in words: from, to, its genre with probability, its tags."""
 
-    Parameters
-    ----------
-    extent
-        Left, right, bottom and top in data.
-    both
-        One picture for light pages and one for dark ones; else the light one alone.
-    """
-    for ramp, gid in list(zip(ramps, (ONLY_LIGHT, ONLY_DARK), strict=True))[: 2 if both else 1]:
-        image = axes.imshow(
-            coloured(values.T, ramp), extent=extent, origin="lower", aspect="auto", interpolation="none"
-        )
-        image.set_gid(gid)
+    start_seconds: float
+    end_seconds: float
+    genre: str | None
+    genre_probability: float | None
+    tags: list[tuple[str, float]]
 
 
-def coloured(values: Float32Array, ramp: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """Return values of 0 to 1 as red, green, blue and opacity, shape (*, 4); NaN is transparent."""
-    stops = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in ramp], dtype=np.float64)
-    places = np.linspace(0.0, 1.0, len(ramp))
-    known = np.nan_to_num(values, nan=0.0).clip(0.0, 1.0)
-    channels = [np.interp(known, places, stops[:, channel]) for channel in range(3)]
-    opacity = np.where(np.isnan(values), 0.0, 255.0)
-    return np.stack([*channels, opacity], axis=-1).round().astype(np.uint8)
+def track_page(view: TrackView) -> str:
+    """Return the page, complete in itself."""
+    listed = view.listed_tags
+    return render(
+        "track.html",
+        view=view,
+        chart=track_chart(view),
+        genres=view.genres[:PAGE_GENRES],
+        tags=listed or view.tags[:PAGE_TAGS],
+        tags_listed=bool(listed),
+        window_summaries=window_summaries(view),
+    )
 
 
-GENRES_SHOWN = 8
-TAGS_SHOWN = 16
-NEAREST_SHOWN = 5
-ROW_PX = 19
-WAVE_PX, MEL_PX, AROUND_PX = 110, 190, 62
-TICKS_HZ = (500, 1_000, 2_000, 5_000, 10_000, 20_000)
-CELL_PX, GAP_PX = 12, 3
-"""Of a row of a taggram, in its image: viewers smooth what they enlarge, and these cells have edges."""
+def window_summaries(view: TrackView) -> list[WindowSummary]:
+    """Return every window in words: what the picture says to those who do not see it."""
+    return [
+        _window_summary(view, row, start, end)
+        for row, (start, end) in enumerate(zip(view.start_seconds, view.end_seconds, strict=True))
+    ]
 
-Colours = Callable[[str], str]
+
+def _window_summary(view: TrackView, row: int, start: float, end: float) -> WindowSummary:
+    genres, tags = view.genre_in_time[row], view.tag_in_time[row]
+    above = np.flatnonzero(tags >= view.tag_thresholds)
+    listed = sorted(((view.tag_names[tag], float(tags[tag])) for tag in above), key=lambda pair: -pair[1])
+    best = int(genres.argmax()) if genres.size else None
+    return WindowSummary(
+        start,
+        end,
+        None if best is None else view.genre_names[best],
+        None if best is None else float(genres[best]),
+        listed[:TAGS_PER_WINDOW],
+    )
 
 
 def track_chart(view: TrackView) -> Markup:
@@ -179,7 +197,7 @@ def _log_mel(axes: Axes, view: TrackView, colour: Colours, *, both: bool) -> Non
     )
     axes.set(ylim=(0.0, features.n_mels))
     axes.set_title(
-        f"log-mel, as the model hears it: {features.top_db:g} dB from faint to strong",
+        f"log-mel, the input of the model: {features.top_db:g} dB from faint to strong",
         loc="left",
         color=colour(MUTED),
     )
@@ -203,55 +221,30 @@ def _underline(axes: Axes, view: TrackView, listed: npt.NDArray[np.bool_], colou
             axes.plot(edges[[begin, end]], [-row - 0.41] * 2, color=colour(INK), linewidth=1.6, solid_capstyle="butt")
 
 
-# The page of one track: its picture in time, its genres and tags, and what sounds like it.
+def heat(
+    axes: Axes, values: Float32Array, extent: tuple[float, float, float, float], ramps: Ramps, *, both: bool
+) -> None:
+    """Draw values of 0 to 1, shape (n_columns, n_rows), the first row at the bottom; NaN stays empty.
 
-PAGE_GENRES = 10
-PAGE_TAGS = 12
-TAGS_PER_WINDOW = 5
-
-
-@dataclass(frozen=True)
-class WindowSummary:
-    """One window in words: from, to, its genre with probability, its tags."""
-
-    start_seconds: float
-    end_seconds: float
-    genre: str | None
-    genre_probability: float | None
-    tags: list[tuple[str, float]]
-
-
-def track_page(view: TrackView) -> str:
-    """Return the page, complete in itself."""
-    listed = view.listed_tags
-    return render(
-        "track.html",
-        view=view,
-        chart=track_chart(view),
-        genres=view.genres[:PAGE_GENRES],
-        tags=listed or view.tags[:PAGE_TAGS],
-        tags_listed=bool(listed),
-        window_summaries=window_summaries(view),
-    )
+    Parameters
+    ----------
+    extent
+        Left, right, bottom and top in data.
+    both
+        One picture for light pages and one for dark ones; else the light one alone.
+    """
+    for ramp, gid in list(zip(ramps, (ONLY_LIGHT, ONLY_DARK), strict=True))[: 2 if both else 1]:
+        image = axes.imshow(
+            coloured(values.T, ramp), extent=extent, origin="lower", aspect="auto", interpolation="none"
+        )
+        image.set_gid(gid)
 
 
-def window_summaries(view: TrackView) -> list[WindowSummary]:
-    """Return every window in words: what the picture says to those who do not see it."""
-    return [
-        _window_summary(view, row, start, end)
-        for row, (start, end) in enumerate(zip(view.start_seconds, view.end_seconds, strict=True))
-    ]
-
-
-def _window_summary(view: TrackView, row: int, start: float, end: float) -> WindowSummary:
-    genres, tags = view.genre_in_time[row], view.tag_in_time[row]
-    above = np.flatnonzero(tags >= view.tag_thresholds)
-    listed = sorted(((view.tag_names[tag], float(tags[tag])) for tag in above), key=lambda pair: -pair[1])
-    best = int(genres.argmax()) if genres.size else None
-    return WindowSummary(
-        start,
-        end,
-        None if best is None else view.genre_names[best],
-        None if best is None else float(genres[best]),
-        listed[:TAGS_PER_WINDOW],
-    )
+def coloured(values: Float32Array, ramp: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Return values of 0 to 1 as red, green, blue and opacity, shape (*, 4); NaN is transparent."""
+    stops = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in ramp], dtype=np.float64)
+    places = np.linspace(0.0, 1.0, len(ramp))
+    known = np.nan_to_num(values, nan=0.0).clip(0.0, 1.0)
+    channels = [np.interp(known, places, stops[:, channel]) for channel in range(3)]
+    opacity = np.where(np.isnan(values), 0.0, 255.0)
+    return np.stack([*channels, opacity], axis=-1).round().astype(np.uint8)

@@ -24,9 +24,7 @@ from mgc.reports.page import render
 from mgc.reports.svg import FULL_WIDTH, SERIES, chart, percent_axis, picture
 from mgc.storage.store import Store
 
-# Curves over epochs, a panel a quantity, a colour a member: for the training page, and as a picture.
-#
-# What Jain et al. (2021, §8) and Zhang draw of their networks: loss, accuracy and root-mean-square error over epochs.
+JSON_FILE, PAGE_FILE, PICTURE_FILE = "training.json", "training.html", "training.png"
 
 History = Sequence[Mapping[str, Any]]
 """A member's epochs, as training reports them."""
@@ -36,123 +34,6 @@ DOTTED: Any = (0, (1, 1.5))
 LINES = ("solid", DOTTED, (0, (6, 2, 1, 2)))
 """Of the first four members, the next four, and those after: there are four colours."""
 ROW_HEIGHT_PX = 300
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One quantity.
-
-    Parameters
-    ----------
-    title
-        As it is read.
-    valid, train
-        Names of the epochs' figures; `train` is drawn dashed, and empty where there is none.
-    percent
-        Whether it is a share.
-    """
-
-    title: str
-    valid: str
-    train: str = ""
-    percent: bool = False
-
-
-PANELS = (
-    Panel("Loss", "valid_loss", "train_loss"),
-    Panel("Genre accuracy", "valid_accuracy", percent=True),
-    Panel("RMSE of genre probabilities", "valid_rmse"),
-    Panel("Tags: PR-AUC", "valid_tag_macro_average_precision"),
-)
-
-
-def curves_chart(histories: Sequence[History]) -> Markup | None:
-    """Return the panels that there are figures for, as inline SVG; None where no epoch has any."""
-    panels = _drawable(histories)
-    if not panels:
-        return None
-    return chart(_description(panels), FULL_WIDTH, _height(panels), lambda canvas: _paint(canvas, histories, panels))
-
-
-def curves_picture(histories: Sequence[History]) -> bytes | None:
-    """Return the same as a PNG."""
-    panels = _drawable(histories)
-    if not panels:
-        return None
-    return picture(FULL_WIDTH, _height(panels), lambda canvas: _paint(canvas, histories, panels))
-
-
-def _drawable(histories: Sequence[History]) -> list[Panel]:
-    return [
-        panel
-        for panel in PANELS
-        if any(len(_points(history, name)) for history in histories for name in (panel.valid, panel.train))
-    ]
-
-
-def _description(panels: Sequence[Panel]) -> str:
-    return f"{', '.join(panel.title for panel in panels)} of each member over epochs"
-
-
-def _height(panels: Sequence[Panel]) -> int:
-    return ROW_HEIGHT_PX * -(-len(panels) // 2)
-
-
-def _paint(canvas: Canvas, histories: Sequence[History], panels: Sequence[Panel]) -> None:
-    grid = canvas.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False).flatten()
-    for axes, panel in zip(grid, panels, strict=False):
-        for member, history in enumerate(histories):
-            _curve(axes, panel, member, history)
-        axes.set_title(panel.title, loc="left", weight="bold")
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid()
-        if panel.percent:
-            axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-            percent_axis(axes, "y")
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
-    if len(histories) > 1:
-        grid[0].legend(loc="best", fontsize=10)
-
-
-def _curve(axes: Axes, panel: Panel, member: int, history: History) -> None:
-    color = SERIES[member % len(SERIES)]
-    line = LINES[min(member // len(SERIES), len(LINES) - 1)]
-    best = best_epoch(history)
-    for name, style, width in ((panel.train, DASHED, 1.2), (panel.valid, line, 1.7)):
-        points = _points(history, name)
-        if not len(points):
-            continue
-        label = f"member {member + 1}" if name == panel.valid else None
-        marker = "o" if len(points) == 1 else None
-        axes.plot(*points.T, color=color, linewidth=width, linestyle=style, label=label, marker=marker)
-        kept = points[points[:, 0] == best] if name == panel.valid else points[:0]
-        axes.plot(*kept.T, "o", color=color, markersize=6.5)
-
-
-def best_epoch(history: History) -> int | None:
-    """Return the epoch whose weights were kept: the last that says so; None where there is no epoch.
-
-    Of histories that an earlier mgc wrote, that of the lowest validation loss, else the last.
-    """
-    kept = [int(epoch["epoch"]) for epoch in history if epoch.get("kept")]
-    if kept:
-        return kept[-1]
-    losses = _points(history, "valid_loss")
-    if len(losses):
-        return int(losses[losses[:, 1].argmin(), 0])
-    return int(history[-1]["epoch"]) if history else None
-
-
-def _points(history: History, name: str) -> npt.NDArray[np.float64]:
-    points = [(epoch["epoch"], epoch[name]) for epoch in history if isinstance(epoch.get(name), int | float)]
-    values = np.array(points, dtype=np.float64).reshape(-1, 2)
-    finite: npt.NDArray[np.float64] = values[np.isfinite(values).all(axis=1)]
-    return finite
-
-
-JSON_FILE, PAGE_FILE, PICTURE_FILE = "training.json", "training.html", "training.png"
 
 
 @dataclass(frozen=True)
@@ -263,3 +144,125 @@ def training_page(stored: StoredBundle, reports: Sequence[MemberReport]) -> str:
         training=json.dumps(description["training"], indent=2),
         bundle=stored.uri,
     )
+
+
+# Curves over epochs.
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity.
+
+    Parameters
+    ----------
+    title
+        As it is read.
+    valid, train
+        Names of the epochs' figures; `train` is drawn dashed, and empty where there is none.
+    percent
+        Whether it is a share.
+    """
+
+    title: str
+    valid: str
+    train: str = ""
+    percent: bool = False
+
+
+PANELS = (
+    Panel("Loss", "valid_loss", "train_loss"),
+    Panel("Genre accuracy", "valid_accuracy", percent=True),
+    Panel("RMSE of genre probabilities", "valid_rmse"),
+    Panel("Tags: PR-AUC", "valid_tag_macro_average_precision"),
+)
+
+
+def curves_chart(histories: Sequence[History], one: str = "member") -> Markup | None:
+    """Return curves over epochs as inline SVG, a panel a quantity; None where no epoch has figures.
+
+    What Jain et al. (2021, §8) and Zhang draw of their networks: loss, accuracy and RMSE.
+
+    Parameters
+    ----------
+    one
+        What each history is of, in a word.
+    """
+    panels = _drawable(histories)
+    if not panels:
+        return None
+    description = f"{', '.join(panel.title for panel in panels)} of each {one} over epochs"
+    return chart(description, FULL_WIDTH, _height(panels), lambda canvas: _paint(canvas, histories, panels, one))
+
+
+def curves_picture(histories: Sequence[History]) -> bytes | None:
+    """Return the same as a PNG."""
+    panels = _drawable(histories)
+    if not panels:
+        return None
+    return picture(FULL_WIDTH, _height(panels), lambda canvas: _paint(canvas, histories, panels))
+
+
+def _drawable(histories: Sequence[History]) -> list[Panel]:
+    return [
+        panel
+        for panel in PANELS
+        if any(len(_points(history, name)) for history in histories for name in (panel.valid, panel.train))
+    ]
+
+
+def _height(panels: Sequence[Panel]) -> int:
+    return ROW_HEIGHT_PX * -(-len(panels) // 2)
+
+
+def _paint(canvas: Canvas, histories: Sequence[History], panels: Sequence[Panel], one: str = "member") -> None:
+    grid = canvas.subplots(-(-len(panels) // 2), min(2, len(panels)), squeeze=False).flatten()
+    for axes, panel in zip(grid, panels, strict=False):
+        for number, history in enumerate(histories):
+            _curve(axes, panel, number, history, f"{one} {number + 1}")
+        axes.set_title(panel.title, loc="left", weight="bold")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid()
+        if panel.percent:
+            axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+            percent_axis(axes, "y")
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    if 1 < len(histories) <= len(SERIES) * len(LINES):  # more look alike
+        grid[0].legend(loc="best", fontsize=10)
+
+
+def _curve(axes: Axes, panel: Panel, number: int, history: History, name_of: str) -> None:
+    color = SERIES[number % len(SERIES)]
+    line = LINES[min(number // len(SERIES), len(LINES) - 1)]
+    best = best_epoch(history)
+    for name, style, width in ((panel.train, DASHED, 1.2), (panel.valid, line, 1.7)):
+        points = _points(history, name)
+        if not len(points):
+            continue
+        label = name_of if name == panel.valid else None
+        marker = "o" if len(points) == 1 else None
+        axes.plot(*points.T, color=color, linewidth=width, linestyle=style, label=label, marker=marker)
+        kept = points[points[:, 0] == best] if name == panel.valid else points[:0]
+        axes.plot(*kept.T, "o", color=color, markersize=6.5)
+
+
+def best_epoch(history: History) -> int | None:
+    """Return the epoch whose weights were kept: the last that says so; None where there is no epoch.
+
+    Of histories that an earlier mgc wrote, that of the lowest validation loss, else the last.
+    """
+    kept = [int(epoch["epoch"]) for epoch in history if epoch.get("kept")]
+    if kept:
+        return kept[-1]
+    losses = _points(history, "valid_loss")
+    if len(losses):
+        return int(losses[losses[:, 1].argmin(), 0])
+    return int(history[-1]["epoch"]) if history else None
+
+
+def _points(history: History, name: str) -> npt.NDArray[np.float64]:
+    points = [(epoch["epoch"], epoch[name]) for epoch in history if isinstance(epoch.get(name), int | float)]
+    values = np.array(points, dtype=np.float64).reshape(-1, 2)
+    finite: npt.NDArray[np.float64] = values[np.isfinite(values).all(axis=1)]
+    return finite

@@ -18,7 +18,8 @@ from mgc.evaluation.bootstrap import Figure, rounded
 from mgc.reports.charts import matrix_chart
 from mgc.reports.evaluation_report import Card
 from mgc.reports.page import count, decimal, interval_text, percent, render
-from mgc.reports.svg import learning_chart, numbered
+from mgc.reports.svg import numbered
+from mgc.reports.training_report import curves_chart
 from mgc.storage.store import Store
 from mgc.studies.experiment_charts import category_chart, epochs_chart, frequency_chart, gain_chart, protocol_chart
 from mgc.studies.experiment_settings import Experiment, ProtocolSettings, headed
@@ -384,7 +385,7 @@ def _charts(summary: Summary, details: Sequence[Result]) -> dict[str, Any]:
         "gain_accuracy": gain_chart(summary.gains, "accuracy", "accuracy"),
         "gain_roc": gain_chart(summary.gains, "roc_auc", "macro ROC-AUC"),
         "epochs": epochs_chart(networks),
-        "learning": _apart([(one.system, learning_chart(one.curves)) for one in networks]),
+        "learning": _apart([(one.system, curves_chart(one.curves, "run")) for one in networks]),
     }
 
 

@@ -116,7 +116,7 @@ def test_the_fixed_split_is_the_catalogues() -> None:
     assert fixed_split(tracks) == [Fold(("t000", "t001"), ("t002",))]
     with pytest.raises(SplitError, match="split 'test' has no labelled track"):
         fixed_split(tracks, valid="test")
-    with pytest.raises(SplitError, match=r"split 'valid' lacks genre.* 'train' asks about: rock"):
+    with pytest.raises(SplitError, match=r"split 'valid' lacks genre.* 'train' has: rock"):
         fixed_split(tracks, train="valid", valid="train")
 
 

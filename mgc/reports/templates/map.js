@@ -1,4 +1,4 @@
-// The map of tracks: a mark a track, its shape and colour by genre, hollow where the genre is a guess.
+// The map of tracks: a mark a track, its shape and colour by genre, hollow where the ensemble abstained.
 const GENRES_MARKED = 11;
 const NEAR = 14; // pixels from the pointer
 const OTHER = GENRES_MARKED;
@@ -49,7 +49,7 @@ class TrackMap {
     const counts = new Map();
     for (const { row } of this.points) counts.set(this.tracks.genre(row), (counts.get(this.tracks.genre(row)) || 0) + 1);
     const names = [...counts].filter(([genre]) => genre >= 0).sort(([a, n], [b, m]) => m - n || a - b);
-    // By name, so that a genre keeps its mark when another one becomes the commonest overnight.
+    // By name, so that a genre keeps its mark when another one becomes the commonest.
     const called = ([genre]) => this.tracks.genreNames[genre];
     this.marks = names.slice(0, GENRES_MARKED).sort((one, two) => (called(one) < called(two) ? -1 : 1));
     const kind = new Map(this.marks.map(([genre], number) => [genre, number]));
@@ -142,8 +142,8 @@ class TrackMap {
     if (number === null) return;
     const { row, x, y } = this.points[number];
     const [genre, p] = this.tracks.genresOf(row)[0] ?? ["no genre", 0];
-    const guess = this.tracks.state[row] === ABSTAINED ? ", a guess" : "";
-    const text = `${genre} ${percent(p)}${guess}`;
+    const unsure = this.tracks.state[row] === ABSTAINED ? ", not sure" : "";
+    const text = `${genre} ${percent(p)}${unsure}`;
     this.tip.replaceChildren(make("strong", {}, make("bdi", {}, this.tracks.name[row])), make("br"), text);
     if (announce) this.status.textContent = `${this.tracks.name[row]}: ${text}`;
     const box = this.tip.getBoundingClientRect();

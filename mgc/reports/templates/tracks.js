@@ -91,7 +91,7 @@ class TrackTable {
     this.first = 0;
     this.found = [];
     this.fillChoices();
-    this.listen();
+    this.bindEvents();
     this.refresh();
   }
 
@@ -106,7 +106,7 @@ class TrackTable {
     for (const [name, number] of sorted(tracks.tagNames)) this.find("tag").append(make("option", { value: number }, name));
   }
 
-  listen() {
+  bindEvents() {
     const again = () => { this.first = 0; this.refresh(); };
     let waiting = 0;
     this.find("words").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(again, 60); });
@@ -220,7 +220,7 @@ class TrackTable {
     }
     const sure = tracks.sureness(row);
     const sureness = make("td", { class: "num" }, sure === null ? "–" : percent(sure));
-    if (tracks.state[row] === ABSTAINED) sureness.append(make("br"), make("span", { class: "few" }, "a guess"));
+    if (tracks.state[row] === ABSTAINED) sureness.append(make("br"), make("span", { class: "few" }, "not sure"));
     const tags = tracks.tagsOf(row);
     const listed = make("td", {}, ...tags.slice(0, FEW_TAGS).map(([tag, p]) => tagOf(tag, p)));
     if (tags.length > FEW_TAGS) listed.append(` and ${tags.length - FEW_TAGS} more`);
@@ -255,13 +255,13 @@ class TrackDialog {
     this.find("name").textContent = tracks.name[row] || uri;
     this.find("facts").textContent = [
       clock(tracks.seconds[row]) === "–" ? null : `${clock(tracks.seconds[row])} long`,
-      failure ? "failed" : tracks.state[row] === ABSTAINED ? "the genre is a guess: the ensemble abstained" : "tagged",
+      failure ? "failed" : tracks.state[row] === ABSTAINED ? "not sure of the genre: the ensemble abstained" : "tagged",
       tracks.now[row] ? "in this run" : "in an earlier run",
     ].filter(Boolean).join(" · ");
     this.find("uri").textContent = uri;
-    const listen = this.find("listen");
-    listen.hidden = !(location.protocol === "file:" && uri.startsWith("/"));
-    if (!listen.hidden) listen.href = `file://${uri.split("/").map(encodeURIComponent).join("/")}`;
+    const play = this.find("play");
+    play.hidden = !(location.protocol === "file:" && uri.startsWith("/"));
+    if (!play.hidden) play.href = `file://${uri.split("/").map(encodeURIComponent).join("/")}`;
     this.find("answer").replaceChildren(...(failure ? this.failure(failure) : this.answer(row)));
     this.find("place").hidden = !mgc.map?.has(row);
     const at = this.table.found.indexOf(row);

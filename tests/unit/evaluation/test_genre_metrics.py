@@ -35,11 +35,11 @@ def test_agrees_with_scikit_learn_and_intervals_hold_the_value() -> None:
     found = evaluated(answers)
     rows = answers.genre_true >= 0
     true, probabilities = answers.genre_true[rows], answers.genre_probabilities[rows]
-    guess = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1)
     assert found.tracks == rows.sum()
-    assert found.macro_f1.value == pytest.approx(f1_score(true, guess, average="macro"))
+    assert found.macro_f1.value == pytest.approx(f1_score(true, predicted, average="macro"))
     assert found.top2_accuracy.value == pytest.approx(top_k_accuracy_score(true, probabilities, k=2))
-    precision, recall, f1, _ = precision_recall_fscore_support(true, guess)
+    precision, recall, f1, _ = precision_recall_fscore_support(true, predicted)
     for index, one in enumerate(found.classes):
         assert (one.precision.value, one.recall.value, one.f1.value) == pytest.approx(
             (precision[index], recall[index], f1[index])
@@ -58,9 +58,9 @@ def test_replicates_of_the_macro_f1_are_those_of_drawn_tracks() -> None:
     assert found is not None
     drawn = np.repeat(np.arange(30), next(drawing.chunks())[:30, 0])
     drawn = drawn[answers.genre_true[drawn] >= 0]
-    true, guess = answers.genre_true[drawn], answers.genre_probabilities[drawn].argmax(axis=1)
-    assert found.macro_f1.low == pytest.approx(f1_score(true, guess, labels=np.unique(true), average="macro"))
-    assert found.accuracy.low == found.accuracy.high == pytest.approx((true == guess).mean())
+    true, predicted = answers.genre_true[drawn], answers.genre_probabilities[drawn].argmax(axis=1)
+    assert found.macro_f1.low == pytest.approx(f1_score(true, predicted, labels=np.unique(true), average="macro"))
+    assert found.accuracy.low == found.accuracy.high == pytest.approx((true == predicted).mean())
 
 
 def test_failures_and_unlearned_genres_count_as_wrong_in_one_figure_only() -> None:

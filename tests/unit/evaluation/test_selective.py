@@ -36,10 +36,10 @@ def test_the_bundles_threshold_on_this_split() -> None:
     assert found.accuracy.low < 2 / 3
 
 
-def test_nothing_answered_and_nothing_asked() -> None:
-    silent = measure_selective(np.array([0.5]), np.array([True]), 1.0, 0.95, 0.95).abstention
-    assert silent is not None
-    assert (silent.answered, silent.accuracy.value) == (0, None)
+def test_nothing_answered_and_no_track() -> None:
+    abstention = measure_selective(np.array([0.5]), np.array([True]), 1.0, 0.95, 0.95).abstention
+    assert abstention is not None
+    assert (abstention.answered, abstention.accuracy.value) == (0, None)
     empty = measure_selective(np.zeros(0), np.zeros(0, bool), 0.5, 0.95, 0.95)
     assert len(empty.coverage) == 0
     assert empty.to_json() == {"accuracy_at_coverage": {}, "abstention": None}

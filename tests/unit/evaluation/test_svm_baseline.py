@@ -126,7 +126,7 @@ def test_one_genre_is_always_named() -> None:
     assert result.svm_penalty is None
 
 
-def test_what_is_not_labelled_in_train_is_not_asked() -> None:
+def test_what_is_not_labelled_in_train_is_not_evaluated() -> None:
     tags_only = feature_set([None] * 12, [TAGS[row % 4] for row in range(12)])
     valid = feature_set(**many(12), prefix="v")
     result = svm_baseline(tags_only, valid, Taxonomy(tuple(GENRES), ("fast", "loud")))

@@ -16,7 +16,7 @@ from mgc.evaluation.comparison import compare
 from mgc.evaluation.evaluate import evaluate
 from mgc.reports.charts import confusion_chart
 from mgc.reports.evaluation_report import ReportContext, evaluation_page, list_caveats, write_evaluation_report
-from mgc.reports.svg import VARIABLES, learning_chart
+from mgc.reports.svg import VARIABLES
 
 HISTORY = [
     {"epoch": 1, "train_loss": 2.0, "valid_loss": 1.5, "valid_accuracy": 0.4, "seconds": 3.0},
@@ -174,34 +174,25 @@ def test_chart_is_well_formed_and_wears_the_colours_of_the_page() -> None:
     assert not any(marker in svg for marker in VARIABLES)
 
 
-def test_learning_chart_takes_what_is_there() -> None:
-    assert learning_chart([]) is None
-    assert learning_chart([[{"epoch": 1, "seconds": 2.0}]]) is None
-    chart = learning_chart([HISTORY, HISTORY[:1]])
-    assert chart is not None
-    assert "train loss" in chart
-    assert "validation accuracy" in chart
-
-
 def test_notes_speak_of_what_is_there() -> None:
-    def said(answers: LabelledPredictions) -> str:
+    def caveats_of(answers: LabelledPredictions) -> str:
         return " ".join(list_caveats(evaluate(answers, QUICK)))
 
-    perfect = said(genre_answers([0, 1] * 10, [0, 1] * 10, 2, split="valid"))
+    perfect = caveats_of(genre_answers([0, 1] * 10, [0, 1] * 10, 2, split="valid"))
     assert "rule of three" in perfect
     assert "up to 15.0%" in perfect
     assert "flatter" in perfect
     assert "gave no answer" not in perfect
-    mixed = said(replace(mixed_answers(60), split="train"))
+    mixed = caveats_of(replace(mixed_answers(60), split="train"))
     assert "how well it remembers" in mixed
     assert "2 tracks gave no answer" in mixed
     assert "62 tracks come from 21 groups" in mixed
     assert "points either way" in mixed
-    lacking = said(
+    lacking = caveats_of(
         genre_answers(
             [0, 1, OUTSIDE], [0, 1, 1], 3, outside_genres=("polka",), genre_probabilities=one_hot([0, 1, 1], 3)
         )
     )
     assert "1 track of genres the model never learned (polka)" in lacking
     assert "No track of genre2 is in this split" in lacking
-    assert "no figure can be given" in said(tag_answers(np.array([[1, 0], [0, 0]]), np.ones((2, 2))))
+    assert "no figure can be given" in caveats_of(tag_answers(np.array([[1, 0], [0, 0]]), np.ones((2, 2))))

@@ -114,7 +114,7 @@ def started() -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(started: Browser, page: Path) -> Iterator[Browser]:
-    started.look()
+    started.emulate()
     started.open(page, READY)
     yield started
     assert started.problems == [], "what the page threw, was refused, or fetched"
@@ -129,7 +129,7 @@ def texts(browser: Browser, selector: str) -> list[str]:
     return list(found)
 
 
-def said(browser: Browser) -> str:
+def row_count(browser: Browser) -> str:
     return str(browser.run("document.querySelector('#tracks output').textContent"))
 
 
@@ -161,11 +161,11 @@ def test_it_searches_and_filters_together(browser: Browser) -> None:
     search(browser, "BAND 3/ slow", 6)
     jazz = "[...document.querySelectorAll('[data-genre] option')].find((one) => one.text === 'jazz').value"
     browser.choose("[data-genre]", browser.run(jazz))
-    assert " of 3 tracks that fit, of 240" in said(browser)
+    assert " of 3 tracks that fit, of 240" in row_count(browser)
     browser.choose("[data-genre]", "")
     search(browser, "", 240)
     browser.choose("[data-state]", "2")
-    assert " of 6 tracks" in said(browser)
+    assert " of 6 tracks" in row_count(browser)
     assert "T202_NOT_AUDIO it is HTML" in browser.run("document.querySelector('#tracks tbody').textContent")
     search(browser, "no such song", 0)
     assert "No track fits" in browser.run("document.querySelector('#tracks tbody').textContent")
@@ -178,15 +178,15 @@ def test_it_turns_pages(browser: Browser) -> None:
     assert browser.run("document.querySelector('[data-before]').disabled") is True
     first = names(browser)[0]
     browser.click("[data-after]")
-    assert said(browser) == "26–50 of 240 tracks"
+    assert row_count(browser) == "26–50 of 240 tracks"
     assert first not in names(browser)
     browser.choose("[data-page]", "10")
-    assert said(browser) == "226–240 of 240 tracks"
+    assert row_count(browser) == "226–240 of 240 tracks"
     assert browser.run("document.querySelector('[data-after]').disabled") is True
     browser.choose("[data-page]", "999")
-    assert said(browser) == "226–240 of 240 tracks"
+    assert row_count(browser) == "226–240 of 240 tracks"
     browser.choose("[data-rows]", "100")
-    assert said(browser) == "1–100 of 240 tracks"
+    assert row_count(browser) == "1–100 of 240 tracks"
 
 
 def test_it_opens_a_track_by_mouse_and_keyboard(browser: Browser) -> None:
@@ -237,12 +237,12 @@ def test_the_map_is_read_by_pointer_and_keyboard(browser: Browser) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_words_stand_out_from_their_ground(browser: Browser, dark: bool) -> None:
     """WCAG 2.2: 4.5 to 1 for text; 3 to 1 for the marks of the map."""
-    browser.look(dark=dark)
+    browser.emulate(dark=dark)
     assert browser.run(LOW_CONTRAST) == []
 
 
 def test_narrow_windows_need_no_sideways_scrolling(browser: Browser) -> None:
-    browser.look(width=360, height=740)
+    browser.emulate(width=360, height=740)
     assert browser.run("document.documentElement.scrollWidth") <= 360
 
 

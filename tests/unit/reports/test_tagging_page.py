@@ -158,7 +158,7 @@ def test_many_rows_are_sampled_and_the_page_says_so() -> None:
     assert select_listed_tracks(predictions).sampled == ""
 
 
-def test_few_tagged_leave_room_for_failures() -> None:
+def test_few_tagged_leave_place_for_failures() -> None:
     rows = [{"track_id": f"t{index}", "genres": {"jazz": 1.0}} for index in range(100)]
     rows += [{"track_id": f"f{index:04}", "error": "T201_EMPTY_FILE"} for index in range(2_500)]
     ids = select_listed_tracks(predictions_of(rows), 2_000, 500).track_ids
@@ -166,7 +166,7 @@ def test_few_tagged_leave_room_for_failures() -> None:
 
 
 def test_packed_columns_say_what_the_rows_say() -> None:
-    layout = TrackMap("b" * 16, ["c", "gone", "b"], np.array([0.25, 0.5, 1.0]), np.array([0.0, 0.5, 0.75]))
+    layout = TrackMap("b" * 16, ["c", "deleted", "b"], np.array([0.25, 0.5, 1.0]), np.array([0.0, 0.5, 0.75]))
     packed = unpacked(tagging_page(predictions_of(ROWS), summary(run_id="run"), PageParts(layout=layout)))
     uris = [packed["folders"][folder] + name for folder, name in zip(packed["folder"], packed["name"], strict=True)]
     assert uris == ["/music/b.wav", "/music/c.wav", "/music/d.wav", "/music/e.wav", "/music/f.wav", "s3://b/x/a.mp3"]
@@ -230,7 +230,7 @@ def test_report_is_written_beside_the_predictions(tmp_path: Path) -> None:
     assert "jazz" in Path(where).read_text(encoding="utf-8")
 
 
-def test_numbers_are_said_as_people_say_them() -> None:
+def test_numbers_are_formatted_for_people() -> None:
     assert [percent(None), percent(0.1234), percent(1.0, 0)] == ["–", "12.3 %", "100 %"]
     assert decimal(-0.5, 1) == "−0.5"
     assert count(1_234_567) == "1\u202f234\u202f567"

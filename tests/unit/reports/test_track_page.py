@@ -1,4 +1,4 @@
-"""The page and the picture of one track: what they show is what was heard, and nothing in a name is believed."""
+"""The page and the picture of one track: what they show is what was decoded, and nothing in a name is believed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def view(**more: Any) -> TrackView:
     return TrackView(**(values | more))
 
 
-def test_the_page_is_whole_and_says_what_was_heard() -> None:
+def test_the_page_is_whole_and_shows_the_predictions() -> None:
     page = track_page(view())
     checked(page)
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
@@ -153,7 +153,7 @@ def test_the_spectrogram_is_the_mean_of_the_frames_of_all_windows() -> None:
     np.testing.assert_allclose(found[[10, 50, 70, 110], 0], [0.0, -20.0, -20.0, 0.0])
 
 
-def test_what_was_not_heard_is_empty_and_padding_is_left_out() -> None:
+def test_what_was_not_decoded_is_empty_and_padding_is_left_out() -> None:
     gap = view(start_seconds=(0.0, 0.1, 0.2, 0.3, 2.0), end_seconds=(1.0, 1.1, 1.2, 1.3, 3.0))
     found = spectrogram(gap)
     assert np.isnan(found[60]).all()

@@ -58,7 +58,7 @@ def test_page_picture_and_figures_lie_beside_the_bundle(tmp_path: Path) -> None:
     assert load_bundle(bundle).fingerprint == fingerprint, "it is the same bundle with a report beside it"
 
 
-def test_fits_that_differ_are_told_on_the_page(tmp_path: Path) -> None:
+def test_fits_that_differ_are_listed_on_the_page(tmp_path: Path) -> None:
     entries = [MODEL.model_dump(), {**MODEL.model_dump(), "training": {"optimizer": "sgd", "learning_rate": 0.05}}]
     training = TrainingConfig.model_validate({**TRAINING.model_dump(), "ensemble": entries})
     write_bundle(str(tmp_path), bundle_contents(2, training=training, facts={"histories": [HISTORY, HISTORY]}))
@@ -74,7 +74,7 @@ def test_fits_that_differ_are_told_on_the_page(tmp_path: Path) -> None:
     assert "their fits differ" not in (tmp_path / "alike" / "training.html").read_text()
 
 
-def test_a_page_that_is_there_is_left_unless_asked_for(tmp_path: Path) -> None:
+def test_a_page_that_is_there_is_left_unless_requested(tmp_path: Path) -> None:
     bundle = written(tmp_path / "b", [HISTORY])
     page = tmp_path / "b" / "training.html"
     write_training_report(bundle, anew=False)
