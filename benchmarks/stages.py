@@ -23,7 +23,7 @@ from benchmarks.material import SONG_SECONDS, figure, make_song
 from benchmarks.untrained import write_untrained_bundle
 from mgc.audio.decode.audio_reader import open_audio
 from mgc.audio.features.analysis import Analysis
-from mgc.audio.windows import plan_windows, resample
+from mgc.audio.windows import resample, window_starts
 from mgc.config import Config
 from mgc.config.taxonomy import Taxonomy
 from mgc.inference.predictor import Predictor, TrackPrediction, answer_columns
@@ -75,7 +75,7 @@ def _extract(path: str, config: Config, clock: Clock) -> np.ndarray:
     data = clock.time("fetch", lambda: fetch_track(path, config.decode))
     reader = clock.time("open", lambda: open_audio(data, config.decode))
     rate = reader.info.sample_rate
-    starts = [round(window.start_seconds * rate) for window in plan_windows(SONG_SECONDS, features)]
+    starts = [round(start * rate) for start in window_starts(SONG_SECONDS, features)]
     length = round(features.window_seconds * rate)
     samples = clock.time("decode", lambda: [reader.read_mono(start, length) for start in starts])
     windows = clock.time("resample", lambda: [resample(one, rate, features.sample_rate) for one in samples])

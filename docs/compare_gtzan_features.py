@@ -37,7 +37,7 @@ OURS = {
 
 
 def statistics_of(samples: np.ndarray, tuning: float = 0.0, mirrored: bool = False) -> dict[str, float]:
-    """Return mgc's statistics of a clip heard as one window."""
+    """Return mgc's statistics of a clip as one window."""
     config = FeatureConfig(sample_rate=SAMPLE_RATE, statistics=("gtzan_csv",), chroma_tuning=tuning)
     analysis = Analysis(config)
     measured = analysis.window(samples)

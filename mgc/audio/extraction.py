@@ -21,7 +21,7 @@ from mgc.audio.features.analysis import MEL_POWER, Analysis
 from mgc.audio.track_features import TrackFeatures, TrackResult
 from mgc.audio.transforms import change_samples, changes_samples, partner_start
 from mgc.audio.views import Placing, ViewRequest, place
-from mgc.audio.windows import Tape, plan_stretch, plan_windows, plan_windows_every, resample, thinned
+from mgc.audio.windows import Tape, plan_stretch, resample, thinned, window_starts, window_starts_every
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
@@ -52,7 +52,7 @@ def extract(
     decode
         Bounds on channels and sample rate.
     every_seconds
-        Between the starts of windows (`plan_windows_every`), for a look at the track in time; None: the few,
+        Between the starts of windows (`window_starts_every`), for a look at the track in time; None: the few,
         evenly placed windows that answers are made from.
 
     Raises
@@ -140,10 +140,8 @@ def _window_starts(
     duration_seconds: float, features: FeatureConfig, every_seconds: float | None
 ) -> tuple[float, ...]:
     if every_seconds is None:
-        windows = plan_windows(duration_seconds, features)
-    else:
-        windows = plan_windows_every(duration_seconds, every_seconds, features)
-    return tuple(window.start_seconds for window in windows)
+        return tuple(window_starts(duration_seconds, features))
+    return tuple(window_starts_every(duration_seconds, every_seconds, features))
 
 
 def _features_of(

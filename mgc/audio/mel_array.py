@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mgc.arrays import Float32Array
 from mgc.audio.track_features import TrackFeatures
-from mgc.audio.windows import plan_windows
+from mgc.audio.windows import window_starts
 from mgc.config import FeatureConfig, MelsConfig
 from mgc.errors import ConfigError, Stage, TrackCode, TrackError, did_you_mean
 
@@ -46,7 +46,7 @@ def read_mels(data: bytes, features: FeatureConfig, mels: MelsConfig) -> TrackFe
     """
     decibels = _decibels(_frames_first(read_array(data), features, mels), features, mels)
     duration_seconds = len(decibels) / features.frames_per_second
-    starts = tuple(window.start_seconds for window in plan_windows(duration_seconds, features))
+    starts = tuple(window_starts(duration_seconds, features))
     log_mel = np.stack([_window(decibels, start, features) for start in starts])
     return TrackFeatures({"log_mel": log_mel}, duration_seconds, starts)
 

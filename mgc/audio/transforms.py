@@ -1,7 +1,7 @@
 """The transforms of a view, in the one order in which they are applied.
 
 overlay → pitch → loudness → gain → noise → tempo. The mixture is shifted as one; pitch is part of the resampling
-that every window goes through, and tempo of the analysis (`placing`); what lies between works on samples. The
+that every window goes through, and tempo of the analysis (`views.place`); what lies between works on samples. The
 equaliser and the noise come after the shift: a voice's band is that of the ear, and noise has no pitch.
 """
 
@@ -15,34 +15,30 @@ import scipy.fft
 from mgc.arrays import Float32Array
 from mgc.audio.views import Recipe
 
-# A level change, saturated at full scale as a converter would.
-
-
-def amplify(samples: Float32Array, gain_db: float) -> Float32Array:
-    """Return samples times a gain, cut off at ±1, shape (n,).
-
-    Log-mels are relative to the track's loudest bin: of a gain they only hear what it saturates. Energies
-    (RMS) hear all of it.
-    """
-    louder = samples * np.float32(10.0 ** (gain_db / 20.0))
-    return np.clip(louder, np.float32(-1.0), np.float32(1.0), out=louder)
-
-
-# Vocal emphasis: a presence boost of the band in which voices carry, 200 Hz to 4 kHz.
-#
-# He & Li (2024) name it "vocal emphasis" and do not say how. Lifting the middle channel would be the other way, but
-# a track is heard as the mean of its channels, and that is the middle channel already. So it is an equaliser: the
-# magnitude response of a peaking filter (Bristow-Johnson, Audio EQ Cookbook) centred at 894 Hz, the geometric mean of
-# the band's ends, where the gain in dB is half. Applied with zero phase, by the Fourier transform of the window.
-
 LOW_HZ, HIGH_HZ = 200.0, 4_000.0
+"""Band in which voices carry."""
 
 _MARGIN_SECONDS = 0.1
 """Silence between a window's end and its beginning, which the transform holds for neighbours."""
 
 
+def amplify(samples: Float32Array, gain_db: float) -> Float32Array:
+    """Return samples times a gain, saturated at ±1 as a converter would, shape (n,).
+
+    Log-mels are relative to the track's loudest bin: a gain changes in them only what it saturates. It changes
+    energies (RMS) in full.
+    """
+    louder = samples * np.float32(10.0 ** (gain_db / 20.0))
+    return np.clip(louder, np.float32(-1.0), np.float32(1.0), out=louder)
+
+
 def emphasise(samples: Float32Array, presence_db: float, sample_rate: int) -> Float32Array:
-    """Return mono samples with the band of the voice boosted by `presence_db` (negative: cut), shape (n,)."""
+    """Return mono samples with the band of the voice boosted by `presence_db` (negative: cut), shape (n,).
+
+    He & Li (2024) name "vocal emphasis" and not how it is made. Lifting the middle channel would be another way, but
+    a track is analysed as the mean of its channels, and that is the middle channel already. So it is an equaliser
+    with zero phase, applied by the Fourier transform of the window.
+    """
     size = scipy.fft.next_fast_len(samples.size + round(_MARGIN_SECONDS * sample_rate), real=True)
     spectrum = scipy.fft.rfft(samples, size)
     spectrum *= presence_response(size, presence_db, sample_rate)
@@ -52,6 +48,9 @@ def emphasise(samples: Float32Array, presence_db: float, sample_rate: int) -> Fl
 @lru_cache(maxsize=4)
 def presence_response(size: int, presence_db: float, sample_rate: int) -> Float32Array:
     """Return the equaliser's magnitude at the bins of a real transform of `size` samples.
+
+    That of a peaking filter (Bristow-Johnson, Audio EQ Cookbook) centred at 894 Hz, the geometric mean of the band's
+    ends, where the gain in dB is half.
 
     Parameters
     ----------
@@ -76,9 +75,6 @@ def presence_response(size: int, presence_db: float, sample_rate: int) -> Float3
     return response
 
 
-# White noise under the music, at a signal-to-noise ratio.
-
-
 def add_noise(samples: Float32Array, snr_db: float, seed: tuple[int, ...]) -> Float32Array:
     """Return mono samples plus white Gaussian noise, shape (n,).
 
@@ -98,11 +94,8 @@ def add_noise(samples: Float32Array, snr_db: float, seed: tuple[int, ...]) -> Fl
     return noise
 
 
-# Two tracks of a genre at once: S = α S1 + (1 - α) S2 (He & Li 2024, eq. 6).
-
-
 def overlay(samples: Float32Array, partner: Float32Array, alpha: float) -> Float32Array:
-    """Return the mixture of two sounds at their own levels, shape (n,).
+    """Return the mixture S = α S1 + (1 - α) S2 of two sounds at their own levels (He & Li 2024, eq. 6), shape (n,).
 
     Parameters
     ----------

@@ -1,4 +1,9 @@
-"""What is done to a track to make a view of it, with every number decided."""
+"""What is done to a track to make a view of it, with every number decided by the driver.
+
+A view is a function of (seed, track, view) and nothing else. Every number is drawn from a hash of its own name, so
+that no order of drawing, no number of workers, no retry and no version of a random generator can change a recipe; a
+kind draws the same whatever other kinds a view has.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,13 @@ from typing import Any
 
 from mgc.config import AugmentConfig, FeatureConfig, Range
 from mgc.config.view_settings import View
+
+_DECIMALS = 6
+"""Of what is drawn: far below what is audible, and a recipe stays readable."""
+
+_GRID_HZ = 25
+"""Rates of a pitch shift are multiples of it, so that source and target samples meet often; at 22,050 Hz that is one
+cent."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ CLEAN_RECIPE = Recipe()
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """A view asked of a track.
+    """A view wanted of a track.
 
     Parameters
     ----------
@@ -76,15 +88,6 @@ class ViewRequest:
 
     recipe: Recipe = CLEAN_RECIPE
     partner: int | None = None
-
-
-# What chance decides about a view: a function of (seed, track, view) and nothing else.
-#
-# Every number is drawn from a hash of its own name, so that no order of drawing, no number of workers, no retry and
-# no version of a random generator can change a recipe; a kind draws the same whatever else is asked of it.
-
-_DECIMALS = 6
-"""Of what is drawn: far below what is heard, and a recipe stays readable."""
 
 
 def hashed(*names: object) -> int:
@@ -127,37 +130,27 @@ def draw_recipe(view: View, track_id: str, config: AugmentConfig, partner: str |
     )
 
 
-# Pitch shift by resampling: played faster, a sound is higher; the frames' step gives its tempo back.
-#
-# A track that is resampled to `sped_rate` and then taken for one of the usual sample rate sounds higher by the shift,
-# and is shorter by the same factor. No phase vocoder has to make it longer again: the analysis steps by as much less
-# from frame to frame (`mgc.audio.views`). Formants move with the pitch, as they do in
-# `librosa.effects.pitch_shift`.
-
-_GRID_HZ = 25
-"""Rates are multiples of it, so that source and target samples meet often; at 22,050 Hz that is one cent."""
-
-
 def sped_rate(sample_rate: int, pitch_semitones: float) -> int:
-    """Return the rate in Hz to resample to for sounds that are higher when taken for `sample_rate`."""
+    """Return the rate in Hz to resample to for sounds that are higher when taken for `sample_rate`.
+
+    They are shorter by the same factor. No phase vocoder has to make them longer again: the analysis steps by as much
+    less from frame to frame (`place`). Formants move with the pitch, as in `librosa.effects.pitch_shift`.
+    """
     if pitch_semitones == 0.0:
         return sample_rate
     steps: int = round(sample_rate * 2.0 ** (-pitch_semitones / 12.0) / _GRID_HZ)
     return max(1, steps) * _GRID_HZ
 
 
-# Tempo and pitch as a matter of where frames lie.
-#
-# Every feature is a function of frames of samples. A time stretch that keeps every frame's spectrum and moves the
-# frames apart is what a phase vocoder is after (Laroche & Dolson 1999), and its magnitudes are interpolations of
-# those of the original's frames. So a stretched track is the original, its frames centred at k * hop_length *
-# tempo_ratio: nothing is synthesised, no phase is guessed, transients stay as sharp as they are. A pitch shift is a
-# resampling (`mgc.audio.views`) whose change of tempo is undone the same way.
-
-
 @dataclass(frozen=True)
 class Placing:
-    """How a view's windows are read and analysed.
+    """How a view's windows are read and analysed: tempo and pitch are a matter of where frames lie.
+
+    Every feature is a function of frames of samples. A time stretch that keeps every frame's spectrum and moves the
+    frames apart is what a phase vocoder is after (Laroche & Dolson 1999), and its magnitudes are interpolations of
+    those of the original's frames. So a stretched track is the original, its frames centred at k * hop_length *
+    tempo_ratio: nothing is synthesised, no phase is estimated, transients stay as sharp as they are. A pitch shift is
+    a resampling whose change of tempo is undone the same way.
 
     Parameters
     ----------

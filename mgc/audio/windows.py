@@ -1,4 +1,10 @@
-"""Where in a track to listen."""
+"""Which windows of a track are read, and their samples at the wanted sample rate.
+
+A window is resampled by itself, from a stretch of the source with a margin on each side, so that a jump costs
+nothing but the jump and memory holds one window. The stretch starts where source and target sample grids meet
+(every 2 source samples for 44.1 → 22.05 kHz, every 320 for 48 → 22.05 kHz). That makes the result the one of
+resampling the whole track, to within the resampler's own noise.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +12,28 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 
-from mgc.arrays import Float32Array
+from mgc.arrays import Float32Array, IntArray
 from mgc.audio.decode.audio_reader import AudioReader
 from mgc.config import FeatureConfig
 
 _TOLERANCE_WINDOWS = 0.05
 """A remainder below this part of a window is not worth one more: 30.04 s (an MP3's padding) is three of 10 s."""
 
+QUALITY = "HQ"
+"""soxr's 20-bit quality, librosa's default too. VHQ's 28 bits are beyond any source and take longer."""
+
+_MARGIN_SAMPLES = 256
+"""Context a window gets on each side, at the lower of the two rates: beyond the filter's reach (measured:
+with 100 the difference to the whole track is still above rounding, with 200 it is not)."""
 
 MOST_WINDOWS = 600
-"""Windows a track at most where they are asked for every so many seconds: what a picture can show, and memory."""
+"""Windows a track at most where one starts every so many seconds: what a picture can show, and memory."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """A stretch of `FeatureConfig.window_seconds`.
-
-    Parameters
-    ----------
-    start_seconds
-        From the start of the track.
-    """
-
-    start_seconds: float
-
-
-def plan_windows(duration_seconds: float, config: FeatureConfig) -> list[Window]:
-    """Return evenly placed windows that cover a track as far as `config.max_windows` allows.
+def window_starts(duration_seconds: float, config: FeatureConfig) -> list[float]:
+    """Return where evenly placed windows start, in seconds, that cover a track as far as `max_windows` allows.
 
     The first starts at 0 and, where there is more than one, the last ends with the track; they overlap where
     the duration is no multiple of the window. A track shorter than a window gets one, to be zero-padded.
@@ -44,11 +42,11 @@ def plan_windows(duration_seconds: float, config: FeatureConfig) -> list[Window]
     needed = math.ceil(duration_seconds / window_seconds - _TOLERANCE_WINDOWS)
     count = min(max(needed, 1), config.max_windows)
     last_start = max(0.0, duration_seconds - window_seconds)
-    return [Window(float(start)) for start in np.linspace(0.0, last_start, count)]
+    return list(map(float, np.linspace(0.0, last_start, count)))
 
 
-def plan_windows_every(duration_seconds: float, every_seconds: float, config: FeatureConfig) -> list[Window]:
-    """Return windows that start every so many seconds, the last one ending with the track.
+def window_starts_every(duration_seconds: float, every_seconds: float, config: FeatureConfig) -> list[float]:
+    """Return the starts of windows every so many seconds, the last one ending with the track.
 
     Parameters
     ----------
@@ -62,23 +60,17 @@ def plan_windows_every(duration_seconds: float, every_seconds: float, config: Fe
     # A start that is almost the last one gives way to it.
     if last_start - starts[-1] < _TOLERANCE_WINDOWS * every and len(starts) > 1:
         starts.pop()
-    return [Window(start) for start in [*starts, *([last_start] if last_start else [])]]
+    return [*starts, last_start] if last_start else starts
 
 
-# Fewer frames than were analysed: one in `frame_stride`, as published log-mels have been thinned.
-
-
-def kept_frames(n_analysed: int, config: FeatureConfig) -> npt.NDArray[np.int64]:
+def kept_frames(n_analysed: int, config: FeatureConfig) -> IntArray:
     """Return the numbers of the frames kept: floor(frame_phase + k * frame_stride), shape (n_kept,).
 
-    Whole frames are picked rather than computed at fractional places, since that is how a spectrogram is made
-    smaller after the fact (nearest-neighbour resizing).
+    Published log-mels have been thinned so. Whole frames are picked rather than computed at fractional places, since
+    that is how a spectrogram is made smaller after the fact (nearest-neighbour resizing).
     """
     count = max(0, int(np.ceil((n_analysed - config.frame_phase) / config.frame_stride)))
-    kept: npt.NDArray[np.int64] = np.floor(config.frame_phase + config.frame_stride * np.arange(count)).astype(
-        np.int64
-    )
-    return kept
+    return np.asarray(np.floor(config.frame_phase + config.frame_stride * np.arange(count)), dtype=np.int64)
 
 
 def thinned(frames: Float32Array, config: FeatureConfig) -> Float32Array:
@@ -86,21 +78,6 @@ def thinned(frames: Float32Array, config: FeatureConfig) -> Float32Array:
     if frames.ndim != 3 or (config.frame_stride == 1.0 and config.frame_phase == 0.0):
         return frames
     return np.ascontiguousarray(frames[:, kept_frames(frames.shape[1], config)])
-
-
-# Windows of a track at the wanted sample rate, read in order, each source sample decoded once.
-#
-# A window is resampled by itself, from a stretch of the source with a margin on each side, so that a jump costs
-# nothing but the jump and memory holds one window. The stretch starts where source and target sample grids meet
-# (every 2 source samples for 44.1 → 22.05 kHz, every 320 for 48 → 22.05 kHz), which makes the result that of
-# resampling the whole track, to within the resampler's own noise.
-
-QUALITY = "HQ"
-"""soxr's 20-bit quality, librosa's default too. VHQ's 28 bits are beyond any source and take longer."""
-
-_MARGIN_SAMPLES = 256
-"""Context a window gets on each side, at the lower of the two rates: beyond the filter's reach (measured:
-with 100 the difference to the whole track is still above rounding, with 200 it is not)."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 import av
@@ -27,7 +26,16 @@ from mgc.config import DecodeConfig
 from mgc.config.section import fingerprint_of
 from mgc.errors import Stage, TrackCode, TrackError
 
-# What a file is in which no decoder found audio, by its first bytes: so that a row says more than "no audio".
+DECODER_REVISION = 1
+"""Raise it where mgc's own way of decoding learns to read what it could not."""
+
+BLOCK_FRAMES = 1 << 16
+"""Samples a channel decoded at a time."""
+
+_NO_END = 1 << 62
+
+_HELD_BYTES = 1 << 25
+"""MP3s from this size on are not read by libsndfile: mpg123 walks through the file for each jump."""
 
 HEAD_BYTES = 1024
 """As much of a file as `kind_of` looks at."""
@@ -55,41 +63,6 @@ _MOST_HIGH_BYTES = 0.3
 """Share of bytes above 0x7F in a text of any encoding that we would call one."""
 
 
-def kind_of(head: bytes) -> str | None:
-    """Return what a file is that is no audio, None where its first bytes do not tell."""
-    if len(set(head)) == 1:
-        return f"bytes of 0x{head[0]:02X} as far as was looked"
-    if _is_text(head):
-        return "text"
-    return next((kind for place, mark, kind in _SIGNATURES if head.startswith(mark, place)), None)
-
-
-def _is_text(head: bytes) -> bool:
-    """Return whether there is no control character that text would not hold, and not too much beyond ASCII."""
-    if any(byte < ord(" ") and byte not in b"\t\n\f\r" for byte in head):
-        return False
-    return sum(byte >= 0x80 for byte in head) <= _MOST_HIGH_BYTES * len(head) or _is_utf8(head)
-
-
-def _is_utf8(head: bytes) -> bool:
-    try:
-        head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.end >= len(head) and error.start >= len(head) - 4  # cut within its last character
-    return True
-
-
-__all__ = ["AudioReader", "StreamInfo", "open_audio"]
-
-BLOCK_FRAMES = 1 << 16
-"""Samples a channel decoded at a time."""
-
-_NO_END = 1 << 62
-
-_HELD_BYTES = 1 << 25
-"""MP3s from this size on are not read by libsndfile: mpg123 walks through the file for each jump."""
-
-
 class AudioReader:
     """An open track; use it as a context manager. Made by `open_audio`.
 
@@ -115,8 +88,7 @@ class AudioReader:
         TrackError
             DECODE_FAILED where no sample at all can be decoded.
         """
-        blocks = list(self._blocks(start_frame, start_frame + n_frames))
-        return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.float32)
+        return np.concatenate([np.zeros(0, np.float32), *self._blocks(start_frame, start_frame + n_frames)])
 
     def count_frames(self) -> int:
         """Return how many samples a channel can be decoded, by decoding them all, a block at a time.
@@ -135,9 +107,7 @@ class AudioReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _blocks(self, start: int, stop: int) -> Iterator[Float32Array]:
@@ -240,6 +210,30 @@ def _not_opened(head: bytes, errors: list[DecoderError]) -> TrackError:
     return TrackError(TrackCode.DECODE_FAILED, Stage.DECODE, "; ".join(map(str, errors)))
 
 
+def kind_of(head: bytes) -> str | None:
+    """Return what a file is that is no audio, None where its first bytes do not show it."""
+    if len(set(head)) == 1:
+        return f"bytes of 0x{head[0]:02X} as far as was looked"
+    if _is_text(head):
+        return "text"
+    return next((kind for place, mark, kind in _SIGNATURES if head.startswith(mark, place)), None)
+
+
+def _is_text(head: bytes) -> bool:
+    """Return whether there is no control character that text would not hold, and not too much beyond ASCII."""
+    if any(byte < ord(" ") and byte not in b"\t\n\f\r" for byte in head):
+        return False
+    return sum(byte >= 0x80 for byte in head) <= _MOST_HIGH_BYTES * len(head) or _is_utf8(head)
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.end >= len(head) and error.start >= len(head) - 4  # cut within its last character
+    return True
+
+
 def _check(info: StreamInfo, limits: DecodeConfig) -> None:
     if not 1 <= info.channels <= limits.max_channels:
         reason = f"{info.channels} channels, allowed are 1 to {limits.max_channels}"
@@ -252,14 +246,11 @@ def _check(info: StreamInfo, limits: DecodeConfig) -> None:
         raise TrackError(TrackCode.NO_SAMPLES, Stage.DECODE, "the file holds 0 samples")
 
 
-# What decodes: a mark that changes where a track that could not be decoded may be worth another try.
-
-DECODER_REVISION = 1
-"""Raise it where mgc's own way of decoding learns to read what it could not."""
-
-
 def decoder_mark(limits: DecodeConfig) -> str:
-    """Return a mark of mgc's decoding, of the libraries that it uses, and of the bounds it keeps."""
+    """Return a mark that changes where a track that could not be decoded may be worth another try.
+
+    It stands for mgc's decoding, the libraries that it uses, and the bounds it keeps.
+    """
     return fingerprint_of(
         {
             "revision": DECODER_REVISION,

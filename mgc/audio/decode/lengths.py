@@ -2,7 +2,7 @@
 
 libsndfile reads no further than the header says. But programs that write to a pipe leave a length of zero (or of
 all ones), recorders that lose power do as well, sizes beyond 32 bits wrap round, and a file may lie. Where the
-bytes tell otherwise, they are believed: what a WAV or AU holds behind its claimed end is audio unless it is
+bytes show otherwise, they are believed: what a WAV or AU holds behind its claimed end is audio unless it is
 another chunk, and the last frame of a FLAC says where it ends.
 
 Sources: Microsoft, "Multimedia Programming Interface and Data Specifications 1.0" (RIFF); RFC 9639 (FLAC), sections

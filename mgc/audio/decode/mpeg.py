@@ -1,8 +1,8 @@
-"""MPEG audio (MP3, MP2, MP1): the frames of a file, found by their headers.
+"""MPEG audio (MP3, MP2, MP1): the frames of a file, found by their headers, decoded one by one by FFmpeg.
 
-A table of frames tells the length to the sample and every frame's place, whatever a tag claims: the one thing
-that makes windows of a headerless variable-rate MP3 exact without decoding what is between. A header a frame
-is looked at, some 0.2 µs each: a ten-hour file takes a third of a second.
+A table of frames gives the length to the sample and every frame's place, whatever a tag claims. It alone makes
+windows of a headerless variable-rate MP3 exact without decoding what is between. A header a frame is read, some
+0.2 µs each: a ten-hour file takes a third of a second.
 
 Sources: ISO/IEC 11172-3, 2.4.1.3 and 13818-3 (headers, bit rates); G. Bouvigne's "MP3 Info Tag" (Xing, Info and
 LAME's fields).
@@ -21,6 +21,17 @@ from av.audio.frame import AudioFrame
 
 from mgc.arrays import Float32Array
 from mgc.audio.decode.source import Content, DecoderError, StreamInfo, mix_to_mono, translated
+
+_CODECS = {1: "mp1float", 2: "mp2float", 3: "mp3float"}
+
+_BATCH_FRAMES = 16
+"""MPEG frames decoded before they are handed on."""
+
+_PREROLL_FRAMES = 32
+"""Decoded and dropped before a jump's target: layer III refers back to as many as a dozen frames."""
+
+_PROBE_FRAMES = 64
+"""If none of so many first frames can be decoded, the file is none of ours."""
 
 _ID3V2_HEADER_BYTES = 10
 _HEADER_BYTES = 4
@@ -83,7 +94,7 @@ class MpegFrames:
     offsets, lengths
         Bytes from the start of the file, and of each frame.
     skip_samples
-        To be left out at the beginning: the encoder's and the decoder's delay, where a LAME tag tells.
+        To be left out at the beginning: the encoder's and the decoder's delay, where a LAME tag has them.
     n_samples
         Samples a channel after that, without the padding at the end.
     """
@@ -230,7 +241,7 @@ def _lengths_of(second: int, rate_bits: int) -> list[int]:
 
 
 def _read_tag(content: Content, offset: int, length: int) -> tuple[int, int] | None:
-    """Return LAME's delay and padding from a first frame that is a Xing/Info tag, (0, 0) if it does not say.
+    """Return LAME's delay and padding from a first frame that is a Xing/Info tag, (0, 0) if it has none.
 
     None where the first frame is audio.
     """
@@ -252,8 +263,8 @@ def _read_tag(content: Content, offset: int, length: int) -> tuple[int, int] | N
 def suits_libsndfile(content: Content, frames: MpegFrames) -> bool:
     """Return whether libsndfile 1.2.2 (with its mpg123) reads an MP3 rightly.
 
-    It reads only up to the length it believes: that of the Xing/Info tag, or, without one, a guess from the
-    first frames' bit rate. So the tag must be there and tell the number of frames that there are and, within
+    It reads only up to the length it believes: that of the Xing/Info tag, or, without one, an estimate from the
+    first frames' bit rate. So the tag must be there and hold the number of frames that there are and, within
     1 %, the size in bytes. And of mono MPEG-2 (22.05 and 24 kHz) mpg123 drops some sound frames.
     """
     start = _behind_id3v2(content)
@@ -281,20 +292,6 @@ def _behind_id3v2(content: Content) -> int:
         has_footer = bool(head[5] & 0x10)
         start += _ID3V2_HEADER_BYTES * (2 if has_footer else 1) + size
     return start
-
-
-# Reading MPEG audio frame by frame: places are those of the frame table, the decoder is FFmpeg's.
-
-_CODECS = {1: "mp1float", 2: "mp2float", 3: "mp3float"}
-
-_BATCH_FRAMES = 16
-"""MPEG frames decoded before they are handed on."""
-
-_PREROLL_FRAMES = 32
-"""Decoded and dropped before a jump's target: layer III refers back to as many as a dozen frames."""
-
-_PROBE_FRAMES = 64
-"""If none of so many first frames can be decoded, the file is none of ours."""
 
 
 class MpegSource:

@@ -72,8 +72,6 @@ def _open(content: Content) -> soundfile.SoundFile:
         raise kind(f"libsndfile: {error.error_string}") from error
 
 
-# From samples to a file's bytes: what the demo's synthesiser and the tests write.
-
 Container = Literal["wav", "flac", "ogg", "opus", "mp3", "au", "aiff", "caf", "w64"]
 
 _FORMATS: dict[Container, tuple[str, str]] = {

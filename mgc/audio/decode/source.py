@@ -44,7 +44,7 @@ class Content(Protocol):
 
 @dataclass(frozen=True)
 class RemoteBytes:
-    """Bytes that stay where they are until some of them are asked for.
+    """Bytes that stay where they are until some of them are read.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class RangedContent:
     Parameters
     ----------
     remote
-        Where they are; its `read` returns all bytes asked for, or raises an OSError.
+        Where they are; its `read` returns all bytes requested, or raises an OSError.
     """
 
     def __init__(self, remote: RemoteBytes) -> None:
@@ -190,9 +190,6 @@ class _ContentFile(io.RawIOBase):
         return len(data)
 
 
-# What a decoder library must offer so that `mgc.audio.decode.audio_reader` can read through it.
-
-
 @dataclass(frozen=True)
 class StreamInfo:
     """What a file says about its audio; `n_frames` is a claim until it has been read.
@@ -224,14 +221,14 @@ class UnrecognisedError(DecoderError):
 
 
 class Source(Protocol):
-    """One open file in one decoder library. Reads forward cheaply and anywhere correctly."""
+    """One open file in one decoder library, for `AudioReader`. Reads forward cheaply and anywhere correctly."""
 
     info: StreamInfo
 
     def read(self, start_frame: int, n_frames: int) -> Float32Array:
         """Return up to `n_frames` samples from `start_frame` on, mono, shape (n,).
 
-        May return fewer than asked for at any time; an empty array means that the audio ends at or before
+        May return fewer at any time; an empty array means that the audio ends at or before
         `start_frame`.
 
         Raises

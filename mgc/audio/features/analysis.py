@@ -1,8 +1,8 @@
-"""From windows of samples to a track's named features, all from one pass over one STFT."""
+"""The features of a track's windows, all from one pass over one short-time Fourier transform."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -30,7 +30,8 @@ from mgc.audio.features.stft import FrameGrid, Measure, Transform
 from mgc.config import FeatureConfig
 from mgc.config.feature_settings import TRACK_FEATURES
 
-# A track's features, made of what was measured in all of its windows.
+MEL_POWER = "mel_power"
+STATISTICS = "statistics"
 
 _COLUMNS = {
     "spectral_centroid": ("shape", CENTROID),
@@ -39,7 +40,84 @@ _COLUMNS = {
     "spectral_mean": ("shape", MEAN),
     "spectral_variance": ("shape", VARIANCE),
 }
-"""Feature → where it lies in what was measured."""
+"""Features that are a column of what was measured."""
+
+_MEASURES: dict[str, tuple[Callable[[FeatureConfig], Measure], frozenset[str]]] = {
+    "chroma": (Chroma, frozenset({"chroma"})),
+    "shape": (SpectralShape, frozenset(_COLUMNS)),
+    "spectral_flatness": (lambda _: SpectralFlatness(), frozenset({"spectral_flatness"})),
+    "peaks": (SpectralPeaks, frozenset({"spectral_contrast"})),
+    "short_time_energy": (lambda _: Energy(), frozenset({"rms", "short_time_energy"})),
+    "autocorrelation": (Autocorrelation, frozenset({"autocorrelation"})),
+}
+"""What is measured in spectra, and for which features; all others are made of mel power, which always is."""
+
+_CROSSINGS = {"zero_crossing_rate": crossing_rate, "zero_crossing_rate_he_li": crossing_rate_he_li}
+
+
+class Analysis:
+    """All features of some settings.
+
+    Two steps, because some features are relative to the whole track: `window` measures each window's samples,
+    `track` makes features of all windows' measures.
+
+    Parameters
+    ----------
+    config
+        Sample rate, frames, filters, and which features.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        self._config = config
+        self._transform = Transform(config.n_fft)
+        wanted = {*config.frames, *config.statistics}
+        self._measures: dict[str, Measure] = {MEL_POWER: MelPower(config)}
+        self._measures |= {name: made(config) for name, (made, features) in _MEASURES.items() if features & wanted}
+        self._crossings = {name: count for name, count in _CROSSINGS.items() if name in wanted}
+
+    def window(
+        self, samples: Float32Array, frame_step: float | None = None, n_frames: int | None = None
+    ) -> dict[str, Float32Array]:
+        """Return what is measured in one window, by name, each of shape (n_frames, rows).
+
+        Parameters
+        ----------
+        samples
+            Mono, at the configured sample rate, shape (n,).
+        frame_step
+            Samples between frame centres, whole or not: frame k is centred at round(k * frame_step) and zero
+            beyond the samples' ends. None: `hop_length`.
+        n_frames
+            How many frames; None: as many as are centred within the samples, n // frame_step + 1.
+
+        Returns
+        -------
+        dict
+            `mel_power` is not finite where a sample is not, or is beyond some 1e15.
+        """
+        step = self._config.hop_length if frame_step is None else frame_step
+        count = int(samples.size // step) + 1 if n_frames is None else n_frames
+        grid = FrameGrid(self._config.n_fft, step, count)
+        found = {name: np.zeros((count, measure.rows), np.float32) for name, measure in self._measures.items()}
+        with np.errstate(over="ignore", invalid="ignore"):
+            for batch in grid.batches(samples):
+                spectra = self._transform.spectra(batch.samples)
+                for name, measure in self._measures.items():
+                    measure.measure(spectra, found[name][batch.place])
+        return found | {name: count(samples, grid) for name, count in self._crossings.items()}
+
+    def track(self, windows: Sequence[Mapping[str, Float32Array]]) -> dict[str, Float32Array]:
+        """Return a track's features by name.
+
+        Those of `features.frames` have the shape (n_windows, n_frames, rows). `statistics` is there where the
+        settings want any: one vector with the values that `statistics_names` names.
+        """
+        measured = {name: np.stack([window[name] for window in windows]) for name in windows[0]}
+        track = Track(measured, self._config)
+        arrays = {name: track.feature(name) for name in self._config.frames}
+        if self._config.statistics:
+            arrays[STATISTICS] = track.statistics()
+        return arrays
 
 
 class Track:
@@ -67,9 +145,25 @@ class Track:
         made: Float32Array = getattr(self, name)
         return made
 
+    def statistics(self) -> Float32Array:
+        """Return mean and variance (over n, not n - 1) of each row over all windows' frames, shape (n,).
+
+        `statistics_names` names them; a feature of the whole track stands for itself.
+        """
+        values: list[float] = []
+        for feature in self._config.statistics:
+            if feature in TRACK_FEATURES:
+                values.append(getattr(self, feature))
+                continue
+            frames = self.feature(feature)
+            rows = frames.reshape(-1, frames.shape[-1])
+            both = np.stack([rows.mean(axis=0, dtype=np.float64), rows.var(axis=0, dtype=np.float64)], axis=1)
+            values += both.ravel().tolist()
+        return np.array(values, dtype=np.float32)
+
     @cached_property
     def _decibels(self) -> Decibels:
-        return to_decibels(self._measured["mel_power"], self._config.top_db)
+        return to_decibels(self._measured[MEL_POWER], self._config.top_db)
 
     @property
     def log_mel(self) -> Float32Array:
@@ -119,123 +213,3 @@ class Track:
     def tempo(self) -> float:
         """In BPM, of the whole track."""
         return rhythm.tempo_bpm(self._tempogram, self._config)
-
-
-# One vector a track: the mean and the variance of each row of each feature over all frames heard.
-
-
-def statistics_of(track: Track, config: FeatureConfig) -> Float32Array:
-    """Return mean and variance (of the population: over n) over the frames of all windows, shape (n,).
-
-    `statistics_names` names them.
-    """
-    values: list[float] = []
-    for feature in config.statistics:
-        if feature in TRACK_FEATURES:
-            values.append(getattr(track, feature))
-            continue
-        frames = track.feature(feature)
-        rows = frames.reshape(-1, frames.shape[-1])
-        both = np.stack([rows.mean(axis=0, dtype=np.float64), rows.var(axis=0, dtype=np.float64)], axis=1)
-        values += both.ravel().tolist()
-    return np.array(values, dtype=np.float32)
-
-
-MEL_POWER = "mel_power"
-STATISTICS = "statistics"
-
-_MEASURED_FOR = {
-    "chroma": frozenset({"chroma"}),
-    "shape": frozenset(
-        {"spectral_centroid", "spectral_bandwidth", "spectral_rolloff", "spectral_mean", "spectral_variance"}
-    ),
-    "spectral_flatness": frozenset({"spectral_flatness"}),
-    "peaks": frozenset({"spectral_contrast"}),
-    "short_time_energy": frozenset({"rms", "short_time_energy"}),
-    "autocorrelation": frozenset({"autocorrelation"}),
-}
-"""What is measured in spectra, and the features that want it; all others are made of mel power, which always is."""
-
-_CROSSINGS = {"zero_crossing_rate": crossing_rate, "zero_crossing_rate_he_li": crossing_rate_he_li}
-
-
-class Analysis:
-    """All features that the settings ask for.
-
-    Two steps, because some features are relative to the whole track: `window` measures each window's samples,
-    `track` makes features of all windows' measures.
-
-    Parameters
-    ----------
-    config
-        Sample rate, frames, filters, and which features.
-    """
-
-    def __init__(self, config: FeatureConfig) -> None:
-        self._config = config
-        self._transform = Transform(config.n_fft)
-        wanted = {*config.frames, *config.statistics}
-        measured = {name for name, features in _MEASURED_FOR.items() if features & wanted}
-        self._measures: dict[str, Measure] = {MEL_POWER: MelPower(config)} | _measures(config, measured)
-        self._crossings = {name: count for name, count in _CROSSINGS.items() if name in wanted}
-
-    def window(
-        self, samples: Float32Array, frame_step: float | None = None, n_frames: int | None = None
-    ) -> dict[str, Float32Array]:
-        """Return what is measured in one window, by name, each of shape (n_frames, rows).
-
-        Parameters
-        ----------
-        samples
-            Mono, at the configured sample rate, shape (n,).
-        frame_step
-            Samples between frame centres, whole or not: frame k is centred at round(k * frame_step) and zero
-            beyond the samples' ends. None: `hop_length`.
-        n_frames
-            How many frames; None: as many as are centred within the samples, n // frame_step + 1.
-
-        Returns
-        -------
-        dict
-            `mel_power` is not finite where a sample is not, or is beyond some 1e15.
-        """
-        step = self._config.hop_length if frame_step is None else frame_step
-        count = int(samples.size // step) + 1 if n_frames is None else n_frames
-        grid = FrameGrid(self._config.n_fft, step, count)
-        found = {name: np.zeros((count, measure.rows), np.float32) for name, measure in self._measures.items()}
-        with np.errstate(over="ignore", invalid="ignore"):
-            for batch in grid.batches(samples):
-                spectra = self._transform.spectra(batch.samples)
-                for name, measure in self._measures.items():
-                    measure.measure(spectra, found[name][batch.place])
-        return found | {name: count(samples, grid) for name, count in self._crossings.items()}
-
-    def track(self, windows: Sequence[Mapping[str, Float32Array]]) -> dict[str, Float32Array]:
-        """Return a track's features by name.
-
-        Those of `features.frames` have the shape (n_windows, n_frames, rows); `statistics`, where any are asked
-        for, is one vector with the values that `statistics_names` names.
-        """
-        measured = {name: np.stack([window[name] for window in windows]) for name in windows[0]}
-        track = Track(measured, self._config)
-        arrays = {name: track.feature(name) for name in self._config.frames}
-        if self._config.statistics:
-            arrays[STATISTICS] = statistics_of(track, self._config)
-        return arrays
-
-
-def _measures(config: FeatureConfig, names: set[str]) -> dict[str, Measure]:
-    made: dict[str, Measure] = {}
-    if "chroma" in names:
-        made["chroma"] = Chroma(config)
-    if "shape" in names:
-        made["shape"] = SpectralShape(config)
-    if "spectral_flatness" in names:
-        made["spectral_flatness"] = SpectralFlatness()
-    if "peaks" in names:
-        made["peaks"] = SpectralPeaks(config)
-    if "short_time_energy" in names:
-        made["short_time_energy"] = Energy()
-    if "autocorrelation" in names:
-        made["autocorrelation"] = Autocorrelation(config)
-    return made

@@ -1,8 +1,7 @@
-"""Energy by pitch class: `librosa.feature.chroma_stft`, with its filter bank (Ellis 2007, "Chroma feature
-analysis and synthesis").
+"""Descriptors of each frame beside the log-mel: chroma, contrast, shape, flatness, energy, zero crossings.
 
-librosa estimates how far a recording is from A440 unless it is told; that costs as much as all else together, and
-moves the filters by half a semitone at most. Here the tuning is a setting, 0 by default.
+Definitions as in librosa (Klapuri & Davy 2006, ch. 5), frequencies in Hz. In a frame of silence all are 0 but the
+flatness, which is 1.
 """
 
 from __future__ import annotations
@@ -20,9 +19,29 @@ from mgc.audio.features.log_mel import to_decibels
 from mgc.audio.features.stft import FrameGrid, Spectra
 from mgc.config import FeatureConfig
 
+CENTROID, BANDWIDTH, ROLLOFF, MEAN, VARIANCE = range(5)
+"""Columns of `SpectralShape`."""
+
+_BLOCK_BINS = 32
+_TINY = np.finfo(np.float32).tiny
+_FLOOR_POWER = np.float32(1e-10)
+
+_QUANTILE = 0.02
+"""Share of a band's bins, one at least, that are its peaks, and that are its valleys."""
+
+_TOP_DB = 80.0
+"""Levels so far under the track's loudest peak or valley count as that."""
+
+_ZERO = 1e-10
+"""What is nearer to zero counts as zero, which librosa takes as positive."""
+
 
 class Chroma:
-    """Share of each pitch class, the strongest of a frame at 1; all 0 in silence."""
+    """Share of each pitch class, the strongest of a frame at 1: `librosa.feature.chroma_stft` (Ellis 2007).
+
+    librosa by default estimates how far a recording is from A440; that costs as much as all else together, and
+    moves the filters by half a semitone at most. Here the tuning is a setting, 0 by default.
+    """
 
     rows = len(PITCH_CLASSES)
 
@@ -33,17 +52,8 @@ class Chroma:
         """See `Measure.measure`."""
         raw = spectra.power @ self._weights
         strongest = raw.max(axis=1, keepdims=True)
-        strongest[strongest < np.finfo(np.float32).tiny] = 1.0
+        strongest[strongest < _TINY] = 1.0
         np.divide(raw, strongest, out=out)
-
-
-# Peaks against valleys in octave bands: `librosa.feature.spectral_contrast` (Jiang et al. 2002).
-#
-# The means of the loudest and of the softest 2 % of the bins of each band (one bin at least), as a difference of
-# decibels of magnitude. Levels below 1e-10, or 80 dB under the track's loudest peak or valley, count as that.
-
-_QUANTILE = 0.02
-_TOP_DB = 80.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,9 @@ class _ContrastBand:
 
 
 class SpectralPeaks:
-    """Peaks of each band, then valleys of each band: magnitudes, of which `contrast_db` makes the contrast."""
+    """Means of the loudest bins of each octave band, then of the softest: `contrast_db` makes of them
+    `librosa.feature.spectral_contrast` (Jiang et al. 2002).
+    """
 
     def __init__(self, config: FeatureConfig) -> None:
         self._bands = _bands(config)
@@ -103,19 +115,6 @@ def _bands(config: FeatureConfig) -> list[_ContrastBand]:
     return bands
 
 
-# The shape of a magnitude spectrum: where its weight lies, how wide, how flat.
-#
-# Definitions as in librosa (Klapuri & Davy 2006, ch. 5; Dubnov 2004 for flatness), frequencies in Hz. In a frame of
-# silence all are 0 but the flatness, which is 1.
-
-CENTROID, BANDWIDTH, ROLLOFF, MEAN, VARIANCE = range(5)
-"""Columns of `SpectralShape`."""
-
-_BLOCK_BINS = 32
-_TINY = np.finfo(np.float32).tiny
-_FLOOR_POWER = np.float32(1e-10)
-
-
 class SpectralShape:
     """Centroid, bandwidth, roll-off, mean and variance: all that sums of magnitudes give.
 
@@ -124,8 +123,8 @@ class SpectralShape:
     variance of S over the bins, of full-scale samples under the window (Guo 2024, §3.5, names the two and defines
     neither).
 
-    A cumulative sum along a spectrum is the slowest thing one can ask of it (a chain of additions). So one product
-    gives the sums up to every 32nd bin, and only the block in which the roll-off lies is summed bin by bin.
+    A cumulative sum along a spectrum is slow: a chain of additions. So one product gives the sums up to every 32nd
+    bin, and only the block in which the roll-off lies is summed bin by bin.
     """
 
     rows = 5
@@ -169,7 +168,10 @@ class SpectralShape:
 
 
 class SpectralFlatness:
-    """Geometric over arithmetic mean of the power spectrum (at least 1e-10 a bin), in [0, 1]: 1 is white."""
+    """Geometric over arithmetic mean of the power spectrum (at least 1e-10 a bin), in [0, 1]: 1 is white.
+
+    Dubnov 2004.
+    """
 
     rows = 1
 
@@ -179,12 +181,6 @@ class SpectralFlatness:
         arithmetic = power.mean(axis=1)
         np.log(power, out=power)
         out[:, 0] = np.exp(power.mean(axis=1)) / arithmetic
-
-
-# What is measured in the samples themselves: energy, autocorrelation, zero crossings.
-
-_ZERO = 1e-10
-"""What is nearer to zero counts as zero, which librosa takes as positive."""
 
 
 class Energy:
@@ -200,7 +196,7 @@ class Energy:
 class Autocorrelation:
     """r(l) / r(0) at octaves of lags, in [-1, 1], r(l) = Σ x(t) x(t + l) over a frame (not windowed); 0 in silence.
 
-    `librosa.autocorrelate` of the frame at those lags: short ones say how bright a sound is, long ones whether it
+    `librosa.autocorrelate` of the frame at those lags: short ones show how bright a sound is, long ones whether it
     has a pitch. Guo 2024, §3.5, names the feature and no lags.
     """
 
@@ -214,7 +210,7 @@ class Autocorrelation:
         for row, lag in enumerate(self._lags):
             np.einsum("ij,ij->i", frames[:, :-lag], frames[:, lag:], out=out[:, row])
         energy = np.einsum("ij,ij->i", frames, frames)
-        out /= np.where(energy < np.finfo(np.float32).tiny, np.float32(1.0), energy)[:, np.newaxis]
+        out /= np.where(energy < _TINY, np.float32(1.0), energy)[:, np.newaxis]
 
 
 def crossing_rate(samples: Float32Array, grid: FrameGrid) -> Float32Array:

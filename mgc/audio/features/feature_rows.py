@@ -1,4 +1,4 @@
-"""What the rows of each feature stand for, and their units: what tables and shards say of themselves."""
+"""What the rows of each feature stand for, and their units, for tables and shards."""
 
 from __future__ import annotations
 

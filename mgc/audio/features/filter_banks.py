@@ -88,7 +88,7 @@ def _cached(settings: _Settings) -> FilterBanks:
         path = _cache_file(settings)
     except RuntimeError:
         return _by_librosa(settings)
-    # The archive's checksums tell a damaged file.
+    # The archive's checksums show a damaged file.
     with contextlib.suppress(OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile), np.load(path) as arrays:
         return FilterBanks(**arrays)
     banks = _by_librosa(settings)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
 
 from mgc.arrays import Float32Array
 from mgc.audio.features.filter_banks import filter_banks
@@ -101,14 +102,12 @@ def _to_bands(filters: Float32Array) -> list[_FilterBand]:
     return bands
 
 
-# Mel-frequency cepstral coefficients and how they change (Davis & Mermelstein 1980; Furui 1986).
-
 DELTA_WIDTH = 9
 """Frames that a delta is fitted over."""
 
 
 def mfcc(log_mel: npt.NDArray[np.floating[Any]], n_mfcc: int, reference_db: float = 0.0) -> Float32Array:
-    """Return the orthonormal DCT-II of a log-mel spectrogram: `librosa.feature.mfcc`.
+    """Return the orthonormal DCT-II of a log-mel spectrogram: `librosa.feature.mfcc` (Davis & Mermelstein 1980).
 
     Parameters
     ----------
@@ -124,16 +123,17 @@ def mfcc(log_mel: npt.NDArray[np.floating[Any]], n_mfcc: int, reference_db: floa
     Float32Array
         dB times the square root of mel bands, shape (…, min(n_mfcc, n_mels)).
     """
-    coefficients: Float32Array = scipy.fft.dct(log_mel, norm="ortho")[..., :n_mfcc]
+    coefficients: Float32Array = scipy.fft.dct(log_mel.astype(np.float32, copy=False), norm="ortho")[..., :n_mfcc]
     coefficients[..., 0] += np.float32(reference_db * np.sqrt(log_mel.shape[-1]))
     return coefficients
 
 
 def delta(values: Float32Array, order: int) -> Float32Array:
-    """Return the first or second derivative over frames of a line or parabola fitted over 9 frames.
+    """Return the first or second derivative over frames of a line or parabola fitted over 9 frames (Furui 1986).
 
-    `librosa.feature.delta(width=9)`: a Savitzky-Golay filter. At the ends the fit of the outermost 9 frames goes
-    on; the highest derivative of a polynomial is constant, so that is its value in the middle of them.
+    `librosa.feature.delta(width=9)`: a Savitzky-Golay filter, without the second that scipy.signal takes to import.
+    At the ends the fit of the outermost 9 frames goes on; the highest derivative of a polynomial is constant, so that
+    is its value in the middle of them.
 
     Parameters
     ----------
@@ -144,10 +144,6 @@ def delta(values: Float32Array, order: int) -> Float32Array:
     """
     offsets = np.arange(DELTA_WIDTH) - DELTA_WIDTH // 2
     fit = np.linalg.pinv(np.vander(offsets, order + 1))[0] * order  # the highest coefficient times order!
-    n_inner = values.shape[-2] - DELTA_WIDTH + 1
-    inner = np.zeros((*values.shape[:-2], n_inner, values.shape[-1]), dtype=np.float32)
-    for start, weight in enumerate(fit.astype(np.float32)):
-        if weight:
-            inner += weight * values[..., start : start + n_inner, :]
+    inner = sliding_window_view(values, DELTA_WIDTH, axis=-2) @ fit.astype(np.float32)
     beside = [(0, 0)] * (values.ndim - 2) + [(DELTA_WIDTH // 2, DELTA_WIDTH // 2), (0, 0)]
     return np.pad(inner, beside, mode="edge")

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
 
 from mgc.arrays import Float32Array
 from mgc.audio.features.feature_rows import TEMPO_BAND_EDGES_BPM
@@ -24,7 +25,7 @@ _MAX_BPM = 320.0
 def onset_strength(log_mel: Float32Array, config: FeatureConfig) -> Float32Array:
     """Return the mean rise of the mel bands from frame to frame, dB, shape (n_windows, n_frames, 1).
 
-    `librosa.onset.onset_strength`: delayed by half a frame, so that an onset lies where it is heard.
+    `librosa.onset.onset_strength`: delayed by half a frame, so that an onset lies where it sounds.
 
     Parameters
     ----------
@@ -56,11 +57,11 @@ def tempogram(onsets: Float32Array, config: FeatureConfig) -> Float32Array:
     """
     n_lags = _n_lags(config)
     half, n_frames = n_lags // 2, onsets.shape[1]
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_lags) / n_lags)).astype(np.float32)
+    window = np.hanning(n_lags + 1)[:-1].astype(np.float32)
     rows = []
     for track_window in onsets[..., 0]:
         padded = np.pad(track_window, half, mode="linear_ramp", end_values=0)
-        local = np.lib.stride_tricks.sliding_window_view(padded, n_lags)[:n_frames] * window
+        local = sliding_window_view(padded, n_lags)[:n_frames] * window
         size = scipy.fft.next_fast_len(2 * n_lags - 1, real=True)
         spectrum = np.abs(scipy.fft.rfft(local, n=size, axis=1))
         correlation = scipy.fft.irfft(spectrum * spectrum, n=size, axis=1)[:, :n_lags]

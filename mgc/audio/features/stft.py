@@ -1,4 +1,8 @@
-"""Overlapping frames of a window of samples, a batch at a time, so that their spectra stay in the cache."""
+"""The short-time Fourier transform that all spectral features share, a batch of frames at a time.
+
+Centred, zero-padded frames under a periodic Hann window, as `librosa.stft`. In single precision, whose error is below
+-120 dB of the loudest bin. A batch's spectra stay in the processor's cache.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +45,8 @@ class FrameGrid:
     n_fft
         Samples a frame.
     step
-        Samples between frame centres, not necessarily whole: the same samples analysed at another step are
-        heard at another tempo.
+        Samples between frame centres, not necessarily whole: the same samples analysed at another step have
+        another tempo.
     n_frames
         How many.
     """
@@ -63,12 +67,6 @@ class FrameGrid:
         for start in range(0, self.n_frames, count):
             place = slice(start, min(start + count, self.n_frames))
             yield FrameBatch(place, whole[place] if whole is not None else every[centres[place]])
-
-
-# The short-time Fourier transform that all spectral features share, a batch of frames at a time.
-#
-# Centred, zero-padded frames under a periodic Hann window, as `librosa.stft`; in single precision, whose error is
-# below -120 dB of the loudest bin.
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,8 @@ class Transform:
     """The transform of frames of `n_fft` samples."""
 
     def __init__(self, n_fft: int) -> None:
-        # The periodic Hann window: one more point than a symmetric one, the last left out.
-        self._window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+        # The periodic Hann window is a symmetric one of one more point, the last left out.
+        self._window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
 
     def spectra(self, frames: Float32Array) -> Spectra:
         """Return the spectra of frames of shape (frames, n_fft)."""

@@ -17,14 +17,14 @@ DATA = np.random.default_rng(0).bytes(3 * BLOCK_BYTES + 1_000)
 
 
 class Store:
-    """Counts what is asked of it."""
+    """Counts what is read of it."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.asked: list[tuple[int, int]] = []
+        self.requests: list[tuple[int, int]] = []
 
     def read(self, start: int, stop: int) -> bytes:
-        self.asked.append((start, stop))
+        self.requests.append((start, stop))
         return self.data[start:stop]
 
     def content(self) -> RangedContent:
@@ -45,7 +45,7 @@ def test_what_is_read_again_is_not_fetched_again():
     for _ in range(3):
         content.read(10, 20)
         content.read(2 * BLOCK_BYTES, 2 * BLOCK_BYTES + 9)
-    assert len(store.asked) == 2
+    assert len(store.requests) == 2
 
 
 def test_a_file_that_is_read_through_is_fetched_in_few_requests_and_not_kept():
@@ -55,8 +55,8 @@ def test_a_file_that_is_read_through_is_fetched_in_few_requests_and_not_kept():
     with content.open() as file:
         while file.read(100_000):
             pass
-    assert len(store.asked) < 40
-    assert sum(stop - start for start, stop in store.asked) == len(long)
+    assert len(store.requests) < 40
+    assert sum(stop - start for start, stop in store.requests) == len(long)
     assert len(content._blocks) <= KEPT_BLOCKS
 
 
@@ -94,4 +94,4 @@ def test_a_track_fetched_by_ranges_has_the_features_of_one_held(kind):
     for name, values in here.arrays.items():
         np.testing.assert_array_equal(there.arrays[name], values)
     if kind in ("wav", "flac"):
-        assert sum(stop - start for start, stop in store.asked) < 0.7 * len(data)
+        assert sum(stop - start for start, stop in store.requests) < 0.7 * len(data)

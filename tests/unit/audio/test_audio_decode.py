@@ -72,9 +72,9 @@ def test_a_lossless_file_reads_to_what_was_written(container, subtype, tolerance
 )
 def test_a_lossy_file_reads_to_the_same_length_in_step(container, sample_rate):
     samples = music(3.0, sample_rate, channels=2)
-    heard = read_all(encode(samples, sample_rate, container))
-    assert heard.size == samples.shape[0]
-    assert correlation(heard, samples.mean(axis=1)) > 0.99
+    decoded = read_all(encode(samples, sample_rate, container))
+    assert decoded.size == samples.shape[0]
+    assert correlation(decoded, samples.mean(axis=1)) > 0.99
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_what_libsndfile_does_not_know_is_read_by_ffmpeg(container, codec, sampl
     with open_audio(data, LIMITS) as reader:
         assert reader.info.sample_rate == sample_rate
         assert reader.info.n_frames == pytest.approx(samples.size, abs=4_096)
-        heard = reader.read_mono(0, ALL)
+        decoded = reader.read_mono(0, ALL)
     # ADTS, WMA and AC-3 do not say how much of what comes out is the encoder's delay.
-    place = 17_000 + int(np.argmax(np.correlate(heard[17_000:31_000], samples[20_000:28_000], "valid")))
-    assert correlation(heard[place:], samples[20_000:60_000]) > 0.99
+    place = 17_000 + int(np.argmax(np.correlate(decoded[17_000:31_000], samples[20_000:28_000], "valid")))
+    assert correlation(decoded[place:], samples[20_000:60_000]) > 0.99
 
 
 def test_lossless_through_ffmpeg_is_exact():
@@ -119,8 +119,8 @@ def test_both_libraries_scale_samples_alike(subtype):
 @pytest.mark.parametrize("channels", [1, 2, 6, 8])
 def test_mono_is_the_mean_over_channels(container, channels):
     samples = music(0.5, 22_050, channels=channels).reshape(-1, channels)
-    heard = read_all(through_libsndfile(samples, container, "PCM_24" if container == "FLAC" else "FLOAT"))
-    np.testing.assert_allclose(heard, samples.mean(axis=1), rtol=0, atol=2**-23)
+    decoded = read_all(through_libsndfile(samples, container, "PCM_24" if container == "FLAC" else "FLOAT"))
+    np.testing.assert_allclose(decoded, samples.mean(axis=1), rtol=0, atol=2**-23)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_other_sample_formats_read_to_what_was_written(container, subtype, toler
     data = through_libsndfile(samples, container, subtype, 44_100)
     if container == "WAVEX":
         assert data[20:22] == b"\xfe\xff", "the format of the header is not 'extensible'"
-    heard = read_all(data)[: len(samples)]
-    assert heard.size == len(samples)
-    np.testing.assert_allclose(heard, samples.mean(axis=1), rtol=0, atol=tolerance)
+    decoded = read_all(data)[: len(samples)]
+    assert decoded.size == len(samples)
+    np.testing.assert_allclose(decoded, samples.mean(axis=1), rtol=0, atol=tolerance)
 
 
 def through_libsndfile(samples, container, subtype, sample_rate=22_050):
@@ -191,9 +191,9 @@ def test_a_jump_hears_what_reading_through_hears():
         for start, n in [(150_001, 20_000), (1, 3_000), (whole.size - 5_000, 9_000), (40_000, BLOCK_FRAMES + 7)]:
             with open_audio(data, LIMITS) as reader:
                 reader.read_mono(0, 10)
-                heard = reader.read_mono(start, n)
+                decoded = reader.read_mono(start, n)
             expected = whole[start : start + n]
-            np.testing.assert_allclose(heard, expected, rtol=0, atol=2e-4, err_msg=f"{name} from {start}")
+            np.testing.assert_allclose(decoded, expected, rtol=0, atol=2e-4, err_msg=f"{name} from {start}")
 
 
 @pytest.mark.parametrize("name", ["ogg", "opus", "m4a", "alac", "matroska", "matroska aac", "wma", "tta", "wavpack"])
@@ -203,10 +203,10 @@ def test_a_long_jump_by_the_containers_own_seek_is_exact(name):
     for start in (1_200_000, 1_700_011, whole.size - 4_000):
         source = FfmpegSource(HeldContent(data))
         source.read(0, 10)
-        heard = source.read(start, 3_000)
+        decoded = source.read(start, 3_000)
         assert source._stream.has_sought
-        assert heard.size
-        np.testing.assert_allclose(heard, whole[start : start + heard.size], rtol=0, atol=2e-4)
+        assert decoded.size
+        np.testing.assert_allclose(decoded, whole[start : start + decoded.size], rtol=0, atol=2e-4)
 
 
 def long_jump_file(name: str) -> bytes:
@@ -263,13 +263,13 @@ def test_a_truncated_flac_reads_as_far_as_it_goes():
     with open_audio(data, LIMITS) as reader:
         assert reader.info.n_frames == reader.count_frames()
         n_frames = reader.count_frames()
-        heard = reader.read_mono(0, ALL)
-    assert heard.size == n_frames
+        decoded = reader.read_mono(0, ALL)
+    assert decoded.size == n_frames
     assert 2.5 < n_frames / 22_050 < 3.5
-    np.testing.assert_allclose(heard, music(6.0, 22_050)[:n_frames], atol=2**-15)
+    np.testing.assert_allclose(decoded, music(6.0, 22_050)[:n_frames], atol=2**-15)
 
 
-def test_audio_behind_a_damaged_block_is_still_heard():
+def test_audio_behind_a_damaged_block_is_still_read():
     samples = music(8.0, 22_050)
     with open_audio(damaged(encode(samples, 22_050, "flac"), 0.5, 500), LIMITS) as reader:
         assert reader.count_frames() > 7.0 * 22_050
@@ -305,9 +305,9 @@ def test_a_stream_that_goes_from_stereo_to_mono_is_read_on():
     # PyAV's frame queue crashes the process on this; ADTS streams may simply be joined.
     mono, stereo = music(2.0, 44_100), music(2.0, 44_100, channels=2)
     parts = [with_pyav(samples, 44_100, "adts", "aac") for samples in (stereo, mono, stereo)]
-    heard = read_all(b"".join(parts))
-    assert heard.size == sum(read_all(part).size for part in parts)
-    np.testing.assert_allclose(heard[30_000:80_000], read_all(parts[0])[30_000:80_000], atol=1e-6)
+    decoded = read_all(b"".join(parts))
+    assert decoded.size == sum(read_all(part).size for part in parts)
+    np.testing.assert_allclose(decoded[30_000:80_000], read_all(parts[0])[30_000:80_000], atol=1e-6)
 
 
 def test_reading_takes_memory_for_a_block_not_for_the_file():

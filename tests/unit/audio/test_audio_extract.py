@@ -129,7 +129,7 @@ def test_unusual_layouts_become_features():
         assert track.log_mel.max() == 0.0
 
 
-def test_a_truncated_flac_is_heard_for_what_there_is():
+def test_a_truncated_flac_is_read_for_what_there_is():
     track = extract(truncated_flac(seconds=20.0, kept=0.5), FEATURES, LIMITS)
     assert 9.0 < track.duration_seconds < 11.0
     start = (track.duration_seconds - 2.0) / 2

@@ -97,11 +97,11 @@ def test_every_version_and_layer_has_its_table(container, codec, sample_rate, fr
     np.testing.assert_allclose(by_frames(data), read_all(FfmpegSource(HeldContent(data))), atol=1e-4)
 
 
-def test_frames_are_heard_as_both_libraries_hear_them(tagged):
-    heard = by_frames(tagged)
-    assert heard.size == 4 * 44_100, "the delay that the LAME tag tells is left out at both ends"
-    np.testing.assert_array_equal(heard, read_all(FfmpegSource(HeldContent(tagged))))
-    np.testing.assert_allclose(heard, read_all(SndfileSource(HeldContent(tagged))), atol=2e-6)
+def test_frames_are_decoded_as_both_libraries_decode_them(tagged):
+    decoded = by_frames(tagged)
+    assert decoded.size == 4 * 44_100, "the delay that the LAME tag tells is left out at both ends"
+    np.testing.assert_array_equal(decoded, read_all(FfmpegSource(HeldContent(tagged))))
+    np.testing.assert_allclose(decoded, read_all(SndfileSource(HeldContent(tagged))), atol=2e-6)
 
 
 def test_a_variable_rate_without_a_tag_has_its_length_and_its_places():
@@ -119,8 +119,8 @@ def test_a_variable_rate_without_a_tag_has_its_length_and_its_places():
     table = scanned(bare)
     assert list(table.lengths) == list(first.lengths)
     assert table.n_samples == len(first.lengths) * 1_152
-    heard = by_frames(bare)
-    np.testing.assert_array_equal(heard[1_105:][: 6 * 44_100], by_frames(whole))
+    decoded = by_frames(bare)
+    np.testing.assert_array_equal(decoded[1_105:][: 6 * 44_100], by_frames(whole))
 
 
 def test_windows_are_exact_wherever_they_are(tagged):
@@ -142,9 +142,9 @@ def test_tags_and_damage_do_not_move_what_follows(tagged):
     np.testing.assert_array_equal(by_frames(dressed), whole)
     at = table.offsets[60]
     spoilt = tagged[: at + 4] + bytes(90) + tagged[at + 94 :]
-    heard = by_frames(spoilt)
-    assert heard.size == whole.size
-    np.testing.assert_array_equal(heard[80 * 1_152 :], whole[80 * 1_152 :])
+    decoded = by_frames(spoilt)
+    assert decoded.size == whole.size
+    np.testing.assert_array_equal(decoded[80 * 1_152 :], whole[80 * 1_152 :])
     inserted = tagged[:at] + b"\x00\xff\xfb\x00" * 50 + tagged[at:]
     np.testing.assert_array_equal(by_frames(inserted), whole)
     headless = tagged[:at] + b"\x00\x00" + tagged[at + 2 :]

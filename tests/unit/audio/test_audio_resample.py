@@ -23,9 +23,9 @@ def test_a_stretch_gives_what_the_whole_gives(source_rate, target_rate, start_se
     expected = soxr.resample(whole, source_rate, target_rate, quality=QUALITY)
     n_samples = target_rate
     stretch = plan_stretch(start_seconds, n_samples, source_rate, target_rate)
-    heard = resample(whole[stretch.start : stretch.stop], source_rate, target_rate)[stretch.skip :][:n_samples]
+    resampled = resample(whole[stretch.start : stretch.stop], source_rate, target_rate)[stretch.skip :][:n_samples]
     first = round(start_seconds * target_rate)
-    np.testing.assert_allclose(heard, expected[first : first + n_samples], atol=2e-6)
+    np.testing.assert_allclose(resampled, expected[first : first + n_samples], atol=2e-6)
 
 
 def test_a_stretch_is_not_much_longer_than_its_window():
@@ -34,14 +34,14 @@ def test_a_stretch_is_not_much_longer_than_its_window():
 
 
 class CountingReader:
-    """An `AudioReader` that notes what it is asked for."""
+    """An `AudioReader` that notes what is read."""
 
     def __init__(self, data: bytes) -> None:
         self._reader = open_audio(data, DecodeConfig())
-        self.asked: list[tuple[int, int]] = []
+        self.requests: list[tuple[int, int]] = []
 
     def read_mono(self, start_frame: int, n_frames: int) -> np.ndarray:
-        self.asked.append((start_frame, n_frames))
+        self.requests.append((start_frame, n_frames))
         return self._reader.read_mono(start_frame, n_frames)
 
 
@@ -52,7 +52,7 @@ def test_a_tape_decodes_each_sample_once():
     stretches = [(0, 1_000), (600, 1_600), (700, 1_500), (5_000, 6_000), (5_999, 7_000), (22_000, 23_000)]
     for start, stop in stretches:
         np.testing.assert_array_equal(tape.read(start, stop), samples[start:stop])
-    assert reader.asked == [(0, 1_000), (1_000, 600), (5_000, 1_000), (6_000, 1_000), (22_000, 1_000)]
+    assert reader.requests == [(0, 1_000), (1_000, 600), (5_000, 1_000), (6_000, 1_000), (22_000, 1_000)]
     assert tape.end_frame == 22_050
 
 

@@ -48,12 +48,12 @@ def file_of(samples: Float32Array, rate: int = RATE) -> bytes:
 
 
 def view(data: bytes, recipe: Recipe, *partners: bytes) -> TrackFeatures:
-    (heard,) = extract_views(data, [ViewRequest(recipe, 0 if partners else None)], partners, FEATURES, LIMITS)
-    assert isinstance(heard, TrackFeatures)
-    return heard
+    (extracted,) = extract_views(data, [ViewRequest(recipe, 0 if partners else None)], partners, FEATURES, LIMITS)
+    assert isinstance(extracted, TrackFeatures)
+    return extracted
 
 
-def heard(data: bytes) -> Float32Array:
+def log_mel_of(data: bytes) -> Float32Array:
     return extract(data, FEATURES, LIMITS).log_mel
 
 
@@ -73,7 +73,7 @@ def test_overlay_is_equation_6() -> None:
     ("start", "length", "own", "partner", "expected"),
     [(5.0, 10.0, 30.0, 30.0, 5.0), (20.0, 10.0, 30.0, 110.0, 100.0), (20.0, 10.0, 30.0, 4.0, 0.0), (0, 10, 5, 50, 0)],
 )
-def test_a_partner_is_heard_at_the_same_share_of_its_way(
+def test_a_partner_begins_at_the_same_share_of_its_way(
     start: float, length: float, own: float, partner: float, expected: float
 ) -> None:
     assert partner_start(start, length, own, partner) == pytest.approx(expected)
@@ -133,14 +133,14 @@ def test_tempo_leaves_a_steady_tone_as_it_is(ratio: float) -> None:
     data = file_of(tone(440.0))
     stretched = view(data, Recipe(tempo_ratio=ratio))
     assert stretched.duration_seconds == pytest.approx(4.0 / ratio)
-    np.testing.assert_allclose(inner(stretched.log_mel)[:1], inner(heard(data))[:1], atol=0.6)
+    np.testing.assert_allclose(inner(stretched.log_mel)[:1], inner(log_mel_of(data))[:1], atol=0.6)
 
 
 @pytest.mark.parametrize("ratio", [0.8, 1.25])
 def test_tempo_moves_clicks_to_where_they_are_at_that_tempo(ratio: float) -> None:
     seconds = 2.0 * ratio
     stretched = view(file_of(clicks(0.5 * ratio, seconds)), Recipe(tempo_ratio=ratio)).log_mel[0].mean(axis=1)
-    truth = heard(file_of(clicks(0.5, 2.0)))[0].mean(axis=1)
+    truth = log_mel_of(file_of(clicks(0.5, 2.0)))[0].mean(axis=1)
     loud = truth > truth.max() - 10
     assert loud.sum() >= 8
     found = stretched > stretched.max() - 10
@@ -153,7 +153,7 @@ def test_tempo_moves_clicks_to_where_they_are_at_that_tempo(ratio: float) -> Non
 @pytest.mark.parametrize("semitones", [-5.0, 4.0])
 def test_pitch_moves_a_tone_and_keeps_its_time(semitones: float, source_rate: int) -> None:
     shifted = view(file_of(tone(500.0, rate=source_rate), source_rate), Recipe(pitch_semitones=semitones))
-    truth = heard(file_of(tone(500.0 * 2 ** (semitones / 12), rate=source_rate), source_rate))
+    truth = log_mel_of(file_of(tone(500.0 * 2 ** (semitones / 12), rate=source_rate), source_rate))
     assert shifted.duration_seconds == pytest.approx(4.0)
     assert shifted.log_mel.shape == truth.shape
     loud = inner(truth) > -35
@@ -163,14 +163,14 @@ def test_pitch_moves_a_tone_and_keeps_its_time(semitones: float, source_rate: in
 def test_a_shift_does_not_move_clicks() -> None:
     data = file_of(clicks(0.5, 2.0))
     shifted = view(data, Recipe(pitch_semitones=3.0)).log_mel[0].mean(axis=1)
-    truth = heard(data)[0].mean(axis=1)
+    truth = log_mel_of(data)[0].mean(axis=1)
     assert np.corrcoef(shifted, truth)[0, 1] > 0.95
 
 
 def test_an_overlay_is_the_mixture_of_the_two_files() -> None:
     one, two = tone(300.0) + clicks(0.5, 4.0), tone(900.0)
     mixed = view(file_of(one), Recipe(overlay_alpha=0.6, partner="b@1"), file_of(two))
-    truth = heard(file_of(np.float32(0.6) * one + np.float32(0.4) * two))
+    truth = log_mel_of(file_of(np.float32(0.6) * one + np.float32(0.4) * two))
     np.testing.assert_allclose(mixed.log_mel, truth, atol=0.01)
 
 
@@ -206,7 +206,7 @@ def test_a_view_is_the_same_in_whatever_company() -> None:
             np.testing.assert_array_equal(found.log_mel, alone.log_mel)
             assert found.start_seconds == alone.start_seconds
     assert isinstance(together[0], TrackFeatures)
-    np.testing.assert_array_equal(together[0].log_mel, heard(own))
+    np.testing.assert_array_equal(together[0].log_mel, log_mel_of(own))
 
 
 def test_a_bad_partner_costs_its_view_alone() -> None:

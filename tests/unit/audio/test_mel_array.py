@@ -24,7 +24,7 @@ def saved(array: np.ndarray, *, allow_pickle: bool = False) -> bytes:
 
 
 def ramp(frames: int) -> np.ndarray:
-    """Bands first; every value tells its band and frame."""
+    """Bands first; every value shows its band and frame."""
     return -(np.arange(8)[:, None] + np.arange(frames)[None, :] / 1000).astype(np.float32)
 
 
@@ -148,7 +148,7 @@ def test_audio_gives_the_published_gtzan_mels(shared_data: Path) -> None:
     for path in clips["path"]:
         array = (shared_data / "gtzan-melspecs" / path).with_suffix(".npy").read_bytes()
         published = read_mels(array, config.features, config.mels).log_mel
-        heard = extract((shared_data / "gtzan-audio" / path).read_bytes(), config.features, DecodeConfig()).log_mel
-        assert published.shape == heard.shape == (1, 387, 128)
+        ours = extract((shared_data / "gtzan-audio" / path).read_bytes(), config.features, DecodeConfig()).log_mel
+        assert published.shape == ours.shape == (1, 387, 128)
         # 8 bits over 80 dB are steps of 0.314 dB.
-        assert np.abs(published - heard).max() < 0.32
+        assert np.abs(published - ours).max() < 0.32
