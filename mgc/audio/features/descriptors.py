@@ -30,7 +30,7 @@ _QUANTILE = 0.02
 """Share of a band's bins, one at least, that are its peaks, and that are its valleys."""
 
 _TOP_DB = 80.0
-"""Levels so far under the track's loudest peak or valley count as that."""
+"""Levels so far under the track's loudest peak or valley count as that, and those below 1e-10 as 1e-10."""
 
 _ZERO = 1e-10
 """What is nearer to zero counts as zero, which librosa takes as positive."""
@@ -64,8 +64,9 @@ class _ContrastBand:
 
 
 class SpectralPeaks:
-    """Means of the loudest bins of each octave band, then of the softest: `contrast_db` makes of them
-    `librosa.feature.spectral_contrast` (Jiang et al. 2002).
+    """Mean magnitude of the loudest bins of each octave band, then of the softest bins of each.
+
+    `contrast_db` makes of them `librosa.feature.spectral_contrast` (Jiang et al. 2002).
     """
 
     def __init__(self, config: FeatureConfig) -> None:
