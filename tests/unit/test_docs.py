@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 from hostile_files import HOSTILE_FILES
 
+from mgc.catalogue.datasets.dataset_registry import DATASETS
 from mgc.config import Config, Section, model_sections
 from mgc.errors import MEANINGS, Stage, TrackCode
 
@@ -108,7 +109,19 @@ def test_the_page_of_settings_names_each_with_its_default(generator: ModuleType)
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} → {target}"
+
+
+def test_every_network_and_every_data_set_has_its_place_in_a_page() -> None:
+    models, datasets = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("models.md", "datasets.md"))
+    assert [name for name in model_sections() if f"`{name}`" not in models] == []
+    assert [name for name in DATASETS if f"`{name}`" not in datasets] == []
+
+
+def test_the_modules_that_pages_name_exist() -> None:
+    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]:
+        for path in re.findall(r"`((?:mgc|tests|jobs|benchmarks|docs)/[\w/.-]*)`", page.read_text(encoding="utf-8")):
+            assert "NAME" in path or (ROOT / path).exists(), f"{page.name}: {path}"

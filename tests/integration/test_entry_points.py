@@ -1,8 +1,9 @@
-"""The doors as a user finds them: help, and one clear line for what is wrong, before any work."""
+"""`mgc x` and `python jobs/x.py`: help, and one clear line for what is wrong, before any work."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from swift_server import SwiftServer
 
 from mgc import __version__
 from mgc.catalogue.index import index_catalogue
+from mgc.cli.app import COMMANDS
 from mgc.config import CatalogueConfig
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -32,17 +34,21 @@ HELP = {
     "compare_bundles.py": "--json",
     "inspect_track.py": "--every",
     "find_similar.py": "--duplicates",
+    "prune_history.py": "--keep-days",
 }
+"""Job → an option that its help must name."""
+WITHOUT_A_JOB = {"demo", "report", "review", "write-tags"}
+"""Commands for a terminal."""
 
 
-def call(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *words] if words[0].endswith(".py") else [sys.executable, "-m", "mgc", *words]
+def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *(arguments if arguments[0].endswith(".py") else ("-m", "mgc", *arguments))]
     plain = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", **environment}
     return subprocess.run(command, capture_output=True, text=True, env=plain, timeout=120, check=False)
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """Check that a command was refused as it should be, and return what it said."""
+    """Check that a command was refused as it should be, and return its message."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     # Ray announces itself when it starts; nothing of that may be there.
@@ -52,10 +58,17 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("doors")
+    folder = tmp_path_factory.mktemp("entry_points")
     place = folder / "catalogue.parquet"
     index_catalogue(str(write_music(folder / "music", 1)), str(place), CatalogueConfig(labels_from="folder"))
     return str(place)
+
+
+def test_every_command_has_a_job_and_every_job_is_tried() -> None:
+    jobs = {path.name: path.read_text(encoding="utf-8") for path in JOBS.glob("*.py")}
+    assert sorted(HELP) == sorted(jobs)
+    named = {name for source in jobs.values() for name in re.findall(r"The same command as `mgc ([\w-]+)`", source)}
+    assert named == set(COMMANDS) - WITHOUT_A_JOB
 
 
 @pytest.mark.parametrize(("script", "option"), HELP.items())
@@ -63,7 +76,7 @@ def test_every_job_explains_itself(script: str, option: str) -> None:
     done = call(str(JOBS / script), "--help")
     assert done.returncode == 0, done.stderr
     assert option in done.stdout
-    # What is imported has no settings: it is what it is.
+    # Published weights are taken as they are: nothing is set.
     assert "--set" in done.stdout or script == "import_weights.py"
 
 
@@ -85,18 +98,18 @@ def test_a_mistyped_command_is_named() -> None:
 
 def test_an_unknown_setting_names_the_nearest(catalogue: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    said = refused(call("extract", catalogue, "-o", str(out), "--set", "features.nmels=64"))
-    assert "unknown setting 'features.nmels': did you mean 'n_mels'?" in said
-    assert "MGC101" in said
+    message = refused(call("extract", catalogue, "-o", str(out), "--set", "features.nmels=64"))
+    assert "unknown setting 'features.nmels': did you mean 'n_mels'?" in message
+    assert "MGC101" in message
     assert not out.exists()
 
 
 def test_a_bad_value_says_what_is_allowed(catalogue: str, tmp_path: Path) -> None:
     settings = tmp_path / "mgc.toml"
     settings.write_text("[features]\nhop_length = 4096\n")
-    said = refused(call("extract", catalogue, "-o", str(tmp_path / "out"), "--config", str(settings)))
-    assert "hop_length must not exceed n_fft" in said
-    assert str(settings) in said
+    message = refused(call("extract", catalogue, "-o", str(tmp_path / "out"), "--config", str(settings)))
+    assert "hop_length must not exceed n_fft" in message
+    assert str(settings) in message
 
 
 def test_what_is_not_there_is_named(catalogue: str, tmp_path: Path) -> None:
@@ -104,17 +117,17 @@ def test_what_is_not_there_is_named(catalogue: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     assert "missing" in refused(call("index", missing, "-o", f"{out}.parquet"))
     assert "missing" in refused(call("extract", f"{missing}.parquet", "-o", out))
-    said = refused(call("tag", catalogue, "-b", missing, "-o", out))
-    assert "MGC401" in said
-    assert "missing" in said
+    message = refused(call("tag", catalogue, "-b", missing, "-o", out))
+    assert "MGC401" in message
+    assert "missing" in message
     assert "MGC302" in refused(call("train", catalogue, "-f", missing, "-b", out))
     assert not Path(out).exists()
 
 
 def test_an_output_of_another_kind_is_refused(catalogue: str, tmp_path: Path) -> None:
     (tmp_path / "_mgc.json").write_text('{"kind": "predictions", "schema_version": 1}')
-    said = refused(call("extract", catalogue, "-o", str(tmp_path)))
-    assert "holds predictions, not features" in said
+    message = refused(call("extract", catalogue, "-o", str(tmp_path)))
+    assert "holds predictions, not features" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_mgc.json"]
 
 
@@ -127,12 +140,12 @@ def test_the_dashboards_address_is_no_cluster(catalogue: str, tmp_path: Path) ->
 
 @pytest.mark.s3
 def test_s3_is_checked_before_any_work(swift: SwiftServer, tmp_path: Path) -> None:
-    bucket, out = swift.make_bucket("doors"), str(tmp_path / "catalogue.parquet")
-    said = refused(call("index", "s3://no-such-bucket-here/music", "-o", out, **swift.env()))
-    assert "no-such-bucket-here" in said
+    bucket, out = swift.make_bucket("entry-points"), str(tmp_path / "catalogue.parquet")
+    message = refused(call("index", "s3://no-such-bucket-here/music", "-o", out, **swift.env()))
+    assert "no-such-bucket-here" in message
     wrong = {**swift.env(), "AWS_SECRET_ACCESS_KEY": "wrong"}
-    said = refused(call("index", f"s3://{bucket}/music", "-o", out, **wrong))
-    assert "AWS_SECRET_ACCESS_KEY" in said
-    said = refused(call("index", f"s3://{bucket}/music", "-o", out, **swift.env("guest")))
-    assert bucket in said
+    message = refused(call("index", f"s3://{bucket}/music", "-o", out, **wrong))
+    assert "AWS_SECRET_ACCESS_KEY" in message
+    message = refused(call("index", f"s3://{bucket}/music", "-o", out, **swift.env("guest")))
+    assert bucket in message
     assert not Path(out).exists()
