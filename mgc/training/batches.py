@@ -136,9 +136,8 @@ class TrainingWindows:
     def _batch(self, whole: _Whole, shard: Shard) -> Batch:
         rows = np.arange(shard.rank, len(whole.windows), shard.world_size)
         draws, layer = whole.draws, whole.overlay
-        laid = np.flatnonzero(layer.partner != NO_PARTNER)
         partners = np.where(layer.partner == NO_PARTNER, whole.windows, layer.partner)
-        overlaid = self._label_weights.rows(whole.windows).overlaid(self._label_weights.rows(partners), laid)
+        overlaid = self._label_weights.rows(whole.windows).overlaid(self._label_weights.rows(partners))
         mixed = overlaid.blended(layer.blended, self._unclear).mixed(draws.partner, draws.own_part)
         own = mixed.rows(rows)
         return Batch(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from mgc.models.forward import TrackOutputs
 from mgc.training.losses import LabelArrays
 
 Float64Array = npt.NDArray[np.float64]
+Members = list[tuple[TrackOutputs, TemperatureScaling]]
 
 PRIOR_SPREAD = 0.5
 """Standard deviation of log T before any track is seen: a few tracks, all right, must not make T vanish."""
@@ -122,15 +123,8 @@ def fit_fusion(
     """
     fusion = Fusion(method)
     if method != "mean" and len(outputs) > 1:
-        heads = _heads(outputs, calibrations, labels)
-        fit_genre, fit_tag = (
-            (_mixture_of_genres, _mixture_of_tags) if method == "weighted" else (_stack_genres, _stack_tags)
-        )
-        fusion = Fusion(
-            method,
-            fit_genre(heads) if heads.genre.size else HeadFusion(),
-            fit_tag(heads) if heads.tag.size else HeadFusion(),
-        )
+        members = list(zip(outputs, calibrations, strict=True))
+        fusion = Fusion(method, _fit_genre(members, labels, method), _fit_tag(members, labels, method))
     return _with_temperature(fusion, outputs, calibrations, labels) if fused_temperature else fusion
 
 
@@ -197,94 +191,60 @@ def _can_end(ranked: Float64Array) -> BoolArray:
     return np.append(ranked[1:] < ranked[:-1], True)
 
 
-@dataclass(frozen=True)
-class _Heads:
-    """Members' calibrated probabilities of tracks whose label is known, and the truth.
-
-    Parameters
-    ----------
-    genre, tag
-        Shapes (n_members, n_tracks, n_genres) and (n_members, n_tracks, n_tags).
-    genre_truth, tag_truth
-        Genre index, shape (n_tracks,); 0 or 1, shape (n_tracks, n_tags).
-    """
-
-    genre: Float64Array
-    genre_truth: npt.NDArray[np.int64]
-    tag: Float64Array
-    tag_truth: Float64Array
+def _fit_genre(members: Members, labels: LabelArrays, method: Method) -> HeadFusion:
+    known = labels.genre_known
+    probabilities = np.stack([one.genre_probabilities(output.genre_logits[known]) for output, one in members])
+    if not probabilities.size:
+        return HeadFusion()
+    inside = np.maximum(probabilities.astype(np.float64), LEAST_PROBABILITY)
+    truth = labels.genres[known]
+    tracks = np.arange(len(truth))
+    if method == "weighted":
+        return _mixture(inside[:, tracks, truth], np.ones(len(tracks)))
+    return _stack(np.log(inside), lambda mixed: -float(log_softmax(mixed, axis=1)[tracks, truth].sum()))
 
 
-def _heads(
-    outputs: Sequence[TrackOutputs], calibrations: Sequence[TemperatureScaling], labels: LabelArrays
-) -> _Heads:
-    genre_known, tags_known = labels.genre_known, labels.tags_known
-    pairs = list(zip(outputs, calibrations, strict=True))
-    genre = np.stack([one.genre_probabilities(output.genre_logits[genre_known]) for output, one in pairs])
-    tag = np.stack([one.tag_probabilities(output.tag_logits[tags_known]) for output, one in pairs])
-    return _Heads(
-        genre.astype(np.float64),
-        labels.genres[genre_known],
-        tag.astype(np.float64),
-        labels.tags[tags_known].astype(np.float64),
+def _fit_tag(members: Members, labels: LabelArrays, method: Method) -> HeadFusion:
+    known = labels.tags_known
+    probabilities = np.stack([one.tag_probabilities(output.tag_logits[known]) for output, one in members])
+    if not probabilities.size:
+        return HeadFusion()
+    probabilities = probabilities.astype(np.float64)
+    has_tag = labels.tags[known] > 0
+    n_tags = has_tag.shape[1]
+    # The tags of a track go together: they count as one observation.
+    if method == "weighted":
+        likelihood = np.where(has_tag, probabilities, 1.0 - probabilities).reshape(len(members), -1)
+        return _mixture(np.maximum(likelihood, LEAST_PROBABILITY), np.full(likelihood.shape[1], 1.0 / n_tags))
+    inside = np.clip(probabilities, LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
+    signs = np.where(has_tag, 1.0, -1.0)
+    return _stack(
+        np.log(inside / (1.0 - inside)), lambda mixed: float(np.logaddexp(0.0, -signs * mixed).sum() / n_tags)
     )
 
 
-def _mixture_of_genres(heads: _Heads) -> HeadFusion:
-    tracks = np.arange(len(heads.genre_truth))
-    return HeadFusion(_mixture(heads.genre[:, tracks, heads.genre_truth], np.ones(len(tracks))))
-
-
-def _mixture_of_tags(heads: _Heads) -> HeadFusion:
-    likelihood = np.where(heads.tag_truth > 0, heads.tag, 1.0 - heads.tag).reshape(len(heads.tag), -1)
-    # The tags of a track go together: they count as one observation.
-    return HeadFusion(_mixture(likelihood, np.full(likelihood.shape[1], 1.0 / heads.tag_truth.shape[1])))
-
-
-def _mixture(likelihood: Float64Array, counts: Float64Array) -> tuple[float, ...]:
+def _mixture(likelihood: Float64Array, counts: Float64Array) -> HeadFusion:
     """Return mixture weights from each member's likelihoods, shape (n_members, n), by EM with a Dirichlet prior."""
     members = len(likelihood)
-    inside = np.maximum(likelihood, LEAST_PROBABILITY)
     weights = np.full(members, 1.0 / members)
     for _ in range(MIXTURE_ROUNDS):
-        shares = weights[:, None] * inside
+        shares = weights[:, None] * likelihood
         shares /= shares.sum(axis=0)
         weights = (shares * counts).sum(axis=1) + PRIOR_TRACKS / members
         weights /= weights.sum()
-    return tuple(float(weight) for weight in weights)
+    return HeadFusion(tuple(map(float, weights)))
 
 
-def _stack_genres(heads: _Heads) -> HeadFusion:
-    logits = np.log(np.maximum(heads.genre, LEAST_PROBABILITY))
-    tracks = np.arange(len(heads.genre_truth))
-
-    def loss(weights: Float64Array, biases: Float64Array) -> float:
-        mixed = np.tensordot(weights, logits, axes=1) + biases
-        return -float(log_softmax(mixed, axis=1)[tracks, heads.genre_truth].sum())
-
-    return _stack(loss, len(logits), logits.shape[2])
-
-
-def _stack_tags(heads: _Heads) -> HeadFusion:
-    inside = np.clip(heads.tag, LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
-    logits = np.log(inside / (1.0 - inside))
-    signs = np.where(heads.tag_truth > 0, 1.0, -1.0)
-
-    def loss(weights: Float64Array, biases: Float64Array) -> float:
-        mixed = np.tensordot(weights, logits, axes=1) + biases
-        return float(np.logaddexp(0.0, -signs * mixed).sum() / signs.shape[1])
-
-    return _stack(loss, len(logits), logits.shape[2])
-
-
-def _stack(loss: Callable[[Float64Array, Float64Array], float], members: int, labels: int) -> HeadFusion:
+def _stack(logits: Float64Array, loss: Callable[[Float64Array], float]) -> HeadFusion:
+    """Return weights and biases of least loss of the mixed logits, from shape (n_members, n_tracks, n_labels)."""
+    members, _, labels = logits.shape
     centre = 1.0 / members
 
     def objective(values: Float64Array) -> float:
         weights, biases = values[:members], values[members:]
         prior = np.square((weights - centre) / WEIGHT_SPREAD)
         penalty = float(prior.sum()) + float(np.square(biases / BIAS_SPREAD).sum())
-        return loss(weights, biases) + 0.5 * penalty
+        return loss(np.tensordot(weights, logits, axes=1) + biases) + 0.5 * penalty
 
     start = np.concatenate([np.full(members, centre), np.zeros(labels)])
     found = minimize(objective, start, method="L-BFGS-B").x
@@ -300,6 +260,6 @@ def _with_temperature(
     tag = np.log(inside) - np.log1p(-inside)
     return Fusion(
         fusion.method,
-        HeadFusion(fusion.genre.weights, fusion.genre.biases, genre_temperature(genre, labels)),
-        HeadFusion(fusion.tag.weights, fusion.tag.biases, tag_temperature(tag, labels)),
+        replace(fusion.genre, temperature=genre_temperature(genre, labels)),
+        replace(fusion.tag, temperature=tag_temperature(tag, labels)),
     )

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -275,18 +275,17 @@ def _is_better(loss: float | None, best: float | None) -> bool:
 def _next_state(trainer: Trainer, before: TrainingState, report: EpochReport) -> TrainingState:
     weights = copy_weights(trainer.model)
     average = {name: tensor.clone() for name, tensor in trainer.average.weights.items()}
-    score = report.valid_loss
-    return TrainingState(
+    state = replace(
+        before,
         epoch=report.epoch,
-        seed=before.seed,
         weights=weights,
-        best_weights=(average or weights) if report.kept else before.best_weights,
-        best_score=score if report.kept else before.best_score,
-        best_epoch=report.epoch if report.kept else before.best_epoch,
         optimizer=copy_optimizer(trainer.optimizer),
         average=average,
         averaged=trainer.average.count,
     )
+    if not report.kept:
+        return state
+    return replace(state, best_weights=average or weights, best_score=report.valid_loss, best_epoch=report.epoch)
 
 
 def _out_of_patience(state: TrainingState, config: FitConfig) -> bool:

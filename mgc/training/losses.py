@@ -97,16 +97,14 @@ class LabelWeights:
         part = own_part[:, np.newaxis]
         return mix(self, self.rows(partner), part, part)
 
-    def overlaid(self, partners: LabelWeights, laid: npt.NDArray[np.int64]) -> LabelWeights:
-        """Return the label weights where `partners` sound at the same time in the rows `laid`.
+    def overlaid(self, partners: LabelWeights) -> LabelWeights:
+        """Return the label weights where `partners` sound at the same time; a row's partner may be itself.
 
         A tag that either has is there, one that both lack is not, and of others nothing is known. The genre is
         the same by choice.
         """
-        positive, negative = self.tag_positive.copy(), self.tag_negative.copy()
-        positive[laid] = np.maximum(positive[laid], partners.tag_positive[laid])
-        negative[laid] = np.minimum(negative[laid], partners.tag_negative[laid])
-        return LabelWeights(self.genre, positive, negative)
+        positive = np.maximum(self.tag_positive, partners.tag_positive)
+        return LabelWeights(self.genre, positive, np.minimum(self.tag_negative, partners.tag_negative))
 
     def blended(self, rows: npt.NDArray[np.bool_], unclear: npt.NDArray[np.bool_]) -> LabelWeights:
         """Return the label weights where `rows` are sums of any two tracks: nothing is known of their genre.

@@ -271,9 +271,7 @@ def _table(result: SearchResult) -> str:
     keys = sorted({key for trial in result.trials for key in trial.settings})
     figures = ("loss", "accuracy", "tags", "epochs", "folds", "seconds", "failed")
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["trial", *keys, *figures])
-    for trial in result.trials:
-        values: list[Any] = [trial.settings.get(key, "") for key in keys]
-        rows.writerow([trial.number, *values, *(getattr(trial, name) for name in figures)])
+    rows = csv.DictWriter(text, ["trial", *keys, *figures], restval="", extrasaction="ignore", lineterminator="\n")
+    rows.writeheader()
+    rows.writerows({"trial": trial.number, **trial.settings, **vars(trial)} for trial in result.trials)
     return text.getvalue()
