@@ -1,12 +1,18 @@
-"""The ensemble's members, fitted side by side where resources allow, and watched from the driver."""
+"""The ensemble's members: each a Ray Train run, side by side where resources allow, watched from the driver.
+
+A run's name follows from everything that decides the weights, and it saves a checkpoint after every epoch. So the
+same command, given again after a kill, resumes from the last checkpoint, and Ray Train replaces a worker that dies by
+one that does the same. Nothing is lost but the epoch in flight.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,21 +40,16 @@ from mgc.training.loop import EpochReport, fit
 from mgc.training.losses import LabelWeights
 from mgc.training.state import TrainingState
 
-# One member of the ensemble: a Ray Train run of its own, a checkpoint an epoch.
-#
-# The run's name follows from everything that decides the weights, so the same command, given again after a kill,
-# goes on from the last checkpoint; a worker that dies is replaced by Ray Train and goes on from there too.
-# Nothing is lost but the epoch in flight.
-
-STATE_FILE = "state.bin"
-HISTORY_FILE = "history.json"
+POLL_SECONDS = 1.0
+STATE_FILE, PROGRESS_FILE = "state.bin", "progress.json"
+"""In a checkpoint: where a fit stands, and the figures of its epochs."""
 Epochs = list[dict[str, Any]]
 """A member's epochs, as `EpochReport` names their figures."""
 
 
 @dataclass(frozen=True)
 class MemberCheckpoint:
-    """What a checkpoint holds."""
+    """Where a member's fit stands, and its epochs so far."""
 
     state: TrainingState
     history: Epochs
@@ -108,12 +109,8 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     catalogue = read_training_rows(setup.catalogue_uri, setup.config, distilling=setup.teacher_uri is not None)
     train = read_feature_set(setup.features_uri, catalogue, "train", setup.config.augment)
     valid = read_optional(setup.features_uri, catalogue, "valid")
-    start: TrainingState | None = None
-    history: Epochs = []
     checkpoint = ray.train.get_checkpoint()
-    if checkpoint:
-        saved = read_checkpoint(checkpoint)
-        start, history = saved.state, saved.history
+    start, history = read_checkpoint(checkpoint) if checkpoint else (None, [])
     seed = training.seed + 1_000 * setup.member
     torch.manual_seed(seed)
     taxonomy = setup.taxonomy
@@ -125,7 +122,8 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
             ray.train.report({"epoch": report.epoch})
             return
         history.append(asdict(report))
-        _report(report, state, history)
+        with checkpoint_folder(state, history) as folder:
+            ray.train.report({"epoch": report.epoch}, checkpoint=Checkpoint.from_directory(folder))
         progress = json.dumps(history).encode()
         Store.open(loop_config["work_uri"]).write_atomic(loop_config["progress_key"], progress)
 
@@ -146,7 +144,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
 
 
 def _soft_labels(setup: MemberSetup, train: FeatureSet) -> LabelWeights | None:
-    """Return what the teacher says of the tracks; asked again after a restart, it says the same."""
+    """Return the teacher's predictions of the tracks: the same again after a restart."""
     if setup.teacher_uri is None:
         return None
     teacher, share = load_bundle(setup.teacher_uri), setup.config.distill.teacher_share
@@ -154,7 +152,7 @@ def _soft_labels(setup: MemberSetup, train: FeatureSet) -> LabelWeights | None:
 
 
 def read_training_rows(catalogue_uri: str, config: Config, *, distilling: bool) -> pl.DataFrame:
-    """Return the catalogue, where a teacher may say so with the tracks of split 'unlisted' in split 'train'."""
+    """Return the catalogue; for distillation, where the settings allow it, with split 'unlisted' in split 'train'."""
     catalogue = read_catalogue(catalogue_uri)
     if not (distilling and config.distill.unlisted):
         return catalogue
@@ -169,22 +167,20 @@ def read_optional(features_uri: str, catalogue: pl.DataFrame, split: str) -> Fea
         return None
 
 
-def _report(report: EpochReport, state: TrainingState, history: Epochs) -> None:
+@contextmanager
+def checkpoint_folder(state: TrainingState, progress: Any) -> Iterator[str]:
+    """Yield a folder that holds where a fit stands and its progress, for a checkpoint of Ray's."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, STATE_FILE).write_bytes(state.to_bytes())
-        Path(folder, HISTORY_FILE).write_text(json.dumps(history), encoding="utf-8")
-        ray.train.report({"epoch": report.epoch}, checkpoint=Checkpoint.from_directory(folder))
+        Path(folder, PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
+        yield folder
 
 
-def read_checkpoint(checkpoint: Checkpoint) -> MemberCheckpoint:
-    """Return what a member saved."""
+def read_checkpoint(checkpoint: Checkpoint) -> tuple[TrainingState, Any]:
+    """Return what `checkpoint_folder` held."""
     with checkpoint.as_directory() as folder:
         state = TrainingState.from_bytes(Path(folder, STATE_FILE).read_bytes())
-        history = json.loads(Path(folder, HISTORY_FILE).read_text(encoding="utf-8"))
-    return MemberCheckpoint(state, history)
-
-
-POLL_SECONDS = 1.0
+        return state, json.loads(Path(folder, PROGRESS_FILE).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -268,11 +264,11 @@ def _result(fit: Future[ray.train.Result]) -> ray.train.Result:
 def _last_checkpoint(result: ray.train.Result) -> MemberCheckpoint:
     if result.checkpoint is None:
         raise TrainingError("a member ended without a checkpoint", "start the command again and report this")
-    return read_checkpoint(result.checkpoint)
+    return MemberCheckpoint(*read_checkpoint(result.checkpoint))
 
 
 class Watcher:
-    """Reads what members wrote of their epochs and tells what is new.
+    """Reads the epochs that members wrote and reports those that are new.
 
     Through the store rather than an actor: a process less to start, and it outlives the driver.
     """
@@ -295,12 +291,12 @@ class Watcher:
                 on_resumed(member, history)
 
     def poll(self) -> None:
-        """Tell of each epoch since the last look."""
+        """Report each epoch since the last poll."""
         for member, reported in enumerate(self._reported):
             history = self._history(member)
             for epoch in history[reported:]:
                 self._on_epoch(member, epoch)
-            # Not less than before: an epoch whose checkpoint a kill lost is done again, and told once.
+            # Not less than before: an epoch whose checkpoint a kill lost is done again, and reported once.
             self._reported[member] = max(reported, len(history))
 
     def _history(self, member: int) -> Epochs:

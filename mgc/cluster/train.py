@@ -45,7 +45,7 @@ class TrainingRequest:
     replace_other
         Replace a bundle of other data or settings; keep one of these.
     teacher_uri
-        A bundle whose word is learnt instead of the labels, by one network (`Config.student`).
+        A bundle whose predictions are learnt instead of the labels, by one network (`Config.student`).
     """
 
     catalogue_uri: str
@@ -90,16 +90,16 @@ def train_ensemble(
     Parameters
     ----------
     on_epoch
-        Told a member's number and its epoch's figures as they come.
+        Called with a member's number and its epoch's figures as they come.
     on_resumed
-        Told a member's number and the epochs of the run before, where that was stopped in the middle.
+        Called with a member's number and the epochs of an earlier run that was stopped in the middle.
 
     Raises
     ------
     TrainingError, SplitError, SchemaError, BundleError
         Before Ray starts where the data or the bundle's place are wrong.
     FingerprintError
-        A teacher that hears other features than there are.
+        A teacher that reads other features than there are.
     """
     started = time.perf_counter()
     uris = absolute_uris(request, "catalogue_uri", "features_uri", "bundle_uri", "teacher_uri")

@@ -1,4 +1,4 @@
-"""One trial of a search: the network of some settings, fitted on one split or on folds, told after every epoch.
+"""One trial of a search: the network of some settings, fitted on one split or on folds, reported after every epoch.
 
 A plain function of Ray Tune with the loop in its own process: a Ray Train run inside each trial would want a
 controller and a worker beside it, and on two CPUs wait for both for ever.
@@ -6,12 +6,9 @@ controller and a worker beside it, and on two CPUs wait for both for ever.
 
 from __future__ import annotations
 
-import json
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,6 +17,7 @@ from ray import tune
 
 from mgc.audio.features.filter_banks import FilterBanks, hold
 from mgc.catalogue.index import read_catalogue
+from mgc.cluster.members import checkpoint_folder, read_checkpoint
 from mgc.config import Config, FeatureConfig, with_settings
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import MgcError
@@ -32,7 +30,6 @@ from mgc.training.state import TrainingState
 
 FIGURES = {"loss": "valid_loss", "accuracy": "valid_accuracy", "tags": "valid_tag_macro_average_precision"}
 """What may be searched for, and its name in an `EpochReport`."""
-STATE_FILE, PROGRESS_FILE = "state.bin", "progress.json"
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class TrialProgress:
     epochs
         Of the fold in flight.
     evaluations
-        Times that the tracks judged on were looked at, over all folds.
+        Times that the tracks judged on were evaluated, over all folds.
     """
 
     done: list[dict[str, Any]] = field(default_factory=list)
@@ -83,7 +80,7 @@ class TrialProgress:
         return TrialProgress([*self.done, _kept(self.epochs)], [], self.evaluations)
 
     def tune_metrics(self, metric: str, epochs_a_fold: int) -> dict[str, Any]:
-        """Return what Ray Tune hears: the score of the weights that would be kept now, a mean over folds."""
+        """Return the report to Ray Tune: the score of the weights that would be kept now, a mean over folds."""
         kept = [*self.done, _kept(self.epochs)]
         means = {name: _mean([epoch[name] for epoch in kept]) for name in FIGURES.values()}
         score = means[FIGURES[metric]]
@@ -154,7 +151,9 @@ def _run_fold(
     def on_epoch(report: EpochReport, state: TrainingState) -> None:
         nonlocal current
         current = current.with_epoch(asdict(report))
-        _report(current, state, current.tune_metrics(config.search.metric, training.epochs))
+        with checkpoint_folder(state, asdict(current)) as folder:
+            metrics = current.tune_metrics(config.search.metric, training.epochs)
+            tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
     fit(
         model,
@@ -170,25 +169,16 @@ def _run_fold(
     return current
 
 
-def _report(progress: TrialProgress, state: TrainingState, metrics: dict[str, Any]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, STATE_FILE).write_bytes(state.to_bytes())
-        Path(folder, PROGRESS_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
-        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
-
-
 def _resumed() -> tuple[TrialProgress, TrainingState | None]:
     checkpoint = tune.get_checkpoint()
     if checkpoint is None:
         return TrialProgress(), None
-    with checkpoint.as_directory() as folder:
-        state = TrainingState.from_bytes(Path(folder, STATE_FILE).read_bytes())
-        progress = json.loads(Path(folder, PROGRESS_FILE).read_text(encoding="utf-8"))
+    state, progress = read_checkpoint(checkpoint)
     return TrialProgress(**progress), state
 
 
 def _kept(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the epoch whose weights a fit keeps: the last that says so."""
+    """Return the epoch whose weights a fit keeps: the last that is marked so."""
     return next(epoch for epoch in reversed(epochs) if epoch["kept"])
 
 

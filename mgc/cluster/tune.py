@@ -61,7 +61,7 @@ def search_settings(request: SearchRequest, on_epoch: OnReport = lambda number, 
     Parameters
     ----------
     on_epoch
-        Told a trial's number and its figures as they come.
+        Called with a trial's number and its figures as they come.
 
     Raises
     ------
@@ -112,14 +112,14 @@ def search_settings(request: SearchRequest, on_epoch: OnReport = lambda number, 
 
 
 def _alone(config: Config) -> Any:
-    """Return the training's settings as far as they say how trials, one network each, share a cluster."""
+    """Return the training's settings as far as they decide how trials, one network each, share a cluster."""
     return config.training.model_copy(
         update={"members_at_once": config.search.trials_at_once, "workers_per_member": 1}
     )
 
 
 def _require_judged(request: SearchRequest, catalogue: pl.DataFrame) -> None:
-    """Refuse a search whose trials could not be told apart: no labelled track to judge on."""
+    """Refuse a search whose trials could not be compared: no labelled track to judge on."""
     for fold in folds_of(catalogue, request.config):
         valid = fold.filter((pl.col("split") == "valid") & (pl.col("genre").is_not_null() | pl.col("tags_known")))
         if valid.is_empty():
@@ -247,7 +247,7 @@ def run_trials(
     # Ray's own log files of each trial are of no use here, and a search that is killed should lose seconds.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
-    # The older output is silent where it is asked to be.
+    # The older output is silent with `verbose=0`.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would end at Ctrl+C as if all trials had come to their end.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

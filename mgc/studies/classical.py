@@ -1,7 +1,7 @@
 """Classical systems: a support vector machine or nearest neighbours, on statistics of MFCC or on embeddings.
 
 One row of features a track; or, where an experiment cuts segments, one a segment, as the literature has it (Jain
-et al. 2021: ten segments a clip), and a track's answer is the mean over its segments asked about.
+et al. 2021: ten segments a clip), and a track's answer is the mean over its held-out segments.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def protocol_chart(summary: Summary, claims: Mapping[str, float]) -> Markup:
                 [], [], MARKERS[number % len(MARKERS)], color=_color(number), markersize=8, label=short(protocol)
             )
         if claims:
-            axes.plot([], [], "d", color="none", markeredgecolor=INK, markersize=9, label="its paper says")
+            axes.plot([], [], "d", color="none", markeredgecolor=INK, markersize=9, label="its paper reports")
         axes.set_yticks(range(len(systems)), [short(name) for name in systems])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set(xlim=(0, 1.01), ylim=(-0.7, len(systems) - 0.3))
@@ -192,7 +192,7 @@ def category_chart(results: Sequence[Result]) -> Markup | None:
 
 
 PANELS = (
-    ("loss on the tracks asked", "valid_loss"),
+    ("loss on held-out tracks", "valid_loss"),
     ("accuracy on them", "valid_accuracy"),
     ("RMSE on them", "valid_rmse"),
 )

@@ -37,7 +37,7 @@ class Material:
     catalogue
         The labelled tracks that have features, by track id; schema CATALOGUE.
     tracks
-        Their clean features, in that order; cut into segments where the experiment says so.
+        Their clean features, in that order; cut into segments where the experiment does so.
     taxonomy
         Of all these tracks, so that every run answers the same question.
     labelled
@@ -56,14 +56,14 @@ class Material:
 
     @property
     def seconds_a_window(self) -> float:
-        """Length of what is learnt and asked at once: a window, or a segment of it."""
+        """Length of what is learnt from and predicted at once: a window, or a segment of it."""
         frames = self.tracks.log_mels[0].shape[1]
         return float(frames / self.tracks.features.frames_per_second)
 
 
 @dataclass(frozen=True)
 class FoldFeatures:
-    """A fold: what is learnt from, what is asked, and how many groups (artists) are on both sides."""
+    """A fold: training and held-out tracks, and how many groups (artists) are on both sides."""
 
     train: FeatureSet
     held_out: FeatureSet
@@ -161,7 +161,7 @@ def folds_of(protocol: ProtocolSettings, material: Material, seed: int) -> Seque
 def read_fold(
     fold: Fold | SegmentFold, material: Material, views: Sequence[str], augment: AugmentConfig
 ) -> FoldFeatures:
-    """Return the features on both sides of a fold; those asked about are clean.
+    """Return the features on both sides of a fold; the held-out ones are clean.
 
     Parameters
     ----------

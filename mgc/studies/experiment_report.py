@@ -52,7 +52,7 @@ def how(protocol: ProtocolSettings) -> str:
     """Return how a protocol parts tracks, in words."""
     folds = f"{protocol.folds} folds" + (f", the first {protocol.n_folds} of them" if protocol.run_folds else "")
     words = {
-        "fixed_split": f"the catalogue's own split: “{protocol.train}” learnt from, “{protocol.valid}” asked about",
+        "fixed_split": f"the catalogue's own split: “{protocol.train}” learnt from, “{protocol.valid}” held out",
         "group_k_fold": f"{folds} over groups (artists): nobody's tracks are on both sides",
         "stratified_k_fold": f"{folds} over tracks, genres balanced, artists wherever they fall",
         "random_tracks": f"{percent(protocol.valid_fraction, 0)} of the tracks at random, artists wherever they fall",
@@ -155,14 +155,14 @@ def claimed(summary: Summary) -> Mapping[str, float]:
 
 
 def notes(summary: Summary) -> list[str]:
-    """Return what the figures say and do not say."""
+    """Return the caveats: what the figures cover, and what they do not."""
     experiment = summary.experiment
     level = f"{100 * experiment.evaluation.confidence:g} %"
     paragraphs = [
-        "No network saw the tracks it is asked about, and none was chosen by them: all epochs are run and the last "
-        "weights are kept. “At its best epoch” is what one would report who stops where those tracks do best.",
+        "No network saw its held-out tracks in training, and none was chosen by them: all epochs are run and the "
+        "last weights are kept. “At its best epoch” is what one would report who stops where those tracks do best.",
         f"Intervals are {level} bootstrap intervals over tracks, {count(experiment.evaluation.bootstrap_samples)} "
-        "resamples, the same for all systems. They cover the luck of which tracks were asked, and not that of "
+        "resamples, the same for all systems. They cover the luck of which tracks were held out, and not that of "
         "another training run, of wrong labels, or of music unlike this.",
         "A claim and the figure beside it are not of the same clips: sizes that a paper does not give are this "
         "project's, and so are the features, the epochs and the augmentation. What can be compared is how far a "
@@ -177,10 +177,10 @@ def notes(summary: Summary) -> list[str]:
         paragraphs.append(f"Figures are means over {seeds} seeds, not those of an ensemble of {seeds}.")
     cut = [one.name for one in experiment.protocols if one.kind.endswith("k_fold") and one.n_folds < one.folds]
     if cut:
-        paragraphs.append(f"Of {', '.join(cut)} only the first folds were run: not every track was asked about.")
+        paragraphs.append(f"Of {', '.join(cut)} only the first folds were run: not every track was held out.")
     if any(one.tags for one in summary.results):
         paragraphs.append(
-            "Tags are ranked over all tracks asked about, across folds: networks of different folds may differ in "
+            "Tags are ranked over all held-out tracks, across folds: networks of different folds may differ in "
             "scale, which costs a little AUC."
         )
     return paragraphs

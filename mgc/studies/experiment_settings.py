@@ -23,15 +23,15 @@ HEAD_NAMES: dict[str, str] = {"svm": "SVM", "knn": "kNN"}
 
 
 class DataSettings(Section):
-    """What is learnt from and asked about; `--catalogue` and `--features` go over it."""
+    """The labelled tracks and their features; `--catalogue` and `--features` go over it."""
 
     catalogue: str | None = Field(None, description="catalogue.parquet with labels")
     features: str | None = Field(None, description="its shards, of `mgc extract` or `mgc import-mels`")
     demo: bool = Field(False, description="where neither is given, compose and extract the clips of `mgc demo`")
     segment_seconds: float | None = Field(
-        None, gt=0.0, description="cut windows into segments of this length, which are then what is learnt and asked"
+        None, gt=0.0, description="cut windows into segments of this length, which are then learnt from and predicted"
     )
-    tags: bool = Field(True, description="learn and ask tags too, where the catalogue has any")
+    tags: bool = Field(True, description="learn and predict tags too, where the catalogue has any")
     min_tag_positives: int = Field(10, ge=1, description="tags of fewer labelled tracks are left out")
 
 
@@ -42,9 +42,9 @@ class ProtocolSettings(Section):
     kind: Literal["fixed_split", "group_k_fold", "stratified_k_fold", "random_tracks", "random_segments"]
     folds: int = Field(5, ge=2, le=100, description="of the k-fold kinds")
     run_folds: int | None = Field(None, ge=1, description="run the first so many folds alone; None: all")
-    valid_fraction: float = Field(0.2, gt=0.0, lt=1.0, description="asked about, of the random kinds")
+    valid_fraction: float = Field(0.2, gt=0.0, lt=1.0, description="held out, of the random kinds")
     train: str = Field("train", description="split that fixed_split learns from")
-    valid: str = Field("valid", description="split that fixed_split asks about")
+    valid: str = Field("valid", description="split that fixed_split holds out")
 
     @property
     def n_folds(self) -> int:
@@ -109,7 +109,7 @@ class SystemSettings(Section):
         return named or (self.model,) * self.training.members
 
     def fit_of(self, member: int) -> FitConfig:
-        """Return how one member is fitted, to its last epoch: the tracks asked about stop nothing."""
+        """Return how one member is fitted, to its last epoch: held-out tracks stop nothing."""
         fit = self.training.for_member(member)
         return fit.model_copy(update={"patience": fit.epochs + 1})
 

@@ -1,10 +1,13 @@
-"""The runs of an experiment: each a (system, protocol, fold, seed), with a key of all that decides its answers."""
+"""The runs of an experiment, their results on disk, and their predictions pooled for the figures.
+
+A run is a (system, protocol, fold, seed), with a key of all that decides its predictions.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -33,19 +36,18 @@ from mgc.studies.experiment_data import Material, folds_of
 from mgc.studies.experiment_settings import Experiment, ProtocolSettings, SystemSettings
 
 FOLDER = "runs"
-DIGITS = 5
-"""Decimal places of a probability in a run's file."""
+"""In the output: a file a run."""
 
 SYSTEMS_REVISION = 1
-"""Raise it where a change of models, training, features, protocols or classifiers changes what a run answers."""
+"""Raise it where a change of models, training, features, protocols or classifiers changes a run's predictions."""
 
 DECIDING_PACKAGES = ("numpy", "scikit-learn", "torch")
-"""Libraries whose version decides a run's answers too."""
+"""Libraries whose version decides a run's predictions too."""
 
 
 @dataclass(frozen=True)
 class ExperimentRun:
-    """What is to be run.
+    """A system on one fold of a protocol, with one seed.
 
     Parameters
     ----------
@@ -69,13 +71,13 @@ class ExperimentRun:
     @property
     def file(self) -> str:
         """Key of its file in the output; the name is for people, what is looked for is the key."""
-        words = f"{self.system.name}.{self.protocol.name}.fold{self.fold}.seed{self.seed}"
-        return f"{FOLDER}/{re.sub(r'[^a-z0-9.]+', '-', words.lower())}.{self.key}.json"
+        name = f"{self.system.name}.{self.protocol.name}.fold{self.fold}.seed{self.seed}"
+        return f"{FOLDER}/{re.sub(r'[^a-z0-9.]+', '-', name.lower())}.{self.key}.json"
 
 
 @dataclass(frozen=True)
 class SystemPredictions:
-    """What one system said of the tracks it was asked about.
+    """One system's predictions of the held-out tracks.
 
     Parameters
     ----------
@@ -97,14 +99,14 @@ class RunResult:
     Parameters
     ----------
     tracks, windows
-        Ids of the tracks asked about, and windows of each that were.
+        Ids of the held-out tracks, and held-out windows of each.
     answers
         By head: "" is the system itself, "svm" and "knn" are classifiers on its embeddings.
     facts
         Tracks, groups on both sides, parameters, seconds of training and of answering, …
     curves
-        Epochs of each member, as `EpochReport` names their figures; the validation figures are of the tracks
-        asked about, and decide nothing.
+        Epochs of each member, as `EpochReport` names their figures; the validation figures are of the
+        held-out tracks, and decide nothing.
     """
 
     key: str
@@ -196,16 +198,6 @@ def finished_runs(store: Store, runs: Iterable[ExperimentRun], *, any_code: bool
     return found
 
 
-def rounded_rows(values: Any) -> list[list[float]]:
-    """Return a matrix of probabilities as lists, rounded for a file."""
-    return [[round(float(value), DIGITS) for value in row] for row in values]
-
-
-def facts_of(results: Mapping[str, RunResult], name: str) -> list[float]:
-    """Return a fact of all results that have it."""
-    return [float(result.facts[name]) for result in results.values() if result.facts.get(name) is not None]
-
-
 @dataclass(frozen=True)
 class ExperimentOutcome:
     """An experiment and what there is of it.
@@ -228,10 +220,10 @@ class ExperimentOutcome:
     run_now: int = 0
 
 
-# What a system said, pooled over the folds of a seed, and the figures of it in any resample of the tracks.
+# Predictions pooled over the folds of a seed, and their figures in any resample of the tracks.
 #
-# A figure of several seeds is the mean of the seeds' own figures: it says what one training is worth, and not what
-# an ensemble of them would be. All systems are resampled by the same weights, so that differences are paired.
+# A figure of several seeds is the mean of the seeds' own figures: that of one training, not of an ensemble of them.
+# All systems are resampled by the same weights, so that differences are paired.
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,12 +266,12 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class PooledPredictions:
-    """A system's answers under one protocol with one seed, over the folds that are finished.
+    """A system's predictions under one protocol with one seed, over the folds that are finished.
 
     Parameters
     ----------
     rows
-        Place of each track asked about, shape (m,), each once.
+        Place of each held-out track, shape (m,), each once.
     genre, tags
         Probabilities, shape (m, n_genres) and (m, n_tags).
     windows, windows_right

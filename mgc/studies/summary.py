@@ -17,8 +17,6 @@ from mgc.studies.experiment_data import Material
 from mgc.studies.experiment_settings import Experiment, headed
 from mgc.studies.runs import ExperimentRun, PooledPredictions, RunResult, Truth
 
-# The figures of an experiment: systems under protocols, their tags, and what each change gives.
-
 
 @dataclass(frozen=True)
 class TagResults:
@@ -27,7 +25,6 @@ class TagResults:
     tracks: int
     roc_auc: Figure
     pr_auc: Figure
-    mean_base_rate: float
     tags: tuple[TagFigures, ...]
     categories: tuple[CategoryFigures, ...]
 
@@ -40,12 +37,10 @@ class Result:
     ----------
     system, protocol
         Names; a head on embeddings is a system of its own.
-    entry
-        The system of the experiment file that it is of.
     runs, planned
         Finished runs, and those there will be.
     tracks
-        Different tracks asked about.
+        Different held-out tracks.
     accuracy, macro_f1
         Of tracks; mean over seeds, intervals over tracks.
     window_accuracy
@@ -55,7 +50,7 @@ class Result:
     seed_spread
         Standard deviation of the accuracy between seeds; None for one seed.
     peeked
-        Accuracy had each network been kept at the epoch that does best on the very tracks asked about.
+        Accuracy had each network been kept at the epoch that does best on the very held-out tracks.
     confusion
         Tracks, summed over seeds.
     parameters, train_seconds, answer_xrealtime
@@ -69,7 +64,6 @@ class Result:
     """
 
     system: str
-    entry: str
     protocol: str
     runs: int
     planned: int
@@ -148,7 +142,7 @@ def summarise(
                 if not there:
                     continue
                 pools[name, protocol] = _pools(there, head, truth)
-                whole = _result(name, system.name, protocol, head, there, pools[name, protocol], truth)
+                whole = _result(name, protocol, head, there, pools[name, protocol], truth)
                 gathered.append(replace(whole, planned=len(own)))
     summary = Summary(experiment, truth.taxonomy.genres, tuple(gathered), ())
     with_tags = (
@@ -168,7 +162,6 @@ def _pools(results: list[RunResult], head: str, truth: Truth) -> list[PooledPred
 
 def _result(
     name: str,
-    entry: str,
     protocol: str,
     head: str,
     results: list[RunResult],
@@ -188,7 +181,6 @@ def _result(
     by_seed = [float(one.accuracy[0]) for one in exact]
     return Result(
         system=name,
-        entry=entry,
         protocol=protocol,
         runs=len(results),
         planned=len(results),
@@ -262,7 +254,6 @@ def _tags(pools: Sequence[PooledPredictions], truth: Truth) -> TagResults | None
         tracks=len(known),
         roc_auc=means.roc_auc,
         pr_auc=means.pr_auc,
-        mean_base_rate=float(rates.mean()),
         tags=tuple(
             TagFigures(
                 names[tag],

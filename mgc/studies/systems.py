@@ -1,7 +1,7 @@
-"""A network's run: fit on one side of a fold, answer the other. The tracks asked about decide nothing.
+"""One run of an experiment: train a system on one side of a fold, predict the other. No Ray in here.
 
 Every network runs all its epochs and keeps its last weights (or their moving average): to stop at the epoch that
-does best on the tracks asked about is to have chosen by them. They are only watched, for the learning curves.
+does best on the held-out tracks is to have chosen by them. They are only watched, for the learning curves.
 """
 
 from __future__ import annotations
@@ -27,20 +27,161 @@ from mgc.models.published_weights import start_model
 from mgc.studies.classical import RowProbabilities, Rows, fit_and_answer, statistics_rows
 from mgc.studies.experiment_data import FoldFeatures, Material, folds_of, read_fold
 from mgc.studies.experiment_settings import SystemSettings
-from mgc.studies.runs import ExperimentRun, RunResult, SystemPredictions, code_fingerprint, rounded_rows
+from mgc.studies.runs import ExperimentRun, RunResult, SystemPredictions, code_fingerprint
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.loop import EpochReport, fit
 
+DIGITS = 5
+"""Decimal places of a probability in a run's file."""
 MEMBER_STEP = 1_000
 """Between the seeds of an ensemble's members, as in `mgc train`."""
 
 OnEpoch = Callable[[int, int], None]
-"""Told epochs done and epochs in all."""
+"""Called with epochs done and epochs in all."""
+
+
+def run_system(
+    run: ExperimentRun, material: Material, on_epoch: OnEpoch = lambda done, total: None, device: str = "cpu"
+) -> RunResult:
+    """Train and predict: the same arguments give the same result.
+
+    Parameters
+    ----------
+    on_epoch
+        Called with epochs done and in all, of a network's training.
+
+    Raises
+    ------
+    SplitError, TrainingError, SchemaError
+        The tracks cannot be split so, the network not trained, or a view is not in the shards.
+    """
+    fold = folds_of(run.protocol, material, run.seed)[run.fold]
+    sides = read_fold(fold, material, run.system.views, run.augment)
+    output = _RunOutput(material, sides)
+    if run.system.kind == "network":
+        _run_network(run, output, on_epoch, device)
+    else:
+        _run_classical(run, output)
+    return RunResult(
+        key=run.key,
+        code=code_fingerprint(),
+        system=run.system.name,
+        protocol=run.protocol.name,
+        fold=run.fold,
+        seed=run.seed,
+        tracks=list(sides.held_out.track_ids),
+        windows=output.counts.tolist(),
+        answers=output.answers,
+        facts=output.facts,
+        curves=output.curves,
+    )
+
+
+class _RunOutput:
+    """What a run has gathered so far."""
+
+    def __init__(self, material: Material, sides: FoldFeatures) -> None:
+        self.material, self.sides = material, sides
+        self.taxonomy = material.taxonomy
+        self.counts = np.array([len(own) for own in sides.held_out.log_mels], dtype=np.int64)
+        self.answers: dict[str, SystemPredictions] = {}
+        self.curves: list[list[dict[str, Any]]] = []
+        self.facts: dict[str, Any] = {
+            "train_tracks": len(set(sides.train.track_ids)),
+            "train_windows": sum(len(own) for own in sides.train.log_mels),
+            "held_out_tracks": len(sides.held_out),
+            "held_out_windows": int(self.counts.sum()),
+            "audio_seconds": float(self.counts.sum() * material.seconds_a_window),
+            "groups_across": sides.groups_across,
+            "tracks_across": len(set(sides.train.track_ids) & set(sides.held_out.track_ids)),
+        }
+
+    def answer(
+        self, head: str, genre: Float64Array, tags: Float64Array, windows: npt.NDArray[np.floating[Any]], counts: Any
+    ) -> None:
+        """Take in a system's probabilities of tracks, and of the windows (or rows) they are the mean of."""
+        true = genre_indices(self.sides.held_out.genres, self.taxonomy.genres)
+        right = (
+            windows.argmax(axis=1) == np.repeat(true, counts) if windows.shape[1] else np.zeros(len(windows), bool)
+        )
+        ends = np.cumsum(counts)
+        by_track = [int(right[end - count : end].sum()) for end, count in zip(ends, counts, strict=True)]
+        self.answers[head] = SystemPredictions(_rounded(genre), _rounded(tags), by_track)
+
+
+def _rounded(probabilities: Float64Array) -> list[list[float]]:
+    rows: list[list[float]] = probabilities.round(DIGITS).tolist()
+    return rows
+
+
+def _run_network(run: ExperimentRun, output: _RunOutput, on_epoch: OnEpoch, device: str) -> None:
+    train, held_out = output.sides.train, output.sides.held_out
+    fitted = fit_network(run.system, train, held_out, output.taxonomy, run.seed, device, on_epoch)
+    started = time.perf_counter()
+    predicted = fitted.predict(held_out)
+    output.facts |= {
+        "parameters": fitted.parameters,
+        "train_seconds": fitted.seconds,
+        "answer_seconds": time.perf_counter() - started,
+        "epochs": max(len(curve) for curve in fitted.curves),
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    output.curves = fitted.curves
+    output.answer(
+        "",
+        predicted.genre.astype(np.float64),
+        predicted.tags.astype(np.float64),
+        predicted.window_genre,
+        output.counts,
+    )
+    for head in run.system.heads:
+        _run_head(run, output, fitted, head)
+
+
+def _run_head(run: ExperimentRun, output: _RunOutput, fitted: Fitted, head: Any) -> None:
+    """Fit a classifier on the embeddings that the trained network has of the training tracks."""
+    started = time.perf_counter()
+    rows = [_embedded(fitted, side, output.material) for side in (output.sides.train, output.sides.held_out)]
+    _record(head, fit_and_answer(head, run.system, rows[0], rows[1], output.taxonomy, run.seed), rows[1], output)
+    output.facts[f"{head}_seconds"] = time.perf_counter() - started
+
+
+def _embedded(fitted: Fitted, side: Any, material: Material) -> Rows:
+    if material.segment_seconds is None:
+        embeddings = fitted.predict(side).embeddings.astype(np.float64)
+        return Rows(embeddings, np.ones(len(side), dtype=np.int64), side)
+    counts = np.array([len(own) for own in side.log_mels], dtype=np.int64)
+    return Rows(fitted.window_embeddings(side).astype(np.float64), counts, side)
+
+
+def _run_classical(run: ExperimentRun, output: _RunOutput) -> None:
+    by_window = output.material.segment_seconds is not None
+    started = time.perf_counter()
+    train, held_out = (statistics_rows(side, by_window) for side in (output.sides.train, output.sides.held_out))
+    head: Any = run.system.kind
+    probabilities = fit_and_answer(head, run.system, train, held_out, output.taxonomy, run.seed)
+    output.facts |= {"train_seconds": time.perf_counter() - started, **probabilities.facts}
+    _record("", probabilities, held_out, output)
+
+
+def _record(head: str, probabilities: RowProbabilities, held_out: Rows, output: _RunOutput) -> None:
+    genre, tags = (
+        mean_by_track(part.astype(np.float32), held_out.counts) for part in (probabilities.genre, probabilities.tags)
+    )
+    whole_tracks = bool((held_out.counts == 1).all())
+    # A row a track stands for all its windows: there is no answer of a window to count.
+    counts = output.counts if whole_tracks else held_out.counts
+    windows = np.repeat(probabilities.genre, output.counts, axis=0) if whole_tracks else probabilities.genre
+    output.answer(head, genre.astype(np.float64), tags.astype(np.float64), windows, counts)
+
+
+# Networks: fitted members and their predictions.
 
 
 @dataclass(frozen=True)
 class NetworkPredictions:
-    """What a network or an ensemble says of windows, those of a track next to each other; float32.
+    """Predictions of a network or an ensemble; windows of a track stand next to each other; float32.
 
     Parameters
     ----------
@@ -79,7 +220,7 @@ class Fitted:
         return sum(count_parameters(member) for member in self.members)
 
     def predict(self, tracks: FeatureSet) -> NetworkPredictions:
-        """Return what the members say together: the mean of their probabilities."""
+        """Return the members' prediction: the mean of their probabilities."""
         by_window = [window_outputs(member, tracks.log_mels, device=self.device) for member in self.members]
         whole = combine(
             [outputs_by_track(one, tracks.log_mels) for one in by_window], [TemperatureScaling()] * len(by_window)
@@ -161,137 +302,3 @@ def _fit_one(
     )
     model.load_state_dict(fitted.state.average or fitted.state.weights)
     return model.eval(), fitted.reports
-
-
-# A run as a plain function: a fold's one side is learnt, the other asked. No Ray in here.
-
-
-def run_system(
-    run: ExperimentRun, material: Material, on_epoch: OnEpoch = lambda done, total: None, device: str = "cpu"
-) -> RunResult:
-    """Run one run: the same arguments give the same answers.
-
-    Parameters
-    ----------
-    on_epoch
-        Told epochs done and in all, of a network's training.
-
-    Raises
-    ------
-    SplitError, TrainingError, SchemaError
-        The tracks cannot be parted, the network not trained, a view is not in the shards.
-    """
-    fold = folds_of(run.protocol, material, run.seed)[run.fold]
-    sides = read_fold(fold, material, run.system.views, run.augment)
-    output = _RunOutput(material, sides)
-    if run.system.kind == "network":
-        _run_network(run, output, on_epoch, device)
-    else:
-        _run_classical(run, output)
-    return RunResult(
-        key=run.key,
-        code=code_fingerprint(),
-        system=run.system.name,
-        protocol=run.protocol.name,
-        fold=run.fold,
-        seed=run.seed,
-        tracks=list(sides.held_out.track_ids),
-        windows=output.counts.tolist(),
-        answers=output.answers,
-        facts=output.facts,
-        curves=output.curves,
-    )
-
-
-class _RunOutput:
-    """What a run has gathered so far."""
-
-    def __init__(self, material: Material, sides: FoldFeatures) -> None:
-        self.material, self.sides = material, sides
-        self.taxonomy = material.taxonomy
-        self.counts = np.array([len(own) for own in sides.held_out.log_mels], dtype=np.int64)
-        self.answers: dict[str, SystemPredictions] = {}
-        self.curves: list[list[dict[str, Any]]] = []
-        self.facts: dict[str, Any] = {
-            "train_tracks": len(set(sides.train.track_ids)),
-            "train_windows": sum(len(own) for own in sides.train.log_mels),
-            "held_out_tracks": len(sides.held_out),
-            "held_out_windows": int(self.counts.sum()),
-            "audio_seconds": float(self.counts.sum() * material.seconds_a_window),
-            "groups_across": sides.groups_across,
-            "tracks_across": len(set(sides.train.track_ids) & set(sides.held_out.track_ids)),
-        }
-
-    def answer(
-        self, head: str, genre: Float64Array, tags: Float64Array, windows: npt.NDArray[np.floating[Any]], counts: Any
-    ) -> None:
-        """Take in a system's probabilities of tracks, and of the windows (or rows) they are the mean of."""
-        true = genre_indices(self.sides.held_out.genres, self.taxonomy.genres)
-        right = (
-            windows.argmax(axis=1) == np.repeat(true, counts) if windows.shape[1] else np.zeros(len(windows), bool)
-        )
-        ends = np.cumsum(counts)
-        by_track = [int(right[end - count : end].sum()) for end, count in zip(ends, counts, strict=True)]
-        self.answers[head] = SystemPredictions(rounded_rows(genre), rounded_rows(tags), by_track)
-
-
-def _run_network(run: ExperimentRun, output: _RunOutput, on_epoch: OnEpoch, device: str) -> None:
-    train, held_out = output.sides.train, output.sides.held_out
-    fitted = fit_network(run.system, train, held_out, output.taxonomy, run.seed, device, on_epoch)
-    started = time.perf_counter()
-    predicted = fitted.predict(held_out)
-    output.facts |= {
-        "parameters": fitted.parameters,
-        "train_seconds": fitted.seconds,
-        "answer_seconds": time.perf_counter() - started,
-        "epochs": max(len(curve) for curve in fitted.curves),
-        "threads": torch.get_num_threads(),
-        "device": device,
-    }
-    output.curves = fitted.curves
-    output.answer(
-        "",
-        predicted.genre.astype(np.float64),
-        predicted.tags.astype(np.float64),
-        predicted.window_genre,
-        output.counts,
-    )
-    for head in run.system.heads:
-        _run_head(run, output, fitted, head)
-
-
-def _run_head(run: ExperimentRun, output: _RunOutput, fitted: Fitted, head: Any) -> None:
-    """Fit a classifier on the embeddings that the trained network has of the training tracks."""
-    started = time.perf_counter()
-    rows = [_embedded(fitted, side, output.material) for side in (output.sides.train, output.sides.held_out)]
-    _record(head, fit_and_answer(head, run.system, rows[0], rows[1], output.taxonomy, run.seed), rows[1], output)
-    output.facts[f"{head}_seconds"] = time.perf_counter() - started
-
-
-def _embedded(fitted: Fitted, side: Any, material: Material) -> Rows:
-    if material.segment_seconds is None:
-        embeddings = fitted.predict(side).embeddings.astype(np.float64)
-        return Rows(embeddings, np.ones(len(side), dtype=np.int64), side)
-    counts = np.array([len(own) for own in side.log_mels], dtype=np.int64)
-    return Rows(fitted.window_embeddings(side).astype(np.float64), counts, side)
-
-
-def _run_classical(run: ExperimentRun, output: _RunOutput) -> None:
-    by_window = output.material.segment_seconds is not None
-    started = time.perf_counter()
-    train, held_out = (statistics_rows(side, by_window) for side in (output.sides.train, output.sides.held_out))
-    head: Any = run.system.kind
-    probabilities = fit_and_answer(head, run.system, train, held_out, output.taxonomy, run.seed)
-    output.facts |= {"train_seconds": time.perf_counter() - started, **probabilities.facts}
-    _record("", probabilities, held_out, output)
-
-
-def _record(head: str, probabilities: RowProbabilities, held_out: Rows, output: _RunOutput) -> None:
-    genre, tags = (
-        mean_by_track(part.astype(np.float32), held_out.counts) for part in (probabilities.genre, probabilities.tags)
-    )
-    whole_tracks = bool((held_out.counts == 1).all())
-    # A row a track stands for all its windows: there is no answer of a window to count.
-    counts = output.counts if whole_tracks else held_out.counts
-    windows = np.repeat(probabilities.genre, output.counts, axis=0) if whole_tracks else probabilities.genre
-    output.answer(head, genre.astype(np.float64), tags.astype(np.float64), windows, counts)
