@@ -25,9 +25,116 @@ from mgc.studies.experiment_charts import category_chart, epochs_chart, frequenc
 from mgc.studies.experiment_settings import Experiment, ProtocolSettings, headed
 from mgc.studies.literature_claims import CLAIMS, Claim
 from mgc.studies.runs import ExperimentOutcome, code_fingerprint
-from mgc.studies.summary import Result, Summary, summarise
+from mgc.studies.summary import Result, Summary, TagResults, summarise
 
-# What the experiment page says, put into words and rows.
+PAGE_FILE, JSON_FILE, TABLE_FILE = "index.html", "results.json", "results.parquet"
+SHOWN_AT_ONCE = 4
+"""Confusion matrices, and systems in the charts of tags, that are shown without unfolding."""
+FACTS = (
+    "train_tracks", "train_windows", "tracks_across", "groups_across", "parameters", "epochs", "train_seconds",
+    "answer_seconds", "audio_seconds", "seconds",
+)  # fmt: skip
+"""Of a run, in results.parquet."""
+
+
+def write_report(outcome: ExperimentOutcome, uri: str) -> Summary:
+    """Write the page and the tables of the finished runs into a folder or prefix; return the figures.
+
+    Raises
+    ------
+    StorageError
+        The place cannot be written to.
+    """
+    summary = summarise(outcome.experiment, outcome.material, outcome.runs, outcome.results)
+    store = Store.open(uri)
+    store.write_atomic(JSON_FILE, report_json(outcome, summary).encode())
+    table = io.BytesIO()
+    run_table(outcome).write_parquet(table)
+    store.write_atomic(TABLE_FILE, table.getvalue())
+    store.write_atomic(PAGE_FILE, experiment_page(outcome, summary).encode())
+    return summary
+
+
+@dataclass(frozen=True)
+class AuditLine:
+    """A system's results, a protocol each, and how far they lie apart."""
+
+    system: str
+    results: list[Result | None]
+
+    @property
+    def spread(self) -> float | None:
+        """Highest accuracy minus lowest; None below two."""
+        values = [one.accuracy.value for one in self.results if one and one.accuracy.value is not None]
+        return max(values) - min(values) if len(values) > 1 else None
+
+
+def experiment_page(outcome: ExperimentOutcome, summary: Summary) -> str:
+    """Return the report for people, one HTML page."""
+    primary = summary.primary
+    details = sorted(summary.under(primary), key=lambda one: -(one.accuracy.value or 0.0))
+    protocols = protocol_lines(summary)
+    labels = {run.key: run.label for run in outcome.runs}
+    support = details[0].confusion.sum(axis=1) if details else np.zeros(1)
+    return render(
+        "experiment.html",
+        experiment=outcome.experiment,
+        summary=summary,
+        material=outcome.material,
+        source=outcome.experiment.data.catalogue or "",
+        primary=primary,
+        primary_how=how(outcome.experiment.protocol(primary)),
+        protocols=protocols,
+        headline=headline_system(summary),
+        verdict=verdict(summary),
+        cards=headline_cards(summary),
+        audit=[AuditLine(system, [summary.of(system, one.name) for one in protocols]) for system in summary.systems],
+        claims=claim_lines(summary),
+        details=details,
+        majority=float(support.max() / max(1, support.sum())),
+        tagger=max((one for one in details if one.tags), key=_macro_roc, default=None),
+        charts=_charts(summary, details),
+        caveats=caveats(summary),
+        finished=len(outcome.results),
+        planned=len(outcome.runs),
+        missing=len(outcome.runs) - len(outcome.results),
+        failures=[(labels.get(key, key), message) for key, message in outcome.failures.items()],
+        run_seconds=sum(float(one.facts.get("seconds") or 0.0) for one in outcome.results.values()),
+        code=code_fingerprint(),
+        settings=json.dumps(outcome.experiment.model_dump(mode="json"), indent=2, ensure_ascii=False),
+        interval_text=interval_text,
+        signed=signed,
+        made_at=datetime.now(UTC),
+    )
+
+
+def _charts(summary: Summary, details: Sequence[Result]) -> dict[str, Any]:
+    networks = [one for one in details if one.curves]
+    tagged = sorted((one for one in details if one.tags), key=lambda one: -_macro_roc(one))[:SHOWN_AT_ONCE]
+    matrices = _apart([(one.system, matrix_chart(summary.genres, one.confusion)) for one in details])
+    return {
+        "protocols": protocol_chart(summary, claimed(summary)),
+        "confusions": matrices[:SHOWN_AT_ONCE],
+        "more_confusions": matrices[SHOWN_AT_ONCE:],
+        "frequency": frequency_chart(tagged),
+        "categories": category_chart(tagged),
+        "gain_accuracy": gain_chart(summary.gains, "accuracy", "accuracy"),
+        "gain_roc": gain_chart(summary.gains, "roc_auc", "macro ROC-AUC"),
+        "epochs": epochs_chart(networks),
+        "learning": _apart([(one.system, curves_chart(one.curves, "run")) for one in networks]),
+    }
+
+
+def _apart(named: Sequence[tuple[str, Markup | None]]) -> list[tuple[str, Markup]]:
+    """Return the charts that there are, each with ids of its own."""
+    return [(name, numbered(drawn, place)) for place, (name, drawn) in enumerate(named) if drawn is not None]
+
+
+def _macro_roc(one: Result) -> float:
+    return (one.tags.roc_auc.value or 0.0) if one.tags else 0.0
+
+
+# What the page says, in words and rows.
 
 
 @dataclass(frozen=True)
@@ -154,7 +261,7 @@ def claimed(summary: Summary) -> Mapping[str, float]:
     return found
 
 
-def notes(summary: Summary) -> list[str]:
+def caveats(summary: Summary) -> list[str]:
     """Return the caveats: what the figures cover, and what they do not."""
     experiment = summary.experiment
     level = f"{100 * experiment.evaluation.confidence:g} %"
@@ -191,7 +298,7 @@ def signed(figure: Figure) -> str:
     return "–" if figure.value is None else f"{100 * figure.value:+.1f}".replace("-", "\u2212")
 
 
-# An experiment's figures for machines: results.json, and a row a run for results.parquet.
+# Figures for machines.
 
 
 def run_table(outcome: ExperimentOutcome) -> pl.DataFrame:
@@ -201,10 +308,9 @@ def run_table(outcome: ExperimentOutcome) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for result in outcome.results.values():
         for head, answered in result.answers.items():
-            predictions = [genres[int(np.argmax(one))] if one else None for one in answered.genre]
-            known = [
-                (truth[track], predicted)
-                for track, predicted in zip(result.tracks, predictions, strict=True)
+            right = [
+                genres[int(np.argmax(one))] == truth[track]
+                for track, one in zip(result.tracks, answered.genre, strict=True)
                 if truth[track]
             ]
             rows.append(
@@ -214,7 +320,7 @@ def run_table(outcome: ExperimentOutcome) -> pl.DataFrame:
                     "fold": result.fold,
                     "seed": result.seed,
                     "tracks": len(result.tracks),
-                    "accuracy": float(np.mean([true == predicted for true, predicted in known])) if known else None,
+                    "accuracy": float(np.mean(right)) if right else None,
                     "window_accuracy": sum(answered.windows_right) / max(1, sum(result.windows)),
                     **{name: result.facts.get(name) for name in FACTS},
                     "key": result.key,
@@ -223,12 +329,6 @@ def run_table(outcome: ExperimentOutcome) -> pl.DataFrame:
                 }
             )
     return pl.DataFrame(rows, infer_schema_length=None).sort("system", "protocol", "seed", "fold")
-
-
-FACTS = (
-    "train_tracks", "train_windows", "tracks_across", "groups_across", "parameters", "epochs", "train_seconds",
-    "answer_seconds", "audio_seconds", "seconds",
-)  # fmt: skip
 
 
 def report_json(outcome: ExperimentOutcome, summary: Summary) -> str:
@@ -247,152 +347,45 @@ def report_json(outcome: ExperimentOutcome, summary: Summary) -> str:
         "genres": list(summary.genres),
         "results": [_result_json(one) for one in summary.results],
         "gains": [
-            {
-                "system": one.system,
-                "over": one.over,
-                "accuracy": one.accuracy.to_json(),
-                "roc_auc": one.roc_auc.to_json(),
-            }
-            for one in summary.gains
+            {"system": one.system, "over": one.over, **_figures(one, "accuracy", "roc_auc")} for one in summary.gains
         ],
         "claims": [
-            {"system": line.system, "paper": line.claim.paper, "accuracy": line.claim.accuracy,
-             "figure": line.claim.figure, "protocol": line.claim.protocol}
+            {"system": line.system, **_attributes(line.claim, "paper", "accuracy", "figure", "protocol")}
             for line in claim_lines(summary)
         ],
         "experiment": outcome.experiment.model_dump(mode="json"),
-    }  # fmt: skip
+    }
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _result_json(one: Result) -> dict[str, Any]:
-    tags = one.tags
+    measured = _attributes(
+        one, "seed_spread", "peeked", "parameters", "train_seconds", "answer_xrealtime", "train_tracks",
+        "tracks_across", "groups_across",
+    )  # fmt: skip
     return {
-        **{name: getattr(one, name) for name in ("system", "protocol", "runs", "planned", "tracks")},
-        **{name: getattr(one, name).to_json() for name in ("accuracy", "window_accuracy", "macro_f1")},
+        **_attributes(one, "system", "protocol", "runs", "planned", "tracks"),
+        **_figures(one, "accuracy", "window_accuracy", "macro_f1"),
         "recall": [figure.to_json() for figure in one.recall],
         "confusion": one.confusion.tolist(),
-        **{
-            name: rounded(getattr(one, name))
-            for name in ("seed_spread", "peeked", "parameters", "train_seconds", "answer_xrealtime")
-        },
-        **{name: rounded(getattr(one, name)) for name in ("train_tracks", "tracks_across", "groups_across")},
-        "tags": None
-        if tags is None
-        else {
-            "tracks": tags.tracks,
-            "macro_roc_auc": tags.roc_auc.to_json(),
-            "macro_pr_auc": tags.pr_auc.to_json(),
-            "categories": {each.category: each.roc_auc.to_json() for each in tags.categories},
-            "tags": {
-                each.tag: {
-                    "positives": each.positives,
-                    "roc_auc": each.roc_auc.to_json(),
-                    "pr_auc": each.pr_auc.to_json(),
-                }
-                for each in tags.tags
-            },
-        },
+        **{name: rounded(value) for name, value in measured.items()},
+        "tags": _tags_json(one.tags) if one.tags else None,
     }
 
 
-PAGE_FILE, JSON_FILE, TABLE_FILE = "index.html", "results.json", "results.parquet"
-SHOWN_AT_ONCE = 4
-"""Confusion matrices, and systems in the charts of tags, that are shown without unfolding."""
-
-
-def write_report(outcome: ExperimentOutcome, uri: str) -> Summary:
-    """Write the page and the tables of the finished runs into a folder or prefix; return the figures.
-
-    Raises
-    ------
-    StorageError
-        The place cannot be written to.
-    """
-    summary = summarise(outcome.experiment, outcome.material, outcome.runs, outcome.results)
-    store = Store.open(uri)
-    store.write_atomic(JSON_FILE, report_json(outcome, summary).encode())
-    table = io.BytesIO()
-    run_table(outcome).write_parquet(table)
-    store.write_atomic(TABLE_FILE, table.getvalue())
-    store.write_atomic(PAGE_FILE, experiment_page(outcome, summary).encode())
-    return summary
-
-
-@dataclass(frozen=True)
-class AuditLine:
-    """A system's results, a protocol each, and how far they lie apart."""
-
-    system: str
-    results: list[Result | None]
-
-    @property
-    def spread(self) -> float | None:
-        """Highest accuracy minus lowest; None below two."""
-        values = [one.accuracy.value for one in self.results if one and one.accuracy.value is not None]
-        return max(values) - min(values) if len(values) > 1 else None
-
-
-def experiment_page(outcome: ExperimentOutcome, summary: Summary) -> str:
-    """Return the report for people, one HTML page."""
-    primary = summary.primary
-    details = sorted(summary.under(primary), key=lambda one: -(one.accuracy.value or 0.0))
-    protocols = protocol_lines(summary)
-    labels = {run.key: run.label for run in outcome.runs}
-    support = details[0].confusion.sum(axis=1) if details else np.zeros(1)
-    return render(
-        "experiment.html",
-        experiment=outcome.experiment,
-        summary=summary,
-        material=outcome.material,
-        source=outcome.experiment.data.catalogue or "",
-        primary=primary,
-        primary_how=how(outcome.experiment.protocol(primary)),
-        protocols=protocols,
-        headline=headline_system(summary),
-        verdict=verdict(summary),
-        cards=headline_cards(summary),
-        audit=[AuditLine(system, [summary.of(system, one.name) for one in protocols]) for system in summary.systems],
-        claims=claim_lines(summary),
-        details=details,
-        majority=float(support.max() / max(1, support.sum())),
-        tagger=max((one for one in details if one.tags), key=_macro_roc, default=None),
-        charts=_charts(summary, details),
-        notes=notes(summary),
-        finished=len(outcome.results),
-        planned=len(outcome.runs),
-        missing=len(outcome.runs) - len(outcome.results),
-        failures=[(labels.get(key, key), message) for key, message in outcome.failures.items()],
-        run_seconds=sum(float(one.facts.get("seconds") or 0.0) for one in outcome.results.values()),
-        code=code_fingerprint(),
-        settings=json.dumps(outcome.experiment.model_dump(mode="json"), indent=2, ensure_ascii=False),
-        interval_text=interval_text,
-        signed=signed,
-        made_at=datetime.now(UTC),
-    )
-
-
-def _charts(summary: Summary, details: Sequence[Result]) -> dict[str, Any]:
-    networks = [one for one in details if one.curves]
-    tagged = sorted((one for one in details if one.tags), key=lambda one: -_macro_roc(one))[:SHOWN_AT_ONCE]
-    matrices = _apart([(one.system, matrix_chart(summary.genres, one.confusion)) for one in details])
+def _tags_json(tags: TagResults) -> dict[str, Any]:
     return {
-        "protocols": protocol_chart(summary, claimed(summary)),
-        "confusions": matrices[:SHOWN_AT_ONCE],
-        "more_confusions": matrices[SHOWN_AT_ONCE:],
-        "frequency": frequency_chart(tagged),
-        "categories": category_chart(tagged),
-        "gain_accuracy": gain_chart(summary.gains, "accuracy", "accuracy"),
-        "gain_roc": gain_chart(summary.gains, "roc_auc", "macro ROC-AUC"),
-        "epochs": epochs_chart(networks),
-        "learning": _apart([(one.system, curves_chart(one.curves, "run")) for one in networks]),
+        "tracks": tags.tracks,
+        "macro_roc_auc": tags.roc_auc.to_json(),
+        "macro_pr_auc": tags.pr_auc.to_json(),
+        "categories": {one.category: one.roc_auc.to_json() for one in tags.categories},
+        "tags": {one.tag: {"positives": one.positives, **_figures(one, "roc_auc", "pr_auc")} for one in tags.tags},
     }
 
 
-def _apart(named: Sequence[tuple[str, Markup | None]]) -> list[tuple[str, Markup]]:
-    """Return the charts that there are, each with ids of its own."""
-    return [(name, numbered(drawn, place)) for place, (name, drawn) in enumerate(named) if drawn is not None]
+def _attributes(one: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in names}
 
 
-def _macro_roc(one: Result) -> float:
-    return (one.tags.roc_auc.value or 0.0) if one.tags else 0.0
+def _figures(one: object, *names: str) -> dict[str, Any]:
+    return {name: figure.to_json() for name, figure in _attributes(one, *names).items()}

@@ -20,6 +20,16 @@ from mgc.studies.literature_claims import CLAIMS
 
 HeadKind = Literal["svm", "knn"]
 HEAD_NAMES: dict[str, str] = {"svm": "SVM", "knn": "kNN"}
+NOT_DECIDING = {
+    "members", "ensemble", "members_at_once", "seed", "patience", "threads", "workers_per_member", "use_gpu",
+    "max_failures", "fusion", "temperature", "abstain_precision", "min_tag_positives",
+}  # fmt: skip
+"""Settings of training that change nothing here: of scheduling, of bundles, and early stopping, which is off."""
+REMEDY = (
+    "docs/reproduce.md describes the experiment file, docs/configuration.md the settings of networks and training"
+)
+OWN = ("name", "like", "claims", "heads", "protocols")
+"""What a system does not take over from the one it is like."""
 
 
 class DataSettings(Section):
@@ -36,7 +46,7 @@ class DataSettings(Section):
 
 
 class ProtocolSettings(Section):
-    """A way to part the tracks; see `mgc.evaluation.protocols`."""
+    """A way to split the tracks; see `mgc.evaluation.protocols`."""
 
     name: str = Field(min_length=1, max_length=60, description="as the page calls it")
     kind: Literal["fixed_split", "group_k_fold", "stratified_k_fold", "random_tracks", "random_segments"]
@@ -137,20 +147,13 @@ class SystemSettings(Section):
         }
 
 
-NOT_DECIDING = {
-    "members", "ensemble", "members_at_once", "seed", "patience", "threads", "workers_per_member", "use_gpu",
-    "max_failures", "fusion", "temperature", "abstain_precision", "min_tag_positives",
-}  # fmt: skip
-"""Settings of training that change nothing here: of scheduling, of bundles, and early stopping, which is off."""
-
-
 class Experiment(Section):
     """All of an experiment."""
 
     name: str = Field(min_length=1, max_length=120)
     about: str = ""
     primary: str | None = Field(None, description="protocol that details are shown under; None: the last one")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="of partings that are drawn, and of weights")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="of splits that are drawn, and of weights")
     data: DataSettings = DataSettings()
     features: FeatureConfig = Field(FeatureConfig(), description="of the demo's clips")
     augment: AugmentConfig = Field(AugmentConfig(), description="how the views that systems name were made")
@@ -219,13 +222,7 @@ def _require_distinct(what: str, names: list[str]) -> None:
         raise ValueError(f"{what}: '{twice[0]}' comes twice")
 
 
-# An experiment from its file: `like` and the common `[training]` filled in, then all of it checked.
-
-REMEDY = (
-    "docs/reproduce.md describes the experiment file, docs/configuration.md the settings of networks and training"
-)
-OWN = ("name", "like", "claims", "heads", "protocols")
-"""What a system does not take over from the one it is like."""
+# From the file: `like` and the common `[training]` filled in, then all of it checked.
 
 
 def load_experiment(path: str, overrides: Sequence[str] | None = None) -> Experiment:
