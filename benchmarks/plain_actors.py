@@ -8,6 +8,7 @@ there is no pool that grows and shrinks with the cluster, and no retry of a chun
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +28,7 @@ class PlainActors:
     def __init__(self, output: Any, run: Any, n_chunks: int, workers: int, spec: Any, *_: object) -> None:
         self._chunks = range(n_chunks)
         make = ray.remote(num_cpus=1, max_concurrency=CALLS_AT_ONCE)(ChunkActor)
-        self._actors = [make.remote(output.store.uri(), run, spec) for _ in range(workers)]
+        self._actors = [make.remote(output.store.uri(), run, spec, logging.WARNING) for _ in range(workers)]
 
     def iter_batches(self, **_: object) -> Iterator[pa.Table]:
         def do(actor: Any, chunk: int) -> Any:

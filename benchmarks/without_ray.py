@@ -7,6 +7,7 @@ What it lacks against the job is Ray's part: a cluster, actors that are replaced
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def _work(output_uri: str, run: OutputRun, make_worker: Callable[[], ChunkWorker], chunks: Any, done: Any) -> None:
-    actor = ChunkActor(output_uri, run, make_worker)
+    actor = ChunkActor(output_uri, run, make_worker, logging.WARNING)
 
     def call() -> None:
         while (chunk := chunks.get()) is not None:

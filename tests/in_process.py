@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class OneAfterAnother:
         make_worker: Callable[[], ChunkWorker],
         *rest: Any,
     ) -> None:
-        self._actor = ChunkActor(output.store.uri(), run, make_worker)
+        self._actor = ChunkActor(output.store.uri(), run, make_worker, logging.WARNING)
         self._chunks = range(n_chunks)
 
     def iter_batches(self, **_: object) -> Iterator[pa.Table]:

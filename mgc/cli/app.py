@@ -17,6 +17,7 @@ from rich.console import Console
 from mgc import __version__
 from mgc.config import Config, load_config
 from mgc.errors import MgcError
+from mgc.logs import configure_logging
 
 # The doors: `mgc x`, `python jobs/x.py` and `ray job submit` all come in here.
 
@@ -45,9 +46,14 @@ def console() -> Console:
 def settings(
     config: str | None, overrides: list[str] | None, *, default_ensemble: bool = False, **flags: object
 ) -> Config:
-    """Return the settings of a file, `--set` on top, and flags (`section__key=value`, None: not given) on top."""
+    """Return the settings of a file, `--set` on top, and flags (`section__key=value`, None: not given) on top.
+
+    From here on the command logs as they say.
+    """
     given = [f"{key.replace('__', '.')}={_toml(value)}" for key, value in flags.items() if value is not None]
-    return load_config(config, [*(overrides or []), *given], default_ensemble=default_ensemble)
+    chosen = load_config(config, [*(overrides or []), *given], default_ensemble=default_ensemble)
+    configure_logging(chosen.logs.level)
+    return chosen
 
 
 def run(command: Callable[..., None]) -> None:
@@ -59,6 +65,7 @@ def run(command: Callable[..., None]) -> None:
 
 def guarded(app: Callable[[], object]) -> None:
     """Run an app; an error of mgc becomes its message and exit status 2, a Ctrl-C exit status 130."""
+    configure_logging()
     try:
         app()
     except MgcError as error:

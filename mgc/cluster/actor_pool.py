@@ -28,6 +28,7 @@ from mgc.cluster.monitoring import count_rows, time_chunk
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig
 from mgc.errors import ClusterError, MgcError
+from mgc.logs import LOGGER, keep_worker_records, log_context, log_worker_records, take_worker_records
 from mgc.storage.store import Store
 from mgc.tables.parquet_batches import frame_of
 from mgc.tables.run_index import INDEX, ITEM, index_rows
@@ -38,6 +39,9 @@ from mgc.tables.schema import KIND_KEY, PLAN
 #
 # Two calls run in an actor at once, so that the decoder never waits: while one chunk is heard, the one before is
 # written and the one after is fetched. A worker hears one chunk at a time.
+
+LOG_RECORDS = "log_records"
+"""Column beside those of INDEX: what the actor logged, in the first row of a chunk."""
 
 CALLS_AT_ONCE = 2
 """Of one actor: a chunk being heard, and one being written or fetched ahead."""
@@ -56,7 +60,10 @@ class ChunkWorker(Protocol):
 class ChunkActor:
     """One actor of the pool."""
 
-    def __init__(self, output_uri: str, run: OutputRun, make_worker: Callable[[], ChunkWorker]) -> None:
+    def __init__(
+        self, output_uri: str, run: OutputRun, make_worker: Callable[[], ChunkWorker], log_level: int
+    ) -> None:
+        keep_worker_records(log_level)
         self._store = Store.open(output_uri)
         self._run = run
         # First: its decoding child imports its libraries while the plan is read.
@@ -73,14 +80,17 @@ class ChunkActor:
         started = time.perf_counter()
         with self._reading:
             rows = self._plan.read_row_group(chunk)
-        part = self._worker.process(rows, self._run)
+        with log_context(run_id=self._run.run_id):
+            part = self._worker.process(rows, self._run)
         buffer = io.BytesIO()
         # Log-mels as float16 hardly compress; the store's time counts more than its bytes.
         pq.write_table(part, buffer, compression="lz4", use_dictionary=False)
         key = self._run.part_key(chunk)
         self._store.write_atomic(key, buffer.getvalue())
         time_chunk((part.schema.metadata or {}).get(KIND_KEY, b"").decode(), time.perf_counter() - started)
-        return index_rows(part, key, self._run.sequence, self._run.fingerprint)
+        index = index_rows(part, key, self._run.sequence, self._run.fingerprint)
+        records = [take_worker_records(), *[None] * (index.num_rows - 1)]
+        return index.append_column(LOG_RECORDS, pa.array(records, pa.list_(pa.string())))
 
 
 BLOCKS_AT_MOST = 10_000
@@ -172,7 +182,9 @@ def run_chunks(
     first = last = started
     try:
         for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            table = pa.table(batch).select(INDEX.names).cast(INDEX)
+            rows = pa.table(batch)
+            log_worker_records(text for texts in rows[LOG_RECORDS].to_pylist() for text in texts or ())
+            table = rows.select(INDEX.names).cast(INDEX)
             tables.append(table)
             last = time.perf_counter()
             first = last if len(tables) == 2 else first
@@ -233,7 +245,7 @@ def _dataset(
     ]
     dataset: ray.data.Dataset = ray.data.from_blocks(blocks).map_batches(
         ChunkActor,
-        fn_constructor_args=(output.store.uri(), run, make_worker),
+        fn_constructor_args=(output.store.uri(), run, make_worker, LOGGER.getEffectiveLevel()),
         batch_size=1,
         batch_format="pyarrow",
         # No more in flight than run at once: a chunk that waits for one actor could be done by another.

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -19,6 +20,7 @@ from mgc.audio.track_features import TrackResult
 from mgc.audio.views import Recipe, ViewRequest
 from mgc.config import ClusterConfig, Config, DecodeConfig
 from mgc.errors import TrackError
+from mgc.logs import log_context
 from mgc.storage.store import fetch_track
 
 _COLUMNS = ["track_id", "uri", "content_id", "recipe", "partner_uri", "partner_content_id"]
@@ -45,7 +47,9 @@ class AudioFeatureReader:
         with self._turn:
             for one in requests:
                 own, *partners = islice(fetched, len(one.files))
-                yield from self._read_track(one.views, own, partners)
+                with log_context(track_id=one.files[0].track_id, uri=one.files[0].uri):
+                    results = self._read_track(one.views, own, partners)
+                yield from results
 
     def _read_track(
         self, views: list[ViewRequest], own: _Fetched, partners: Sequence[_Fetched]
@@ -86,10 +90,11 @@ def _partner_error(view: ViewRequest, partners: Sequence[_Fetched]) -> TrackErro
 
 @dataclass(frozen=True)
 class FileRef:
-    """Where a file is, and which content it had when it was indexed."""
+    """Where a file is, which content it had when it was indexed, and for which track it is read."""
 
     uri: str
     content_id: str
+    track_id: str
 
 
 @dataclass
@@ -102,7 +107,7 @@ class _TrackRequest:
     def add(self, row: dict[str, Any]) -> None:
         partner = None
         if row["partner_uri"] is not None:
-            file = FileRef(row["partner_uri"], row["partner_content_id"])
+            file = FileRef(row["partner_uri"], row["partner_content_id"], row["track_id"])
             if file not in self.files[1:]:
                 self.files.append(file)
             partner = self.files.index(file, 1) - 1
@@ -114,7 +119,7 @@ def _by_track(rows: pa.Table) -> list[_TrackRequest]:
     before = None
     for row in rows.select(_COLUMNS).to_pylist():
         if row["track_id"] != before:
-            requests.append(_TrackRequest([FileRef(row["uri"], row["content_id"])]))
+            requests.append(_TrackRequest([FileRef(row["uri"], row["content_id"], row["track_id"])]))
             before = row["track_id"]
         requests[-1].add(row)
     return requests
@@ -136,17 +141,22 @@ class Fetcher:
     def fetch(self, files: Sequence[FileRef]) -> Iterator[_Fetched]:
         """Begin to read; return each file's bytes (of a long one, where they are) or its error, in order."""
         left = iter(files)
-        waiting = deque(self._threads.submit(self._one, file) for file in islice(left, self._ahead))
+        waiting = deque(self._submit(file) for file in islice(left, self._ahead))
         return self._in_order(waiting, left)
 
     def _in_order(self, waiting: deque[Future[_Fetched]], left: Iterator[FileRef]) -> Iterator[_Fetched]:
         while waiting:
             fetched = waiting.popleft().result()
-            waiting.extend(self._threads.submit(self._one, file) for file in islice(left, 1))
+            waiting.extend(self._submit(file) for file in islice(left, 1))
             yield fetched
+
+    def _submit(self, file: FileRef) -> Future[_Fetched]:
+        # A thread of its own has no context of its caller: the run's name in the log.
+        return self._threads.submit(copy_context().run, self._one, file)
 
     def _one(self, file: FileRef) -> _Fetched:
         try:
-            return fetch_track(file.uri, self._limits, file.content_id)
+            with log_context(track_id=file.track_id, uri=file.uri):
+                return fetch_track(file.uri, self._limits, file.content_id)
         except TrackError as error:
             return error

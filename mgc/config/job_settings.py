@@ -150,6 +150,9 @@ class LogsConfig(Section):
     """What is written for people to watch; it changes no weight and no answer."""
 
     section_kind: ClassVar[str] = "logs"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "warning", description="lines of the logger `mgc` on stderr, from this level on"
+    )
     tensorboard_dir: str | None = Field(
         None, description="folder of TensorBoard event files, a run a member, written as epochs end; None: none"
     )

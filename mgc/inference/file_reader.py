@@ -14,6 +14,7 @@ from mgc.audio.sandbox.supervisor import SupervisedExtractor
 from mgc.audio.track_features import Outline, TrackFeatures, TrackResult
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
+from mgc.logs import log_context
 from mgc.storage.store import fetch_track
 
 STANDARD_INPUT = "-"
@@ -78,6 +79,10 @@ class FileReader:
 
     def read(self, uri: str, options: ReadOptions) -> FileFeatures:
         """Return what became of a file; what is wrong with it is in the result, never raised."""
+        with log_context(uri=uri):
+            return self._read(uri, options)
+
+    def _read(self, uri: str, options: ReadOptions) -> FileFeatures:
         try:
             data = self._fetch(uri)
             return FileFeatures(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 )
 
 from mgc.errors import StorageError
+from mgc.logs import log, log_context
 from mgc.storage.objects import (
     TEMPORARY_PREFIX,
     AccessDeniedError,
@@ -228,17 +229,33 @@ def _read_object(fs: S3Client, arguments: dict[str, str], check: Callable[[dict[
 
     botocore retries requests, but for it a response is complete once the header is there.
     """
-    for attempt in range(1, BODY_ATTEMPTS + 1):
-        response = fs.call_s3("get_object", **arguments)
-        try:
-            # The body belongs to s3fs's event loop, which runs in a thread of its own.
-            body = asyncio.run_coroutine_threadsafe(_body(response, check), fs.loop).result()
-        except Exception as error:
-            if isinstance(error, StorageError) or attempt == BODY_ATTEMPTS:
-                raise
-        else:
-            return Glimpse(body, response.get("ContentType"))
+    retries = 0
+    try:
+        for attempt in range(1, BODY_ATTEMPTS + 1):
+            response = fs.call_s3("get_object", **arguments)
+            retries += _request_retries(response)
+            try:
+                # The body belongs to s3fs's event loop, which runs in a thread of its own.
+                body = asyncio.run_coroutine_threadsafe(_body(response, check), fs.loop).result()
+            except Exception as error:
+                if isinstance(error, StorageError) or attempt == BODY_ATTEMPTS:
+                    raise
+                retries += 1
+            else:
+                return Glimpse(body, response.get("ContentType"))
+    except Exception as error:
+        retries += _request_retries(_error_response(error))
+        raise
+    finally:
+        if retries:
+            with log_context(uri=f"s3://{arguments['Bucket']}/{arguments['Key']}"):
+                log.warning("the fetch was retried %d %s", retries, "time" if retries == 1 else "times")
     raise AssertionError("the last attempt returns or raises")
+
+
+def _request_retries(response: Mapping[str, Any]) -> int:
+    """Return how often botocore sent a request again before this response."""
+    return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
 
 
 async def _body(response: dict[str, Any], check: Callable[[dict[str, Any]], None] | None) -> bytes:
@@ -266,12 +283,17 @@ def _etag(response: dict[str, Any]) -> str:
 
 
 def _error_code(error: BaseException | None) -> str:
-    """Return S3's own code of an error, which s3fs keeps as the cause of its translation."""
+    """Return S3's own code of an error; empty where it has none."""
+    return str(_error_response(error).get("Error", {}).get("Code", ""))
+
+
+def _error_response(error: BaseException | None) -> Mapping[str, Any]:
+    """Return S3's response behind an error, which s3fs keeps as the cause of its translation; empty without one."""
     for each in (error, error.__cause__ if error else None):
         response = getattr(each, "response", None)
         if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code", ""))
-    return ""
+            return response
+    return {}
 
 
 def _storage_error(error: Exception, uri: str) -> StorageError:

@@ -137,3 +137,15 @@ def test_an_output_of_another_schema_is_refused_before_any_work(tmp_path: Path) 
     with pytest.raises(SchemaError, match="schema version 99"):
         extract_features(tracks, str(tmp_path / "out"), CONFIG, RunOptions())
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["_mgc.json"]
+
+
+def test_what_a_worker_logs_is_logged_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_music(tmp_path / "music")
+    tracks = indexed(tmp_path / "music", tmp_path / "catalogue.parquet")
+    hasty = load_config(None, [*SETTINGS, "decode.time_limit_seconds=0.001"])
+    outcome = extract_features(tracks, str(tmp_path / "out"), hasty, RunOptions(limit=2))
+    assert outcome.failed_by_code == {"T207_DECODE_TIMEOUT": 2}
+    lines = {(record.run_id, record.track_id, record.uri) for record in caplog.records}  # type: ignore[attr-defined]
+    uris = dict(tracks.select("track_id", "uri").iter_rows())
+    assert lines == {(outcome.run_id, track, uris[track]) for track in outcome.index["track_id"]}
+    assert all("killed: no answer within 0.001 s" in record.getMessage() for record in caplog.records)

@@ -6,6 +6,7 @@ decoder cost one track and a restart, and nothing else.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import signal
@@ -27,6 +28,9 @@ from mgc.audio.views import Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
+MOST_STDERR_BYTES = 1 << 20
+"""Of a track: what is printed beyond that is lost. The parent reads the end of it where this process dies."""
+
 ORPHAN_LIMITS = 2.0
 """Time limits after which the child ends itself: its parent has killed it long before, unless that is dead."""
 
@@ -34,7 +38,7 @@ ORPHAN_LIMITS = 2.0
 def main() -> None:
     """Serve until the parent closes the pipe."""
     source, sink = os.dup(0), os.dup(1)
-    _silence_libraries()
+    _tame_libraries()
     first = receive(source)
     features = FeatureConfig.model_validate(first.header["features"])
     decode = DecodeConfig.model_validate(first.header["decode"])
@@ -123,11 +127,14 @@ def _track_error(error: Exception, decode: DecodeConfig) -> TrackError:
     return TrackError(TrackCode.FEATURES_FAILED, Stage.FEATURES, reason)
 
 
-def _silence_libraries() -> None:
-    """Send what C libraries print about broken files to nowhere; the row says what was wrong."""
+def _tame_libraries() -> None:
+    """Keep C libraries from the pipes, and what they and a crash print (stderr, the parent's file) bounded."""
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
+    for descriptor in (0, 1):
         os.dup2(nowhere, descriptor)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_STDERR_BYTES, resource.RLIM_INFINITY))
+    # A deadly signal leaves the stack of this process's own thread.
+    faulthandler.enable(2, all_threads=False)
 
 
 # The outline of a track.

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from io import FileIO
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 import numpy as np
 
@@ -27,17 +28,28 @@ from mgc.audio.track_features import Outline, TrackFeatures, TrackResult
 from mgc.audio.views import ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
+from mgc.logs import log
+
+STDERR_BYTES = 4096
+"""Of a dead child's stderr, its end, in the message of the track's row."""
 
 START_SECONDS = 60.0
 """How long a child may take to import its libraries on a loaded machine."""
 
 PIPE_BYTES = 1 << 20
-"""Pipe size asked of the kernel: a track's bytes pass in a few writes instead of hundreds."""
+"""Pipe size requested of the kernel: a track's bytes pass in a few writes instead of hundreds."""
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 27)}
 """glibc's allocator gives arrays of a megabyte back to the kernel and takes them anew, page by page: a fifth of a
 track's time. Told to keep what it has, the child takes no longer than the same work in its parent
 (`python -m benchmarks supervise`)."""
+
+
+class _Death(NamedTuple):
+    """A child's signal or exit status, and the end of its stderr in one line of printable characters."""
+
+    how: str
+    printed: str
 
 
 class SupervisedExtractor:
@@ -67,7 +79,7 @@ class SupervisedExtractor:
     def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> TrackFeatures:
         """Return the features of a track's bytes.
 
-        Of a long file (`RemoteBytes`) the child asks for the bytes it wants, and they are read here: the child
+        Of a long file (`RemoteBytes`) the child requests the bytes it needs, and they are read here: the child
         reaches no store. The time that takes is not counted against the limit.
 
         Parameters
@@ -138,11 +150,14 @@ class SupervisedExtractor:
         try:
             answers = self._request_with_retry(wanted, contents, count)
         except LateError as error:
-            self._kill()
             reason = f"no answer within {self._limit:g} s"
+            log.warning("decoding child %s killed: %s", self.child_pid, reason)
+            self._kill()
             raise TrackError(TrackCode.DECODE_TIMEOUT, Stage.DECODE, reason) from error
         except ClosedError as error:
-            reason = f"the decoder died ({self._death()})"
+            pid, death = self.child_pid, self._death()
+            log.warning("decoding child %s died (%s)", pid, death.how)
+            reason = ": ".join(filter(None, (f"the decoder died ({death.how})", death.printed)))
             raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, reason) from error
         self._answered += 1
         return answers
@@ -150,7 +165,7 @@ class SupervisedExtractor:
     def _request_with_retry(
         self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
     ) -> list[TrackResult | Outline]:
-        """Ask a fresh child where one dies that had answered others before: a track is not blamed for its neighbour.
+        """Try a fresh child where one dies that had answered others before: a track is not blamed for its neighbour.
 
         Nor for a SIGKILL, which no decoder raises: somebody outside, or the kernel short of memory, sent it.
         """
@@ -160,7 +175,8 @@ class SupervisedExtractor:
         except ClosedError:
             if not had_answered and self._exit_code() != -signal.SIGKILL:
                 raise
-        self._kill()
+        pid, death = self.child_pid, self._death()
+        log.warning("decoding child %s died (%s): its track is tried again in a fresh one", pid, death.how)
         return self._request(wanted, contents, count)
 
     def _request(
@@ -176,6 +192,7 @@ class SupervisedExtractor:
             for number, data in enumerate(contents)
             if isinstance(data, bytes)
         }
+        self._stderr.truncate(0)
         sizes = [len(data) if isinstance(data, bytes) else data.size_bytes for data in contents]
         send(_pipe(child.stdin), Message({**wanted, "sizes": sizes}, arrays=held), deadline)
         answers: list[TrackResult | Outline] = []
@@ -191,14 +208,15 @@ class SupervisedExtractor:
         return answers
 
     def _read(self, contents: Sequence[bytes | RemoteBytes], number: int, start: int, stop: int) -> bytes:
-        """Return a piece of a long file that the child asks for."""
+        """Return a piece of a long file that the child requests."""
         data = contents[number]
         if isinstance(data, bytes):
             raise ClosedError  # it came whole: what the child says makes no sense
         try:
             return data.read(start, stop)
         except TrackError:
-            self._kill()  # it waits for bytes that will not come
+            log.warning("decoding child %s killed: it waits for bytes that cannot be read", self.child_pid)
+            self._kill()
             raise
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -208,11 +226,14 @@ class SupervisedExtractor:
             **KEEP_MEMORY,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
+        # What the child prints: in memory, and emptied for each track.
+        self._stderr = os.fdopen(os.memfd_create("mgc-decoder-stderr"), "r+b", buffering=0)
+        fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)
         child = subprocess.Popen(
             [sys.executable, "-m", "mgc.audio.sandbox.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._stderr,
             env=environment,
             bufsize=0,
         )
@@ -226,10 +247,12 @@ class SupervisedExtractor:
         send(_pipe(child.stdin), Message(self._settings, arrays=vars(banks)), time.monotonic() + START_SECONDS)
         return child
 
-    def _death(self) -> str:
+    def _death(self) -> _Death:
+        """Return how the child died, and end what is left of it."""
         code = self._exit_code()
+        printed = _one_printable_line(self._stderr)
         self._kill()
-        return f"signal {-code}" if code < 0 else f"exit status {code}"
+        return _Death(f"signal {-code}" if code < 0 else f"exit status {code}", printed)
 
     def _exit_code(self) -> int:
         if self._child:
@@ -242,10 +265,19 @@ class SupervisedExtractor:
             return
         self._child.kill()
         self._child.wait()
-        for pipe in (self._child.stdin, self._child.stdout):
+        for pipe in (self._child.stdin, self._child.stdout, self._stderr):
             if pipe:
                 pipe.close()
         self._child = None
+
+
+def _one_printable_line(stderr: FileIO) -> str:
+    """Return the end of what a child printed."""
+    start = max(0, os.fstat(stderr.fileno()).st_size - STDERR_BYTES)
+    text = os.pread(stderr.fileno(), STDERR_BYTES, start).decode(errors="replace")
+    # The list that ends Python's report of a crash says nothing about it.
+    text = text.partition("Extension modules:")[0]
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _pipe(file: IO[bytes] | None) -> int:

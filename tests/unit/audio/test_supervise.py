@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +13,12 @@ import pytest
 from mgc.audio.decode.sndfile import encode
 from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.extraction import extract, extract_views
-from mgc.audio.sandbox.supervisor import SupervisedExtractor
+from mgc.audio.sandbox.supervisor import SupervisedExtractor, _one_printable_line
 from mgc.audio.track_features import TrackFeatures
 from mgc.audio.views import Recipe, ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
+from mgc.logs import log_context
 
 FEATURES = FeatureConfig(n_fft=512, hop_length=256, n_mels=16, window_seconds=1.0, sample_rate=8_000)
 
@@ -189,3 +192,78 @@ def test_views_come_back_one_by_one_and_partners_may_be_long_files(extractor: Su
 def test_all_views_of_a_bad_track_fail_alike(extractor: SupervisedExtractor) -> None:
     found = extractor.extract_views(b"", [ViewRequest(), ViewRequest(Recipe(tempo_ratio=0.8))])
     assert [one.track_code for one in found if isinstance(one, TrackError)] == [TrackCode.EMPTY_FILE] * 2
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
+    return [(record.levelname, record.getMessage(), record.uri) for record in caplog.records]  # type: ignore[attr-defined]
+
+
+def test_a_decode_that_is_killed_for_its_time_is_a_line(
+    extractor: SupervisedExtractor, caplog: pytest.LogCaptureFixture
+) -> None:
+    extractor.extract(tone())
+    pid = child_of(extractor)
+    os.kill(pid, signal.SIGSTOP)
+    with log_context(uri="/music/a.flac"), pytest.raises(TrackError):
+        extractor.extract(tone())
+    assert lines(caplog) == [("WARNING", f"decoding child {pid} killed: no answer within 3 s", "/music/a.flac")]
+
+
+def test_a_decode_that_crashes_is_a_line_and_the_row_says_what_it_printed(
+    extractor: SupervisedExtractor, caplog: pytest.LogCaptureFixture
+) -> None:
+    with log_context(uri="/music/a.flac"), pytest.raises(TrackError) as caught:
+        extractor.extract(RemoteBytes(10**6, dying(extractor)))
+    assert caught.value.track_code is TrackCode.DECODE_CRASHED
+    message = caught.value.message
+    assert message.startswith("the decoder died (signal 11): Fatal Python error: Segmentation fault Stack (most ")
+    assert "open_audio" in message
+    assert message.isprintable()
+    ((level, text, uri),) = lines(caplog)
+    assert (level, uri) == ("WARNING", "/music/a.flac")
+    assert re.fullmatch(r"decoding child \d+ died \(signal 11\)", text)
+
+
+def dying(extractor: SupervisedExtractor) -> Callable[[int, int], bytes]:
+    """Return a reader of ranges that kills the child that reads."""
+
+    def read(start: int, stop: int) -> bytes:
+        os.kill(child_of(extractor), signal.SIGSEGV)
+        return bytes(stop - start)
+
+    return read
+
+
+def test_a_track_that_is_tried_again_is_a_line(
+    extractor: SupervisedExtractor, caplog: pytest.LogCaptureFixture
+) -> None:
+    extractor.extract(tone())
+    pid = child_of(extractor)
+    os.kill(pid, signal.SIGSEGV)
+    with log_context(uri="/music/a.flac"):
+        extractor.extract(tone())
+    text = f"decoding child {pid} died (signal 11): its track is tried again in a fresh one"
+    assert lines(caplog) == [("WARNING", text, "/music/a.flac")]
+
+
+def test_a_child_that_waits_for_lost_bytes_is_a_line(
+    extractor: SupervisedExtractor, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read(start: int, stop: int) -> bytes:
+        raise TrackError(TrackCode.NOT_FOUND, Stage.FETCH, "it was deleted")
+
+    pid = child_of(extractor)
+    with log_context(uri="/music/a.flac"), pytest.raises(TrackError, match="it was deleted"):
+        extractor.extract(RemoteBytes(10**6, read))
+    text = f"decoding child {pid} killed: it waits for bytes that cannot be read"
+    assert lines(caplog) == [("WARNING", text, "/music/a.flac")]
+
+
+def test_of_a_dead_childs_stderr_the_end_is_kept_in_one_printable_line(tmp_path: Path) -> None:
+    with (tmp_path / "stderr").open("w+b", buffering=0) as file:
+        file.write(
+            b"x" * 10_000 + b"\x1b[31mdouble free\n\tor \xff corruption\x00\nExtension modules: numpy (total: 1)"
+        )
+        printed = _one_printable_line(file)
+    assert len(printed) <= 4096
+    assert printed.endswith("x [31mdouble free or \ufffd corruption")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -29,11 +30,12 @@ from mgc.cli.tag_command import _confirmed
 from mgc.cluster.actor_pool import _own_error
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions, RunOutcome
-from mgc.config import CatalogueConfig, load_config
-from mgc.errors import DeletionsError, StorageError
+from mgc.config import CatalogueConfig, DecodeConfig, load_config
+from mgc.errors import DeletionsError, StorageError, TrackError
+from mgc.logs import log_context
 from mgc.models.bundle import write_bundle
 from mgc.storage.objects import DiskFullError
-from mgc.storage.store import Store
+from mgc.storage.store import Store, fetch_track
 from mgc.tables.predictions import read_predictions
 
 CONFIG = load_config(None, ["cluster.tracks_per_chunk=2", "cluster.lease_seconds=5"])
@@ -189,7 +191,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingS3]:
         yield server
 
 
-def test_a_run_outlives_an_s3_that_answers_503_for_a_while(songs: Path, bundle: str, s3: FailingS3) -> None:
+def test_a_run_outlives_an_s3_that_answers_503_for_a_while(
+    songs: Path, bundle: str, s3: FailingS3, caplog: pytest.LogCaptureFixture
+) -> None:
     for path in songs.iterdir():
         s3.objects[f"music/{path.name}"] = path.read_bytes()
     catalogue = str(songs.parent / "catalogue.parquet")
@@ -203,6 +207,35 @@ def test_a_run_outlives_an_s3_that_answers_503_for_a_while(songs: Path, bundle: 
     assert s3.refused >= 10, "after each of three chunks"
     assert set(codes("s3://out/tags").values()) == {None}
     assert read_predictions("s3://out/tags").height == 5
+    rows = {row["track_id"]: row for row in read_predictions("s3://out/tags").iter_rows(named=True)}
+    fetches = [record for record in caplog.records if record.track_id]  # type: ignore[attr-defined]
+    for record in fetches:
+        assert re.fullmatch(r"the fetch was retried \d times?", record.getMessage())
+        row = rows[record.track_id]  # type: ignore[attr-defined]
+        assert (record.run_id, record.uri) == (row["run_id"], row["uri"])  # type: ignore[attr-defined]
+
+
+def test_a_retried_fetch_is_one_line(s3: FailingS3, caplog: pytest.LogCaptureFixture) -> None:
+    s3.objects["music/a.flac"] = b"some bytes"
+    s3.refuse = 3
+    with log_context(run_id="run", track_id="track"):
+        assert fetch_track("s3://music/a.flac", DecodeConfig()) == b"some bytes"
+        fetch_track("s3://music/a.flac", DecodeConfig())
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("WARNING", "the fetch was retried 3 times")
+    assert (record.run_id, record.track_id, record.uri) == (  # type: ignore[attr-defined]
+        "run",
+        "track",
+        "s3://music/a.flac",
+    )
+
+
+def test_a_fetch_that_fails_for_good_is_one_line_too(s3: FailingS3, caplog: pytest.LogCaptureFixture) -> None:
+    s3.refuse = 10**9
+    with pytest.raises(TrackError, match="reduce your request rate"):
+        fetch_track("s3://music/a.flac", DecodeConfig())
+    (record,) = caplog.records
+    assert record.getMessage() == "the fetch was retried 7 times"
 
 
 def test_an_s3_that_does_not_recover_is_named_and_the_next_night_tries_again(
