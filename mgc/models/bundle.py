@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -224,7 +224,7 @@ def _bundle(stored: StoredBundle) -> Bundle:
             mgc_version=value["mgc_version"],
             created_at=value["created_at"],
         )
-    except (ValidationError, ValueError, KeyError, TypeError, LabelError) as error:
+    except (ValueError, KeyError, TypeError, LabelError) as error:
         raise stored.not_understood(error) from error
 
 
