@@ -99,7 +99,7 @@ def _track_view(
 
 
 def _nearest(predictions: str, uri: str, embedding: Float32Array, bundle: Bundle) -> list[Neighbour]:
-    from mgc.curation.nearest_neighbours import nearest_tracks
+    from mgc.curation.similarity import nearest_tracks
     from mgc.tables.predictions import read_predictions
 
     own_uri = uri if uri == STANDARD_INPUT else Store.open(uri).uri()

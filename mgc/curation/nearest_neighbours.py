@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
+from usearch.compiled import MetricKind
 from usearch.index import Index
-
-from mgc.errors import FingerprintError
-from mgc.reports.track_look import Neighbour
+from usearch.index import search as search_all
 
 Vectors = npt.NDArray[np.float32]
 
@@ -47,8 +45,36 @@ class Neighbours:
     cosines: Vectors
 
 
+def nearest_of(vectors: Vectors, queries: Vectors, k: int) -> Neighbours:
+    """Return the k nearest vectors of each query by comparing all: for a few queries, no index is worth its making.
+
+    Parameters
+    ----------
+    vectors, queries
+        Shape (n, dimensions) and (n_queries, dimensions).
+    """
+    if not len(vectors) or not len(queries):
+        return _no_neighbours(len(queries))
+    count = min(k, len(vectors))
+    return _neighbours(search_all(_rows(vectors), _rows(queries), count, MetricKind.Cos, exact=True), len(queries))
+
+
+def _rows(vectors: Vectors) -> Vectors:
+    return np.atleast_2d(np.ascontiguousarray(vectors, dtype=np.float32))
+
+
+def _neighbours(found: Any, n_queries: int) -> Neighbours:
+    """Return what the library found: for one query it gives vectors, for several matrices."""
+    rows, distances = (np.asarray(values).reshape(n_queries, -1) for values in (found.keys, found.distances))
+    return Neighbours(rows.astype(np.int64), 1.0 - distances.astype(np.float32))
+
+
+def _no_neighbours(n_queries: int) -> Neighbours:
+    return Neighbours(np.zeros((n_queries, 0), np.int64), np.zeros((n_queries, 0), np.float32))
+
+
 class NeighbourIndex:
-    """Vectors that can be asked for the nearest; the number of a vector is its place when built.
+    """Vectors and the graph over them; the number of a vector is its place when built.
 
     Parameters
     ----------
@@ -71,7 +97,7 @@ class NeighbourIndex:
             expansion_search=EXPANSION_SEARCH,
         )
         if len(vectors):
-            graph.add(np.arange(len(vectors), dtype=np.uint64), np.ascontiguousarray(vectors, dtype=np.float32))
+            graph.add(np.arange(len(vectors), dtype=np.uint64), _rows(vectors))
         return cls(graph)
 
     @classmethod
@@ -105,7 +131,7 @@ class NeighbourIndex:
 
     @property
     def is_exact(self) -> bool:
-        """Whether searches compare all vectors unless told otherwise."""
+        """Whether searches compare all vectors by default."""
         return len(self) < EXACT_BELOW
 
     def vectors(self, rows: npt.NDArray[np.int64]) -> Vectors:
@@ -123,18 +149,15 @@ class NeighbourIndex:
         exact
             Compare all vectors; None: where there are fewer than `EXACT_BELOW`.
         """
-        count = min(k, len(self))
-        if not count or not len(queries):
-            return Neighbours(np.zeros((len(queries), count), np.int64), np.zeros((len(queries), count), np.float32))
+        if not len(self) or not len(queries):
+            return _no_neighbours(len(queries))
         use_exact = self.is_exact if exact is None else exact
-        rows, cosines = [], []
-        for start in range(0, len(queries), QUERIES_AT_ONCE):
-            block = np.atleast_2d(np.ascontiguousarray(queries[start : start + QUERIES_AT_ONCE], dtype=np.float32))
-            # One query gives vectors, several give matrices.
-            found = self._graph.search(block, count, exact=use_exact)
-            rows.append(np.asarray(found.keys).reshape(len(block), -1).astype(np.int64))
-            cosines.append(1.0 - np.asarray(found.distances, dtype=np.float32).reshape(len(block), -1))
-        return Neighbours(np.concatenate(rows), np.concatenate(cosines))
+        blocks = [
+            _rows(queries[start : start + QUERIES_AT_ONCE]) for start in range(0, len(queries), QUERIES_AT_ONCE)
+        ]
+        count = min(k, len(self))
+        found = [_neighbours(self._graph.search(block, count, exact=use_exact), len(block)) for block in blocks]
+        return Neighbours(np.concatenate([one.rows for one in found]), np.concatenate([one.cosines for one in found]))
 
     def neighbours_of(self, rows: npt.NDArray[np.int64], k: int, *, exact: bool | None = None) -> Neighbours:
         """Return the k nearest other vectors of vectors that are in the index, by number."""
@@ -158,53 +181,3 @@ def recall_at(index: NeighbourIndex, k: int, samples: int, seed: int = 0) -> flo
     # By distance rather than by number: among equals, any is right.
     limit = true.cosines[:, -1:] - 1e-6
     return float((found.cosines >= limit).sum() / true.cosines.size)
-
-
-# The tracks of a catalogue that sound most like one: dot products with every embedding, no index needed.
-
-NEAREST = 10
-
-
-def nearest_tracks(
-    predictions: pl.DataFrame,
-    embedding: npt.NDArray[np.float32],
-    bundle_fingerprint: str,
-    *,
-    own_uri: str = "",
-    most: int = NEAREST,
-) -> list[Neighbour]:
-    """Return the most similar tracks of a predictions table, the most similar first.
-
-    Parameters
-    ----------
-    embedding
-        Of the track, length 1, shape (d,).
-    bundle_fingerprint
-        What made it; embeddings of other bundles say nothing about it and are left out.
-    own_uri
-        The track itself, left out.
-
-    Raises
-    ------
-    FingerprintError
-        No row was made by that bundle.
-    """
-    same = predictions.filter(pl.col("bundle_fingerprint") == bundle_fingerprint)
-    if same.is_empty():
-        found = predictions["bundle_fingerprint"].unique().sort().to_list()
-        raise FingerprintError(
-            f"none of {predictions.height} predictions is of bundle {bundle_fingerprint}; they are of "
-            f"{', '.join(found) or 'none'}",
-            "give the bundle that made them, or tag the catalogue with this one",
-        )
-    others = same.filter(pl.col("embedding").is_not_null() & (pl.col("uri") != own_uri))
-    if others.is_empty():
-        return []
-    vectors = others["embedding"].list.to_array(len(embedding)).to_numpy()
-    similarity = vectors @ embedding
-    best = np.argsort(-similarity, kind="stable")[:most]
-    rows = others[best.tolist()].select("uri", "genre", "genre_probability")
-    return [
-        Neighbour(uri, float(similarity[place]), genre, probability)
-        for place, (uri, genre, probability) in zip(best, rows.iter_rows(), strict=True)
-    ]

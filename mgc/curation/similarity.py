@@ -14,13 +14,13 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from mgc.curation.nearest_neighbours import NeighbourIndex, Vectors, recall_at
+from mgc.curation.nearest_neighbours import NeighbourIndex, Vectors, nearest_of, recall_at
 from mgc.errors import ConfigError, FingerprintError, SchemaError
+from mgc.reports.track_look import Neighbour
 from mgc.storage.store import ObjectNotFoundError, Store
 from mgc.tables.predictions import prediction_files, read_predictions
 
@@ -78,7 +78,7 @@ class SimilarityManifest:
 
 @dataclass(frozen=True)
 class SimilarityIndex:
-    """Tracks that can be asked for the most similar ones.
+    """The tracks of a catalogue, and which are most like which.
 
     Parameters
     ----------
@@ -119,12 +119,9 @@ class SimilarityIndex:
         """Return the k tracks most like one: rank, cosine, and the columns of `tracks`."""
         row = np.array([self.row_of(track)], dtype=np.int64)
         found = self.index.neighbours_of(row, k, exact=exact)
-        return self._listed(found.rows[0], found.cosines[0])
-
-    def similar_to_vector(self, embedding: Vectors, k: int, *, exact: bool | None = None) -> pl.DataFrame:
-        """Return the k tracks most like an embedding, shape (dimensions,), of the same bundle."""
-        found = self.index.search(embedding[None], k, exact=exact)
-        return self._listed(found.rows[0], found.cosines[0])
+        ranks = pl.Series("rank", np.arange(1, found.rows.shape[1] + 1), pl.Int32)
+        tracks: pl.DataFrame = self.tracks[found.rows[0]]
+        return tracks.select(ranks, pl.Series("cosine", found.cosines[0]), pl.all())
 
     def all_pairs(self, k: int, *, exact: bool | None = None) -> pl.DataFrame:
         """Return the k most similar of every track: track_id, neighbour_id, rank, cosine."""
@@ -139,11 +136,6 @@ class SimilarityIndex:
                 "cosine": found.cosines.reshape(-1),
             }
         )
-
-    def _listed(self, rows: Any, cosines: Vectors) -> pl.DataFrame:
-        ranks = pl.Series("rank", np.arange(1, len(rows) + 1), pl.Int32)
-        found: pl.DataFrame = self.tracks[rows]
-        return found.select(ranks, pl.Series("cosine", cosines), pl.all())
 
 
 def open_index(predictions_uri: str, *, rebuild: bool | None = None) -> SimilarityIndex:
@@ -206,6 +198,44 @@ def build_index(predictions: pl.DataFrame, source: str = "") -> SimilarityIndex:
         tracks_key=f"{FOLDER}/tracks-{name}.parquet",
     )
     return SimilarityIndex(manifest, index, rows.select(TRACK_COLUMNS))
+
+
+def nearest_tracks(
+    predictions: pl.DataFrame, embedding: Vectors, bundle_fingerprint: str, *, own_uri: str = "", k: int = 10
+) -> list[Neighbour]:
+    """Return the k tracks of a predictions table most like one that is perhaps not in it, the most similar first.
+
+    Parameters
+    ----------
+    embedding
+        Of the track, shape (dimensions,).
+    bundle_fingerprint
+        What made it; embeddings of other bundles say nothing about it and are left out.
+    own_uri
+        The track itself, left out.
+
+    Raises
+    ------
+    FingerprintError
+        No row was made by that bundle.
+    """
+    same = predictions.filter(pl.col("bundle_fingerprint") == bundle_fingerprint)
+    if same.is_empty():
+        found = predictions["bundle_fingerprint"].unique().sort().to_list()
+        raise FingerprintError(
+            f"none of {predictions.height} predictions is of bundle {bundle_fingerprint}; they are of "
+            f"{', '.join(found) or 'none'}",
+            "give the bundle that made them, or tag the catalogue with this one",
+        )
+    others = same.filter(pl.col("embedding").is_not_null() & (pl.col("uri") != own_uri))
+    if others.is_empty():
+        return []
+    nearest = nearest_of(embedding_matrix(others), embedding[None], k)
+    rows = others[nearest.rows[0]].select("uri", "genre", "genre_probability").iter_rows()
+    return [
+        Neighbour(uri, float(cosine), genre, probability)
+        for cosine, (uri, genre, probability) in zip(nearest.cosines[0], rows, strict=True)
+    ]
 
 
 def embedding_matrix(rows: pl.DataFrame) -> Vectors:

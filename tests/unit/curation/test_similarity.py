@@ -1,4 +1,4 @@
-"""The index beside the predictions: exact and approximate, fresh or refused, and the command that asks it."""
+"""The index beside the predictions: exact and approximate, fresh or refused, and the command that searches it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from audio_samples import short_wav
 from mgc.catalogue.index import index_catalogue
 from mgc.cli.similar_command import similar
 from mgc.config import CatalogueConfig
-from mgc.curation.nearest_neighbours import NeighbourIndex, recall_at
-from mgc.curation.similarity import build_index, open_index
+from mgc.curation.nearest_neighbours import NeighbourIndex, nearest_of, recall_at
+from mgc.curation.similarity import build_index, nearest_tracks, open_index
 from mgc.errors import ConfigError, FingerprintError, SchemaError
 
 
@@ -114,7 +114,7 @@ def test_an_index_is_taken_as_it_is_until_the_predictions_change(tmp_path: Path)
     second = open_index(folder)
     assert second.manifest.bundle_fingerprint == "n" * 16
     assert second.manifest.count == 21
-    assert len(list((Path(folder) / "similar").iterdir())) == 3, "the old index is gone"
+    assert len(list((Path(folder) / "similar").iterdir())) == 3, "the old index is deleted"
 
 
 def test_a_missing_or_damaged_index_is_named(tmp_path: Path) -> None:
@@ -126,6 +126,37 @@ def test_a_missing_or_damaged_index_is_named(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="damaged"):
         open_index(folder)
     assert open_index(folder, rebuild=True).manifest.count == 20
+
+
+def test_the_tracks_nearest_to_an_embedding_of_the_same_bundle() -> None:
+    vectors = np.array([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8], [0.8, 0.6]], np.float32)
+    rows = rows_of(vectors)
+    rows[1] |= {"bundle_fingerprint": "other"}
+    rows.append(prediction("failed", "/music/failed.mp3", "c", error_code="T203_DECODE_FAILED"))
+    found = nearest_tracks(frame(rows), vectors[1], BUNDLE, own_uri="/music/0/song0.mp3")
+    assert [one.uri for one in found] == ["/music/1/song3.mp3", "/music/0/song2.mp3"]
+    assert [one.similarity for one in found] == [pytest.approx(0.8, abs=1e-6), pytest.approx(0.6, abs=1e-6)]
+    assert (found[0].genre, found[0].genre_probability) == (
+        rows[3]["genre"],
+        pytest.approx(rows[3]["genre_probability"]),
+    )
+    assert len(nearest_tracks(frame(rows), vectors[1], BUNDLE, k=1)) == 1
+    assert nearest_tracks(frame(rows[:1]), vectors[0], BUNDLE, own_uri="/music/0/song0.mp3") == []
+
+
+def test_predictions_of_another_bundle_are_refused() -> None:
+    with pytest.raises(FingerprintError, match=f"none of 1 predictions is of bundle mine; they are of {BUNDLE}"):
+        nearest_tracks(frame(rows_of(clustered(1))), clustered(1)[0], "mine")
+
+
+@pytest.mark.parametrize("n_queries", [1, 4])
+def test_the_nearest_without_an_index_are_those_of_the_index(n_queries: int) -> None:
+    vectors = clustered(300)
+    plain = nearest_of(vectors, vectors[:n_queries], 5)
+    of_index = NeighbourIndex.build(vectors).search(vectors[:n_queries], 5)
+    np.testing.assert_array_equal(plain.rows, of_index.rows)
+    np.testing.assert_allclose(plain.cosines, of_index.cosines, atol=1e-6)
+    assert nearest_of(vectors[:0], vectors[:2], 5).rows.shape == (2, 0)
 
 
 def test_the_command_prints_json_and_writes_all_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

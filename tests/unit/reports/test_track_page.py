@@ -9,16 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
-from answer_makers import predictions_of
 from page_checker import HOSTILE, checked
 from PIL import Image
 
 from mgc.audio.track_features import Outline
 from mgc.config import FeatureConfig
-from mgc.curation.nearest_neighbours import nearest_tracks
-from mgc.errors import FingerprintError
 from mgc.reports.page import clock_tenths
 from mgc.reports.svg import VARIABLES
 from mgc.reports.track_look import (
@@ -202,27 +198,6 @@ def test_more_is_further_from_the_page_in_lightness(ramp: tuple[str, ...]) -> No
     assert (steps < 1).all() or (steps > -1).all()
     assert abs(lightness[-1] - lightness[0]) > 100
     assert coloured(np.array([np.nan]), ramp)[0, 3] == 0
-
-
-def embedded(vectors: list[list[float]], **columns: Any) -> pl.DataFrame:
-    rows = predictions_of([{"track_id": str(n), "genres": {"jazz": 0.9}} for n in range(len(vectors))])
-    return rows.with_columns(pl.Series("embedding", vectors, dtype=pl.List(pl.Float32)), **columns)
-
-
-def test_the_nearest_tracks_by_cosine_of_the_same_bundle() -> None:
-    rows = embedded([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
-    rows = rows.with_columns(
-        bundle_fingerprint=pl.when(pl.col("track_id") == "1").then(pl.lit("other")).otherwise("bundle_fingerprint")
-    )
-    found = nearest_tracks(rows, np.array([1.0, 0.0], np.float32), "b" * 16, own_uri="/music/0.wav")
-    assert [(one.uri, round(one.similarity, 6)) for one in found] == [("/music/3.wav", 0.8), ("/music/2.wav", 0.6)]
-    assert (found[0].genre, found[0].genre_probability) == ("jazz", pytest.approx(0.9))
-    assert len(nearest_tracks(rows, np.array([1.0, 0.0], np.float32), "b" * 16, most=1)) == 1
-
-
-def test_predictions_of_another_bundle_are_refused() -> None:
-    with pytest.raises(FingerprintError, match="none of 1 predictions is of bundle mine; they are of bbbb"):
-        nearest_tracks(embedded([[1.0, 0.0]]), np.array([1.0, 0.0], np.float32), "mine")
 
 
 def test_a_place_in_a_track() -> None:
