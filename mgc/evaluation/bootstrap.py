@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +35,26 @@ USABLE_SHARE = 0.5
 """An interval needs a figure that is defined in at least this share of the resamples."""
 
 
+class JsonRecord:
+    """A dataclass that is written as JSON under the names of its fields."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able form: floats rounded to six places, what is not finite as None."""
+        return {name: _json_value(value) for name, value in vars(self).items()}
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, JsonRecord):
+        return value.to_json()
+    if isinstance(value, tuple):
+        return [_json_value(one) for one in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return rounded(value) if isinstance(value, float) else value
+
+
 @dataclass(frozen=True)
-class Figure:
+class Figure(JsonRecord):
     """A figure with its interval; None where it is not defined.
 
     Parameters
@@ -50,10 +68,6 @@ class Figure:
     value: float | None
     low: float | None = None
     high: float | None = None
-
-    def to_json(self) -> dict[str, float | None]:
-        """Return `value`, `low` and `high`, rounded to six places."""
-        return {name: rounded(getattr(self, name)) for name in ("value", "low", "high")}
 
 
 UNDEFINED = Figure(None)

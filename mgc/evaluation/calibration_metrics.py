@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
 from mgc.arrays import BoolArray, Float64Array, IntArray
-from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resampling, rounded
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, JsonRecord, Resampling, rounded
 from mgc.evaluation.metrics import calibration_error, calibration_errors, equal_mass_bins
 
 FLOOR_DRAWS = 200
@@ -18,7 +19,7 @@ COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
-class ReliabilityBin:
+class ReliabilityBin(JsonRecord):
     """Tracks of like confidence: how many, what they claimed, what share was right (with Wilson's interval)."""
 
     tracks: int
@@ -27,7 +28,7 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True)
-class CalibrationMetrics:
+class CalibrationMetrics(JsonRecord):
     """Expected calibration error of the most probable genre, and the reliability behind it.
 
     Parameters
@@ -44,14 +45,6 @@ class CalibrationMetrics:
     ece: Figure
     ece_if_perfect: float | None
     bins: tuple[ReliabilityBin, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """Return `ece`, `ece_if_perfect` and `bins` of `tracks`, `confidence`, `accuracy`."""
-        bins = [
-            {"tracks": one.tracks, "confidence": rounded(one.confidence), "accuracy": one.accuracy.to_json()}
-            for one in self.bins
-        ]
-        return {"ece": self.ece.to_json(), "ece_if_perfect": rounded(self.ece_if_perfect), "bins": bins}
 
 
 def measure_calibration(
@@ -100,7 +93,7 @@ def _ece_if_perfect(confidence: Float64Array, bins: IntArray, seed: int) -> floa
 
 
 @dataclass(frozen=True)
-class Abstention:
+class Abstention(JsonRecord):
     """The bundle's threshold at work on this split.
 
     Parameters
@@ -122,20 +115,9 @@ class Abstention:
     coverage: Figure
     accuracy: Figure
 
-    def to_json(self) -> dict[str, object]:
-        """Return the figures under the names of the fields."""
-        return {
-            "below": rounded(self.below),
-            "precision": self.precision,
-            "answered": self.answered,
-            "tracks": self.tracks,
-            "coverage": self.coverage.to_json(),
-            "accuracy": self.accuracy.to_json(),
-        }
-
 
 @dataclass(frozen=True, eq=False)
-class Selective:
+class Selective(JsonRecord):
     """Coverage against accuracy, one point a distinct confidence (El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017).
 
     Tracks from the surest down: the share answered, and the share of those that is right.
@@ -152,7 +134,7 @@ class Selective:
     accuracy: Float64Array
     abstention: Abstention | None
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return the accuracy at some coverages, and the abstention."""
         points = {f"{share:g}": self._accuracy_at(share) for share in COVERAGES} if len(self.coverage) else {}
         return {"accuracy_at_coverage": points, "abstention": self.abstention and self.abstention.to_json()}

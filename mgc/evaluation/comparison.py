@@ -14,12 +14,12 @@ from mgc.arrays import BoolArray
 from mgc.config import EvaluationConfig
 from mgc.errors import SplitError
 from mgc.evaluation.answers import LabelledPredictions, predicted_genres
-from mgc.evaluation.bootstrap import UNDEFINED, Figure, Resample, Resampling, make_resampling, ratio
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, JsonRecord, Resample, Resampling, make_resampling, ratio
 from mgc.evaluation.evaluate import Evaluation, evaluate
 
 
 @dataclass(frozen=True)
-class BaselineComparison:
+class BaselineComparison(JsonRecord):
     """A system beside its baseline, on the tracks that both answered.
 
     Parameters
@@ -46,18 +46,6 @@ class BaselineComparison:
     only_ours_right: int
     only_baseline_right: int
     details: str = ""
-
-    def to_json(self) -> dict[str, object]:
-        """Return the comparison under the names of the fields."""
-        return {
-            "baseline": self.baseline,
-            "details": self.details,
-            "tracks": self.tracks,
-            "accuracy_difference": self.accuracy_difference.to_json(),
-            "only_ours_right": self.only_ours_right,
-            "only_baseline_right": self.only_baseline_right,
-            "evaluation": self.evaluation.to_json(),
-        }
 
 
 def compare(
@@ -95,8 +83,8 @@ def compare(
         accuracy_difference=_paired_difference(
             ours_right, baseline_right, make_resampling(shared, groups, config, resample) if shared else None
         ),
-        only_ours_right=_count(ours_right & ~baseline_right),
-        only_baseline_right=_count(baseline_right & ~ours_right),
+        only_ours_right=int(np.count_nonzero(ours_right & ~baseline_right)),
+        only_baseline_right=int(np.count_nonzero(baseline_right & ~ours_right)),
         details=details,
     )
 
@@ -126,7 +114,3 @@ def _rightness(answers: LabelledPredictions) -> dict[str, bool]:
         for track, is_right, known in zip(answers.track_ids, right, answers.labelled, strict=True)
         if known
     }
-
-
-def _count(mask: BoolArray) -> int:
-    return int(np.count_nonzero(mask))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from mgc.config import EvaluationConfig
 from mgc.errors import SplitError
 from mgc.evaluation.answers import OUTSIDE, LabelledPredictions
-from mgc.evaluation.bootstrap import Resample, make_resampling
+from mgc.evaluation.bootstrap import JsonRecord, Resample, make_resampling
 from mgc.evaluation.genre_metrics import GenreEvaluation, evaluate_genres
 from mgc.evaluation.tag_metrics import TagEvaluation, evaluate_tags
 
@@ -21,7 +22,7 @@ METHOD = "percentile bootstrap; basic bootstrap for macro_pr_auc and ece; Wilson
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(JsonRecord):
     """Every figure of one split.
 
     Parameters
@@ -56,7 +57,7 @@ class Evaluation:
     outside_genres: tuple[str, ...] = ()
     outside_tracks: int = 0
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return a JSON-able form.
 
         Keys: `format`, `split`, `tracks`, `answered`, `groups`, `failed` (count by code), `outside_genres`,

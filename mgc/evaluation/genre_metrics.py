@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mgc.arrays import BoolArray, Float64Array, IntArray
 from mgc.evaluation.answers import LabelledPredictions, known_genre, predicted_genres
-from mgc.evaluation.bootstrap import Figure, Resampling, ratio, rounded
+from mgc.evaluation.bootstrap import Figure, JsonRecord, Resampling, ratio
 from mgc.evaluation.calibration_metrics import CalibrationMetrics, Selective, measure_calibration, measure_selective
 from mgc.evaluation.metrics import GenreStatistics, confusion_matrix, genre_statistics, unweighted
 
@@ -24,7 +25,7 @@ CLASS_FIGURES = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassFigures(JsonRecord):
     """One genre: its examples, how often it was predicted, and its figures."""
 
     genre: str
@@ -36,7 +37,7 @@ class ClassFigures:
 
 
 @dataclass(frozen=True)
-class Mistake:
+class Mistake(JsonRecord):
     """A track whose predicted genre is wrong, and the probability stated for it and for the right one."""
 
     track_id: str
@@ -47,7 +48,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, eq=False)
-class GenreEvaluation:
+class GenreEvaluation(JsonRecord):
     """The genre figures of one split.
 
     Parameters
@@ -92,43 +93,11 @@ class GenreEvaluation:
     mistakes: tuple[Mistake, ...]
     selective: Selective
 
-    def to_json(self) -> dict[str, object]:
-        """Return the figures under the names of the fields."""
-        figures = ("accuracy", "accuracy_with_failures", "macro_f1", "top2_accuracy")
-        classes = [
-            {
-                "genre": one.genre,
-                "support": one.support,
-                "predicted": one.predicted,
-                **{name: getattr(one, name).to_json() for name in CLASS_FIGURES},
-            }
-            for one in self.classes
-        ]
-        return {
-            "genres": list(self.genres),
-            "tracks": self.tracks,
-            "tracks_with_failures": self.tracks_with_failures,
-            **{name: getattr(self, name).to_json() for name in figures},
-            "majority_share": rounded(self.majority_share),
-            "classes": classes,
-            "confusion": self.confusion.tolist(),
-            "calibration": self.calibration.to_json(),
-            "selective": self.selective.to_json(),
-            "confidence_histogram": {
-                "right": self.histogram_right.tolist(),
-                "wrong": self.histogram_wrong.tolist(),
-            },
-            "mistakes": [
-                {
-                    "track_id": one.track_id,
-                    "genre": one.genre,
-                    "predicted": one.predicted,
-                    "confidence": rounded(one.confidence),
-                    "true_probability": rounded(one.true_probability),
-                }
-                for one in self.mistakes
-            ],
-        }
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures under the names of the fields, both histograms as `confidence_histogram`."""
+        value = super().to_json()
+        sides = {side: value.pop(f"histogram_{side}") for side in ("right", "wrong")}
+        return value | {"confidence_histogram": sides}
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mgc.arrays import Float64Array
 from mgc.evaluation.answers import LabelledPredictions
-from mgc.evaluation.bootstrap import Figure, Resampling, mean_of_defined, rounded
+from mgc.evaluation.bootstrap import Figure, JsonRecord, Resampling, mean_of_defined
 from mgc.evaluation.metrics import RankingFigures, rank_tags, tag_ranking_figures, unweighted
 
 NO_CATEGORY = "other"
@@ -22,7 +23,7 @@ NO_CATEGORY = "other"
 
 
 @dataclass(frozen=True)
-class TagFigures:
+class TagFigures(JsonRecord):
     """One tag: its examples, their share, and how well its probability ranks the tracks.
 
     Figures are not defined where no track, or every track, has the tag.
@@ -36,7 +37,7 @@ class TagFigures:
 
 
 @dataclass(frozen=True)
-class CategoryFigures:
+class CategoryFigures(JsonRecord):
     """Macro means over a category's tags that have both positives and negatives.
 
     The mean PR-AUC is biased upwards where tags have few positives, and its interval takes that into account.
@@ -49,19 +50,13 @@ class CategoryFigures:
     pr_auc: Figure
     mean_base_rate: float | None
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return the figures under the names of the fields; `macro_` before means over tags."""
-        return {
-            "category": self.category,
-            "tags_in_mean": self.tags_in_mean,
-            "macro_roc_auc": self.roc_auc.to_json(),
-            "macro_pr_auc": self.pr_auc.to_json(),
-            "mean_base_rate": rounded(self.mean_base_rate),
-        }
+        return _with_macro(super().to_json())
 
 
 @dataclass(frozen=True)
-class TagEvaluation:
+class TagEvaluation(JsonRecord):
     """The tag figures of one split.
 
     Parameters
@@ -85,27 +80,13 @@ class TagEvaluation:
     categories: tuple[CategoryFigures, ...] = ()
     min_positives: int = 1
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Return the figures under the names of the fields; `macro_` before those of all tags."""
-        return {
-            "tracks": self.tracks,
-            "tags_in_mean": self.tags_in_mean,
-            "min_positives": self.min_positives,
-            "macro_roc_auc": self.roc_auc.to_json(),
-            "macro_pr_auc": self.pr_auc.to_json(),
-            "mean_base_rate": rounded(self.mean_base_rate),
-            "categories": [one.to_json() for one in self.categories],
-            "tags": [
-                {
-                    "tag": one.tag,
-                    "positives": one.positives,
-                    "base_rate": rounded(one.base_rate),
-                    "roc_auc": one.roc_auc.to_json(),
-                    "pr_auc": one.pr_auc.to_json(),
-                }
-                for one in self.tags
-            ],
-        }
+        return _with_macro(super().to_json())
+
+
+def _with_macro(value: dict[str, Any]) -> dict[str, Any]:
+    return {f"macro_{name}" if name in ("roc_auc", "pr_auc") else name: each for name, each in value.items()}
 
 
 def evaluate_tags(

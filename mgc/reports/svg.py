@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
@@ -101,7 +100,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def chart(description: str, width_px: int, height_px: int, paint: Callable[[Figure], None]) -> Markup:
+def chart(description: str, width_px: int, height_px: int, paint: Callable[[Canvas], None]) -> Markup:
     """Return what `paint` draws, as an inline `<svg>` of at most that width.
 
     Parameters
@@ -109,25 +108,26 @@ def chart(description: str, width_px: int, height_px: int, paint: Callable[[Figu
     description
         What a screen reader reads out.
     """
-    buffer = io.StringIO()
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    options = {"format": "svg", "metadata": dict.fromkeys(("Date", "Creator", "Format", "Type"))}
+    return _inline(_drawn(STYLE, width_px, height_px, paint, **options).decode(), description, width_px)
+
+
+def picture(width_px: int, height_px: int, paint: Callable[[Canvas], None]) -> bytes:
+    """Return what `paint` draws with the colours of a light page, as a PNG of twice as many pixels each way."""
+    style = {key: LIGHT.get(value, value) if isinstance(value, str) else value for key, value in STYLE.items()}
+    return _drawn(style, width_px, height_px, paint, format="png", dpi=2 * POINTS_AN_INCH, facecolor="#ffffff")
+
+
+def _drawn(
+    style: dict[Any, Any], width_px: int, height_px: int, paint: Callable[[Canvas], None], **options: Any
+) -> bytes:
+    buffer = io.BytesIO()
+    with mpl.rc_context(style), warnings.catch_warnings():
         # Only widths are measured with matplotlib's font; the browser has its own glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(width_px / POINTS_AN_INCH, height_px / POINTS_AN_INCH), layout="constrained")
-        paint(figure)
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return _inline(buffer.getvalue(), description, width_px)
-
-
-def picture(width_px: int, height_px: int, paint: Callable[[Figure], None]) -> bytes:
-    """Return what `paint` draws with the colours of a light page, as a PNG of twice as many pixels each way."""
-    buffer = io.BytesIO()
-    style = {key: LIGHT.get(value, value) if isinstance(value, str) else value for key, value in STYLE.items()}
-    with mpl.rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(width_px / POINTS_AN_INCH, height_px / POINTS_AN_INCH), layout="constrained")
-        paint(figure)
-        figure.savefig(buffer, format="png", dpi=2 * POINTS_AN_INCH, facecolor="#ffffff")
+        canvas = Canvas(figsize=(width_px / POINTS_AN_INCH, height_px / POINTS_AN_INCH), layout="constrained")
+        paint(canvas)
+        canvas.savefig(buffer, **options)
     return buffer.getvalue()
 
 
