@@ -15,7 +15,7 @@ MEANT = """\
 Data that is on disk already has the old one. If the change is meant:
 1. raise the version beside it (SCHEMA_VERSIONS, FORMAT_VERSION, VERSION), or read the old name too;
 2. say it in CHANGELOG.md and in the page of docs/ that has it;
-3. run `python tests/golden/frozen_names.py`, and commit what it wrote.
+3. run `PYTHONPATH=tests python tests/golden/frozen_names.py`, and commit what it wrote.
 """
 
 
