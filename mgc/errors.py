@@ -192,46 +192,28 @@ class ErrorMeaning:
 
 
 MEANINGS = {
-    TrackCode.NOT_FOUND: ErrorMeaning(
-        "The file does not exist.",
-        "Index again.",
-    ),
+    TrackCode.NOT_FOUND: ErrorMeaning("The file does not exist.", "Index again."),
     TrackCode.ACCESS_DENIED: ErrorMeaning(
         "The store refuses this file.",
         "Grant reading (on a cluster, to the role of its nodes), renew the credentials, run again.",
     ),
-    TrackCode.FETCH_FAILED: ErrorMeaning(
-        "Reading failed for another reason.",
-        "Run again: only these are redone.",
-    ),
+    TrackCode.FETCH_FAILED: ErrorMeaning("Reading failed for another reason.", "Run again: only these are redone."),
     TrackCode.CHANGED_SINCE_INDEX: ErrorMeaning(
-        "The file is no longer the one that was indexed.",
-        "Index again; the next run takes the new content.",
+        "The file is no longer the one that was indexed.", "Index again; the next run takes the new content."
     ),
     TrackCode.TOO_LARGE: ErrorMeaning(
         "The file is longer than decode.max_file_bytes; nothing of it was read.",
         "Raise the limit if the file is wanted: the next run tries it.",
     ),
-    TrackCode.EMPTY_FILE: ErrorMeaning(
-        "The file has 0 bytes.",
-        "Upload it again.",
-    ),
+    TrackCode.EMPTY_FILE: ErrorMeaning("The file has 0 bytes.", "Upload it again."),
     TrackCode.NOT_AUDIO: ErrorMeaning(
-        "The bytes are no audio, whatever the name says.",
-        "Replace or remove the file.",
+        "The bytes are no audio, whatever the name says.", "Replace or remove the file."
     ),
     TrackCode.DECODE_FAILED: ErrorMeaning(
-        "It looks like audio, and no decoder can read it.",
-        "Encode it anew from the source.",
+        "It looks like audio, and no decoder can read it.", "Encode it anew from the source."
     ),
-    TrackCode.NO_SAMPLES: ErrorMeaning(
-        "It is valid audio of 0 samples.",
-        "Replace the file.",
-    ),
-    TrackCode.NOT_FINITE: ErrorMeaning(
-        "Samples or features are NaN or infinite.",
-        "Export it again.",
-    ),
+    TrackCode.NO_SAMPLES: ErrorMeaning("It is valid audio of 0 samples.", "Replace the file."),
+    TrackCode.NOT_FINITE: ErrorMeaning("Samples or features are NaN or infinite.", "Export it again."),
     TrackCode.UNSUPPORTED_LAYOUT: ErrorMeaning(
         "Sample rate or channels are outside decode.min_sample_rate, decode.max_sample_rate, decode.max_channels.",
         "Convert it, or widen the limits.",
@@ -241,12 +223,10 @@ MEANINGS = {
         "Later runs try it again, after waits that double; or raise the limit, which tries it at once.",
     ),
     TrackCode.DECODE_CRASHED: ErrorMeaning(
-        "The decoding process died on this file; its neighbours did not.",
-        "Encode it anew; report it to the library.",
+        "The decoding process died on this file; its neighbours did not.", "Encode it anew; report it to the library."
     ),
     TrackCode.DECODE_MEMORY: ErrorMeaning(
-        "Decoding needs more than decode.memory_limit_bytes.",
-        "Raise the limit, or split the file.",
+        "Decoding needs more than decode.memory_limit_bytes.", "Raise the limit, or split the file."
     ),
     TrackCode.NOT_MELS: ErrorMeaning(
         "The file is no NumPy array of floats.",

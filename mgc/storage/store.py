@@ -54,8 +54,7 @@ __all__ = [
     "Store",
     "UriParts",
     "content_hash",
-    "fetch_uri",
-    "fetch_uri_range",
+    "fetch_track",
     "split_uri",
 ]
 
@@ -251,10 +250,13 @@ def split_uri(uri: str) -> UriParts:
     return parts
 
 
-def fetch_uri(
-    uri: str, max_bytes: int, expected_content_id: str | None = None, whole_bytes: int | None = None
-) -> bytes | LongObject:
-    """Return the bytes of a track by its catalogue URI; see `Store.fetch`.
+def fetch_track(uri: str, limits: DecodeConfig, expected_content_id: str | None = None) -> bytes | RemoteBytes:
+    """Return a track's bytes for the decoding child, or of a file over `limits.whole_file_bytes` where they are.
+
+    Parameters
+    ----------
+    expected_content_id
+        The catalogue's; another content is refused. None: whatever is there.
 
     Raises
     ------
@@ -262,13 +264,11 @@ def fetch_uri(
         See `Store.fetch`.
     """
     root, key = split_uri(uri)
-    return Store(root).fetch(key, max_bytes, expected_content_id, whole_bytes)
-
-
-def fetch_uri_range(uri: str, start: int, end: int, of: LongObject) -> bytes:
-    """Return the bytes [start, end) of a long track by its catalogue URI; see `Store.fetch_range`."""
-    root, key = split_uri(uri)
-    return Store(root).fetch_range(key, start, end, of)
+    store = Store(root)
+    found = store.fetch(key, limits.max_file_bytes, expected_content_id, limits.whole_file_bytes)
+    if isinstance(found, bytes):
+        return found
+    return RemoteBytes(found.size_bytes, partial(store.fetch_range, key, of=found))
 
 
 def content_hash(store: Store, key: str, size_bytes: int) -> str:
@@ -339,22 +339,3 @@ def _track_code(error: StorageError) -> TrackCode:
         ChangedError: TrackCode.CHANGED_SINCE_INDEX,
     }
     return codes.get(type(error), TrackCode.FETCH_FAILED)
-
-
-def fetch_track(uri: str, limits: DecodeConfig, expected_content_id: str | None = None) -> bytes | RemoteBytes:
-    """Return a track's bytes for the decoding child, or of a file over `limits.whole_file_bytes` where they are.
-
-    Parameters
-    ----------
-    expected_content_id
-        The catalogue's; another content is refused. None: whatever is there.
-
-    Raises
-    ------
-    TrackError
-        See `Store.fetch`.
-    """
-    found = fetch_uri(uri, limits.max_file_bytes, expected_content_id, limits.whole_file_bytes)
-    if isinstance(found, bytes):
-        return found
-    return RemoteBytes(found.size_bytes, partial(fetch_uri_range, uri, of=found))

@@ -157,7 +157,7 @@ def read_feature_set(
     output = OutputDirectory(Store.open(features_uri), "features")
     chosen = catalogue.filter(pl.col("split") == split)
     items = clean_items(chosen) if augment is None else plan_items(chosen, augment)
-    where = _rows_there(output, items, facts.fingerprint)
+    where = _made(output, items, facts.fingerprint).filter(pl.col("error_code").is_null())
     arrays: dict[tuple[str, str], npt.NDArray[np.float16]] = {}
     for table in current_rows(output, where, COLUMNS):
         arrays |= _arrays_of(table)
@@ -203,10 +203,6 @@ def _made(output: OutputDirectory, items: pl.DataFrame, fingerprint: str) -> pl.
     """Return the index rows of items that were made as they are wanted now, failed ones included."""
     current = current_index(output, items).filter(pl.col("fingerprint") == fingerprint)
     return current.join(items, on=[*ITEM, "content_id", "recipe"], how="semi")
-
-
-def _rows_there(output: OutputDirectory, items: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
-    return _made(output, items, fingerprint).filter(pl.col("error_code").is_null())
 
 
 def _labelled(items: pl.DataFrame, tracks: pl.DataFrame) -> pl.DataFrame:

@@ -65,18 +65,16 @@ def index_rows(part: pa.Table, key: str, sequence: int, fingerprint: str) -> pa.
         if name not in part.column_names:
             part = part.append_column(name, pa.array([value] * n_rows, pa.string()))
     deleted = part["deleted_at"].is_valid() if "deleted_at" in part.column_names else pa.repeat(False, n_rows)
-    return (
-        part.select(_PART_COLUMNS)
-        .append_column("part", pa.repeat(key, n_rows))
-        .append_column("sequence", pa.repeat(sequence, n_rows))
-        .append_column("fingerprint", pa.repeat(fingerprint, n_rows))
-        .append_column("deleted", deleted)
-        .append_column("attempts", pa.nulls(n_rows, pa.int32()))
-        .append_column("tried_at", pa.nulls(n_rows, pa.timestamp("us", tz="UTC")))
-        .append_column("decoder", pa.nulls(n_rows, pa.string()))
-        .select(INDEX.names)
-        .cast(INDEX)
-    )
+    stamps = {
+        "part": pa.repeat(key, n_rows),
+        "sequence": pa.repeat(sequence, n_rows),
+        "fingerprint": pa.repeat(fingerprint, n_rows),
+        "deleted": deleted,
+    }
+    rows = part.select(_PART_COLUMNS)
+    for name in _STAMPED:
+        rows = rows.append_column(name, stamps.get(name, pa.nulls(n_rows)))
+    return rows.select(INDEX.names).cast(INDEX)
 
 
 def empty_index() -> pl.DataFrame:

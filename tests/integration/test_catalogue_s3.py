@@ -22,10 +22,10 @@ import soundfile as sf
 from swift_server import SwiftServer
 
 from mgc.catalogue.index import index_catalogue, read_catalogue, scan_catalogue
-from mgc.config import CatalogueConfig
+from mgc.config import CatalogueConfig, DecodeConfig
 from mgc.errors import LabelError, SchemaError, Stage, StorageError, TrackCode, TrackError
 from mgc.storage.objects import AccessDeniedError, ObjectNotFoundError
-from mgc.storage.store import Store, content_hash, fetch_uri
+from mgc.storage.store import Store, content_hash, fetch_track
 
 pytestmark = pytest.mark.s3
 
@@ -105,7 +105,7 @@ def test_a_track_is_fetched_in_one_go_and_checked(store: Store) -> None:
     store.write_atomic("song.wav", b"0123456789")
     etag = store.stat("song.wav").content_id
     assert etag == "781e5e245d69b566979b86e28d23f2c7"  # printf 0123456789 | md5sum
-    assert fetch_uri(store.uri("song.wav"), 10, etag) == b"0123456789"
+    assert fetch_track(store.uri("song.wav"), DecodeConfig(max_file_bytes=10), etag) == b"0123456789"
     assert store.fetch("song.wav", 10, content_hash(store, "song.wav", 10)) == b"0123456789"
     assert code_of(lambda: store.fetch("song.wav", 9, etag)) is TrackCode.TOO_LARGE
     assert code_of(lambda: store.fetch("none.wav", 9)) is TrackCode.NOT_FOUND
@@ -150,7 +150,7 @@ def test_a_bucket_gives_the_catalogue_that_its_folder_gives(store: Store, tmp_pa
     assert catalogue.drop("uri").equals(read_catalogue(near.output).drop("uri"))
     assert scan_catalogue(far.output).collect().equals(catalogue)
     row = catalogue.filter(uri=store.uri("rock & roll/é 2.flac")).to_dicts()[0]
-    assert fetch_uri(row["uri"], 10_000, row["content_id"]) == clip(2)
+    assert fetch_track(row["uri"], DecodeConfig(), row["content_id"]) == clip(2)
 
 
 def test_etags_are_the_content_ids_and_an_index_is_made_again(store: Store) -> None:
@@ -167,9 +167,9 @@ def test_etags_are_the_content_ids_and_an_index_is_made_again(store: Store) -> N
     changed = {uri.rpartition("/")[2] for uri in before | after if before.get(uri) != after.get(uri)}
     assert changed == {"é 1.flac", "é 3.flac", "new.flac"}
     assert summary.kept_splits == 8
-    assert fetch_uri(store.uri("jazz/é 1.flac"), 10_000, after[store.uri("jazz/é 1.flac")]["content_id"]) == clip(
-        1_000
-    )
+    assert fetch_track(
+        store.uri("jazz/é 1.flac"), DecodeConfig(), after[store.uri("jazz/é 1.flac")]["content_id"]
+    ) == clip(1_000)
 
 
 def test_the_manifest_may_lie_in_the_bucket_too(store: Store, tmp_path: Path) -> None:

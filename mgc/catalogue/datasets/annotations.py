@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -66,10 +67,7 @@ class Annotations:
         LabelError
             It cannot be read, has no row, or lacks one of `columns`.
         """
-        try:
-            frame = pl.read_csv(data, infer_schema=False, separator=separator)
-        except pl.exceptions.PolarsError as error:
-            raise self.unlike(name, str(error).splitlines()[0]) from error
+        frame = self.csv(name, data, separator=separator)
         missing = [column for column in columns if column not in frame.columns]
         if missing:
             raise self.unlike(
@@ -78,6 +76,19 @@ class Annotations:
         if frame.is_empty():
             raise self.unlike(name, "it has no rows")
         return frame
+
+    def csv(self, name: str, data: bytes, **options: Any) -> pl.DataFrame:
+        """Return a CSV as text columns, read with options of `polars.read_csv`.
+
+        Raises
+        ------
+        LabelError
+            It cannot be read.
+        """
+        try:
+            return pl.read_csv(data, infer_schema=False, **options)
+        except pl.exceptions.PolarsError as error:
+            raise self.unlike(name, str(error).splitlines()[0]) from error
 
     def unlike(self, name: str, reason: str) -> LabelError:
         """Return the error for a file that is not as the data set has it."""

@@ -7,8 +7,6 @@ eight genres), medium (25,000), large (106,574).
 
 from __future__ import annotations
 
-import io
-
 import polars as pl
 
 from mgc.catalogue.datasets.annotations import Annotations
@@ -64,10 +62,7 @@ def read(annotations: Annotations, subset: str | None) -> pl.DataFrame:
 
 def _tracks(annotations: Annotations, data: bytes) -> pl.DataFrame:
     """Return the wanted columns of tracks.csv, which has a header of three rows, by clip."""
-    try:
-        head = pl.read_csv(io.BytesIO(data), has_header=False, infer_schema=False, n_rows=HEADER_ROWS)
-    except pl.exceptions.PolarsError as error:
-        raise annotations.unlike(TRACKS, str(error).splitlines()[0]) from error
+    head = annotations.csv(TRACKS, data, has_header=False, n_rows=HEADER_ROWS)
     if head.height < HEADER_ROWS or head.item(2, 0) != "track_id":
         raise annotations.unlike(TRACKS, "its third row does not begin with 'track_id'")
     places = {pair: number for number, pair in enumerate(zip(head.row(0), head.row(1), strict=True))}
@@ -76,12 +71,7 @@ def _tracks(annotations: Annotations, data: bytes) -> pl.DataFrame:
         raise annotations.unlike(TRACKS, f"it has no column {', '.join(missing)}")
     wanted = {places[pair]: name for pair, name in COLUMNS.items()}
     numbers = [0, *sorted(wanted)]
-    try:
-        body = pl.read_csv(
-            io.BytesIO(data), has_header=False, infer_schema=False, skip_rows=HEADER_ROWS, columns=numbers
-        )
-    except pl.exceptions.PolarsError as error:
-        raise annotations.unlike(TRACKS, str(error).splitlines()[0]) from error
+    body = annotations.csv(TRACKS, data, has_header=False, skip_rows=HEADER_ROWS, columns=numbers)
     named = body.rename(dict(zip(body.columns, ("track_id", *(wanted[place] for place in numbers[1:])), strict=True)))
     return named.with_columns(clip=pl.col("track_id").str.zfill(6))
 

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from failing_s3 import failing_s3
 
+from mgc.config import DecodeConfig
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
 from mgc.storage.objects import TEMPORARY_PREFIX, AccessDeniedError, ObjectInfo, ObjectNotFoundError
-from mgc.storage.store import Store, content_hash, fetch_uri, split_uri
+from mgc.storage.store import Store, content_hash, fetch_track, split_uri
 
 NOBODY = 65_534
 
@@ -207,7 +208,7 @@ def test_a_uri_is_split_into_root_and_key(tmp_path: Path) -> None:
 def test_a_track_is_fetched_by_its_uri(tmp_path: Path) -> None:
     store = store_with(tmp_path, "a/song.wav")
     content_id = store.stat("a/song.wav").content_id
-    assert fetch_uri(store.uri("a/song.wav"), 100, content_id) == b"a/song.wav"
+    assert fetch_track(store.uri("a/song.wav"), DecodeConfig(max_file_bytes=100), content_id) == b"a/song.wav"
     assert store.fetch("a/song.wav", 10) == b"a/song.wav"
     assert store.fetch("a/song.wav", 10, content_hash(store, "a/song.wav", 10)) == b"a/song.wav"
 

@@ -1,4 +1,4 @@
-"""Who is at work in an output directory: one run, and whoever comes later is told."""
+"""Who is at work in an output directory: one run, and whoever comes later is refused."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ def test_a_run_whose_place_was_taken_stops(store: Store) -> None:
 
 
 def race(store: Store, starters: int, lease_seconds: float) -> list[RunLease]:
-    """Start at once; return who got the lease while everybody else was at it or told to stop."""
+    """Start at once; return who got the lease while everybody else was at work or refused."""
     together, over = threading.Barrier(starters), threading.Event()
     winners: list[RunLease] = []
-    told: list[LeaseError] = []
+    refused: list[LeaseError] = []
 
     def start() -> None:
         together.wait()
@@ -117,18 +117,18 @@ def race(store: Store, starters: int, lease_seconds: float) -> list[RunLease]:
                 winners.append(lease)
                 over.wait(60)
         except LeaseError as error:
-            told.append(error)
+            refused.append(error)
 
     threads = [threading.Thread(target=start) for _ in range(starters)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 60
-    while len(winners) + len(told) < starters and time.monotonic() < deadline:
+    while len(winners) + len(refused) < starters and time.monotonic() < deadline:
         time.sleep(0.01)
     over.set()
     for thread in threads:
         thread.join()
-    assert len(winners) + len(told) == starters
+    assert len(winners) + len(refused) == starters
     return winners
 
 

@@ -152,14 +152,14 @@ def test_a_catalogue_that_shrank_by_half_is_not_believed(tmp_path: Path) -> None
     refused = tag_once(uri, half | {"new": "1"})
     assert (refused.refused, refused.deleted, refused.index.height) == (5, 0, 1)
     assert identities(uri) == contents | {"new": "1"}, "what is new is done, and nobody is missing"
-    asked = []
+    confirmed = []
 
     def say_yes(removed: int, live: int) -> bool:
-        asked.append((removed, live))
+        confirmed.append((removed, live))
         return True
 
     assert tag_once(uri, half, deletions=DeletionRule(0.5, confirm=say_yes)).deleted == 6
-    assert asked == [(6, 11)]
+    assert confirmed == [(6, 11)]
     assert identities(uri) == half
     assert tag_once(uri, {"new": "1"}, deletions=DeletionRule(0.5, accepted=True)).deleted == 5
 
@@ -169,7 +169,7 @@ def test_a_dry_run_neither_asks_nor_marks(tmp_path: Path) -> None:
     tag_once(uri, {"a": "1", "b": "1"})
 
     def never(removed: int, live: int) -> bool:
-        raise AssertionError("asked")
+        raise AssertionError("confirm was called")
 
     dry = tag_once(uri, {"a": "1"}, deletions=DeletionRule(0.1, confirm=never), dry_run=True)
     assert (dry.plan.removed, dry.deleted) == (1, 0)
