@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import scipy.signal
 import torch
 from model_makers import FEATURES, TAXONOMY, TRAINING, feature_set
 
-from mgc.audio.features.filter_banks import filter_banks
+from mgc.audio.features import filter_banks as bank_module
+from mgc.audio.features.filter_banks import filter_banks, hold
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, load_config, read_model_config
 from mgc.config.network_settings import TransferConfig
@@ -24,7 +26,13 @@ from mgc.models.ensemble import TemperatureScaling
 from mgc.models.forward import member_outputs
 from mgc.models.network_registry import build_model
 from mgc.models.published_networks import LAYER_CHANNELS
-from mgc.models.published_weights import PUBLISHED_FEATURES, published_facts, published_of, start_model
+from mgc.models.published_weights import (
+    PUBLISHED_FEATURES,
+    published_banks,
+    published_facts,
+    published_of,
+    start_model,
+)
 from mgc.models.transfer import MelBridge, Transfer
 from mgc.training.assemble import assemble
 from mgc.training.loop import fit
@@ -148,6 +156,17 @@ def test_a_fit_leaves_the_published_network_alone_and_the_bundle_needs_no_other(
 
 def replace_place(config: TransferConfig) -> ModelConfig:
     return config.model_copy(update={"published": None})
+
+
+def test_a_worker_that_holds_the_drivers_banks_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = transfer("choi_crnn", write_published(tmp_path / "published", "choi_crnn"))
+    banks = published_banks([read_model_config({"name": "crnn"}), config], FEATURES)
+    expected = start_model(config, FEATURES, TAXONOMY).statistics.bridge.bands
+    assert published_banks([read_model_config({"name": "crnn"})], FEATURES) == {}
+    monkeypatch.setattr(bank_module, "_held", {})
+    monkeypatch.setattr(bank_module, "_cached", lambda _: pytest.fail("the worker made filter banks"))
+    hold(pickle.loads(pickle.dumps(banks)))
+    torch.testing.assert_close(start_model(config, FEATURES, TAXONOMY).statistics.bridge.bands, expected)
 
 
 def test_places_are_absolute_and_travel_no_further_than_training(
