@@ -1,6 +1,7 @@
-"""The console script `mgc`: only the module of the command that is called is opened.
+"""The console script `mgc`: its commands, the options that they share, and how errors end them.
 
-`mgc --help` answers at once, and `mgc index` does not wait for torch and Ray to be imported.
+Only the module of the command that is called is imported: `mgc --help` answers at once, and `mgc index` does not wait
+for torch and Ray. `mgc x`, `python jobs/x.py` and `ray job submit` all start here.
 """
 
 from __future__ import annotations
@@ -19,11 +20,8 @@ from mgc.config import Config, load_config
 from mgc.errors import MgcError
 from mgc.logs import configure_logging
 
-# The doors: `mgc x`, `python jobs/x.py` and `ray job submit` all come in here.
-
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as shells have it."""
-
 ConfigOption = Annotated[str | None, typer.Option("--config", help="TOML file of settings", metavar="FILE")]
 SetOption = Annotated[
     list[str] | None,
@@ -37,56 +35,6 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would be
 TakeoverOption = Annotated[bool, typer.Option("--takeover", help="take the place of a run that is or seems alive")]
 WorkersOption = Annotated[int | None, typer.Option("--workers", help="actors; default: one a CPU", min=1)]
 
-
-def console() -> Console:
-    """Return the console of standard output; wide enough for a table where no terminal says its width."""
-    return Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "110")), highlight=False)
-
-
-def settings(
-    config: str | None, overrides: list[str] | None, *, default_ensemble: bool = False, **flags: object
-) -> Config:
-    """Return the settings of a file, `--set` on top, and flags (`section__key=value`, None: not given) on top.
-
-    From here on the command logs as they say.
-    """
-    given = [f"{key.replace('__', '.')}={_toml(value)}" for key, value in flags.items() if value is not None]
-    chosen = load_config(config, [*(overrides or []), *given], default_ensemble=default_ensemble)
-    configure_logging(chosen.logs.level)
-    return chosen
-
-
-def run(command: Callable[..., None]) -> None:
-    """Run one command as a program: what `jobs/x.py` does."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    guarded(app)
-
-
-def guarded(app: Callable[[], object]) -> None:
-    """Run an app; an error of mgc becomes its message and exit status 2, a Ctrl-C exit status 130."""
-    configure_logging()
-    try:
-        app()
-    except MgcError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(str(error))}")
-        sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as end:
-        # Typer turns a Ctrl-C inside a command into a silent exit 130.
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
-            raise
-        print("interrupted; what was finished is taken up by the next run", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
-def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 COMMANDS = {
     "index": ("index_command", "List audio, join labels, assign splits: a catalogue."),
     "extract": ("extract_command", "Features of every track, as Parquet shards."),
@@ -96,7 +44,7 @@ COMMANDS = {
     "train": ("train_command", "Fit the ensemble: a model bundle."),
     "tune": ("tune_command", "Search for settings: a table of trials, and the best as a TOML."),
     "distill": ("train_command", "One small, fast network that answers as an ensemble does: a model bundle."),
-    "evaluate": ("evaluate_command", "Honest figures with intervals: a report."),
+    "evaluate": ("evaluate_command", "Figures with intervals on one split: a report."),
     "probe": (
         "evaluate_command",
         "What a bundle's frozen embedding is worth: an SVM on it, beside one on MFCC statistics.",
@@ -118,11 +66,17 @@ COMMANDS = {
     ),
     "demo": ("demo_command", "The whole way, on a small catalogue of its own or on your folder."),
 }
-"""Command → the module of `mgc.cli` that holds the function of that name (- written _), and its line of help."""
+"""Command → the module of `mgc.cli` with the function of that name (- written _), and its line of help."""
+
+
+def main() -> None:
+    """Run the console script."""
+    called = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    guarded(build_app(called))
 
 
 def build_app(called: str | None) -> typer.Typer:
-    """Return the app with the called command imported, and the others by name and help alone."""
+    """Return the app with the called command imported, and the others by name and help line alone."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
     app.callback()(_about)
     for name, (module, help_line) in COMMANDS.items():
@@ -133,10 +87,45 @@ def build_app(called: str | None) -> typer.Typer:
     return app
 
 
-def main() -> None:
-    """Run the console script."""
-    called = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
-    guarded(build_app(called))
+def run(command: Callable[..., None]) -> None:
+    """Run one command as a program: what `jobs/x.py` does."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    guarded(app)
+
+
+def guarded(app: Callable[[], object]) -> None:
+    """Run an app; an error of mgc becomes its message and exit status 2, a Ctrl-C exit status 130."""
+    configure_logging()
+    try:
+        app()
+    except MgcError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(str(error))}")
+        sys.exit(2)
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer turns a Ctrl-C inside a command into a silent exit 130.
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        print("interrupted; the next run resumes what was finished", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def console() -> Console:
+    """Return the console of standard output; wide enough for a table where no terminal says its width."""
+    return Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "110")), highlight=False)
+
+
+def settings(
+    config: str | None, overrides: list[str] | None, *, default_ensemble: bool = False, **flags: object
+) -> Config:
+    """Return the settings of a file, `--set` on top, and flags (`section__key=value`, None: not given) on top.
+
+    From here on the command logs as they say.
+    """
+    given = [f"{key.replace('__', '.')}={_toml(value)}" for key, value in flags.items() if value is not None]
+    chosen = load_config(config, [*(overrides or []), *given], default_ensemble=default_ensemble)
+    configure_logging(chosen.logs.level)
+    return chosen
 
 
 def _show_version(wanted: bool) -> None:
@@ -154,3 +143,11 @@ def _about(
 def _unopened() -> None:
     """Stand in the help page for a command that was not called."""
     raise AssertionError("only the called command is run, and that one is opened")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""`mgc evaluate`: honest figures of a bundle on one split of a labelled catalogue."""
+"""`mgc evaluate` and `mgc probe`: figures of bundles, and of their frozen embeddings, on one split of a catalogue."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ from mgc.evaluation.answers import (
     tag_vectors,
 )
 from mgc.evaluation.baselines import NAME, compare_with_baseline, fit_svm_baseline, mfcc_statistics, svm_baseline
-from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.comparison import BaselineComparison
 from mgc.evaluation.evaluate import Evaluation
 from mgc.evaluation.evaluate import evaluate as figures_of
-from mgc.inference.predictor import Predictor
+from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle
 from mgc.reports.evaluation_report import ReportContext, write_evaluation_report
 from mgc.storage.store import Store, split_uri
@@ -40,9 +39,113 @@ from mgc.tables.feature_shards import FeatureSet, failed_tracks, read_feature_se
 from mgc.tables.predictions import read_predictions
 from mgc.training.batches import require_sound
 
-# A bundle's answers for the tracks of one split: from shards, or from predictions that are there.
-
 TRACKS_AT_ONCE = 256
+
+ALL = "all"
+"""The tracks of every split: of a catalogue that the bundle was not trained on, say."""
+Resampled = Literal["track", "group"]
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate, on what, against what."""
+
+    catalogue: str
+    bundle: str
+    output: str
+    config: Config
+    split: str = "valid"
+    features: str | None = None
+    predictions: str | None = None
+    baseline: bool = True
+    resample: Resampled = "track"
+
+
+def evaluate(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet with labels and splits")],
+    bundle: Annotated[str, typer.Option("--bundle", "-b", help="the model bundle")],
+    output: Annotated[str, typer.Option("--output", "-o", help="directory of the report")],
+    features: Annotated[str | None, typer.Option("--features", "-f", help="shards to answer from")] = None,
+    predictions: Annotated[str | None, typer.Option(help="or: predictions that `mgc tag` wrote")] = None,
+    split: Annotated[str, typer.Option(help="train, valid, test, unlisted, or all")] = "valid",
+    baseline: Annotated[bool, typer.Option(help="also fit an SVM on MFCC statistics (needs --features)")] = True,
+    resample: Annotated[Resampled, typer.Option(help="what the bootstrap draws")] = "track",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Score BUNDLE on a split: accuracy, F1, tag AUCs, each with an interval, as JSON and a page."""
+    chosen = settings(config, set_)
+    if features is None and predictions is None:
+        raise ConfigError("nothing to evaluate", "give --features (shards) or --predictions (of mgc tag)")
+    request = EvaluationRequest(catalogue, bundle, output, chosen, split, features, predictions, baseline, resample)
+    run_evaluation(console(), request)
+
+
+def probe(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet with labels and splits")],
+    bundle: Annotated[list[str], typer.Option("--bundle", "-b", help="whose embedding; may be given again")],
+    features: Annotated[list[str], typer.Option("--features", "-f", help="its shards; one for each --bundle")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="also write the figures there, as JSON")
+    ] = None,
+    split: Annotated[str, typer.Option(help="valid, test or unlisted")] = "valid",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Fit an SVM (genre) and logistic regressions (tags) on frozen embeddings of split 'train'; score SPLIT."""
+    chosen = settings(config, set_)
+    if len(bundle) != len(features):
+        raise ConfigError(
+            f"{len(bundle)} --bundle and {len(features)} --features", "give the shards of each bundle, in this order"
+        )
+    tracks = read_catalogue(catalogue)
+    found: dict[str, Evaluation] = {}
+    for uri, shards in zip(bundle, features, strict=True):
+        train_set, evaluation_set = both_splits(shards, tracks, split)
+        found.setdefault(NAME, _figures(mfcc_statistics, train_set, evaluation_set, chosen))
+        found[f"SVM on the embedding of {uri}"] = _figures(
+            _embedder(load_bundle(uri)), train_set, evaluation_set, chosen
+        )
+    if output is not None:
+        figures = {name: one.to_json() for name, one in found.items()}
+        place = split_uri(output)
+        Store.open(place.root).write_atomic(place.key, json.dumps(figures, indent=2).encode())
+    _show(console(), split, found)
+
+
+def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
+    """Evaluate, write the report, print the headline figures; return the page's URI."""
+    tracks = read_catalogue(request.catalogue)
+    bundle = load_bundle(request.bundle)
+    own = _is_own(request.catalogue, bundle)
+    protocol = _protocol(request.split, bundle, tracks, own=own)
+    if request.split == ALL:
+        tracks = tracks.with_columns(split=pl.lit(ALL))
+    answers = _answers(request, bundle, tracks)
+    evaluation = figures_of(answers, request.config.evaluation, request.resample)
+    comparison = _comparison(request, bundle, tracks, answers)
+    context = ReportContext(
+        catalogue=request.catalogue,
+        bundle=request.bundle,
+        bundle_fingerprint=bundle.fingerprint,
+        feature_fingerprint=bundle.features.fingerprint(),
+        protocol=protocol,
+        own_catalogue=own,
+        config={
+            "features": bundle.features.model_dump(mode="json"),
+            "model": [member.config.model_dump(mode="json") for member in bundle.members],
+            "training": bundle.training.model_dump(mode="json"),
+        },
+        histories=bundle.facts.get("histories", []),
+        track_uris=dict(tracks.select("track_id", "uri").iter_rows()),
+        comparison=comparison,
+    )
+    page = write_evaluation_report(evaluation, context, request.output)
+    heading = {"catalogue": request.catalogue, "protocol": protocol}
+    facts(
+        screen, f"Evaluation on split '{request.split}'", {**heading, **_rows(evaluation, comparison), "report": page}
+    )
+    return page
 
 
 def answers_from_shards(
@@ -58,13 +161,7 @@ def answers_from_shards(
         Features are not finite.
     """
     tracks = _sound_features(features_uri, catalogue, split)
-    predictor = Predictor(bundle)
-    predictor.check_features(tracks.feature_fingerprint)
-    predictions = [
-        prediction
-        for start in range(0, len(tracks), TRACKS_AT_ONCE)
-        for prediction in predictor.predict(tracks.log_mels[start : start + TRACKS_AT_ONCE])
-    ]
+    predictions = _predicted(Predictor(bundle), tracks)
     genres, tags = bundle.taxonomy.genres, bundle.taxonomy.tags
     return LabelledPredictions(
         track_ids=tracks.track_ids,
@@ -108,8 +205,14 @@ def answers_from_predictions(
 
 
 def both_splits(features_uri: str, catalogue: pl.DataFrame, split: str) -> tuple[FeatureSet, FeatureSet]:
-    """Return the training tracks and those of `split`, for a baseline to learn and to answer."""
+    """Return the training tracks and those of `split`, for a baseline to be fitted and evaluated."""
     return _sound_features(features_uri, catalogue, "train"), _sound_features(features_uri, catalogue, split)
+
+
+def _predicted(predictor: Predictor, tracks: FeatureSet) -> list[TrackPrediction]:
+    predictor.check_features(tracks.feature_fingerprint)
+    starts = range(0, len(tracks), TRACKS_AT_ONCE)
+    return [one for at in starts for one in predictor.predict(tracks.log_mels[at : at + TRACKS_AT_ONCE])]
 
 
 def _sound_features(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet:
@@ -119,81 +222,6 @@ def _sound_features(features_uri: str, catalogue: pl.DataFrame, split: str) -> F
     except TrainingError as error:
         raise SchemaError(f"'{features_uri}': {error.message}", error.remedy) from error
     return tracks
-
-
-Resampled = Literal["track", "group"]
-ALL = "all"
-"""Asks about the tracks of every split: of a catalogue that the bundle has never heard, say."""
-
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """What to evaluate, on what, against what."""
-
-    catalogue: str
-    bundle: str
-    output: str
-    config: Config
-    split: str = "valid"
-    features: str | None = None
-    predictions: str | None = None
-    baseline: bool = True
-    resample: Resampled = "track"
-
-
-def evaluate(
-    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet with labels and splits")],
-    bundle: Annotated[str, typer.Option("--bundle", "-b", help="the model bundle")],
-    output: Annotated[str, typer.Option("--output", "-o", help="directory of the report")],
-    features: Annotated[str | None, typer.Option("--features", "-f", help="shards to answer from")] = None,
-    predictions: Annotated[str | None, typer.Option(help="or: predictions that `mgc tag` wrote")] = None,
-    split: Annotated[str, typer.Option(help="train, valid, test, unlisted, or all")] = "valid",
-    baseline: Annotated[bool, typer.Option(help="also fit an SVM on MFCC statistics (needs --features)")] = True,
-    resample: Annotated[Resampled, typer.Option(help="what the bootstrap draws")] = "track",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-) -> None:
-    """Score BUNDLE on a split: accuracy, F1, tag AUCs, each with an interval, as JSON and a page."""
-    chosen = settings(config, set_)
-    if features is None and predictions is None:
-        raise ConfigError("nothing to evaluate", "give --features (shards) or --predictions (of mgc tag)")
-    request = EvaluationRequest(catalogue, bundle, output, chosen, split, features, predictions, baseline, resample)
-    run_evaluation(console(), request)
-
-
-def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
-    """Evaluate, write the report, print the headline figures; return the page's URI."""
-    tracks = read_catalogue(request.catalogue)
-    bundle = load_bundle(request.bundle)
-    own = _is_own(request.catalogue, bundle)
-    protocol = _protocol(request.split, bundle, tracks, own=own)
-    if request.split == ALL:
-        tracks = tracks.with_columns(split=pl.lit(ALL))
-    answers = _answers(request, bundle, tracks)
-    evaluation = figures_of(answers, request.config.evaluation, request.resample)
-    comparison = _comparison(request, bundle, tracks, answers)
-    context = ReportContext(
-        catalogue=request.catalogue,
-        bundle=request.bundle,
-        bundle_fingerprint=bundle.fingerprint,
-        feature_fingerprint=bundle.features.fingerprint(),
-        protocol=protocol,
-        own_catalogue=own,
-        config={
-            "features": bundle.features.model_dump(mode="json"),
-            "model": [member.config.model_dump(mode="json") for member in bundle.members],
-            "training": bundle.training.model_dump(mode="json"),
-        },
-        histories=bundle.facts.get("histories", []),
-        track_uris=dict(tracks.select("track_id", "uri").iter_rows()),
-        comparison=comparison,
-    )
-    page = write_evaluation_report(evaluation, context, request.output)
-    heading = {"catalogue": request.catalogue, "protocol": protocol}
-    facts(
-        screen, f"Evaluation on split '{request.split}'", {**heading, **_rows(evaluation, comparison), "report": page}
-    )
-    return page
 
 
 def _answers(request: EvaluationRequest, bundle: Bundle, tracks: pl.DataFrame) -> LabelledPredictions:
@@ -223,12 +251,12 @@ def _is_own(catalogue: str, bundle: Bundle) -> bool:
 
 
 def _protocol(split: str, bundle: Bundle, tracks: pl.DataFrame, *, own: bool) -> str:
-    """Return which tracks the figures come from, and what the bundle knows of them, in words."""
+    """Return which tracks the figures come from, and what the bundle knows of them, as text."""
     if not own:
         of = "All splits" if split == ALL else f"Split '{split}'"
         return (
             f"{of} of a catalogue that the bundle was not trained on (that was {bundle.facts['catalogue']}): nothing "
-            "here told it when to stop. Whether the two share recordings or artists is not known."
+            "here stopped it early. Whether the two share recordings or artists is not known."
         )
     parts = [_parted(split, tracks)]
     if split in ("train", ALL):
@@ -285,49 +313,11 @@ def _rows(evaluation: Evaluation, comparison: BaselineComparison | None) -> dict
     return rows
 
 
-# `mgc probe`: how much of genre and tags is in a bundle's embedding, trained on them or not.
-
-
-def probe(
-    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet with labels and splits")],
-    bundle: Annotated[list[str], typer.Option("--bundle", "-b", help="whose embedding; may be given again")],
-    features: Annotated[list[str], typer.Option("--features", "-f", help="its shards; one for each --bundle")],
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", help="also write the figures there, as JSON")
-    ] = None,
-    split: Annotated[str, typer.Option(help="valid, test or unlisted")] = "valid",
-    config: ConfigOption = None,
-    set_: SetOption = None,
-) -> None:
-    """Fit an SVM (genre) and logistic regressions (tags) on frozen embeddings of split 'train', and ask SPLIT."""
-    chosen = settings(config, set_)
-    if len(bundle) != len(features):
-        raise ConfigError(
-            f"{len(bundle)} --bundle and {len(features)} --features", "give the shards of each bundle, in this order"
-        )
-    tracks = read_catalogue(catalogue)
-    found: dict[str, Evaluation] = {}
-    for uri, shards in zip(bundle, features, strict=True):
-        train_set, evaluation_set = both_splits(shards, tracks, split)
-        found.setdefault(NAME, _figures(mfcc_statistics, train_set, evaluation_set, chosen))
-        found[f"SVM on the embedding of {uri}"] = _figures(
-            _embedder(load_bundle(uri)), train_set, evaluation_set, chosen
-        )
-    if output is not None:
-        figures = {name: one.to_json() for name, one in found.items()}
-        place = split_uri(output)
-        Store.open(place.root).write_atomic(place.key, json.dumps(figures, indent=2).encode())
-    _show(console(), split, found)
-
-
 def _embedder(bundle: Bundle) -> Callable[[FeatureSet], Float64Array]:
     predictor = Predictor(bundle)
 
     def embed(tracks: FeatureSet) -> Float64Array:
-        predictor.check_features(tracks.feature_fingerprint)
-        starts = range(0, len(tracks), TRACKS_AT_ONCE)
-        parts = [predictor.predict(tracks.log_mels[start : start + TRACKS_AT_ONCE]) for start in starts]
-        return np.stack([one.embedding for part in parts for one in part]).astype(np.float64)
+        return np.stack([one.embedding for one in _predicted(predictor, tracks)]).astype(np.float64)
 
     return embed
 
@@ -345,13 +335,5 @@ def _show(screen: Console, split: str, found: dict[str, Evaluation]) -> None:
     for name, one in found.items():
         tags: Any = one.tag
         cells = [one.genre.accuracy if one.genre else None, *((tags.pr_auc, tags.roc_auc) if tags else (None, None))]
-        table.add_row(name, *(_text(cell) for cell in cells))
+        table.add_row(name, *("–" if cell is None else figure_text(cell) for cell in cells))
     screen.print(table)
-
-
-def _text(figure: Figure | None) -> str:
-    if figure is None or figure.value is None:
-        return "-"
-    return (
-        f"{figure.value:.3f}" if figure.low is None else f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-    )

@@ -1,4 +1,4 @@
-"""`mgc extract`: log-mels of every track of a catalogue, as Parquet shards."""
+"""`mgc extract`, `mgc import-mels` and `mgc features`: features of every track, as Parquet shards or as a table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def extract(
     catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that `mgc index` wrote")],
     output: Annotated[str, typer.Option("--output", "-o", help="directory of the shards")],
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="what this bundle hears, whatever [features] says")
+        str | None, typer.Option("--bundle", "-b", help="the features of this bundle, whatever [features] says")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="extract everything anew")] = False,
     limit: Annotated[int | None, typer.Option(help="at most so many tracks", min=1)] = None,
@@ -62,9 +62,6 @@ def extract(
         dry_summary(screen, "extract", outcome, limit)
         return
     run_summary(screen, "Extraction", outcome, output)
-
-
-# `mgc features`: extracted features for other programs.
 
 
 def features(
@@ -98,9 +95,6 @@ def features(
     facts(console(), "Features", rows | {"output": output})
 
 
-# `mgc import-mels`: precomputed mel spectrograms (`.npy`) of a catalogue, as Parquet shards.
-
-
 def import_mels(
     catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that `mgc index --files npy` wrote")],
     output: Annotated[str, typer.Option("--output", "-o", help="directory of the shards")],
@@ -116,7 +110,7 @@ def import_mels(
     workers: WorkersOption = None,
 ) -> None:
     """Import the .npy mel spectrograms of what is new or changed in CATALOGUE; one row in, one row out."""
-    # The format is the arrays' own and goes over the file's settings; --set has the last word.
+    # The format is the arrays' own and goes over the file's settings, and --set over both.
     known = [] if format_ is None else list(mel_format(format_).settings)
     chosen = settings(config, [*known, *(set_ or [])], cluster__address=address, cluster__workers=workers)
     tracks = read_catalogue(catalogue)

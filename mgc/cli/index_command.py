@@ -1,4 +1,4 @@
-"""`mgc index`: a folder or prefix becomes a catalogue."""
+"""`mgc index`: list a folder or prefix into a catalogue, with labels and splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mgc prune`: an output directory's old runs put together into one, and what killed runs left deleted."""
+"""`mgc prune`: merge an output directory's old runs into one, and delete what killed runs left."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from mgc.tables.compact import prune as prune_output
 from mgc.tables.lease import run_lease
 from mgc.tables.run_log import MARKER, OutputDirectory
 
-OutputArgument = Annotated[str, typer.Argument(help="output directory of `mgc tag` or `mgc extract`")]
-
 
 def prune(
-    output: OutputArgument,
+    output: Annotated[str, typer.Argument(help="output directory of `mgc tag` or `mgc extract`")],
     keep_days: Annotated[
         float, typer.Option(help="runs of so many days stay as they are; older ones become one", min=0.0)
     ] = 30.0,
@@ -32,8 +30,8 @@ def prune(
 ) -> None:
     """Compact the history: older runs become one that holds the newest row of each track; a dry run by default.
 
-    The table as it was on any of the days kept can still be told; rows that were out of date before are gone.
-    Let no reader be in the middle of the older parts: after the commit they are deleted.
+    The table can still be read as it was on any of the days kept; rows that were out of date before are deleted.
+    No reader may be in the middle of the older parts: after the commit they are deleted.
     """
     chosen = settings(config, set_)
     place = _opened(output)
@@ -64,9 +62,9 @@ def _show(place: OutputDirectory, plan: PrunePlan) -> None:
     replaced = sum(item.size_bytes for item in plan.replaced)
     waste = sum(item.size_bytes for item in plan.waste)
     rows: dict[str, str | Text] = {
-        "runs to put together": f"{len(plan.compacted):,} of {len(place.commits()):,}",
+        "runs to merge": f"{len(plan.compacted):,} of {len(place.commits()):,}",
         "rows that stay, of them": f"{plan.kept.height:,}",
-        "rows out of date, to go": f"{plan.dropped:,}",
+        "rows out of date, to delete": f"{plan.dropped:,}",
         "objects to replace": f"{len(plan.replaced):,} ({_megabytes(replaced)})",
         "left by killed runs": f"{len(plan.waste):,} ({_megabytes(waste)})",
     }
@@ -75,8 +73,8 @@ def _show(place: OutputDirectory, plan: PrunePlan) -> None:
 
 def _show_done(place: OutputDirectory, plan: PrunePlan, done: Pruned) -> None:
     rows: dict[str, str | Text] = {
-        "runs put together": f"{len(plan.compacted):,}",
-        "rows out of date, gone": f"{done.dropped:,}",
+        "runs merged": f"{len(plan.compacted):,}",
+        "rows out of date, deleted": f"{done.dropped:,}",
         "objects": f"{done.objects_before:,} → {counted(done.objects_after, 'object')}",
         "size": f"{_megabytes(done.bytes_before)} → {_megabytes(done.bytes_after)}",
     }

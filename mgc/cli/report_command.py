@@ -1,4 +1,4 @@
-"""The page of a tagging run, and the run's record that later ones are compared with."""
+"""`mgc report`: the page of a tagging run, and the run's record that later runs are compared with."""
 
 from __future__ import annotations
 
@@ -39,146 +39,13 @@ from mgc.tables.run_log import OutputDirectory
 from mgc.tables.run_records import COUNTED as SUMMARY_COLUMNS
 from mgc.tables.run_records import RunRecord, read_records, rows_of_commit, summarise_predictions, write_record
 
-# What the page of a tagging run shows beside the counts: the map, near-duplicates, the review queue.
-
 MAP_FILE = "report/map.json"
 REVIEWED_AT_MOST = 10_000
 QUEUE_SHOWN = 20
 COPIES_SHOWN = 1_000
-_COPY_COLUMNS = ["track_id", "uri", "duration_seconds", "embedding"]
-
-
-def made_map(output: str, record: RunRecord, listed: pl.Series) -> tuple[TrackMap | None, str]:
-    """Return the map and what it says of itself; the map is kept beside the page, and taken up by the next run.
-
-    Parameters
-    ----------
-    listed
-        Ids of the tracks that the page's table holds: only those can be opened from the map.
-    """
-    answered = _of_bundle(output, record.bundle_fingerprint).join(
-        listed.to_frame("track_id"), on="track_id", how="semi"
-    )
-    chosen = answered.sort("track_id").head(TRACKS_ON_MAP)["track_id"]
-    rows = rows_of(output, ["track_id", "embedding"], chosen).sort("track_id")
-    if rows.is_empty():
-        return None, ""
-    store = Store.open(output)
-    old = _old_map(store)
-    made = lay_out_map(rows["track_id"].to_list(), embedding_matrix(rows), record.bundle_fingerprint, old)
-    if made is None:
-        return None, ""
-    if old is None or old.track_ids != made.track_ids or old.bundle_fingerprint != made.bundle_fingerprint:
-        store.write_atomic(MAP_FILE, made.to_json())
-    some = f"{count(rows.height)} of the {count(answered.height)}"
-    which = "All" if rows.height == answered.height else f"Drawn at random: {some}"
-    return made, (
-        f"{which} tracks with an embedding of this bundle; those near each other sound alike to it. "
-        "Only who is near whom has a meaning: not the directions, and not how far apart two groups are."
-    )
-
-
-def found_copies(output: str, record: RunRecord, catalogue: str, features: str | None) -> NearDuplicates:
-    """Return near-duplicates: by fingerprints where there are features, else by length and embedding."""
-    if features is not None:
-        groups = duplicate_groups(
-            read_predictions(output, _COPY_COLUMNS), read_fingerprints(features, read_catalogue(catalogue))
-        )
-        how = "One recording in several files, by fingerprints of what is heard; likeness is their correlation."
-        return _copies(groups.rename({"correlation": "likeness"}), how)
-    ids = _of_bundle(output, record.bundle_fingerprint)["track_id"]
-    if len(ids) < 2:
-        return NearDuplicates("Fewer than two tracks have an answer of this bundle.")
-    if len(ids) > TRACKS_AT_MOST:
-        return NearDuplicates(
-            f"Not looked for among more than {count(TRACKS_AT_MOST)} tracks; mgc similar --duplicates does."
-        )
-    found = lookalikes(rows_of(output, _COPY_COLUMNS, ids))
-    if not found.comparable:
-        return NearDuplicates(
-            "Not looked for: too many tracks are equally long, and embeddings alone cannot tell a copy from a "
-            "likeness. With the shards of mgc extract they can be told: mgc report … --features features/."
-        )
-    how = (
-        "Candidates: equally long within a quarter of a second, and nearly one embedding (likeness is their cosine). "
-        "Listen before you delete; mgc report … --features features/ compares what is heard."
-    )
-    return _copies(found.groups.rename({"cosine": "likeness"}), how)
-
-
-def found_queue(output: str, record: RunRecord, catalogue: str) -> ReviewQueue | None:
-    """Return the head of the review queue; None where no track has an answer of this bundle."""
-    tracks = read_catalogue(catalogue)
-    answered = _of_bundle(output, record.bundle_fingerprint)
-    if answered.is_empty():
-        return None
-    unlabelled = tracks["genre"].null_count() > 0
-    rows = rows_of(output, READ, _least_sure(answered))
-    queue = review_queue(
-        rows, tracks, catalogue_root(catalogue), ReviewOptions(QUEUE_SHOWN, labelled_too=not unlabelled)
-    )
-    what = (
-        "The unlabelled tracks whose label would help most"
-        if unlabelled
-        else "Every track has a genre: these are the ones whose label is most worth checking"
-    )
-    sampled = (
-        f" Drawn from {count(rows.height)} of {count(answered.height)} tracks: the least sure, and some at random."
-        if rows.height < answered.height
-        else ""
-    )
-    numbers = ("probability", "runner_up_probability")
-    shown = [row | {name: float(row[name] or 0.0) for name in numbers} for row in queue.iter_rows(named=True)]
-    words = f"{what}, the most helpful first: torn, like many others, and unlike those above.{sampled}"
-    if not shown:
-        words = "Nothing to ask: every answer is sure."
-    too = "" if unlabelled else " --labelled-too"
-    return ReviewQueue(words, shown, f"mgc review {catalogue} -p {output} -o review.csv{too}")
-
-
-def rows_of(output: str, columns: list[str], track_ids: pl.Series) -> pl.DataFrame:
-    """Return columns of the predictions of some tracks."""
-    return read_predictions(output, columns, track_ids)
-
-
-def _of_bundle(output: str, bundle_fingerprint: str) -> pl.DataFrame:
-    columns = ["track_id", "genre_probability", "abstained", "error_code", "bundle_fingerprint"]
-    return read_predictions(output, columns).filter(
-        (pl.col("bundle_fingerprint") == bundle_fingerprint) & pl.col("error_code").is_null()
-    )
-
-
-def _least_sure(answered: pl.DataFrame) -> pl.Series:
-    if answered.height <= REVIEWED_AT_MOST:
-        return answered["track_id"]
-    torn = answered.sort(pl.col("abstained").fill_null(False).not_(), "genre_probability", "track_id")
-    some = answered.sort("track_id").head(REVIEWED_AT_MOST // 2)["track_id"]
-    return pl.concat([torn.head(REVIEWED_AT_MOST // 2)["track_id"], some]).unique()
-
-
-def _copies(groups: pl.DataFrame, how: str) -> NearDuplicates:
-    n_groups = groups["group_id"].n_unique()
-    if not n_groups:
-        return NearDuplicates(f"None found. Looked for: {how[0].lower()}{how[1:]}")
-    number = pl.col("group_id").rank("dense").alias("group")
-    shown = groups.with_columns(number).head(COPIES_SHOWN)
-    cut = f" The first {count(shown.height)} tracks are shown." if shown.height < groups.height else ""
-    in_groups = "1 group" if n_groups == 1 else f"{count(n_groups)} groups"
-    words = f"{count(groups.height)} tracks in {in_groups}. {how}{cut}"
-    return NearDuplicates(
-        words, list(shown.select("group", "uri", "duration_seconds", "likeness").iter_rows(named=True))
-    )
-
-
-def _old_map(store: Store) -> TrackMap | None:
-    try:
-        return TrackMap.from_json(store.read_bytes(MAP_FILE))
-    except ObjectNotFoundError:
-        return None
-
-
 RECORDS_READ = 40
 MOVED_PRINTED = 8
+_COPY_COLUMNS = ["track_id", "uri", "duration_seconds", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -187,6 +54,31 @@ class PageMade:
 
     uri: str
     drift: Drift
+
+
+def report(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that was tagged")],
+    predictions: Annotated[str, typer.Option("--predictions", "-p", help="output directory of `mgc tag`")],
+    features: Annotated[
+        str | None, typer.Option("--features", "-f", help="shards of `mgc extract`: tell near-duplicates by them")
+    ] = None,
+) -> None:
+    """Write report/index.html of the last run over PREDICTIONS anew: after a move, an update, or with --features."""
+    record = replace(last_record(predictions), output=predictions)
+    show_page(console(), page_of(record, catalogue, features))
+
+
+def show_page(console: Console, made: PageMade) -> None:
+    """Print what drifted, and where the page is."""
+    rows: dict[str, str | Text] = {"compared": drift_verdict(made.drift)}
+    moved = made.drift.moved
+    for number, shift in enumerate(moved[:MOVED_PRINTED], 1):
+        rows[f"moved {number}"] = Text(shift_text(shift), "yellow")
+    if len(moved) > MOVED_PRINTED:
+        rows["and"] = f"{len(moved) - MOVED_PRINTED} more, in the report"
+    if made.drift.cause:
+        rows["cause"] = made.drift.cause
+    facts(console, "Drift", rows | {"report": made.uri})
 
 
 def latest_tagging_page(outcome: RunOutcome, catalogue: str, bundle: str, output: str) -> str:
@@ -233,7 +125,7 @@ def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> P
     Parameters
     ----------
     features
-        Shards of `mgc extract`, to tell near-duplicates by what is heard; None: by length and embedding.
+        Shards of `mgc extract`, to tell near-duplicates by their sound; None: by length and embedding.
     """
     output = record.output
     runs = read_records(OutputDirectory(Store.open(output), "predictions"), RECORDS_READ)
@@ -241,16 +133,16 @@ def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> P
     drift = detect_drift(record, earlier)
     predictions = read_predictions(output, COUNTED)
     listed = select_listed_tracks(predictions)
-    layout, map_text = made_map(output, record, listed.track_ids)
+    layout, map_text = _map(output, record, listed.track_ids)
     parts = PageParts(
-        listed=rows_of(output, PACKED, listed.track_ids),
+        listed=read_predictions(output, PACKED, listed.track_ids),
         sampled=listed.sampled,
         run_ids=_run_ids(record),
         layout=layout,
         map_text=map_text,
         drift=drift_view(drift, [*earlier, record]),
-        copies=found_copies(output, record, catalogue, features),
-        queue=found_queue(output, record, catalogue),
+        copies=_near_duplicates(output, record, catalogue, features),
+        queue=_review_queue(output, record, catalogue),
     )
     return PageMade(write_tagging_report(predictions, record, output, parts), drift)
 
@@ -271,17 +163,128 @@ def last_record(output: str) -> RunRecord:
     return records[-1]
 
 
-def show_page(console: Console, made: PageMade) -> None:
-    """Print what drifted, and where the page is."""
-    rows: dict[str, str | Text] = {"compared": drift_verdict(made.drift)}
-    moved = made.drift.moved
-    for number, shift in enumerate(moved[:MOVED_PRINTED], 1):
-        rows[f"moved {number}"] = Text(shift_text(shift), "yellow")
-    if len(moved) > MOVED_PRINTED:
-        rows["and"] = f"{len(moved) - MOVED_PRINTED} more, in the report"
-    if made.drift.cause:
-        rows["cause"] = made.drift.cause
-    facts(console, "Drift", rows | {"report": made.uri})
+def _map(output: str, record: RunRecord, listed: pl.Series) -> tuple[TrackMap | None, str]:
+    """Return the map and its caption; the map is kept beside the page, and the next run starts from it.
+
+    Parameters
+    ----------
+    listed
+        Ids of the tracks that the page's table holds: only those can be opened from the map.
+    """
+    answered = _of_bundle(output, record.bundle_fingerprint).join(
+        listed.to_frame("track_id"), on="track_id", how="semi"
+    )
+    chosen = answered.sort("track_id").head(TRACKS_ON_MAP)["track_id"]
+    rows = read_predictions(output, ["track_id", "embedding"], chosen).sort("track_id")
+    if rows.is_empty():
+        return None, ""
+    store = Store.open(output)
+    old = _old_map(store)
+    made = lay_out_map(rows["track_id"].to_list(), embedding_matrix(rows), record.bundle_fingerprint, old)
+    if made is None:
+        return None, ""
+    if old is None or old.track_ids != made.track_ids or old.bundle_fingerprint != made.bundle_fingerprint:
+        store.write_atomic(MAP_FILE, made.to_json())
+    some = f"{count(rows.height)} of the {count(answered.height)}"
+    which = "All" if rows.height == answered.height else f"Drawn at random: {some}"
+    return made, (
+        f"{which} tracks with an embedding of this bundle; those near each other sound alike to it. "
+        "Only who is near whom has a meaning: not the directions, and not how far apart two groups are."
+    )
+
+
+def _near_duplicates(output: str, record: RunRecord, catalogue: str, features: str | None) -> NearDuplicates:
+    """Return near-duplicates: by fingerprints where there are features, else by length and embedding."""
+    if features is not None:
+        groups = duplicate_groups(
+            read_predictions(output, _COPY_COLUMNS), read_fingerprints(features, read_catalogue(catalogue))
+        )
+        how = "One recording in several files, by fingerprints of the sound; likeness is their correlation."
+        return _copies(groups.rename({"correlation": "likeness"}), how)
+    ids = _of_bundle(output, record.bundle_fingerprint)["track_id"]
+    if len(ids) < 2:
+        return NearDuplicates("Fewer than two tracks have an answer of this bundle.")
+    if len(ids) > TRACKS_AT_MOST:
+        return NearDuplicates(
+            f"Not looked for among more than {count(TRACKS_AT_MOST)} tracks; mgc similar --duplicates does."
+        )
+    found = lookalikes(read_predictions(output, _COPY_COLUMNS, ids))
+    if not found.comparable:
+        return NearDuplicates(
+            "Not looked for: too many tracks are equally long, and embeddings alone cannot tell a copy from a "
+            "likeness. With the shards of mgc extract they can be told: mgc report … --features features/."
+        )
+    how = (
+        "Candidates: equally long within a quarter of a second, and nearly one embedding (likeness is their cosine). "
+        "Listen before you delete; mgc report … --features features/ compares the sound."
+    )
+    return _copies(found.groups.rename({"cosine": "likeness"}), how)
+
+
+def _review_queue(output: str, record: RunRecord, catalogue: str) -> ReviewQueue | None:
+    """Return the first rows of the review queue; None where no track has an answer of this bundle."""
+    tracks = read_catalogue(catalogue)
+    answered = _of_bundle(output, record.bundle_fingerprint)
+    if answered.is_empty():
+        return None
+    unlabelled = tracks["genre"].null_count() > 0
+    rows = read_predictions(output, READ, _least_sure(answered))
+    queue = review_queue(
+        rows, tracks, catalogue_root(catalogue), ReviewOptions(QUEUE_SHOWN, labelled_too=not unlabelled)
+    )
+    what = (
+        "The unlabelled tracks whose label would help most"
+        if unlabelled
+        else "Every track has a genre: these are the ones whose label is most worth checking"
+    )
+    sampled = (
+        f" Drawn from {count(rows.height)} of {count(answered.height)} tracks: the least sure, and some at random."
+        if rows.height < answered.height
+        else ""
+    )
+    numbers = ("probability", "runner_up_probability")
+    shown = [row | {name: float(row[name] or 0.0) for name in numbers} for row in queue.iter_rows(named=True)]
+    caption = f"{what}, the most helpful first: unsure, like many others, and unlike those above.{sampled}"
+    if not shown:
+        caption = "The queue is empty: every answer is sure."
+    too = "" if unlabelled else " --labelled-too"
+    return ReviewQueue(caption, shown, f"mgc review {catalogue} -p {output} -o review.csv{too}")
+
+
+def _of_bundle(output: str, bundle_fingerprint: str) -> pl.DataFrame:
+    columns = ["track_id", "genre_probability", "abstained", "error_code", "bundle_fingerprint"]
+    return read_predictions(output, columns).filter(
+        (pl.col("bundle_fingerprint") == bundle_fingerprint) & pl.col("error_code").is_null()
+    )
+
+
+def _least_sure(answered: pl.DataFrame) -> pl.Series:
+    if answered.height <= REVIEWED_AT_MOST:
+        return answered["track_id"]
+    unsure = answered.sort(pl.col("abstained").fill_null(False).not_(), "genre_probability", "track_id")
+    some = answered.sort("track_id").head(REVIEWED_AT_MOST // 2)["track_id"]
+    return pl.concat([unsure.head(REVIEWED_AT_MOST // 2)["track_id"], some]).unique()
+
+
+def _copies(groups: pl.DataFrame, how: str) -> NearDuplicates:
+    n_groups = groups["group_id"].n_unique()
+    if not n_groups:
+        return NearDuplicates(f"None found. Looked for: {how[0].lower()}{how[1:]}")
+    number = pl.col("group_id").rank("dense").alias("group")
+    shown = groups.with_columns(number).head(COPIES_SHOWN)
+    cut = f" The first {count(shown.height)} tracks are shown." if shown.height < groups.height else ""
+    in_groups = "1 group" if n_groups == 1 else f"{count(n_groups)} groups"
+    caption = f"{count(groups.height)} tracks in {in_groups}. {how}{cut}"
+    return NearDuplicates(
+        caption, list(shown.select("group", "uri", "duration_seconds", "likeness").iter_rows(named=True))
+    )
+
+
+def _old_map(store: Store) -> TrackMap | None:
+    try:
+        return TrackMap.from_json(store.read_bytes(MAP_FILE))
+    except ObjectNotFoundError:
+        return None
 
 
 def _run_ids(record: RunRecord) -> tuple[str, ...]:
@@ -296,18 +299,3 @@ def _run_ids(record: RunRecord) -> tuple[str, ...]:
             }
         )
     )
-
-
-# `mgc report`: the page of the last tagging run, made anew, with near-duplicates told by what is heard.
-
-
-def report(
-    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that was tagged")],
-    predictions: Annotated[str, typer.Option("--predictions", "-p", help="output directory of `mgc tag`")],
-    features: Annotated[
-        str | None, typer.Option("--features", "-f", help="shards of `mgc extract`: tell near-duplicates by them")
-    ] = None,
-) -> None:
-    """Write report/index.html of the last run over PREDICTIONS anew: after a move, an update, or with --features."""
-    record = replace(last_record(predictions), output=predictions)
-    show_page(console(), page_of(record, catalogue, features))

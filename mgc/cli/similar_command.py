@@ -1,4 +1,4 @@
-"""`mgc similar`: the tracks most like one, like each, near-duplicates, and how good that is."""
+"""`mgc similar` and `mgc review`: tracks alike, near-duplicates, and the tracks whose label would help most."""
 
 from __future__ import annotations
 
@@ -26,9 +26,76 @@ from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_shards import read_feature_set
 from mgc.tables.predictions import read_predictions
 
-# What `mgc similar` prints and writes.
-
 GROUPS_SHOWN = 10
+
+
+def similar(
+    predictions: Annotated[str, typer.Argument(help="directory of `mgc tag`, or a predictions file")],
+    track: Annotated[str | None, typer.Argument(help="track_id, URI, or the end of a path")] = None,
+    k: Annotated[int, typer.Option("-k", help="neighbours", min=1)] = 10,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Parquet or CSV to write")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="the neighbours of every track, into --output")] = False,
+    duplicates: Annotated[bool, typer.Option("--duplicates", help="groups of one recording; needs -c, -f")] = False,
+    score: Annotated[bool, typer.Option("--score", help="precision at k by genre and tag; needs -c")] = False,
+    catalogue: Annotated[str | None, typer.Option("--catalogue", "-c", help="labels, groups and splits")] = None,
+    features: Annotated[str | None, typer.Option("--features", "-f", help="shards of `mgc extract`")] = None,
+    split: Annotated[str, typer.Option(help="split that is scored")] = "valid",
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    exact: Annotated[bool | None, typer.Option("--exact/--approximate", help="else exact below 20,000")] = None,
+    rebuild: Annotated[bool | None, typer.Option("--rebuild/--no-rebuild", help="else where it is stale")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Find the tracks of PREDICTIONS most like TRACK; an index is built beside the predictions when needed."""
+    screen = console()
+    if sum([track is not None, all_, duplicates, score]) != 1:
+        raise ConfigError("nothing to find, or too much", "give one of: a track, --all, --duplicates, --score")
+    if score:
+        found = _score(predictions, catalogue, features, split, k, settings(config, set_).evaluation)
+        show_score(screen, found, split, as_json=as_json)
+    elif duplicates:
+        groups = _duplicates(predictions, catalogue, features)
+        if output:
+            write_table(groups, output)
+        show_duplicates(screen, groups, output, as_json=as_json)
+    else:
+        index = open_index(predictions, rebuild=rebuild)
+        if track is not None:
+            rows = index.similar_to(track, k, exact=exact)
+            show_neighbours(screen, index, rows, index.row_of(track), as_json=as_json)
+        else:
+            pairs = index.all_pairs(k, exact=exact)
+            target = _given(output, "--all writes a table", "--output")
+            write_table(pairs, target)
+            show_all(screen, index, pairs.height, target)
+
+
+def review(
+    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that was tagged")],
+    predictions: Annotated[str, typer.Option("--predictions", "-p", help="of `mgc tag`")],
+    output: Annotated[str, typer.Option("--output", "-o", help="the CSV to fill in")] = "review.csv",
+    tracks: Annotated[int, typer.Option("--tracks", "-n", help="at most so many")] = 100,
+    max_margin: Annotated[float, typer.Option(help="lead of the likeliest genre that is sure enough")] = 0.5,
+    labelled_too: Annotated[bool, typer.Option(help="also tracks that have a genre: are the labels right?")] = False,
+    overwrite: Annotated[bool, typer.Option(help="replace a CSV that is there, filled in or not")] = False,
+) -> None:
+    """Write the tracks of CATALOGUE whose label would help most; fill in `genre` and `tags`, and index with it."""
+    options = ReviewOptions(tracks, max_margin, labelled_too)
+    root, key = split_uri(output)
+    if not overwrite and Store(root).exists(key):
+        raise ConfigError(f"'{output}' is there already, and may be filled in", "give another -o, or --overwrite")
+    queue = review_queue(
+        read_predictions(predictions, READ), read_catalogue(catalogue), catalogue_root(catalogue), options
+    )
+    write_table(queue, output)
+    rows = {"tracks": f"{queue.height:,}", "output": output}
+    if queue.height:
+        first = queue.row(0, named=True)
+        rows["first"] = f"{first['path']}: {first['why']}"
+        rows["when filled in"] = f"mgc index ROOT --manifest … --corrections {output}"
+    else:
+        rows["why none"] = "every unlabelled track is sure, or none is unlabelled: try --max-margin, --labelled-too"
+    facts(console(), "Review queue", rows)
 
 
 def show_neighbours(screen: Console, index: SimilarityIndex, rows: pl.DataFrame, row: int, *, as_json: bool) -> None:
@@ -115,47 +182,6 @@ def _score_rows(kind: str, precision: Precision) -> dict[str, str | Text]:
     return rows | {f"{kind}, chance": figure_text(precision.chance)}
 
 
-def similar(
-    predictions: Annotated[str, typer.Argument(help="directory of `mgc tag`, or a predictions file")],
-    track: Annotated[str | None, typer.Argument(help="track_id, URI, or the end of a path")] = None,
-    k: Annotated[int, typer.Option("-k", help="neighbours", min=1)] = 10,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Parquet or CSV to write")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="the neighbours of every track, into --output")] = False,
-    duplicates: Annotated[bool, typer.Option("--duplicates", help="groups of one recording; needs -c, -f")] = False,
-    score: Annotated[bool, typer.Option("--score", help="precision at k by genre and tag; needs -c")] = False,
-    catalogue: Annotated[str | None, typer.Option("--catalogue", "-c", help="labels, groups and splits")] = None,
-    features: Annotated[str | None, typer.Option("--features", "-f", help="shards of `mgc extract`")] = None,
-    split: Annotated[str, typer.Option(help="split that is scored")] = "valid",
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
-    exact: Annotated[bool | None, typer.Option("--exact/--approximate", help="else exact below 20,000")] = None,
-    rebuild: Annotated[bool | None, typer.Option("--rebuild/--no-rebuild", help="else where it is stale")] = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-) -> None:
-    """Find the tracks of PREDICTIONS most like TRACK; an index is built beside the predictions when needed."""
-    screen = console()
-    if sum([track is not None, all_, duplicates, score]) != 1:
-        raise ConfigError("nothing to find, or too much", "give one of: a track, --all, --duplicates, --score")
-    if score:
-        found = _score(predictions, catalogue, features, split, k, settings(config, set_).evaluation)
-        show_score(screen, found, split, as_json=as_json)
-    elif duplicates:
-        groups = _duplicates(predictions, catalogue, features)
-        if output:
-            write_table(groups, output)
-        show_duplicates(screen, groups, output, as_json=as_json)
-    else:
-        index = open_index(predictions, rebuild=rebuild)
-        if track is not None:
-            rows = index.similar_to(track, k, exact=exact)
-            show_neighbours(screen, index, rows, index.row_of(track), as_json=as_json)
-        else:
-            pairs = index.all_pairs(k, exact=exact)
-            target = _given(output, "--all writes a table", "--output")
-            write_table(pairs, target)
-            show_all(screen, index, pairs.height, target)
-
-
 def _score(
     predictions: str, catalogue: str | None, features: str | None, split: str, k: int, config: EvaluationConfig
 ) -> SimilarityScore:
@@ -183,34 +209,3 @@ def _given(value: str | None, why: str, option: str) -> str:
     if value is None:
         raise ConfigError(f"{option} is missing: {why}", f"give {option}")
     return value
-
-
-# `mgc review`: the tracks whose label would help most, as a CSV to fill in.
-
-
-def review(
-    catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that was tagged")],
-    predictions: Annotated[str, typer.Option("--predictions", "-p", help="of `mgc tag`")],
-    output: Annotated[str, typer.Option("--output", "-o", help="the CSV to fill in")] = "review.csv",
-    tracks: Annotated[int, typer.Option("--tracks", "-n", help="at most so many")] = 100,
-    max_margin: Annotated[float, typer.Option(help="lead of the likeliest genre that is sure enough")] = 0.5,
-    labelled_too: Annotated[bool, typer.Option(help="also tracks that have a genre: are the labels right?")] = False,
-    overwrite: Annotated[bool, typer.Option(help="replace a CSV that is there, filled in or not")] = False,
-) -> None:
-    """Write the tracks of CATALOGUE whose label would help most; fill in `genre` and `tags`, and index with it."""
-    options = ReviewOptions(tracks, max_margin, labelled_too)
-    root, key = split_uri(output)
-    if not overwrite and Store(root).exists(key):
-        raise ConfigError(f"'{output}' is there already, and may be filled in", "give another -o, or --overwrite")
-    queue = review_queue(
-        read_predictions(predictions, READ), read_catalogue(catalogue), catalogue_root(catalogue), options
-    )
-    write_table(queue, output)
-    rows = {"tracks": f"{queue.height:,}", "output": output}
-    if queue.height:
-        first = queue.row(0, named=True)
-        rows["first"] = f"{first['path']}: {first['why']}"
-        rows["when filled in"] = f"mgc index ROOT --manifest … --corrections {output}"
-    else:
-        rows["why none"] = "every unlabelled track is sure, or none is unlabelled: try --max-margin, --labelled-too"
-    facts(console(), "Review queue", rows)

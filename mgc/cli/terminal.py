@@ -1,4 +1,4 @@
-"""What a run over a catalogue shows: its plan, its progress, its summary."""
+"""The terminal: tables of facts, figures with intervals, and a run's plan, progress and summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # commands that start no Ray do not import it for their table
     from mgc.cluster.run import RunOutcome
     from mgc.tables.diff import WorkPlan
 
-# Short tables for the terminal.
+_REASONS = {"new": "new", "changed": "changed", "remade": "to remake", "retried": "to retry"}
 
 
 def counted(count: int, noun: str) -> str:
@@ -41,6 +41,20 @@ def facts(console: Console, title: str, rows: Mapping[str, str | Text]) -> None:
     console.print(Text(title, "bold"))
     for name, value in rows.items():
         console.print(Text.assemble("  ", (name.ljust(width), "cyan"), "   ", value), soft_wrap=True)
+
+
+def number_text(value: float | None) -> str:
+    """Return a figure of three places; a dash where there is none."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def figure_text(figure: Figure, *, signed: bool = False) -> str:
+    """Return a figure with its interval; `signed` for a difference."""
+    if figure.value is None:
+        return "not defined"
+    form = "+.3f" if signed else ".3f"
+    text = format(figure.value, form)
+    return text if figure.low is None else f"{text}  [{format(figure.low, form)}, {format(figure.high, form)}]"
 
 
 class Watch:
@@ -76,6 +90,30 @@ def watched(console: Console, label: str, limit: int | None = None) -> Iterator[
         yield Watch(console, label, limit, stack)
 
 
+def dry_summary(console: Console, verb: str, outcome: RunOutcome, limit: int | None) -> None:
+    """Print what a run would do, some of the tracks, and how long it is likely to take."""
+    plan = outcome.plan
+    rows: dict[str, str | Text] = {f"would {verb}": _amount(plan, limit) if plan.tracks else "nothing"}
+    rows["because"] = _plan_text(plan, outcome.resumed)
+    rows |= {
+        f"{_REASONS[reason]}, e.g.": ", ".join(plan.examples[reason])
+        for reason in _REASONS
+        if reason in plan.examples
+    }
+    rows["time"] = _forecast_text(outcome)
+    facts(console, "Dry run: nothing was written, Ray was not started", rows)
+
+
+def run_summary(console: Console, title: str, outcome: RunOutcome, output: str) -> None:
+    """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is."""
+    if outcome.run_id is None:
+        console.print(
+            f"[bold green]✓[/] {title}: nothing to do, {_current_text(outcome)} in {escape(output)}", soft_wrap=True
+        )
+        return
+    facts(console, f"{title} {outcome.run_id}", _summary_rows(outcome) | {"output": output})
+
+
 def _only_clean(plan: WorkPlan) -> bool:
     return plan.tracks == plan.todo.height
 
@@ -94,36 +132,21 @@ def _plan_text(plan: WorkPlan, resumed: int) -> str:
         "changed": plan.changed,
         f"to remake{_makers(plan)}": plan.remade,
         "to retry": plan.retried,
-        "taken up from a killed run": resumed,
+        "resumed from a killed run": resumed,
         "unchanged": plan.unchanged - resumed,
         "views no longer wanted": plan.unwanted,
         "no longer in the catalogue": plan.removed,
-        "back, as they were": plan.restored,
+        "restored, as they were": plan.restored,
     }
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
 
 
 def _makers(plan: WorkPlan) -> str:
-    """Say what made the rows there are: whoever took the wrong directory sees it by the name."""
+    """Name what made the rows that are there: a wrong directory shows by it."""
     if not plan.made_by:
         return ""
     more = f" and {len(plan.made_by) - 1:,} more" if len(plan.made_by) > 1 else ""
     return f" (made by {plan.made_by[0]}{more})"
-
-
-def dry_summary(console: Console, verb: str, outcome: RunOutcome, limit: int | None) -> None:
-    """Print what a run would do, some of the tracks, and how long it is likely to take."""
-    plan = outcome.plan
-    rows: dict[str, str | Text] = {f"would {verb}": _amount(plan, limit) if plan.tracks else "nothing"}
-    rows["because"] = _plan_text(plan, outcome.resumed)
-    rows |= {
-        f"{_WORDS[reason]}, e.g.": ", ".join(plan.examples[reason]) for reason in _WORDS if reason in plan.examples
-    }
-    rows["time"] = _forecast_text(outcome)
-    facts(console, "Dry run: nothing was written, Ray was not started", rows)
-
-
-_WORDS = {"new": "new", "changed": "changed", "remade": "to remake", "retried": "to retry"}
 
 
 def _forecast_text(outcome: RunOutcome) -> str:
@@ -131,19 +154,9 @@ def _forecast_text(outcome: RunOutcome) -> str:
     if not outcome.plan.tracks:
         return "none"
     if forecast is None or forecast.seconds is None:
-        return "not known: no earlier run in this output tells a pace"
+        return "not known: no earlier run in this output gives a pace"
     workers, runs = counted(forecast.workers or 1, "worker"), counted(forecast.runs, "earlier run")
     return f"about {_duration(forecast.seconds)} with {workers}, as {runs} went"
-
-
-def run_summary(console: Console, title: str, outcome: RunOutcome, output: str) -> None:
-    """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is."""
-    if outcome.run_id is None:
-        console.print(
-            f"[bold green]✓[/] {title}: nothing to do, {_current_text(outcome)} in {escape(output)}", soft_wrap=True
-        )
-        return
-    facts(console, f"{title} {outcome.run_id}", _summary_rows(outcome) | {"output": output})
 
 
 def _summary_rows(outcome: RunOutcome) -> dict[str, str | Text]:
@@ -161,10 +174,10 @@ def _summary_rows(outcome: RunOutcome) -> dict[str, str | Text]:
     counts = {
         "unchanged, not touched": outcome.plan.unchanged - outcome.resumed,
         "left for the next run": outcome.plan.todo.height - done,
-        "taken up from a killed run": outcome.resumed,
+        "resumed from a killed run": outcome.resumed,
         "views no longer wanted": outcome.plan.unwanted,
         "marked deleted": outcome.deleted,
-        "back, as they were": outcome.restored,
+        "restored, as they were": outcome.restored,
         "no longer in the catalogue": outcome.plan.removed - outcome.deleted,
     }
     rows |= {name: f"{count:,}" for name, count in counts.items() if count > 0}
@@ -188,15 +201,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-# Figures with their intervals, as the terminal shows them.
-
-
-def figure_text(figure: Figure, *, signed: bool = False) -> str:
-    """Return a figure with its interval; `signed` for a difference."""
-    if figure.value is None:
-        return "not defined"
-    form = "+.3f" if signed else ".3f"
-    text = format(figure.value, form)
-    return text if figure.low is None else f"{text}  [{format(figure.low, form)}, {format(figure.high, form)}]"

@@ -1,4 +1,4 @@
-"""`mgc train`: fit the ensemble and write its bundle."""
+"""`mgc train`, `mgc distill` and `mgc import-weights`: what ends in a model bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
-from mgc.cli.terminal import counted, facts
+from mgc.cli.terminal import counted, facts, number_text
 from mgc.cluster.progress import Meter
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.config.network_settings import TransferConfig
@@ -58,63 +58,11 @@ def train(
     )
     if TransferConfig().name in models:
         screen.print(
-            "A transfer member hears every window through its frozen network before its first epoch: without a GPU "
+            "A transfer member runs every window through its frozen network before its first epoch: without a GPU "
             "some 30 s for an hour of music, or more on a busy machine.",
             style="dim",
         )
     show_training(screen, train_watched(screen, request), bundle)
-
-
-def train_watched(screen: Console, request: TrainingRequest) -> TrainOutcome:
-    """Train, with the members' epochs on one meter; early stopping may end before its total."""
-    config = request.config.student() if request.teacher_uri else request.config
-    members = len(config.member_models())
-    done = [0] * members
-    total = sum(config.training.for_member(member).epochs for member in range(members))
-
-    def resumed(member: int, history: list[dict[str, Any]]) -> None:
-        done[member] = len(history)
-        screen.print(f"member {member + 1}/{members} resumed after epoch {len(history)}")
-
-    with Meter(screen, "training", total, "epochs").shown() as meter:
-
-        def on_epoch(member: int, epoch: dict[str, Any]) -> None:
-            done[member] = epoch["epoch"]
-            meter.update(sum(done), note=f"member {member + 1}/{members} epoch {_epoch_text(epoch)}")
-
-        return train_ensemble(request, on_epoch, resumed)
-
-
-def _epoch_text(epoch: dict[str, Any]) -> str:
-    """Return an epoch's number and its figures, those that there are."""
-    figures = {
-        "loss": epoch["train_loss"],
-        "valid loss": epoch["valid_loss"],
-        "accuracy": epoch["valid_accuracy"],
-        "tag PR-AUC": epoch["valid_tag_macro_average_precision"],
-    }
-    parts = [f"{name} {value:.3f}" for name, value in figures.items() if value is not None]
-    return f"{epoch['epoch']}: {', '.join(parts)}"
-
-
-def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
-    """Print what training gave."""
-    if not outcome.trained:
-        screen.print(
-            f"[bold green]✓[/] Training: nothing to do, {escape(bundle)} was made from this data and these settings",
-            soft_wrap=True,
-        )
-        return
-    rows = {"bundle fingerprint": outcome.fingerprint, "epochs by member": ", ".join(map(str, outcome.epochs))}
-    for name, value in outcome.metrics.get("ensemble", {}).items():
-        rows[f"validation {name.replace('_', ' ')}"] = "–" if value is None else f"{value:.3f}"
-    rows["time"] = f"{outcome.wall_seconds:.1f} s"
-    rows["output"] = bundle
-    facts(screen, "Training", rows)
-    screen.print("Early stopping and calibration looked at the validation split: its figures flatter.", style="dim")
-
-
-# `mgc distill`: one small network that answers as the ensemble does, as a bundle of its own.
 
 
 def distill(
@@ -131,7 +79,7 @@ def distill(
     set_: SetOption = None,
     address: AddressOption = None,
 ) -> None:
-    """Teach one small network what BUNDLE says of the tracks of split 'train'; stop and calibrate on 'valid'."""
+    """Distil BUNDLE into one small network on the tracks of split 'train'; stop and calibrate on 'valid'."""
     chosen = settings(config, set_, cluster__address=address, training__epochs=epochs)
     screen = console()
     student = chosen.distill.model
@@ -140,27 +88,6 @@ def distill(
     request = TrainingRequest(catalogue, features, place, chosen, overwrite, teacher_uri=teacher)
     show_training(screen, train_watched(screen, request), place)
     show_student_vs_teacher(screen, teacher, place)
-
-
-def show_student_vs_teacher(screen: Console, teacher: str, student: str) -> None:
-    """Print what the student lost and gained: validation figures of both, and how fast their networks are."""
-    one, two = load_bundle(teacher), load_bundle(student)
-    rows = {}
-    for name, value in two.metrics.get("teacher", {}).items():
-        rows[f"validation {name.replace('_', ' ')}"] = f"{_text(value)} → {_text(two.metrics['ensemble'][name])}"
-    fidelity = two.metrics.get("fidelity", {})
-    rows["same genre as the teacher"] = _text(fidelity.get("same_genre"))
-    rows["mean distance of tag probabilities"] = _text(fidelity.get("tag_distance"))
-    slow, fast = windows_per_second([one, two])
-    rows["windows a second, one thread, networks alone"] = f"{slow:,.0f} → {fast:,.0f} ({fast / slow:.1f}×)"
-    facts(screen, "Teacher → student", rows)
-
-
-def _text(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-# `mgc import-weights`: published FCN, CRNN or musicnn weights, as a model bundle.
 
 
 def import_weights(
@@ -183,6 +110,71 @@ def import_weights(
         "bundle": f"{output} ({fingerprint})",
     }
     facts(console(), "Import of weights", rows)
+
+
+def train_watched(screen: Console, request: TrainingRequest) -> TrainOutcome:
+    """Train, with the members' epochs on one meter; early stopping may end before its total."""
+    config = request.config.student() if request.teacher_uri else request.config
+    members = len(config.member_models())
+    done = [0] * members
+    total = sum(config.training.for_member(member).epochs for member in range(members))
+
+    def resumed(member: int, history: list[dict[str, Any]]) -> None:
+        done[member] = len(history)
+        screen.print(f"member {member + 1}/{members} resumed after epoch {len(history)}")
+
+    with Meter(screen, "training", total, "epochs").shown() as meter:
+
+        def on_epoch(member: int, epoch: dict[str, Any]) -> None:
+            done[member] = epoch["epoch"]
+            meter.update(sum(done), note=f"member {member + 1}/{members} epoch {_epoch_text(epoch)}")
+
+        return train_ensemble(request, on_epoch, resumed)
+
+
+def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
+    """Print what training gave."""
+    if not outcome.trained:
+        screen.print(
+            f"[bold green]✓[/] Training: nothing to do, {escape(bundle)} was made from this data and these settings",
+            soft_wrap=True,
+        )
+        return
+    rows = {"bundle fingerprint": outcome.fingerprint, "epochs by member": ", ".join(map(str, outcome.epochs))}
+    for name, value in outcome.metrics.get("ensemble", {}).items():
+        rows[f"validation {name.replace('_', ' ')}"] = number_text(value)
+    rows["time"] = f"{outcome.wall_seconds:.1f} s"
+    rows["output"] = bundle
+    facts(screen, "Training", rows)
+    screen.print("Early stopping and calibration used the validation split: its figures flatter.", style="dim")
+
+
+def show_student_vs_teacher(screen: Console, teacher: str, student: str) -> None:
+    """Print what the student lost and gained: validation figures of both, and how fast their networks are."""
+    one, two = load_bundle(teacher), load_bundle(student)
+    rows = {}
+    for name, value in two.metrics.get("teacher", {}).items():
+        rows[f"validation {name.replace('_', ' ')}"] = (
+            f"{number_text(value)} → {number_text(two.metrics['ensemble'][name])}"
+        )
+    fidelity = two.metrics.get("fidelity", {})
+    rows["same genre as the teacher"] = number_text(fidelity.get("same_genre"))
+    rows["mean distance of tag probabilities"] = number_text(fidelity.get("tag_distance"))
+    slow, fast = windows_per_second([one, two])
+    rows["windows a second, one thread, networks alone"] = f"{slow:,.0f} → {fast:,.0f} ({fast / slow:.1f}×)"
+    facts(screen, "Teacher → student", rows)
+
+
+def _epoch_text(epoch: dict[str, Any]) -> str:
+    """Return an epoch's number and its figures, those that there are."""
+    figures = {
+        "loss": epoch["train_loss"],
+        "valid loss": epoch["valid_loss"],
+        "accuracy": epoch["valid_accuracy"],
+        "tag PR-AUC": epoch["valid_tag_macro_average_precision"],
+    }
+    parts = [f"{name} {value:.3f}" for name, value in figures.items() if value is not None]
+    return f"{epoch['epoch']}: {', '.join(parts)}"
 
 
 def _tags(path: Path, name: str | None) -> tuple[str, ...]:

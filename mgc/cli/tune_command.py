@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
-from mgc.cli.terminal import counted, facts
+from mgc.cli.terminal import counted, facts, number_text
 from mgc.cluster.tune import SearchRequest, search_settings
 from mgc.training.search import BEST_FILE, TABLE_FILE, SearchResult, Trial, read_space
 
@@ -74,8 +74,8 @@ class EpochCount:
         elif progress["epochs"] == 1 or progress["epochs"] % self.EVERY == 0:
             self._screen.print(
                 f"trial {number:>3} of {self._trials}  epoch {progress['epochs']:>3}  best so far: loss "
-                f"{_number(progress['valid_loss'])}  accuracy {_number(progress['valid_accuracy'])}"
-                f"  tag PR-AUC {_number(progress['valid_tag_macro_average_precision'])}",
+                f"{number_text(progress['valid_loss'])}  accuracy {number_text(progress['valid_accuracy'])}"
+                f"  tag PR-AUC {number_text(progress['valid_tag_macro_average_precision'])}",
                 soft_wrap=True,
             )
 
@@ -113,12 +113,8 @@ def _cells(trial: Trial, keys: list[str]) -> list[str]:
     return [
         str(trial.number) + (" failed" if trial.failed else ""),
         *values,
-        _number(trial.loss),
-        _number(trial.accuracy),
-        _number(trial.tags),
+        number_text(trial.loss),
+        number_text(trial.accuracy),
+        number_text(trial.tags),
         str(trial.epochs),
     ]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

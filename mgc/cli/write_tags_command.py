@@ -43,8 +43,8 @@ def write_tags(
     sidecars_to: Annotated[str | None, typer.Option(help="folder or prefix for sidecars; else beside tracks")] = None,
     replace_genre: Annotated[bool, typer.Option(help="also replace a genre that mgc did not write")] = False,
     changes: Annotated[str | None, typer.Option("--changes", help="write all changes to this CSV")] = None,
-    journal: Annotated[str | None, typer.Option(help="where to note how to undo")] = None,
-    undo_: Annotated[str | None, typer.Option("--undo", help="journal of an earlier run to take back")] = None,
+    journal: Annotated[str | None, typer.Option(help="where to write how to undo")] = None,
+    undo_: Annotated[str | None, typer.Option("--undo", help="journal of an earlier run to undo")] = None,
     takeover: TakeoverOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -86,7 +86,7 @@ def _planned(catalogue: str, predictions: str, options: WriteOptions, skips: Ski
 def _held(predictions: str, lease_seconds: float, *, takeover: bool) -> Iterator[RunLease | None]:
     """Hold the lease of the predictions while files and rows change, where they are a directory of `mgc tag`.
 
-    A run at work would hear files that are being rewritten, and would not know the rows put down meanwhile.
+    A run at work would read files that are being rewritten, and would not know the rows written meanwhile.
     """
     store = None if predictions.endswith(".parquet") else Store.open(predictions)
     if store is None or not store.exists(MARKER):
@@ -115,7 +115,7 @@ def _apply(screen: Console, places: Places, options: WriteOptions, max_bytes: in
     finally:
         writer.close()
     written.skips.merge(skips)
-    _summary(screen, written, "Tags written", {"journal": path, "to take it back": f"mgc write-tags --undo {path}"})
+    _summary(screen, written, "Tags written", {"journal": path, "to undo it": f"mgc write-tags --undo {path}"})
     _rewrite_content_ids(screen, head, written, lease)
 
 
@@ -124,7 +124,7 @@ def undo_journal(screen: Console, path: str, max_bytes: int, lease_seconds: floa
     journal = read_journal(path)
     with _held(journal.head.predictions, lease_seconds, takeover=takeover) as lease:
         written = undo(journal, max_bytes)
-        _summary(screen, written, "Tags taken back")
+        _summary(screen, written, "Tags undone")
         _rewrite_content_ids(screen, journal.head, written, lease)
 
 
@@ -164,7 +164,7 @@ def _skip_rows(skips: Skips) -> dict[str, str | Text]:
 
 
 def _rewrite_content_ids(screen: Console, head: JournalHeader, written: Written, lease: RunLease | None) -> None:
-    """Let catalogue and predictions know the files as they are now, so that no run tags them anew."""
+    """Write the files' new content ids into catalogue and predictions, so that no run tags them anew."""
     if not written.content_ids:
         return
     try:

@@ -163,7 +163,7 @@ def test_an_s3_that_takes_no_more_ends_the_run_with_its_reason_and_nothing_is_lo
     assert "reduce your request rate" in said
     assert patient.n_commits("tags") == 0, "half a run is visible"
     patient.proxy.refuses = nothing
-    assert "taken up from a killed run" in patient.said("tags", **IMPATIENT)
+    assert "resumed from a killed run" in patient.said("tags", **IMPATIENT)
     assert answers(patient.output("tags")).equals(well)
 
 
@@ -201,6 +201,6 @@ def test_a_disk_that_fills_in_mid_run_ends_it_with_its_reason_and_more_room_ends
     assert "MGC204" in first
     assert "no room to write" in first
     assert ".mgc-tmp" not in second
-    assert "taken up from a killed run" in second
+    assert "resumed from a killed run" in second
     assert "ended with 0" in second
     assert answers(str(kept)).equals(well)

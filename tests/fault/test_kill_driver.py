@@ -46,7 +46,7 @@ def test_extraction(catalogue: Path, tmp_path: Path) -> None:
     kill_driver_when(command, lambda: n_parts(killed) >= 4)
     assert n_commits(killed) == 0, "killed too late to show anything"
     said = run(command)
-    assert "taken up from a killed run" in said
+    assert "resumed from a killed run" in said
     extract_features(tracks, str(whole), CONFIG, RunOptions())
     after = features_of(killed, tracks)
     assert after.equals(features_of(whole, tracks))
@@ -70,7 +70,7 @@ def test_tagging(catalogue: Path, trained: Trained, tmp_path: Path) -> None:
     assert published(killed) == old_view
     assert read_predictions(str(killed)).height == 12
     said = run(command)
-    assert "taken up from a killed run" in said
+    assert "resumed from a killed run" in said
     tag_catalogue(tracks, bundle, str(whole), CONFIG, RunOptions())
     after = read_predictions(str(killed)).drop(OF_THE_RUN)
     assert after.equals(read_predictions(str(whole)).drop(OF_THE_RUN))

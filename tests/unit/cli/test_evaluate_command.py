@@ -19,7 +19,7 @@ CONFIG = Config(evaluation=EvaluationConfig(bootstrap_samples=20))
 
 
 def evaluated(data: dict[str, str], bundle: Path, out: Path, split: str) -> tuple[str, str, int]:
-    """Return the protocol's words, the page and how many tracks were asked."""
+    """Return the protocol's text, the page and how many tracks were evaluated."""
     request = EvaluationRequest(
         data["catalogue"], str(bundle), str(out), CONFIG, split, data["features"], baseline=False
     )
@@ -48,7 +48,7 @@ def test_the_bundles_own_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture
         evaluated(data, bundle, tmp_path / "test", "test")
 
 
-def test_a_catalogue_that_the_bundle_has_never_heard(tmp_path: Path) -> None:
+def test_a_catalogue_that_the_bundle_was_not_trained_on(tmp_path: Path) -> None:
     data, bundle = write_data(tmp_path), tmp_path / "bundle"
     write_bundle(str(bundle), bundle_contents(facts={"catalogue": "s3://elsewhere/catalogue.parquet"}))
     for split, of, expected in (("train", "Split 'train'", TRACKS * 3 // 4), ("all", "All splits", TRACKS)):
@@ -56,7 +56,7 @@ def test_a_catalogue_that_the_bundle_has_never_heard(tmp_path: Path) -> None:
         assert protocol.startswith(
             f"{of} of a catalogue that the bundle was not trained on (that was s3://elsewhere/"
         )
-        assert "told it when to stop" in protocol
+        assert "nothing here stopped it early" in protocol
         assert tracks == expected
         assert "These are the tracks the model was trained on" not in page
         assert "Among these tracks are those the model was trained on" not in page
