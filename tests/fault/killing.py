@@ -37,7 +37,12 @@ def run(command: list[str]) -> str:
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start a command; it is dead at the end of the block, whatever happens in it."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background have it ignored
+    )
     try:
         yield process
     finally:
