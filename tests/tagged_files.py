@@ -1,4 +1,4 @@
-"""What the catalogue's job says of files, without Ray: its worker, called here."""
+"""What the catalogue's job predicts for files, without Ray: its worker, called here."""
 
 from __future__ import annotations
 

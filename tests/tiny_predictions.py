@@ -1,4 +1,4 @@
-"""Nights of a small catalogue without Ray and audio: the real plan, actor, marks, commit and published data sets."""
+"""Runs over a small catalogue without Ray and audio: the real plan, actor, marks, commit and published data sets."""
 
 from __future__ import annotations
 

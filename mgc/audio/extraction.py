@@ -53,7 +53,7 @@ def extract(
         Bounds on channels and sample rate.
     every_seconds
         Between the starts of windows (`window_starts_every`), for a look at the track in time; None: the few,
-        evenly placed windows that answers are made from.
+        evenly placed windows that predictions are made from.
 
     Raises
     ------

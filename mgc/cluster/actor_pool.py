@@ -35,16 +35,15 @@ from mgc.tables.run_index import INDEX, ITEM, index_rows
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import KIND_KEY, PLAN
 
-# What runs in an actor of the pool: chunk number in, part written, index rows out.
-#
-# Two calls run in an actor at once, so that the decoder never waits: while one chunk is heard, the one before is
-# written and the one after is fetched. A worker hears one chunk at a time.
-
 LOG_RECORDS = "log_records"
 """Column beside those of INDEX: what the actor logged, in the first row of a chunk."""
 
 CALLS_AT_ONCE = 2
-"""Of one actor: a chunk being heard, and one being written or fetched ahead."""
+"""Of one actor, so that its decoder never waits: while it works on one chunk, the one before is written and the one
+after is fetched."""
+
+BLOCKS_AT_MOST = 10_000
+"""Chunks are grouped into at most so many Ray blocks, whatever the catalogue's size."""
 
 
 class ChunkWorker(Protocol):
@@ -58,7 +57,7 @@ class ChunkWorker(Protocol):
 
 
 class ChunkActor:
-    """One actor of the pool."""
+    """One actor of the pool: chunk numbers in, parts written, index rows out."""
 
     def __init__(
         self, output_uri: str, run: OutputRun, make_worker: Callable[[], ChunkWorker], log_level: int
@@ -91,10 +90,6 @@ class ChunkActor:
         index = index_rows(part, key, self._run.sequence, self._run.fingerprint)
         records = [take_worker_records(), *[None] * (index.num_rows - 1)]
         return index.append_column(LOG_RECORDS, pa.array(records, pa.list_(pa.string())))
-
-
-BLOCKS_AT_MOST = 10_000
-"""Chunks are grouped into at most so many Ray blocks, whatever the catalogue's size."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +190,7 @@ def run_chunks(
             raise own from error
         raise ClusterError(
             f"the run lost its workers: {str(error).strip().splitlines()[-1]}",
-            "start the command again: what was finished is taken up",
+            "start the command again: it resumes what was finished",
         ) from error
     index = frame_of(pa.concat_tables(tables))
     _require_each_once(todo, index)
@@ -207,7 +202,7 @@ def _own_error(error: BaseException) -> MgcError | None:
     """Return the error of mgc that ended an actor's work, out of Ray's wrappings; None where there is none."""
     seen: BaseException | None = error
     while seen is not None:
-        # Ray makes errors that are both its own and mgc's; what they wrap says what happened, and no more.
+        # Ray makes errors that are both its own and mgc's; what they wrap is the error that was raised.
         if isinstance(seen, MgcError) and not isinstance(seen, ray.exceptions.RayError):
             return seen
         seen = getattr(seen, "cause", None) or seen.__cause__
@@ -237,7 +232,7 @@ def _dataset(
     # Else what an actor raised is wrapped, and lost on the way: exceptions are pickled without their causes.
     context.raise_original_map_exception = True
     # Chunk numbers are handed over as ready blocks: a read stage would want a CPU that the pool holds, and
-    # `from_arrow` asks tasks for their schemas, which costs two processes the import of Ray Data.
+    # `from_arrow` runs tasks for their schemas, which costs two processes the import of Ray Data.
     per_block = math.ceil(n_chunks / BLOCKS_AT_MOST)
     blocks = [
         pa.table({"chunk": pa.array(range(first, min(first + per_block, n_chunks)), pa.int64())})

@@ -1,4 +1,4 @@
-"""TensorBoard: every epoch's figures as scalars, written by the driver as it hears of them."""
+"""What people watch a job by: TensorBoard scalars of each epoch, and counters for Prometheus."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ray.util.metrics import Counter, Histogram
 from mgc.errors import ConfigError
 
 OnEpoch = Callable[[int, dict[str, Any]], None]
-"""Told a member's number and its epoch's figures."""
+"""Called with a member's number and its epoch's figures."""
 OnResumed = Callable[[int, list[dict[str, Any]]], None]
-"""Told a member's number and the epochs of the run before."""
+"""Called with a member's number and the epochs of the run before."""
 SCALARS = {
     "train_loss": "loss/train",
     "valid_loss": "loss/valid",
@@ -94,7 +94,7 @@ def tensorboard_log(directory: str | None, run: str) -> Iterator[TensorBoardLog 
 def with_tensorboard(
     log: TensorBoardLog | None, on_epoch: OnEpoch, on_resumed: OnResumed
 ) -> tuple[OnEpoch, OnResumed]:
-    """Return what tells the log too, where there is one."""
+    """Return callbacks that write to the log too, where there is one."""
     if log is None:
         return on_epoch, on_resumed
 
@@ -119,7 +119,7 @@ def _writer_class() -> Any:
     return SummaryWriter
 
 
-# What a run tells Prometheus, through Ray's own metrics (`docs/report.md` lists the names).
+# Prometheus, through Ray's own metrics (`docs/report.md` lists the names).
 #
 # Rows are counted by the driver, once each, as they come back; a chunk is timed by the actor that did it. Ray sends
 # what was counted every ten seconds, so that a scrape lags that far behind. Ray puts `ray_` before the names.

@@ -38,7 +38,7 @@ def tag_catalogue(
 ) -> RunOutcome:
     """Tag what is new, changed or made by another bundle; mark deleted tracks; publish `current` and `history`.
 
-    The features are those of the bundle, whatever the settings say: a bundle is only right on its own.
+    The features are those of the bundle, whatever `[features]` is: a bundle is only right on its own.
 
     Raises
     ------

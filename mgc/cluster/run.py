@@ -110,7 +110,7 @@ class RunOutcome:
     resumed
         Items resumed from killed runs, among the plan's unchanged ones.
     index
-        The run's own index rows; `error_code` tells which failed.
+        The run's own index rows; `error_code` is set where one failed.
     audio_seconds, work_seconds, wall_seconds
         Of the rows made now; of the work without planning and start of Ray; of the whole run.
     cores

@@ -82,7 +82,7 @@ class RaySession:
     def require_placement(self, worker: Resources, count: int, purpose: str) -> None:
         """Raise where neither the nodes nor what an autoscaler may add hold `count` such workers at once.
 
-        Ray itself would wait for ever, and say nothing.
+        Ray itself would wait for ever, silently.
 
         Raises
         ------
@@ -160,7 +160,7 @@ def _session(*, joined: bool) -> RaySession:
 
 
 def _growing() -> tuple[Resources, ...]:
-    """Return the kinds of node that the autoscaler may add (KubeRay's; Ray's own launcher does not tell)."""
+    """Return the kinds of node that the autoscaler may add (KubeRay's; Ray's own launcher does not list them)."""
     config = ray._private.state.state.get_cluster_config()
     groups = config.node_group_configs if config else ()
     return tuple(dict(group.resources) for group in groups if group.max_count)
@@ -176,7 +176,7 @@ def _refuse_http(address: str | None) -> None:
 
 
 def _require_reachable(address: str | None) -> None:
-    """Raise a `ClusterError` where nothing listens at host:port: Ray itself would try for ever, and say nothing."""
+    """Raise a `ClusterError` where nothing listens at host:port: Ray itself would try for ever, silently."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -220,7 +220,7 @@ def _hands_on(address: str | None, config: ClusterConfig) -> bool:
 
 
 def _runtime_env(address: str | None, config: ClusterConfig) -> dict[str, Any] | None:
-    """Return which S3 the workers of a joined cluster speak to, and no secret: a runtime environment is public.
+    """Return which S3 the workers of a joined cluster use, and no secret: a runtime environment is public.
 
     Ray shows it in its API and dashboard, and writes it to its logs. Workers of a Ray started here inherit this
     process's environment; inside a submitted job the job's own `--runtime-env` counts.
@@ -234,7 +234,7 @@ def _runtime_env(address: str | None, config: ClusterConfig) -> dict[str, Any] |
 
 @contextmanager
 def _credentials_handed_on(address: str | None, config: ClusterConfig) -> Iterator[None]:
-    """Where it is asked for, keep this process's AWS keys in the cluster's control store while the run lasts.
+    """Where the settings want it, keep this process's AWS keys in the cluster's control store while the run lasts.
 
     The key-value store of Ray's control store (GCS) is in no log and no API; any code on the cluster can read it.
     """
@@ -276,7 +276,7 @@ def _quieten() -> None:
 
 
 def _not_own(record: logging.LogRecord) -> bool:
-    """Return whether a record tells of another error than one of mgc's, which the command says in its own words."""
+    """Return whether a record is about another error than one of mgc's, which the command prints itself."""
     error = record.exc_info[1] if record.exc_info else sys.exception()
     return not isinstance(error, MgcError)
 

@@ -1,4 +1,4 @@
-"""A bundle's answers for a few files that were heard: the same to the last bit as the catalogue's job gives."""
+"""A bundle's predictions for a few files, as JSON or a table: to the last bit what the catalogue's job gives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WindowPredictions:
-    """What the ensemble says of each window of a file.
+    """The ensemble's prediction for each window of a file.
 
     Parameters
     ----------
@@ -46,16 +46,16 @@ class WindowPredictions:
 
 @dataclass(frozen=True)
 class FileAnswer:
-    """What a bundle says of one file: a prediction, or an error.
+    """A bundle's prediction for one file, or why there is none.
 
     Parameters
     ----------
     uri
         As it was given.
     duration_seconds
-        Of the whole track; None where it was not heard.
+        Of the whole track; None where it was not decoded.
     in_time
-        The windows that the prediction was made from, or, where the file was heard so, those every so many
+        The windows that the prediction was made from, or, where `ReadOptions` wants them, those every so many
         seconds.
     """
 
@@ -113,15 +113,13 @@ class FileTagger:
         return WindowPredictions(track.start_seconds, ends, prediction.in_time)
 
 
-# An answer as a JSON object: Guo 2024 (§3.4) hands its result on as `audio_file` and `predicted_genre`.
-
-
 def json_answer(
     answer: FileAnswer, bundle: Bundle, *, embedding: bool = False, windows: bool = False
 ) -> dict[str, Any]:
     """Return an answer, JSON-ready; without one, the same keys with null, and the error.
 
-    Probabilities are the float32 values of the predictions table, exactly.
+    The first two keys are those of Guo 2024 (§3.4). Probabilities are exactly the float32 values of the predictions
+    table.
 
     Parameters
     ----------
@@ -174,14 +172,11 @@ def _named(names: tuple[str, ...], probabilities: Float32Array) -> dict[str, flo
     return dict(zip(names, probabilities.tolist(), strict=True))
 
 
-# A taggram, tag × time, as a Parquet table: one row a window.
-#
-# The name is that of musicnn (Pons & Serra, "musicnn: Pre-trained convolutional neural networks for music audio
-# tagging", 2019), whose users read off it which moments of a track made it sound so.
-
-
 def write_taggram(uri: str, answers: Sequence[FileAnswer], bundle: Bundle) -> int:
-    """Write the windows of all files that have an answer, and return how many there are.
+    """Write a taggram, tag × time, of all files that have an answer: one row a window. Return how many rows.
+
+    The name is that of musicnn (Pons & Serra, "musicnn: Pre-trained convolutional neural networks for music audio
+    tagging", 2019), whose users read off it which moments of a track bring a tag.
 
     Raises
     ------
@@ -225,12 +220,12 @@ def taggram_table(answer: FileAnswer, bundle: Bundle) -> pa.Table:
     return pa.table([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-# Two bundles' answers for the same file, and where they differ (Guo 2024, §4, holds two models side by side so).
+# Two bundles' answers for the same file, side by side, as Guo 2024 (§4) compares two models.
 
 
 @dataclass(frozen=True)
 class Vocabularies:
-    """What two bundles can say: names that both know, and those of one alone, in the order of the first."""
+    """The labels of two bundles: names that both know, and those of one alone, in the order of the first."""
 
     genres_both: tuple[str, ...]
     genres_a: tuple[str, ...]

@@ -19,7 +19,7 @@ from mgc.models.ensemble import EnsembleOutputs, combine
 from mgc.models.forward import LogMel, TrackOutputs, ensemble_window_outputs, outputs_by_track
 
 CPU_WINDOWS = 32
-"""Windows a pass where nothing else is asked for: more, and a layer's output leaves the second-level cache."""
+"""Windows a pass by default: more, and a layer's output leaves the second-level cache."""
 
 GPU_WINDOWS = 512
 """On a GPU, which wants all the work it can get at once."""
@@ -27,7 +27,7 @@ GPU_WINDOWS = 512
 
 @dataclass(frozen=True)
 class WindowProbabilities:
-    """What the ensemble says of each window of a track: its answer in time.
+    """The ensemble's prediction for each window of a track, in time.
 
     Each window's logits at the members' temperatures, the mean over members. The track's own probabilities are
     those of its mean logits, so they are near the mean over windows, not equal to it.
@@ -46,7 +46,7 @@ class WindowProbabilities:
 
 @dataclass(frozen=True)
 class TrackPrediction:
-    """What the ensemble says of one track.
+    """The ensemble's prediction for one track.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ class TrackPrediction:
     tags
         Those at or above the threshold, likeliest first.
     abstained
-        Whether the genre is less probable than the bundle's stated precision takes: then it is a guess. None where
-        the bundle knows no genres.
+        Whether the genre is less probable than the bundle's stated precision takes. None where the bundle knows no
+        genres.
     embedding
         Of length 1, shape (members × embedding_size,), float32; cosine similarity is the dot product.
     windows
-        How many were heard.
+        How many there were.
     in_time
-        The answer of each window, where it was asked for.
+        The prediction for each window, where it was requested.
     """
 
     genre: str | None
@@ -134,7 +134,7 @@ class Predictor:
         tracks
             Log-mels in dB, shape (n_windows, n_frames, n_mels) each; float32 or float16.
         in_time
-            Also keep what each window gave; it is heard anyway.
+            Also keep what each window gave; it is computed anyway.
 
         Raises
         ------
@@ -244,16 +244,16 @@ def answer_columns(outcome: TrackPrediction | TrackError, taxonomy: Taxonomy) ->
     }
 
 
-# How fast bundles hear, measured in turn in one process: what a small student gains over its teacher.
+# How fast networks are, measured in turn in one process: what a small student gains over its teacher.
 
 ROUNDS = 5
 WINDOWS = 32
 
 
 def windows_per_second(bundles: Sequence[Bundle], rounds: int = ROUNDS) -> list[float]:
-    """Return the windows that each bundle's ensemble judges in a second on one thread, medians of rounds in turn.
+    """Return the windows that each bundle's ensemble predicts in a second on one thread, medians of rounds in turn.
 
-    The networks alone, on noise: how long a network takes does not depend on what it hears. Features are not made.
+    The networks alone, on noise: how long a network takes does not depend on its input. Features are not made.
     """
     tracks = [_noise(bundle) for bundle in bundles]
     predictors = [Predictor(bundle) for bundle in bundles]

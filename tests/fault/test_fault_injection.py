@@ -136,7 +136,7 @@ def test_an_s3_that_refuses_all_for_five_seconds_costs_five_seconds_and_no_track
 
 
 @pytest.mark.s3
-def test_tracks_that_s3_refuses_all_night_are_rows_that_say_so_and_the_next_night_has_them(
+def test_tracks_that_s3_refuses_are_rows_with_the_reason_and_the_next_run_has_them(
     patient: Patient, well: pl.DataFrame
 ) -> None:
     patient.proxy.refuses = lambda method, key: method == "GET" and "/music/drone/" in key

@@ -102,7 +102,7 @@ def test_views_are_rows_and_only_those_that_lack_are_made(tmp_path: Path) -> Non
     assert extract_features(tracks, out, CONFIG, RunOptions()).plan.unwanted == 28
 
 
-def test_a_failed_fetch_is_tried_again_and_a_bad_file_only_when_asked(tmp_path: Path) -> None:
+def test_a_failed_fetch_is_tried_again_and_a_bad_file_only_by_request(tmp_path: Path) -> None:
     music, out = tmp_path / "music", str(tmp_path / "out")
     write_track(music, "drone", 0)
     add_bad_files(music)

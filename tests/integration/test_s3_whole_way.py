@@ -55,7 +55,7 @@ def change(folder: Path) -> None:
     (folder / "drone" / "drone001.flac").unlink()
 
 
-def test_a_night_on_s3(trained: Trained, bucket: str, tmp_path: Path) -> None:
+def test_a_scheduled_run_on_s3(trained: Trained, bucket: str, tmp_path: Path) -> None:
     """In short: a few tracks and a bundle that is there are tagged as in a folder; then nothing is to do."""
     here, root, place = tmp_path / "music", f"s3://{bucket}/music", f"s3://{bucket}/catalogue.parquet"
     write_music(here, 1)

@@ -122,7 +122,7 @@ def test_every_track_has_one_prediction(trained: Trained, music: Path, tmp_path:
     assert set(good["bundle_fingerprint"]) == {trained.outcome.fingerprint}
 
 
-def test_the_second_night_does_only_what_changed(trained: Trained, music: Path, tmp_path: Path) -> None:
+def test_the_second_run_does_only_what_changed(trained: Trained, music: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "tags")
     first = tag_catalogue(indexed(music), str(trained.bundle), out, CONFIG, RunOptions())
     before = read_predictions(out)

@@ -73,7 +73,7 @@ def receive(descriptor: int, deadline: float | None = None) -> Message:
     """Read a message from a pipe; the same errors as `send`."""
     header_size, body_size = HEADER.unpack(_read_exactly(descriptor, HEADER.size, deadline))
     if header_size > MOST_HEADER_BYTES or body_size > MOST_BODY_BYTES:
-        raise ClosedError  # a child whose memory was overwritten says anything
+        raise ClosedError  # a child whose memory was overwritten sends anything
     text = _read_exactly(descriptor, header_size, deadline)
     body = _read_exactly(descriptor, body_size, deadline)
     try:

@@ -85,7 +85,7 @@ class SupervisedExtractor:
         Parameters
         ----------
         every_seconds
-            Between the starts of windows; None: the few that answers are made from.
+            Between the starts of windows; None: the few that predictions are made from.
 
         Raises
         ------
@@ -211,7 +211,7 @@ class SupervisedExtractor:
         """Return a piece of a long file that the child requests."""
         data = contents[number]
         if isinstance(data, bytes):
-            raise ClosedError  # it came whole: what the child says makes no sense
+            raise ClosedError  # it came whole: the child's request makes no sense
         try:
             return data.read(start, stop)
         except TrackError:
@@ -256,7 +256,7 @@ class SupervisedExtractor:
 
     def _exit_code(self) -> int:
         if self._child:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # alive, but what it says makes no sense
+            with contextlib.suppress(subprocess.TimeoutExpired):  # alive, but what it sends makes no sense
                 return self._child.wait(timeout=1.0)
         return 0
 

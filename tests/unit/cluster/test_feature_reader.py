@@ -1,4 +1,4 @@
-"""What a worker hears of items: a track once for all its views, and no view pays for another's partner."""
+"""What a worker reads of items: a track once for all its views, and no view pays for another's partner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from table_makers import TINY, catalogue
 
 from mgc.audio.track_features import TrackFeatures
 from mgc.audio.views import ViewRequest
-from mgc.cluster import reader as hear
+from mgc.cluster import reader as reader_module
 from mgc.cluster.reader import AudioFeatureReader
 from mgc.config import AugmentConfig, Config
 from mgc.errors import Stage, TrackCode, TrackError
@@ -24,15 +24,15 @@ AUGMENT = AugmentConfig(views=("overlay", "overlay#2", "tempo"))
 class FakeExtractor:
     """Gives each view its recipe back; dies of the bytes "evil"."""
 
-    asked: list[tuple[bytes, int]]
+    requests: list[tuple[bytes, int]]
 
     def __init__(self, *settings: object) -> None:
-        self.asked = []
+        self.requests = []
 
     def extract_views(
         self, data: bytes, views: Sequence[ViewRequest], partners: Sequence[bytes] = ()
     ) -> list[TrackFeatures]:
-        self.asked.append((data, len(views)))
+        self.requests.append((data, len(views)))
         if b"evil" in (data, *partners):
             raise TrackError(TrackCode.DECODE_CRASHED, Stage.DECODE, "the decoder died (signal 11)")
         return [TrackFeatures({}, view.recipe.tempo_ratio or 1.0, ()) for view in views]
@@ -40,7 +40,7 @@ class FakeExtractor:
 
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> AudioFeatureReader:
-    monkeypatch.setattr(hear, "SupervisedExtractor", FakeExtractor)
+    monkeypatch.setattr(reader_module, "SupervisedExtractor", FakeExtractor)
     return AudioFeatureReader(Config(features=TINY))
 
 
@@ -58,10 +58,10 @@ def items(folder: Path, contents: dict[str, bytes]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PLAN)
 
 
-def test_a_track_is_asked_for_once_with_all_its_views(reader: AudioFeatureReader, tmp_path: Path) -> None:
+def test_a_track_is_decoded_once_for_all_its_views(reader: AudioFeatureReader, tmp_path: Path) -> None:
     rows = items(tmp_path, {"a": b"music", "b": b"song"})
     extracted = list(reader.read(rows))
-    assert reader._extractor.asked == [(b"music", 4), (b"song", 4)]  # type: ignore[attr-defined]
+    assert reader._extractor.requests == [(b"music", 4), (b"song", 4)]  # type: ignore[attr-defined]
     durations = [one.duration_seconds for one in extracted if isinstance(one, TrackFeatures)]
     assert len(durations) == len(extracted)
     tempo = [seconds for seconds in durations if seconds != 1.0]
@@ -80,7 +80,7 @@ def test_a_partner_that_breaks_the_decoder_costs_its_overlays_alone(
     assert failed == overlays | {("b", view) for view in ("clean", "overlay", "overlay#2", "tempo")}
 
 
-def test_a_partner_that_is_gone_is_named_as_the_reason(reader: AudioFeatureReader, tmp_path: Path) -> None:
+def test_a_partner_that_was_deleted_is_named_as_the_reason(reader: AudioFeatureReader, tmp_path: Path) -> None:
     rows = items(tmp_path, {"a": b"music", "b": b"song"})
     (tmp_path / "b.wav").unlink()
     extracted = [one for row, one in zip(rows.to_pylist(), reader.read(rows), strict=True) if row["track_id"] == "a"]

@@ -1,4 +1,4 @@
-"""Nights that go wrong, over real audio and a real bundle, without Ray: the rows and the messages one hopes for."""
+"""Runs that go wrong, over real audio and a real bundle, without Ray: the rows and the messages one hopes for."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def codes(out: str) -> dict[str, str | None]:
     return {Path(uri).name: code for uri, code in rows.select("uri", "error_code").iter_rows()}
 
 
-def test_four_nights(songs: Path, bundle: str, tmp_path: Path) -> None:
+def test_four_scheduled_runs(songs: Path, bundle: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     first = tagged(songs, bundle)
     assert (first.plan.new, len(first.failed_by_code)) == (5, 0)
@@ -118,7 +118,7 @@ def test_a_job_that_nobody_watches_marks_no_half_of_a_catalogue_and_ends_with_an
     assert read_predictions(out).height == 2
 
 
-def test_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_confirms(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def yes(question: str) -> bool:
@@ -238,7 +238,7 @@ def test_a_fetch_that_fails_for_good_is_one_line_too(s3: FailingS3, caplog: pyte
     assert record.getMessage() == "the fetch was retried 7 times"
 
 
-def test_an_s3_that_does_not_recover_is_named_and_the_next_night_tries_again(
+def test_an_s3_that_does_not_recover_is_named_and_the_next_run_tries_again(
     songs: Path, bundle: str, s3: FailingS3, tmp_path: Path
 ) -> None:
     for path in songs.iterdir():

@@ -1,4 +1,4 @@
-"""A few files, heard and answered without Ray: the same as the catalogue's job gives."""
+"""A few files, decoded and tagged without Ray: the same as the catalogue's job gives."""
 
 from __future__ import annotations
 

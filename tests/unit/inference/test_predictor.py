@@ -62,7 +62,7 @@ def test_tags_at_or_above_the_threshold_likeliest_first(tmp_path: Path) -> None:
     assert none.tags == []
 
 
-def test_tracks_do_not_hear_each_other(tmp_path: Path) -> None:
+def test_tracks_do_not_change_each_other(tmp_path: Path) -> None:
     predictor = Predictor(bundle(tmp_path), batch_windows=4)
     heard = tracks(1, 5, 2, 3)
     together = predictor.predict(heard)
@@ -88,7 +88,7 @@ def test_a_bundle_without_genres_or_without_tags(tmp_path: Path) -> None:
     assert (prediction.tags, prediction.tag_probabilities.shape) == ([], (0,))
 
 
-def test_the_answer_in_time_is_that_of_each_window_heard_alone(tmp_path: Path) -> None:
+def test_the_answer_in_time_is_that_of_each_window_alone(tmp_path: Path) -> None:
     predictor = Predictor(bundle(tmp_path), batch_windows=4)
     heard = tracks(3, 1, 2)
     predictions = predictor.predict(heard, in_time=True)

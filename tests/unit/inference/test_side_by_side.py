@@ -67,7 +67,7 @@ def test_a_file_without_an_answer_is_not_judged(bundles: list[Bundle]) -> None:
     assert (found.answered, found.same_genre, found.tags_b) == (False, None, [])
 
 
-def test_standard_input_cannot_be_heard_twice(bundles: list[Bundle]) -> None:
+def test_standard_input_cannot_be_read_twice(bundles: list[Bundle]) -> None:
     with pytest.raises(ConfigError, match="read once"):
         compare(bundles[0].uri, bundles[1].uri, ["-"])
 
