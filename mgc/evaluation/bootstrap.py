@@ -103,6 +103,10 @@ class Resampling:
                 row[:] = np.bincount(generator.integers(0, n_clusters, n_clusters), minlength=n_clusters)
             yield np.ascontiguousarray(drawn[:, self.clusters].T)
 
+    def several(self, rows: npt.NDArray[np.intp] | slice = slice(None)) -> bool:
+        """Return whether there is anything to resample among some tracks: two or more that are not drawn together."""
+        return len(np.unique(self.clusters[rows])) > 1
+
     def figure(self, value: float | None, replicates: Float64Array, *, enough: bool = True) -> Figure:
         """Return `value` with the percentile interval of its replicates, shape (samples,), NaN: not defined.
 

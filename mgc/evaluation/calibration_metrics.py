@@ -65,7 +65,6 @@ def measure_calibration(
     counts = np.bincount(bins)
     hits = np.bincount(bins, weights=right)
     claims = np.bincount(bins, weights=confidence)
-    enough = len(np.unique(resampling.clusters[rows])) > 1
     reliability = tuple(
         ReliabilityBin(int(n), float(claim / n), wilson_interval(int(hit), int(n), resampling.confidence))
         for n, claim, hit in zip(counts, claims, hits, strict=True)
@@ -73,7 +72,7 @@ def measure_calibration(
     gaps = right - confidence
     errors = np.concatenate([calibration_errors(gaps, bins, weights[rows]) for weights in resampling.chunks()])
     floor = _ece_if_perfect(confidence, bins, resampling.seed)
-    ece = resampling.corrected_figure(calibration_error(confidence, right), errors, enough=enough)
+    ece = resampling.corrected_figure(calibration_error(confidence, right), errors, enough=resampling.several(rows))
     return CalibrationMetrics(ece, floor, reliability)
 
 

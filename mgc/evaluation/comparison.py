@@ -100,8 +100,7 @@ def _paired_difference(ours_right: BoolArray, baseline_right: BoolArray, resampl
             for weights in resampling.chunks()
         ]
     )
-    enough = len(np.unique(resampling.clusters)) > 1
-    return resampling.figure(float(gain.mean()), replicates, enough=enough)
+    return resampling.figure(float(gain.mean()), replicates, enough=resampling.several())
 
 
 def _rightness(answers: LabelledPredictions) -> dict[str, bool]:

@@ -143,7 +143,7 @@ def evaluate_genres(answers: LabelledPredictions, resampling: Resampling) -> Gen
         "macro_f1": float(exact.macro_f1[0]),
         "top2_accuracy": float(predictions.in_top2.mean()) if n_genres > 2 else None,
     }
-    several = _several(resampling, predictions.rows)
+    several = resampling.several(predictions.rows)
     edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
     return GenreEvaluation(
         genres=tuple(answers.genres),
@@ -205,17 +205,12 @@ def _classes(
         named = predictions.rows[predictions.predicted == index]
         precision, recall, f1 = (
             resampling.figure(
-                float(getattr(exact, name)[index, 0]), replicates[name][index], enough=_several(resampling, over)
+                float(getattr(exact, name)[index, 0]), replicates[name][index], enough=resampling.several(over)
             )
             for name, over in zip(CLASS_FIGURES, (named, examples, examples), strict=True)
         )
         made.append(ClassFigures(genre, len(examples), len(named), precision, recall, f1))
     return tuple(made)
-
-
-def _several(resampling: Resampling, rows: npt.NDArray[np.intp]) -> bool:
-    """Return whether there is anything to resample: at least two tracks or groups that differ."""
-    return len(np.unique(resampling.clusters[rows])) > 1
 
 
 def _mistakes(answers: LabelledPredictions, predictions: _GenrePredictions) -> tuple[Mistake, ...]:
