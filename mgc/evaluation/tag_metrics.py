@@ -113,11 +113,9 @@ def evaluate_tags(
     positives, base_rates = truth.sum(axis=0), truth.mean(axis=0)
     tags = []
     for index, tag in enumerate(answers.tags):
-        several = [
-            len(np.unique(resampling.clusters[rows[side]])) > 1 for side in (truth[:, index], ~truth[:, index])
-        ]
+        enough = all(resampling.several(rows[side]) for side in (truth[:, index], ~truth[:, index]))
         roc_auc, pr_auc = (
-            resampling.figure(float(value[index, 0]), drawn[index], enough=all(several))
+            resampling.figure(float(value[index, 0]), drawn[index], enough=enough)
             for value, drawn in (
                 (exact.roc_auc, replicates.roc_auc),
                 (exact.average_precision, replicates.average_precision),
