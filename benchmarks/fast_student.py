@@ -4,7 +4,7 @@
 
 BUNDLE holds a student (`mgc distill BUNDLE CATALOGUE -f FEATURES`). The catalogue is tagged into FOLDER both ways by
 the commands that a user would give; what is there already is not done again. Figures of accuracy are of split
-'valid', which also told both when to stop: they flatter.
+'valid', which also stopped both early: they flatter.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ LABELLED_COLUMNS = ["genre", "tags"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked for on the command line, and where to work."""
+    """The options of the command line, and where to work."""
 
     root: str
     truth: pl.DataFrame
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("root", help="folder of audio")
     parser.add_argument("--manifest", required=True, help="CSV: path, genre, tags, group, split")
     parser.add_argument("--first", type=int, default=100, help="tracks labelled at first (default 100)")
-    parser.add_argument("--asked", type=int, default=100, help="tracks that the queue asks for (default 100)")
+    parser.add_argument("--asked", type=int, default=100, help="tracks of a queue (default 100)")
     parser.add_argument("--draws", type=int, default=3, help="repeats (default 3)")
     parser.add_argument("--features", help="shards of all audio; default: extracted here")
     parser.add_argument("--config", help="TOML file of settings for every command")

@@ -1,7 +1,7 @@
 """Training under Ray Train against the same loop without Ray, in turn: bare, mgc, bare, mgc, …
 
 Both fit the same network to the same weights on the same shards. An epoch under Ray Train also writes its checkpoint
-and its report and is told to the driver: that is what the ratio holds.
+and its report and is reported to the driver: that is what the ratio holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The old runs of an output directory put together into one.
+"""Merge the old runs of an output directory into one.
 
 The same command as `mgc prune`::
 

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from acting_makers import prediction
+from curation_makers import prediction
 from in_process import config_of
 from table_makers import catalogue
 

@@ -58,8 +58,8 @@ COMMANDS = {
     "similar": ("similar_command", "The tracks most like one, like each, near-duplicates, and how good that is."),
     "report": ("report_command", "The page of the last tagging run, made anew."),
     "review": ("similar_command", "The tracks whose label would help most, as a CSV to fill in."),
-    "prune": ("prune_command", "Old runs of an output put together into one; a dry run unless told otherwise."),
-    "write-tags": ("write_tags_command", "Genre and tags into files or sidecars; a dry run unless told otherwise."),
+    "prune": ("prune_command", "Merge the old runs of an output into one; a dry run without --apply."),
+    "write-tags": ("write_tags_command", "Genre and tags into files or sidecars; a dry run without --apply."),
     "reproduce": (
         "reproduce_command",
         "The literature's systems and yours under every protocol, side by side: one page.",
@@ -71,7 +71,7 @@ COMMANDS = {
 
 def main() -> None:
     """Run the console script."""
-    called = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    called = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
     guarded(build_app(called))
 
 

@@ -212,7 +212,7 @@ def _near_duplicates(output: str, record: RunRecord, catalogue: str, features: s
     if not found.comparable:
         return NearDuplicates(
             "Not looked for: too many tracks are equally long, and embeddings alone cannot tell a copy from a "
-            "likeness. With the shards of mgc extract they can be told: mgc report … --features features/."
+            "likeness. With the shards of mgc extract they are found: mgc report … --features features/."
         )
     how = (
         "Candidates: equally long within a quarter of a second, and nearly one embedding (likeness is their cosine). "

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from acting_makers import tagged_folder
 from audio_samples import music
+from curation_makers import tagged_folder
 from model_makers import TAXONOMY, bundle_contents
 from tagged_files import job_rows
 

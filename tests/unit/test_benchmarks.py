@@ -1,4 +1,4 @@
-"""The benchmarks are not run here, but they must not rot: each is imported, and the one of an actor hears a file."""
+"""The benchmarks are not run here, but they must not rot: each is imported, and that of an actor extracts a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_benchmark_can_be_imported() -> None:
     assert len(done.stdout.split()) >= 20
 
 
-def test_an_actor_hears_one_file(tmp_path: Path) -> None:
+def test_an_actor_extracts_one_file(tmp_path: Path) -> None:
     (tmp_path / "short.wav").write_bytes(short_wav())
     command = [sys.executable, "-m", "benchmarks.one_actor", str(tmp_path / "short.wav")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

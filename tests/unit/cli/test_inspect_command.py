@@ -67,7 +67,7 @@ def test_what_cannot_be_shown_leaves_nothing(bundle: str, tmp_path: Path) -> Non
     assert not (tmp_path / "page.html").exists()
 
 
-def test_a_bundle_of_others_features_hears_no_audio(tmp_path: Path) -> None:
+def test_a_bundle_of_others_features_takes_no_audio(tmp_path: Path) -> None:
     others = FEATURES.model_copy(update={"source": "others"})
     write_bundle(str(tmp_path / "bundle"), bundle_contents(1, features=others))
     with pytest.raises(FingerprintError, match="which are not those that mgc computes"):

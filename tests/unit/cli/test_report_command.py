@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 import pytest
-from acting_makers import GENRES, Tagged, tagged_folder, unit_rows
+from curation_makers import GENRES, Tagged, tagged_folder, unit_rows
 
 from mgc.cli.report_command import PageMade, last_record, latest_tagging_page, page_of, report, tagging_page
 from mgc.cluster.run import RunOutcome

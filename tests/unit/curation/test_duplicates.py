@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
-from acting_makers import frame, prediction
 from audio_samples import music
+from curation_makers import frame, prediction
 
 from mgc.audio.decode.sndfile import Container, encode
 from mgc.audio.extraction import extract

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from acting_makers import frame, prediction, tagged_folder, unit_rows
 from audio_samples import short_wav
+from curation_makers import frame, prediction, tagged_folder, unit_rows
 from table_makers import catalogue as table_of_tracks
 
 from mgc.catalogue.index import index_catalogue, read_catalogue

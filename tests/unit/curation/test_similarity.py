@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from acting_makers import BUNDLE, frame, prediction, table_of, unit_rows
 from audio_samples import short_wav
+from curation_makers import BUNDLE, frame, prediction, table_of, unit_rows
 
 from mgc.catalogue.index import index_catalogue
 from mgc.cli.similar_command import similar

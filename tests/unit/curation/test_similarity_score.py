@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from acting_makers import unit_rows
+from curation_makers import unit_rows
 
 from mgc.config import EvaluationConfig
 from mgc.curation.similarity_score import score_similarity

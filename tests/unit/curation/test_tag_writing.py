@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from acting_makers import BUNDLE, Tagged, tagged_folder
 from audio_samples import music
+from curation_makers import BUNDLE, Tagged, tagged_folder
 from rich.console import Console
 from typer.testing import CliRunner
 

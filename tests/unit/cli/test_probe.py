@@ -39,7 +39,7 @@ def test_each_embedding_stands_beside_the_statistics(tmp_path: Path, monkeypatch
     assert "tag PR-AUC" in done.output
 
 
-def test_extraction_takes_what_a_bundle_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extraction_takes_a_bundles_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_bundle(str(tmp_path / "bundle"), bundle_contents(1))
     seen: list[Config] = []
 

@@ -1,4 +1,4 @@
-"""A folder of music with a catalogue and predictions of it, without audio being heard."""
+"""A folder of music with a catalogue and predictions of it, without any audio decoded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GENRES = ("jazz", "rock")
 
 
 def prediction(track_id: str, uri: str, content_id: str, **changes: Any) -> dict[str, Any]:
-    """Return a row of PREDICTIONS: jazz at 0.9, tagged piano, unless told otherwise."""
+    """Return a row of PREDICTIONS: jazz at 0.9, tagged piano, by default."""
     genre, probability = changes.pop("genre", "jazz"), changes.pop("genre_probability", 0.9)
     others = [name for name in GENRES if name != genre]
     failed = changes.get("error_code") is not None
