@@ -1,7 +1,8 @@
 """A search for settings with Ray Tune: trials side by side, the hopeless ones stopped early (ASHA, Li et al. 2020).
 
 The driver draws all trials before Ray starts, so that the same command searches the same settings, a longer search
-begins with a shorter one's, and a search that was killed goes on from its trials' last epochs.
+begins with a shorter one's, and a search that was killed resumes from its trials' last epochs. `run_trials` is all
+that there is of Ray Tune: experiments run by it too.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Studies: many systems under many protocols, and the page of what they gave."""
+"""Studies of the literature: an experiment runs many systems under many protocols and writes one page."""

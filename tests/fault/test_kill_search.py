@@ -50,10 +50,10 @@ def test_the_driver_is_killed_and_the_same_command_goes_on(trained: Trained, tmp
     before = epochs_saved(killed)
     assert before < 18, "killed too late to show anything"
     assert not (killed / "tuning.json").exists()
-    said = run(search(trained, killed))
-    assert "best.toml" in said
-    told_anew = said.count("epoch   1  ")
-    assert told_anew < 3, "trials that had begun began anew"
+    output = run(search(trained, killed))
+    assert "best.toml" in output
+    begun_anew = output.count("epoch   1  ")
+    assert begun_anew < 3, "trials that had begun began anew"
     run(search(trained, whole))
     assert found(killed) == found(whole)
     assert not (killed / "run").exists()

@@ -58,16 +58,16 @@ def test_the_command_writes_the_page_and_says_which_runs_failed(tmp_path: Path) 
     data = write_data(tmp_path / "data")
     file, out = tmp_path / "experiment.toml", tmp_path / "out"
     file.write_text(FILE, encoding="utf-8")
-    words = ["reproduce", str(file), "-o", str(out), "--catalogue", data["catalogue"], "-f", data["features"]]
-    done = CliRunner().invoke(build_app("reproduce"), [*words, "--here"])
+    arguments = ["reproduce", str(file), "-o", str(out), "--catalogue", data["catalogue"], "-f", data["features"]]
+    done = CliRunner().invoke(build_app("reproduce"), [*arguments, "--here"])
     assert done.exit_code == 1, "a run failed"
-    said = " ".join(done.output.split())
-    assert "experiment 4 runs" in said
-    assert "failed broken · artists, fold 1/2, seed 0: augment.views wants tempo" in said
-    assert "nearest 1.000" in said
+    output = " ".join(done.output.split())
+    assert "experiment 4 runs" in output
+    assert "failed broken · artists, fold 1/2, seed 0: augment.views wants tempo" in output
+    assert "nearest 1.000" in output
     checked((out / "index.html").read_text(encoding="utf-8"))
-    again = CliRunner().invoke(build_app("reproduce"), [*words, "--page-only"])
+    again = CliRunner().invoke(build_app("reproduce"), [*arguments, "--page-only"])
     assert again.exit_code == 0
     assert "experiment 4 runs, 2 of them finished before" in again.output
-    lonely = CliRunner().invoke(build_app("reproduce"), words[:-2])
+    lonely = CliRunner().invoke(build_app("reproduce"), arguments[:-2])
     assert "--catalogue and --features belong together" in str(lonely.exception)

@@ -27,12 +27,14 @@ def request(trained: Trained, output: Path, chosen: Config) -> SearchRequest:
     return SearchRequest(str(trained.catalogue), str(trained.features), str(output), chosen, SPACE)
 
 
-def test_trials_on_folds_are_told_compared_and_kept(trained: Trained, tmp_path: Path) -> None:
+def test_trials_on_folds_are_reported_compared_and_kept(trained: Trained, tmp_path: Path) -> None:
     chosen = config()
     drawn = draw_trials(SPACE, chosen.search)
     assert [one.get("training.learning_rate") for one in drawn] == [None, 1e30, 0.01], "what the test is about"
-    told: list[tuple[int, dict[str, Any]]] = []
-    result = search_settings(request(trained, tmp_path, chosen), lambda number, epoch: told.append((number, epoch)))
+    reported: list[tuple[int, dict[str, Any]]] = []
+    result = search_settings(
+        request(trained, tmp_path, chosen), lambda number, epoch: reported.append((number, epoch))
+    )
     assert result.judged_on == "2 folds of split 'train', groups apart"
     best, other, failed = result.trials
     assert {best.number, other.number} == {0, 2}
@@ -43,7 +45,7 @@ def test_trials_on_folds_are_told_compared_and_kept(trained: Trained, tmp_path: 
     assert failed.number == 1
     assert "the training loss became nan" in failed.failed
     assert result.looks == 8
-    assert len([number for number, _ in told if number != 1]) == 8
+    assert len([number for number, _ in reported if number != 1]) == 8
     assert load_config(str(tmp_path / "best.toml")).training.epochs == 2
     assert not (tmp_path / "run").exists()
     again = search_settings(request(trained, tmp_path, chosen))

@@ -1,4 +1,4 @@
-"""A trial's course: what is told of it, over epochs and folds; and the tracks that it is judged on."""
+"""A trial's course: what is reported of it over epochs and folds; and the tracks that it is judged on."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def test_the_score_is_that_of_the_weights_that_would_be_kept() -> None:
 
 def test_folds_are_averaged_and_progress_jumps_to_the_next() -> None:
     first = TrialProgress().with_epoch(epoch(1, 1.0)).with_epoch(epoch(2, 3.0, kept=False)).with_fold_finished()
-    told = first.with_epoch(epoch(1, 2.0, None)).tune_metrics("loss", 10)
-    assert told["score"] == told["valid_loss"] == 1.5
-    assert told["valid_accuracy"] == 0.5, "the mean of what is known"
-    assert (told["folds"], told["progress"], told["epochs"]) == (2, 11, 3)
+    reported = first.with_epoch(epoch(1, 2.0, None)).tune_metrics("loss", 10)
+    assert reported["score"] == reported["valid_loss"] == 1.5
+    assert reported["valid_accuracy"] == 0.5, "the mean of what is known"
+    assert (reported["folds"], reported["progress"], reported["epochs"]) == (2, 11, 3)
 
 
 def test_without_a_loss_a_trial_is_last() -> None:
-    told = TrialProgress().with_epoch(epoch(1, None)).tune_metrics("loss", 10)
-    assert told["score"] == math.inf
+    reported = TrialProgress().with_epoch(epoch(1, None)).tune_metrics("loss", 10)
+    assert reported["score"] == math.inf
 
 
 @pytest.mark.parametrize("folds", [0, 3])
@@ -60,12 +60,12 @@ def test_folds_are_of_train_alone_with_groups_apart(folds: int) -> None:
     if not folds:
         assert found[0].equals(tracks)
         return
-    asked: list[str] = []
+    held_out: list[str] = []
     for fold in found:
         sides = [set(fold.filter(pl.col("split") == name)["group"]) for name in ("train", "valid")]
         assert not sides[0] & sides[1]
-        asked += fold.filter(pl.col("split") == "valid")["track_id"].to_list()
-    assert sorted(asked) == sorted(train["track_id"]), "each track of train is asked for once, none of valid"
+        held_out += fold.filter(pl.col("split") == "valid")["track_id"].to_list()
+    assert sorted(held_out) == sorted(train["track_id"]), "each track of train is held out once, none of valid"
 
 
 @pytest.fixture
@@ -94,14 +94,14 @@ class Tune:
     """Stands for Ray Tune: keeps what a trial reports, and may hand it one of its checkpoints back."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, start: dict[str, bytes] | None = None) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.reported: list[dict[str, Any]] = []
         self.saved: list[dict[str, bytes]] = []
         self._start = start
         monkeypatch.setattr(tune, "report", self.report)
         monkeypatch.setattr(tune, "get_checkpoint", self.get_checkpoint)
 
-    def report(self, told: dict[str, Any], checkpoint: tune.Checkpoint | None = None) -> None:
-        self.told.append(told)
+    def report(self, reported: dict[str, Any], checkpoint: tune.Checkpoint | None = None) -> None:
+        self.reported.append(reported)
         if checkpoint:
             self.saved.append({path.name: path.read_bytes() for path in Path(checkpoint.path).iterdir()})
 
@@ -120,22 +120,24 @@ def test_a_trial_goes_on_where_it_was_killed(
 ) -> None:
     whole = Tune(monkeypatch)
     run_trial({"number": 1}, setup)
-    assert [told["progress"] for told in whole.told] == [1, 2, 3, 4, 5, 6]
-    assert [told["folds"] for told in whole.told] == [1, 1, 1, 2, 2, 2]
+    assert [reported["progress"] for reported in whole.reported] == [1, 2, 3, 4, 5, 6]
+    assert [reported["folds"] for reported in whole.reported] == [1, 1, 1, 2, 2, 2]
     resumed = Tune(monkeypatch, whole.saved[killed_after - 1])
     run_trial({"number": 1}, setup)
-    assert [told["progress"] for told in resumed.told] == list(range(killed_after + 1, 7))
-    assert [told["score"] for told in resumed.told] == pytest.approx(
-        [told["score"] for told in whole.told[killed_after:]], abs=1e-6
+    assert [reported["progress"] for reported in resumed.reported] == list(range(killed_after + 1, 7))
+    assert [reported["score"] for reported in resumed.reported] == pytest.approx(
+        [reported["score"] for reported in whole.reported[killed_after:]], abs=1e-6
     )
 
 
-def test_settings_decide_and_a_fault_of_theirs_is_told(setup: TrialSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_decide_and_a_fault_of_theirs_is_reported(
+    setup: TrialSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     for number in range(3):
         one = Tune(monkeypatch)
         run_trial({"number": number}, setup)
-        seen.append(one.told[-1])
+        seen.append(one.reported[-1])
     assert seen[0]["score"] != seen[1]["score"]
     assert "the training loss became" in seen[2]["failed"]
     assert seen[2]["score"] == math.inf

@@ -36,7 +36,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 
 def result_of(run: ExperimentRun, material: Material, right: float) -> RunResult:
-    """Return a result that is right on a share of the tracks asked, the first ones."""
+    """Return a result that is right on a share of the held-out tracks, the first ones."""
     fold = folds_of(run.protocol, material, run.seed)[run.fold]
     held_out = read_fold(fold, material, ("clean",), run.augment).held_out
     truth = np.eye(2)[[material.taxonomy.genres.index(str(genre)) for genre in held_out.genres]]
@@ -44,7 +44,7 @@ def result_of(run: ExperimentRun, material: Material, right: float) -> RunResult
     truth[wrong] = truth[wrong, ::-1]
     windows = [len(own) for own in held_out.log_mels]
     tags = [[0.9 if tag in own else 0.2 for tag in material.taxonomy.tags] for own in held_out.tags]
-    said = SystemPredictions(
+    predictions = SystemPredictions(
         (0.8 * truth + 0.1).tolist(), tags, [0 if bad else n for bad, n in zip(wrong, windows, strict=True)]
     )
     facts = {"train_tracks": 12, "audio_seconds": 30.0, "answer_seconds": 0.1, "train_seconds": 4.0, "seconds": 5.0}
@@ -52,7 +52,7 @@ def result_of(run: ExperimentRun, material: Material, right: float) -> RunResult
     network = run.system.kind == "network"
     return RunResult(
         run.key, "code", run.system.name, run.protocol.name, run.fold, run.seed,
-        list(held_out.track_ids), windows, dict.fromkeys(("", *run.system.heads), said),
+        list(held_out.track_ids), windows, dict.fromkeys(("", *run.system.heads), predictions),
         facts | ({"parameters": 1234} if network else {}), [CURVE] if network else [],
     )  # fmt: skip
 
@@ -137,10 +137,10 @@ def test_the_page_and_its_tables(material: Material, tmp_path: Path) -> None:
     assert "Guo 2024" in page
     assert "92.0 %" in page
     assert "runs are finished" not in page
-    said = verdict(summary)
-    assert "100.0 % under “segments”" in said
-    assert "75.0 % under “artists”" in said
-    assert "25 points" in said
+    text = verdict(summary)
+    assert "100.0 % under “segments”" in text
+    assert "75.0 % under “artists”" in text
+    assert "25 points" in text
     assert [card.text for card in headline_cards(summary)] == ["100.0 %", "75.0 %"]
     table = pl.read_parquet(tmp_path / "results.parquet")
     assert table.height == 12, "a row a run and head"

@@ -84,13 +84,13 @@ def test_sides_hold_the_windows_that_the_protocol_gives_them(material: Material,
     assert read_fold(apart[0], material, ("clean",), AugmentConfig()).groups_across == 0
 
 
-def test_a_networks_run_runs_all_epochs_and_answers_every_track_asked(
+def test_a_networks_run_runs_all_epochs_and_predicts_every_held_out_track(
     material: Material, data: dict[str, str]
 ) -> None:
     run = run_of(material, data, "net", "artists")
-    told: list[tuple[int, int]] = []
-    result = run_system(run, material, lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
+    reported: list[tuple[int, int]] = []
+    result = run_system(run, material, lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 2), (2, 2)]
     assert [epoch["epoch"] for epoch in result.curves[0]] == [1, 2]
     assert set(result.answers) == {"", "svm"}
     n = len(result.tracks)
@@ -115,23 +115,25 @@ def test_an_ensemble_is_another_run_whose_epochs_are_counted_through(
     training = run.system.training.model_copy(update={"members": 2})
     both = replace(run, system=run.system.model_copy(update={"training": training, "heads": ()}))
     assert both.system.deciding() != run.system.deciding()
-    told: list[tuple[int, int]] = []
-    result = run_system(both, material, lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    reported: list[tuple[int, int]] = []
+    result = run_system(both, material, lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert len(result.curves) == 2
 
 
 @pytest.mark.parametrize("kind", ["knn", "svm"])
 @pytest.mark.parametrize("segment_seconds", [None, 0.3])
-def test_classical_systems_hear_what_is_plain(data: dict[str, str], kind: str, segment_seconds: float | None) -> None:
+def test_classical_systems_learn_what_is_plain(
+    data: dict[str, str], kind: str, segment_seconds: float | None
+) -> None:
     values = small_experiment({**data, "segment_seconds": segment_seconds} if segment_seconds else data)
     values["systems"] = [{"name": "it", "kind": kind, "penalty": 10.0}]
     experiment = experiment_of(values)
     material = read_material(experiment.data)
     result = run_system(plan_runs(experiment, material)[-1], material)
     truth = dict(zip(material.tracks.track_ids, material.tracks.genres, strict=True))
-    guessed = [material.taxonomy.genres[int(np.argmax(row))] for row in result.answers[""].genre]
-    assert guessed == [truth[track] for track in result.tracks]
+    predicted = [material.taxonomy.genres[int(np.argmax(row))] for row in result.answers[""].genre]
+    assert predicted == [truth[track] for track in result.tracks]
     assert result.answers[""].windows_right == result.windows
     buzz = material.taxonomy.tags.index("buzz")
     tags = dict(zip(material.tracks.track_ids, material.tracks.tags, strict=True))
@@ -182,7 +184,7 @@ def test_a_run_goes_on_where_it_was_stopped(data: dict[str, str], tmp_path: Path
     assert run_experiment(other, str(tmp_path), HERE, execute=False).results == {}
 
 
-def test_runs_of_other_code_are_run_again_unless_told_otherwise(data: dict[str, str], tmp_path: Path) -> None:
+def test_runs_of_other_code_are_run_again_unless_wanted(data: dict[str, str], tmp_path: Path) -> None:
     values = small_experiment(data)
     values["systems"] = values["systems"][:1]
     experiment = experiment_of(values)
@@ -214,10 +216,10 @@ def test_members_of_a_system_run_their_own_epochs(material: Material, data: dict
     )
     assert plain == patient, "nothing stops early here"
     assert plain != three != four != plain
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     both = replace(run, system=system({"epochs": 3, "patience": 1}))
-    result = run_system(both, material, lambda done, total: told.append((done, total)))
-    assert told == [(epoch, 5) for epoch in range(1, 6)]
+    result = run_system(both, material, lambda done, total: reported.append((done, total)))
+    assert reported == [(epoch, 5) for epoch in range(1, 6)]
     assert [len(curve) for curve in result.curves] == [2, 3]
     assert result.facts["epochs"] == 3
 

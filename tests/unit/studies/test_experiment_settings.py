@@ -23,7 +23,7 @@ def test_a_system_takes_over_what_the_one_it_is_like_says() -> None:
     assert mixed.model == plain.model
     assert wider.model.model_dump() == plain.model.model_dump() | {"channels": 16}
     assert wider.training == mixed.training
-    # What stands on a network, and what a paper said of it, is not taken over.
+    # What stands on a network, and what a paper claims for it, is not inherited.
     assert mixed.heads == ()
     assert wider.claims == ()
     assert system_names(plain) == ["net", "net + SVM"]
@@ -45,7 +45,7 @@ def test_networks_go_by_name_and_members_by_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"sedes": [1]}, "unknown setting 'sedes': did you mean 'seeds'?"),
         ({"protocols": [{"name": "p", "kind": "kfold"}]}, "protocols 'p'.kind = 'kfold'"),
@@ -70,11 +70,11 @@ def test_networks_go_by_name_and_members_by_training() -> None:
         ({"seeds": []}, "seeds"),
     ],
 )
-def test_what_is_wrong_is_named_before_any_work(change: dict[str, Any], said: str) -> None:
+def test_what_is_wrong_is_named_before_any_work(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         experiment_of(small_experiment({}, **change), " in x.toml")
     assert "bad settings in x.toml" in caught.value.message
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "docs/reproduce.md" in caught.value.remedy
 
 
