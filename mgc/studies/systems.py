@@ -256,26 +256,20 @@ def fit_network(
     models = system.models
     fits = [system.fit_of(member) for member in range(len(models))]
     total = sum(how.epochs for how in fits)
+    done = 0
+
+    def count_epoch() -> None:
+        nonlocal done
+        done += 1
+        on_epoch(done, total)
+
     members, curves = [], []
     for member, (config, how) in enumerate(zip(models, fits, strict=True)):
-        before = sum(earlier.epochs for earlier in fits[:member])
-        network, reports = _fit_one(
-            config,
-            train,
-            held_out,
-            taxonomy,
-            how,
-            seed + MEMBER_STEP * member,
-            device,
-            _counting(on_epoch, before, total),
-        )
+        own_seed = seed + MEMBER_STEP * member
+        network, reports = _fit_one(config, train, held_out, taxonomy, how, own_seed, device, count_epoch)
         members.append(network)
         curves.append([asdict(report) for report in reports])
     return Fitted(members, device, curves, time.perf_counter() - started)
-
-
-def _counting(on_epoch: OnEpoch, before: int, total: int) -> Callable[[int], None]:
-    return lambda epoch: on_epoch(before + epoch, total)
 
 
 def _fit_one(
@@ -286,7 +280,7 @@ def _fit_one(
     training: FitConfig,
     seed: int,
     device: str,
-    on_epoch: Callable[[int], None],
+    count_epoch: Callable[[], None],
 ) -> tuple[nn.Module, list[EpochReport]]:
     torch.manual_seed(seed)
     model = start_model(config, train.features, taxonomy)
@@ -298,7 +292,7 @@ def _fit_one(
         training,
         seed=seed,
         device=device,
-        on_epoch=lambda report, state: on_epoch(report.epoch),
+        on_epoch=lambda report, state: count_epoch(),
     )
     model.load_state_dict(fitted.state.average or fitted.state.weights)
     return model.eval(), fitted.reports
