@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from mgc.cluster.actor_pool import ChunkProgress
+if TYPE_CHECKING:  # so that a terminal's table needs no Ray
+    from mgc.cluster.actor_pool import ChunkProgress
 
 LINE_EVERY_SECONDS = 10.0
 """Between plain lines: a scheduled run of hours must not fill its log."""

@@ -1,4 +1,4 @@
-"""`--dry-run`: what would be done and how long it is likely to take; nothing is written, Ray is not started."""
+"""What a run shows in the terminal: its plan with `--dry-run`, and its summary, failures by code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from in_process import config_of, run_tiny, without_ray
 from rich.console import Console
 from table_makers import TINY, catalogue
 
-from mgc.cli.terminal import dry_summary
+from mgc.cli.terminal import dry_summary, run_summary
 from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.tables.run_log import Commit
 from mgc.tables.run_records import RunThroughput, forecast
@@ -27,7 +27,7 @@ def commit_of(*paces: RunThroughput) -> list[Commit]:
     return [Commit(f"run{number}", number, "", [], pace.facts()) for number, pace in enumerate(paces)]
 
 
-def said_of(outcome: RunOutcome, limit: int | None = None) -> str:
+def dry_summary_of(outcome: RunOutcome, limit: int | None = None) -> str:
     console = Console(file=io.StringIO(), width=200)
     dry_summary(console, "extract", outcome, limit)
     assert isinstance(console.file, io.StringIO)
@@ -38,7 +38,7 @@ def test_nothing_is_written_and_no_pace_is_invented(tmp_path: Path) -> None:
     out = tmp_path / "out"
     outcome = run_tiny(str(out), catalogue({"a": "1", "b": "1"}), DRY)
     assert not out.exists()
-    said = " ".join(said_of(outcome).split())
+    said = " ".join(dry_summary_of(outcome).split())
     for line in ("would extract 2 tracks", "because 2 new", "/music/a.wav, /music/b.wav", "no earlier run"):
         assert line in said
 
@@ -52,11 +52,11 @@ def test_reasons_examples_and_time_come_from_what_is_there(tmp_path: Path) -> No
     assert outcome.forecast is not None
     assert outcome.forecast.runs == 1
     assert (outcome.forecast.seconds or 0.0) > 0.0
-    said = " ".join(said_of(outcome).split())
+    said = " ".join(dry_summary_of(outcome).split())
     for line in ("1 new, 1 changed, 8 unchanged", "new, e.g. /music/x.wav", "changed, e.g. /music/t3.wav"):
         assert line in said
     assert "with 1 worker, as 1 earlier run went" in said
-    assert "nothing" in said_of(run_tiny(str(tmp_path), catalogue(tracks), DRY))
+    assert "nothing" in dry_summary_of(run_tiny(str(tmp_path), catalogue(tracks), DRY))
 
 
 def test_a_forecast_is_work_over_workers_and_what_every_run_pays() -> None:
@@ -78,4 +78,26 @@ def test_what_made_the_rows_that_are_to_be_remade_is_named(tmp_path: Path) -> No
     other = config_of(TINY.model_copy(update={"n_mels": 9}))
     outcome = run_tiny(str(tmp_path), tracks, DRY, other)
     assert outcome.plan.made_by == (TINY.fingerprint(),)
-    assert f"2 to remake (made by {TINY.fingerprint()})" in said_of(outcome)
+    assert f"2 to remake (made by {TINY.fingerprint()})" in dry_summary_of(outcome)
+
+
+def summary_of(outcome: RunOutcome) -> list[str]:
+    console = Console(file=io.StringIO(), width=60)
+    run_summary(console, "Extraction", outcome, "features/")
+    assert isinstance(console.file, io.StringIO)
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+
+
+def test_failures_are_counted_and_one_of_each_is_named(tmp_path: Path) -> None:
+    outcome = run_tiny(str(tmp_path), catalogue({"a": "1", "bad": "1", "c": "1"}))
+    assert outcome.failed_examples == {"T202_NOT_AUDIO": "/music/bad.wav"}
+    said = summary_of(outcome)
+    assert "tracks ok 2" in said
+    assert "failed: T202_NOT_AUDIO 1, e.g. /music/bad.wav" in said
+    assert any(line.startswith("why column error_message") for line in said)
+
+
+def test_where_nothing_failed_nothing_is_said_of_it(tmp_path: Path) -> None:
+    outcome = run_tiny(str(tmp_path), catalogue({"a": "1"}))
+    assert outcome.failed_examples == {}
+    assert not any(line.startswith(("failed", "why")) for line in summary_of(outcome))
