@@ -1,8 +1,8 @@
 """Near-duplicates: the same recording in two files, formats or bit rates.
 
-An embedding cannot tell: two solo pianos are as close as two encodings of one (measured in `docs/curation.md`). So
-tracks are looked up by the fingerprint of their middle window, and a pair counts where the last window agrees too,
-the lengths agree, and the embeddings do not object. Groups are what such pairs connect.
+`duplicate_groups` compares fingerprints of the sound. An embedding alone cannot tell: two solo pianos are as close as
+two encodings of one (measured in `docs/curation.md`). `lookalikes` compares embeddings and lengths alone, for reports
+that have nothing else. Groups are what pairs of alike tracks connect.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.config import FeatureConfig
@@ -25,21 +27,32 @@ from mgc.tables.feature_shards import shard_facts
 from mgc.tables.predictions import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 
-# A recording told from others by how its loudness moves: small, and the same in every format and bit rate.
-#
-# The log-mel of two windows, the middle one and the last, is averaged to 16 bands below 7 kHz (lossy codecs cut what
-# is above) and three values a second, and each band's own mean is taken off: what is left is when each band sounds,
-# not what the instruments are. Two encodings of one recording correlate above 0.8, two recordings near 0 (measured in
-# `docs/curation.md`). The idea is Haitsma & Kalker's (2002), as real numbers for a vector index instead of bits.
-
 BANDS = 16
 VALUES_PER_SECOND = 3.2
 TOP_HZ = 7_000.0
+"""Of a fingerprint."""
+
+NEIGHBOURS = 20
+"""Looked at for each track; more copies than that are still one group, by way of each other."""
+
+COLUMNS = ("track_id", "n_windows", "n_frames", "n_mels", "log_mel")
+
+LOOKALIKE_COSINE = 0.999
+LOOKALIKE_SECONDS = 0.25
+TRACKS_AT_MOST = 100_000
+CHANCE_AT_MOST = 0.01
+"""Of two tracks drawn at random being equally long: above it, lengths tell nothing."""
 
 
 @dataclass(frozen=True)
 class Fingerprints:
     """Two vectors a track, shape (n, dimensions), of length one; zero where nothing moves (silence, one long tone).
+
+    A recording is known by how its loudness moves: a figure that is small, and the same in every format and bit rate.
+    The log-mel of a window is averaged to 16 bands below 7 kHz (lossy codecs cut what is above) and three values a
+    second, and each band's own mean is taken off: what is left is when each band sounds, not what the instruments
+    are. Two encodings of one recording correlate above 0.8, two recordings near 0 (measured in `docs/curation.md`).
+    The idea is Haitsma & Kalker's (2002), as real numbers for a vector index instead of bits.
 
     Parameters
     ----------
@@ -49,51 +62,6 @@ class Fingerprints:
 
     middle: Vectors
     last: Vectors
-
-
-def fingerprint_of(log_mel: npt.NDArray[np.floating[Any]], features: FeatureConfig) -> tuple[Vectors, Vectors]:
-    """Return the two vectors of one track.
-
-    Parameters
-    ----------
-    log_mel
-        dB, shape (n_windows, n_frames, n_mels).
-    features
-        The settings that made it.
-    """
-    n_windows = len(log_mel)
-    return _of_window(log_mel[n_windows // 2], features), _of_window(log_mel[-1], features)
-
-
-def _of_window(window: npt.NDArray[np.floating[Any]], features: FeatureConfig) -> Vectors:
-    bands = _means(window[:, : _bands_below(features)].astype(np.float32).T, BANDS)
-    steps = max(4, round(features.window_seconds * VALUES_PER_SECOND))
-    grid = _means(np.ascontiguousarray(bands.T), steps)
-    moving = grid - grid.mean(axis=0)
-    length = float(np.linalg.norm(moving))
-    # Below half a decibel of movement it is noise that would correlate, or not, by chance.
-    if length < 0.5 * np.sqrt(moving.size):
-        return np.zeros(moving.size, dtype=np.float32)
-    return np.asarray(moving.reshape(-1) / length, dtype=np.float32)
-
-
-def _bands_below(features: FeatureConfig) -> int:
-    """Return how many mel bands lie below `TOP_HZ`, at least as many as are averaged."""
-    share = float(filter_banks(features).mel_position(TOP_HZ))
-    return int(np.clip(round(share * features.n_mels), min(BANDS, features.n_mels), features.n_mels))
-
-
-def _means(values: npt.NDArray[np.float32], parts: int) -> npt.NDArray[np.float32]:
-    """Return the means of `parts` even stretches of the first axis."""
-    edges = np.linspace(0, len(values), min(parts, len(values)) + 1).astype(np.int64)
-    sums = np.add.reduceat(values, edges[:-1], axis=0)
-    return np.asarray(sums / np.diff(edges)[:, None], dtype=np.float32)
-
-
-NEIGHBOURS = 20
-"""Looked at for each track; more copies than that are still one group, by way of each other."""
-
-COLUMNS = ("track_id", "n_windows", "n_frames", "n_mels", "log_mel")
 
 
 @dataclass(frozen=True)
@@ -184,6 +152,44 @@ def duplicate_groups(
 
 
 @dataclass(frozen=True)
+class Lookalikes:
+    """What was found.
+
+    Parameters
+    ----------
+    groups
+        group_id, track_id, uri, duration_seconds and cosine, as of `duplicate_groups`.
+    comparable
+        Whether lengths tell tracks apart, and there were few enough to compare.
+    """
+
+    groups: pl.DataFrame
+    comparable: bool
+
+
+def lookalikes(predictions: pl.DataFrame) -> Lookalikes:
+    """Return groups of tracks that are equally long and nearly alike by their embeddings.
+
+    Weaker than `duplicate_groups`, and of use only where lengths tell tracks apart: not in a catalogue of clips of
+    one length.
+
+    Parameters
+    ----------
+    predictions
+        Columns track_id, uri, duration_seconds and embedding; all of one bundle.
+    """
+    known = pl.col("embedding").is_not_null() & pl.col("duration_seconds").is_not_null()
+    tracks = predictions.filter(known).sort("duration_seconds", "track_id")
+    seconds = tracks["duration_seconds"].to_numpy()
+    n, rows = len(seconds), np.arange(len(seconds))
+    # Of each track, how many that follow it are equally long.
+    others = np.searchsorted(seconds, seconds + LOOKALIKE_SECONDS, side="right") - rows - 1
+    comparable = 2 <= n <= TRACKS_AT_MOST and others.sum() <= max(CHANCE_AT_MOST * n * (n - 1) / 2, n)
+    pairs = _pairs_alike(embedding_matrix(tracks), others) if comparable else ()
+    return Lookalikes(grouped(tracks, pairs).drop("correlation"), bool(comparable))
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two tracks by their row numbers, and how alike they are."""
 
@@ -215,88 +221,70 @@ def _pairs(tracks: pl.DataFrame, middle: Vectors, last: Vectors, limits: Duplica
 
 def grouped(tracks: pl.DataFrame, pairs: Iterable[Pair]) -> pl.DataFrame:
     """Return the groups that pairs of rows of `tracks` connect, as `duplicate_groups` does."""
-    first = np.arange(tracks.height)
+    found = list(pairs)
     best: dict[int, Pair] = {}
-    for pair in pairs:
-        _join(first, pair.a, pair.b)
+    for pair in found:
         for one in (pair.a, pair.b):
             if one not in best or best[one].correlation < pair.correlation:
                 best[one] = pair
     members = sorted(best)
+    size = max(1, tracks.height)
+    links = coo_array((np.ones(len(found)), ([pair.a for pair in found], [pair.b for pair in found])), (size, size))
+    _, component = connected_components(links, directed=False)
+    # Members are sorted, and so a group's first is the first of its component.
+    _, first, group = np.unique(component[np.array(members, dtype=np.int64)], return_index=True, return_inverse=True)
     ids = tracks["track_id"].to_list()
     frame = tracks.select("track_id", "uri", "duration_seconds")[members]
     return frame.select(
-        pl.Series("group_id", [ids[_first(first, one)] for one in members], pl.String),
+        pl.Series("group_id", [ids[members[place]] for place in first[group]], pl.String),
         pl.all(),
         pl.Series("correlation", [best[one].correlation for one in members], pl.Float32),
         pl.Series("cosine", [best[one].cosine for one in members], pl.Float32),
     ).sort("group_id", "track_id")
 
 
-def _join(first: npt.NDArray[np.int64], a: int, b: int) -> None:
-    low, high = sorted((_first(first, a), _first(first, b)))
-    first[high] = low
-
-
-def _first(first: npt.NDArray[np.int64], one: int) -> int:
-    """Return the first track of a group, and shorten the way there."""
-    while first[one] != one:
-        first[one] = first[first[one]]
-        one = int(first[one])
-    return one
-
-
-# Pairs that may be one recording, by what predictions alone tell: the same length, and nearly the same embedding.
-#
-# Weaker than `mgc.curation.duplicates`, which hears both, and only worth asking where lengths tell tracks apart: in a
-# catalogue of clips cut to one length it is not asked.
-
-COSINE = 0.999
-SECONDS = 0.25
-CHANCE_AT_MOST = 0.01
-"""Of two tracks drawn at random being equally long: above it, lengths tell nothing."""
-
-TRACKS_AT_MOST = 100_000
-
-
-@dataclass(frozen=True)
-class Lookalikes:
-    """What was found.
-
-    Parameters
-    ----------
-    groups
-        group_id, track_id, uri, duration_seconds and cosine, as of `duplicate_groups`.
-    comparable
-        Whether lengths tell tracks apart, and there were few enough to compare.
-    """
-
-    groups: pl.DataFrame
-    comparable: bool
-
-
-def lookalikes(predictions: pl.DataFrame) -> Lookalikes:
-    """Return groups of tracks that are equally long and nearly alike.
-
-    Parameters
-    ----------
-    predictions
-        Columns track_id, uri, duration_seconds and embedding; all of one bundle.
-    """
-    known = pl.col("embedding").is_not_null() & pl.col("duration_seconds").is_not_null()
-    tracks = predictions.filter(known).sort("duration_seconds", "track_id")
-    seconds = tracks["duration_seconds"].to_numpy()
-    n, rows = len(seconds), np.arange(len(seconds))
-    # Of each track, how many that follow it are equally long.
-    others = np.searchsorted(seconds, seconds + SECONDS, side="right") - rows - 1
-    comparable = 2 <= n <= TRACKS_AT_MOST and others.sum() <= max(CHANCE_AT_MOST * n * (n - 1) / 2, n)
-    pairs = _pairs_alike(embedding_matrix(tracks), others) if comparable else ()
-    return Lookalikes(grouped(tracks, pairs).drop("correlation"), bool(comparable))
-
-
 def _pairs_alike(vectors: Vectors, others: npt.NDArray[np.int64]) -> Iterator[Pair]:
     for step in range(1, int(others.max()) + 1):
         rows = np.flatnonzero(others >= step)
         cosines = np.einsum("nd,nd->n", vectors[rows], vectors[rows + step])
-        for row, cosine in zip(rows[cosines >= COSINE], cosines[cosines >= COSINE], strict=True):
+        for row, cosine in zip(rows[cosines >= LOOKALIKE_COSINE], cosines[cosines >= LOOKALIKE_COSINE], strict=True):
             yield Pair(int(row), int(row + step), float(cosine), float(cosine))
+
+
+def fingerprint_of(log_mel: npt.NDArray[np.floating[Any]], features: FeatureConfig) -> tuple[Vectors, Vectors]:
+    """Return the two vectors of one track.
+
+    Parameters
+    ----------
+    log_mel
+        dB, shape (n_windows, n_frames, n_mels).
+    features
+        The settings that made it.
+    """
+    n_windows = len(log_mel)
+    return _of_window(log_mel[n_windows // 2], features), _of_window(log_mel[-1], features)
+
+
+def _of_window(window: npt.NDArray[np.floating[Any]], features: FeatureConfig) -> Vectors:
+    bands = _means(window[:, : _bands_below(features)].astype(np.float32).T, BANDS)
+    steps = max(4, round(features.window_seconds * VALUES_PER_SECOND))
+    grid = _means(np.ascontiguousarray(bands.T), steps)
+    moving = grid - grid.mean(axis=0)
+    length = float(np.linalg.norm(moving))
+    # Below half a decibel of movement it is noise that would correlate, or not, by chance.
+    if length < 0.5 * np.sqrt(moving.size):
+        return np.zeros(moving.size, dtype=np.float32)
+    return np.asarray(moving.reshape(-1) / length, dtype=np.float32)
+
+
+def _bands_below(features: FeatureConfig) -> int:
+    """Return how many mel bands lie below `TOP_HZ`, at least as many as are averaged."""
+    share = float(filter_banks(features).mel_position(TOP_HZ))
+    return int(np.clip(round(share * features.n_mels), min(BANDS, features.n_mels), features.n_mels))
+
+
+def _means(values: npt.NDArray[np.float32], parts: int) -> npt.NDArray[np.float32]:
+    """Return the means of `parts` even stretches of the first axis."""
+    edges = np.linspace(0, len(values), min(parts, len(values)) + 1).astype(np.int64)
+    sums = np.add.reduceat(values, edges[:-1], axis=0)
+    return np.asarray(sums / np.diff(edges)[:, None], dtype=np.float32)

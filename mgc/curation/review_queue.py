@@ -2,13 +2,13 @@
 
 A label helps where the model is torn (a small margin between its two likeliest genres, a flat
 distribution), where many tracks resemble the one that is labelled (information density, Settles & Craven 2008), and
-where no resembling track is asked for already. So the queue is filled greedily: each next track is the one with the
-largest
+where no resembling track is in the queue already. So the queue is filled greedily: each next track is the one with
+the largest
 
     uncertainty · (1 + density) / 2 · (1 - likeness to the nearest in the queue)
 
-- uncertainty: the mean of 1 - margin and of the entropy over its maximum. A track that abstained is asked for, but is
-  put no higher for it: half of a catalogue may abstain, which then does not tell which track to ask for first.
+- uncertainty: the mean of 1 - margin and of the entropy over its maximum. A track that abstained is in the queue, but
+  no higher for it: half of a catalogue may abstain, which then does not tell which track comes first.
 - density: rank, in (0, 1], of the mean cosine to the ten nearest tracks among all.
 - likeness: exp(-(d / s)²) of the cosine distance d, s the larger of both tracks' distance to their tenth neighbour
   (local scaling, Zelnik-Manor & Perona 2004): 1 for a copy, and near 0 beyond the neighbourhood.
@@ -63,7 +63,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class ReviewOptions:
-    """Which tracks are asked for.
+    """Which tracks go into the queue.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class ReviewOptions:
     max_margin
         Tracks whose likeliest genre leads by more are sure enough, unless they abstained.
     labelled_too
-        Also ask for tracks that have a genre: to find wrong labels.
+        Tracks that have a genre too: to find wrong labels.
     """
 
     tracks: int = 100
@@ -83,7 +83,7 @@ class ReviewOptions:
         if self.tracks < 1 or not 0.0 <= self.max_margin <= 1.0:
             raise ConfigError(
                 f"a queue of {self.tracks} tracks with margins up to {self.max_margin:g} cannot be",
-                "ask for at least one track, and a margin from 0 to 1",
+                "give at least one track, and a margin from 0 to 1",
             )
 
 
@@ -97,7 +97,7 @@ def review_queue(
     predictions
         Columns of `READ`; `abstained` may be missing.
     catalogue
-        Schema CATALOGUE; tracks that are not in it are not asked for.
+        Schema CATALOGUE; tracks that are not in it are left out.
     root
         Of the catalogue: paths are relative to it.
     """

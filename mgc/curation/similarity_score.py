@@ -1,8 +1,8 @@
 """How good the neighbours are: precision at k by genre and by tag, on tracks that nothing was trained on.
 
 Zhang (2025) checks a genre classifier by what it recommends: the nearest tracks should share the genre. Here every
-held-out track asks for its k nearest among the held-out ones; tracks of its own group (artist, work) are no answer,
-or the figure measures who recorded it. Intervals are of resampled groups of queries. Beside it stand what chance
+held-out track is a query for its k nearest among the held-out ones; tracks of its own group (artist, work) are no
+answer, or the figure measures who recorded it. Intervals are of resampled groups of queries. Beside it stand what chance
 gives, and the same search over means and deviations of MFCCs.
 """
 
@@ -30,7 +30,7 @@ class Precision:
     Parameters
     ----------
     queries
-        Tracks that asked.
+        Tracks that were queries.
     embedding
         Of the embedding's neighbours.
     chance
@@ -78,7 +78,7 @@ def score_similarity(
     embeddings
         Of these tracks, shape (n, dimensions).
     k
-        Neighbours that each track asks for.
+        Neighbours of each track.
     features
         Log-mels of the same tracks, for the baseline; None: no baseline.
 
@@ -91,7 +91,7 @@ def score_similarity(
     allowed = groups[:, None] != groups[None, :]
     if tracks.height < 2 or allowed.sum(axis=1).min() < k:
         raise SplitError(
-            f"{tracks.height} tracks are too few to ask each for {k} neighbours of other groups",
+            f"{tracks.height} tracks are too few to find {k} neighbours of other groups",
             "score a larger split, or ask for fewer",
         )
     found = [_nearest(embeddings.astype(np.float64), allowed, k)]
@@ -129,18 +129,18 @@ def _precision(
     labels: _RelevanceLabels, found: list[Float64Array], allowed: BoolArray, resampling: Resampling
 ) -> Precision:
     """Return the macro mean over labels of: how many neighbours of the tracks that have it have it too."""
-    asks = labels.has & labels.known[:, None]
-    if not asks.any():
+    queried = labels.has & labels.known[:, None]
+    if not queried.any():
         return Precision(0, UNDEFINED, UNDEFINED)
     # A neighbour whose labels are not known is no hit and no miss: it is not counted.
     shares = [
         _shares(weights * labels.known[None, :], labels.has) for weights in [*found, allowed.astype(np.float64)]
     ]
-    figures = [_figure([share], asks, resampling) for share in shares]
-    queries = int(asks.any(axis=1).sum())
+    figures = [_figure([share], queried, resampling) for share in shares]
+    queries = int(queried.any(axis=1).sum())
     if len(found) == 1:
         return Precision(queries, figures[0], figures[1])
-    gain = _figure([shares[0], shares[1]], asks, resampling)
+    gain = _figure([shares[0], shares[1]], queried, resampling)
     return Precision(queries, figures[0], figures[2], figures[1], gain)
 
 
@@ -149,14 +149,15 @@ def _shares(weights: Float64Array, has: BoolArray) -> Float64Array:
     return ratio(weights @ has.astype(np.float64), weights.sum(axis=1, keepdims=True))
 
 
-def _figure(shares: list[Float64Array], asks: BoolArray, resampling: Resampling) -> Figure:
+def _figure(shares: list[Float64Array], queried: BoolArray, resampling: Resampling) -> Figure:
     """Return the macro precision of one system, or the difference of two, with its interval."""
     replicates = []
-    chunks = [np.ones((len(asks), 1)), *(chunk.astype(np.float64) for chunk in resampling.chunks())]
+    chunks = [np.ones((len(queried), 1)), *(chunk.astype(np.float64) for chunk in resampling.chunks())]
     for weights in chunks:
-        counts = asks.astype(np.float64).T @ weights
+        counts = queried.astype(np.float64).T @ weights
         means = [
-            mean_of_defined(ratio(np.where(asks, np.nan_to_num(share), 0.0).T @ weights, counts)) for share in shares
+            mean_of_defined(ratio(np.where(queried, np.nan_to_num(share), 0.0).T @ weights, counts))
+            for share in shares
         ]
         replicates.append(means[0] if len(means) == 1 else means[0] - means[1])
     value = float(replicates[0][0])

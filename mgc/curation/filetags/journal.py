@@ -18,6 +18,13 @@ from mgc.errors import SchemaError, StorageError
 
 VERSION = 1
 
+ANCHOR_BYTES = 32
+REACH_BYTES = 1024**2
+"""How far from where it is expected a span of the old bytes is looked for in the new ones."""
+
+LITERAL_BYTES = 16 * 1024
+"""More than this that the new bytes do not hold, and there is no delta."""
+
 Into = Literal["file", "sidecar"]
 
 
@@ -136,19 +143,6 @@ def _values(text: str) -> Iterator[dict[str, Any]]:
             yield value
 
 
-# The way back from a file's new bytes to its old ones: what an undo needs, and no copy of the music.
-#
-# Writing tags moves most of a file and changes little of it. The old bytes are told as spans of the new ones and a
-# few bytes in between.
-
-ANCHOR_BYTES = 32
-REACH_BYTES = 1024**2
-"""How far from where it is expected a span of the old bytes is looked for in the new ones."""
-
-LITERAL_BYTES = 16 * 1024
-"""More than this that the new bytes do not hold, and there is no delta."""
-
-
 @dataclass(frozen=True)
 class Copy:
     """Bytes [start, start + length) of the new file."""
@@ -162,7 +156,11 @@ Delta = list[Step]
 
 
 def delta_back(old: bytes, new: bytes) -> Delta | None:
-    """Return the steps that make `old` out of `new`; None where they would hold too many bytes of their own."""
+    """Return the steps that make `old` out of `new`; None where they would hold too many bytes of their own.
+
+    What an undo needs, without a copy of the music: writing tags moves most of a file and changes little of it, so
+    that the old bytes are spans of the new ones and a few bytes in between.
+    """
     steps: Delta = []
     literal = bytearray()
     at, expected, own_bytes = 0, 0, 0

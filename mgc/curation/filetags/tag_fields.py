@@ -1,7 +1,7 @@
-"""The genre and mgc's own fields inside an audio file, read and written with nothing else of it changed.
+"""What a prediction writes into an audio file, or into a sidecar: a small JSON beside it, for read-only music and S3.
 
-Every edit is read back before it is returned, and held against the original: the other fields, the pictures, and
-every packet of the audio must be what they were.
+Every edit of a file is read back before it is returned, and held against the original: the other fields, the
+pictures, and every packet of the audio must be what they were.
 """
 
 from __future__ import annotations
@@ -17,9 +17,24 @@ from mgc.audio.decode.source import DecoderError, UnrecognisedError, one_line
 from mgc.curation.filetags.tag_formats import GENRE, Fields, UntaggableError, Values, open_tags
 from mgc.errors import SchemaError
 
+OWN_GENRE = "MGC_GENRE"
+PROBABILITY = "MGC_GENRE_PROBABILITY"
+TAGS = "MGC_TAGS"
+BUNDLE = "MGC_BUNDLE"
+
+OWN_FIELDS = (OWN_GENRE, PROBABILITY, TAGS, BUNDLE)
+
+TAG_SEPARATOR = "|"
+"""As in a label manifest: what is written here can be read there."""
+
+SUFFIX = ".mgc.json"
+MARK = "mgc_sidecar"
+VERSION = 1
+"""Of a sidecar."""
+
 
 class FileFields(NamedTuple):
-    """What a file says now: the family of its tags, and the values of `GENRE` and of each `MGC_…` field."""
+    """What a file holds now: the family of its tags, and the values of `GENRE` and of each `MGC_…` field."""
 
     family: str
     values: dict[str, Values]
@@ -72,38 +87,8 @@ def with_fields(data: bytes, name: str, changes: Fields) -> bytes:
     return changed
 
 
-def _require_same_sound(data: bytes, changed: bytes) -> None:
-    try:
-        same = packet_digest(data) == packet_digest(changed)
-    except (DecoderError, UnrecognisedError) as error:
-        raise UntaggableError(f"its audio cannot be compared: {error}") from error
-    if not same:
-        raise UntaggableError("its audio would change")
-
-
-class _NamedBytes(io.BytesIO):
-    """Bytes as a file with a name."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
-
-
-# What a prediction writes into a file: which fields, and which it leaves alone.
-
-OWN_GENRE = "MGC_GENRE"
-PROBABILITY = "MGC_GENRE_PROBABILITY"
-TAGS = "MGC_TAGS"
-BUNDLE = "MGC_BUNDLE"
-
-OWN_FIELDS = (OWN_GENRE, PROBABILITY, TAGS, BUNDLE)
-
-TAG_SEPARATOR = "|"
-"""As in a label manifest: what is written here can be read there."""
-
-
 class PredictedLabels(NamedTuple):
-    """What a prediction says about a track."""
+    """What a prediction holds about a track."""
 
     genre: str
     genre_probability: float
@@ -112,7 +97,7 @@ class PredictedLabels(NamedTuple):
 
 
 def own_fields(predicted: PredictedLabels) -> dict[str, Values]:
-    """Return the fields that are mgc's alone: what it heard, how sure it is, and which bundle said so."""
+    """Return the fields that are mgc's alone: its genre, how sure it is, its tags, and the bundle that made them."""
     return {
         OWN_GENRE: (predicted.genre,),
         PROBABILITY: (f"{predicted.genre_probability:.3f}",),
@@ -124,7 +109,7 @@ def own_fields(predicted: PredictedLabels) -> dict[str, Values]:
 def changes_for(
     predicted: PredictedLabels, current: Mapping[str, Values], *, replace_genre: bool = False
 ) -> dict[str, Values]:
-    """Return the fields whose value would change; empty: the file says it all already.
+    """Return the fields whose value would change; empty: the file holds it all already.
 
     The genre field that players show is written where there is none, or where mgc itself wrote the one that is
     there. A genre that somebody else wrote stays, unless `replace_genre`.
@@ -135,13 +120,6 @@ def changes_for(
         wanted[GENRE] = (predicted.genre,)
     ordered = {name: wanted[name] for name in (GENRE, *OWN_FIELDS) if name in wanted}
     return {name: values for name, values in ordered.items() if current.get(name, ()) != values}
-
-
-# Genre and tags beside a file instead of in it: one small JSON, for read-only music and for S3.
-
-SUFFIX = ".mgc.json"
-MARK = "mgc_sidecar"
-VERSION = 1
 
 
 def sidecar_of(predicted: PredictedLabels, track_id: str, content_id: str) -> bytes:
@@ -174,3 +152,20 @@ def read_sidecar(data: bytes, uri: str) -> dict[str, object]:
     if not isinstance(value, dict) or value.get(MARK) != VERSION:
         raise SchemaError(f"'{uri}' is no sidecar of mgc", "move it away, or write sidecars to another folder")
     return value
+
+
+def _require_same_sound(data: bytes, changed: bytes) -> None:
+    try:
+        same = packet_digest(data) == packet_digest(changed)
+    except (DecoderError, UnrecognisedError) as error:
+        raise UntaggableError(f"its audio cannot be compared: {error}") from error
+    if not same:
+        raise UntaggableError("its audio would change")
+
+
+class _NamedBytes(io.BytesIO):
+    """Bytes as a file with a name."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name

@@ -107,7 +107,7 @@ class Tags:
 class _OnlyOurs(dict[str, Any]):
     """The frames that mutagen may parse: TCON and TXXX. The bytes of all others are carried over as they are.
 
-    Mutagen also asks which names are frames at all, to tell the true size of frames that iTunes wrote.
+    Mutagen also looks up which names are frames at all, to tell the true size of frames that iTunes wrote.
     """
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ class WriteOptions:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_probability <= 1.0:
-            raise ConfigError(f"a probability of {self.min_probability:g} is asked for", "give one from 0 to 1")
+            raise ConfigError(f"a probability of {self.min_probability:g} is none", "give one from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class TagChange:
     before, after
         The fields that would change; in `after`, no values: taken out.
     note
-        Why a sidecar, where a file was asked for or would do.
+        Why a sidecar, where a file was wanted or would do.
     """
 
     track_id: str
@@ -182,7 +182,7 @@ def _current_fields(uri: str, content_id: str) -> dict[str, Values]:
         with store.open_input(key) as file:
             return read_fields(file).values
     except ObjectNotFoundError as error:
-        raise _LeftAloneError("gone since it was tagged") from error
+        raise _LeftAloneError("deleted since it was tagged") from error
     except StorageError as error:
         raise _LeftAloneError("cannot be read") from error
 

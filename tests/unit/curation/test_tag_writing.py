@@ -167,7 +167,7 @@ def test_a_file_that_changed_since_it_was_tagged_is_left_alone(tagged: Tagged) -
     changes, skips = planned(tagged, WriteOptions())
     assert "mp3.mp3" not in changes
     assert skips.counts["changed since it was tagged"] == 1
-    assert skips.counts["gone since it was tagged"] == 1
+    assert skips.counts["deleted since it was tagged"] == 1
 
 
 def test_a_file_that_changes_between_plan_and_write_is_left_alone(tagged: Tagged) -> None:
