@@ -2,8 +2,8 @@
 
 Zhang (2025) checks a genre classifier by what it recommends: the nearest tracks should share the genre. Here every
 held-out track is a query for its k nearest among the held-out ones; tracks of its own group (artist, work) are no
-answer, or the figure measures who recorded it. Intervals are of resampled groups of queries. Beside it stand what chance
-gives, and the same search over means and deviations of MFCCs.
+answer, or the figure measures who recorded it. Intervals are of resampled groups of queries. Beside it stand what
+chance gives, and the same search over means and deviations of MFCCs.
 """
 
 from __future__ import annotations
