@@ -31,7 +31,7 @@ GREEN = "#060606"
 HEAT = "#070707"
 ON_HEAT = "#080808"
 PURPLE = "#090909"
-"""Markers that stand for the variables of page.css; the hues are Okabe & Ito's (2008), told apart by all."""
+"""Markers that stand for the variables of page.css; hues that all can tell apart (Okabe & Ito 2008)."""
 
 VARIABLES = {
     INK: "--ink",
