@@ -176,7 +176,7 @@ def _refuse_http(address: str | None) -> None:
 
 
 def _require_reachable(address: str | None) -> None:
-    """Raise a `ClusterError` where nothing listens at host:port: Ray itself would try for ever, silently."""
+    """Raise a `ClusterError` where nothing answers at host:port: Ray itself would try for ever, silently."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
