@@ -21,7 +21,6 @@ from mgc.curation.similarity import embedding_matrix
 from mgc.errors import SchemaError
 from mgc.evaluation.drift import Drift, detect_drift
 from mgc.models.bundle import load_bundle
-from mgc.reports.drift_report import drift_verdict, drift_view, shift_text
 from mgc.reports.page import count
 from mgc.reports.tagging_report import (
     COUNTED,
@@ -29,6 +28,9 @@ from mgc.reports.tagging_report import (
     NearDuplicates,
     PageParts,
     ReviewQueue,
+    drift_verdict,
+    drift_view,
+    shift_text,
     write_tagging_report,
 )
 from mgc.reports.tagging_table import PACKED, select_listed_tracks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,26 @@ import polars as pl
 from markupsafe import Markup
 
 from mgc.errors import ErrorMeaning, error_meaning
-from mgc.reports.drift_report import DriftView
+from mgc.evaluation.drift import FALSE_ALARM_RATE, SMALLEST_EFFECT, Drift, Shift
 from mgc.reports.page import count, decimal, percent, render, span
 from mgc.reports.svg import histogram_chart
 from mgc.reports.tagging_table import TrackLine, pack_tracks, track_lines
 from mgc.reports.track_map import TrackMap
 from mgc.storage.store import Store
 from mgc.tables.run_records import RunRecord
+
+RUNS_SHOWN = 12
+SHIFTS_NAMED = 3
+"""Of what moved, in a headline."""
+
+SHIFT_KINDS = {
+    "genre": "genre",
+    "tag": "tag",
+    "confidence": "mean confidence",
+    "abstained": "abstained",
+    "failed": "failed tracks",
+    "code": "failed with",
+}
 
 PAGE_FILE = "report/index.html"
 SCRIPTS = ("table.js", "tracks.js", "map.js")
@@ -286,3 +299,45 @@ def _duration_chart(answered: pl.DataFrame) -> Markup | None:
 
 def _histogram(values: npt.NDArray[np.floating[Any]], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return np.asarray(np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class DriftView:
+    """What the page shows of drift: what was tested, and the last runs, oldest first, this one included."""
+
+    result: Drift
+    runs: Sequence[RunRecord]
+    verdict: str
+    headline: str
+    kinds = SHIFT_KINDS
+    alarm_share = percent(FALSE_ALARM_RATE, 0)
+    smallest_effect = f"{SMALLEST_EFFECT:g}"
+
+
+def drift_view(drift: Drift, runs: Sequence[RunRecord]) -> DriftView:
+    """Return what the page shows; `runs` are the last ones, oldest first, this one included."""
+    return DriftView(drift, runs[-RUNS_SHOWN:], drift_verdict(drift), drift_headline(drift))
+
+
+def drift_verdict(drift: Drift) -> str:
+    """Return what became of the comparison, in a sentence."""
+    if drift.why_not:
+        return f"Nothing was compared: {drift.why_not}."
+    n = len(drift.against)
+    runs = "the run before it" if n == 1 else f"the last {n} runs of one bundle"
+    beside = f"{count(drift.tracks)} tracks of this run beside {count(drift.tracks_before)} of {runs}"
+    found = "nothing moved" if not drift.moved else f"{len(drift.moved)} of {len(drift.shifts)} figures moved"
+    return f"{beside}: {found} more than chance and more than a trifle."
+
+
+def drift_headline(drift: Drift) -> str:
+    """Return what moved most, in a line; empty where nothing did."""
+    named = "; ".join(shift_text(shift) for shift in drift.moved[:SHIFTS_NAMED])
+    more = f"; and {len(drift.moved) - SHIFTS_NAMED} more" if len(drift.moved) > SHIFTS_NAMED else ""
+    return f"Drift: {named}{more}." if drift.moved else ""
+
+
+def shift_text(shift: Shift) -> str:
+    """Return one shift: "genre jazz 21.0 % → 35.2 %"."""
+    name = f"{SHIFT_KINDS[shift.kind]} {shift.name}".strip()
+    return f"{name} {percent(shift.before)} → {percent(shift.now)}"

@@ -16,13 +16,13 @@ from drift_makers import made_history, made_run, make_prediction_summary
 from page_checker import HOSTILE, checked
 
 from mgc.evaluation.drift import detect_drift
-from mgc.reports.drift_report import drift_view
 from mgc.reports.page import base_name, clock, count, decimal, folder_name, percent, place, span
 from mgc.reports.tagging_report import (
     NearDuplicates,
     PageParts,
     ReviewQueue,
     build_tagging_view,
+    drift_view,
     tagging_page,
     write_tagging_report,
 )
