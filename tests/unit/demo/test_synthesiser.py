@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mgc.demo.compose import DemoClip, plan_clips
+from mgc.demo.compose import DemoClip, plan_clips, render
 from mgc.demo.instruments import INSTRUMENTS, Floats, pluck, tone
-from mgc.demo.render import render
 from mgc.demo.styles import MAJOR, PLAYERS, STYLES, TAGS, Note, Part, Piece, derive_tags
 
 SAMPLE_RATE = 22_050
