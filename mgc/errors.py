@@ -108,6 +108,12 @@ class LeaseError(MgcError):
     code = "MGC502"
 
 
+class DeviceError(ClusterError):
+    """The forward pass fails whatever the track is: its device, a library or the bundle is at fault."""
+
+    code = "MGC503"
+
+
 class Stage(StrEnum):
     """Where on a track's way it failed."""
 
@@ -242,7 +248,7 @@ MEANINGS = {
     ),
     TrackCode.PREDICT_FAILED: ErrorMeaning(
         "It has features, and the ensemble could not judge them.",
-        "Lower tagging.batch_windows, run again with cluster.retry_failed = true.",
+        "Run again with cluster.retry_failed = true; send the file's properties with the report.",
     ),
 }
 

@@ -19,7 +19,7 @@ from mgc.tables.work_items import clean_items
 def job_rows(bundle: str, uris: Sequence[str]) -> pa.Table:
     """Return the predictions (schema PREDICTIONS) of files, tagged in each other's company."""
     loaded = load_bundle(bundle)
-    worker = PredictWorker(bundle, Config(features=loaded.features))
+    worker = PredictWorker(bundle, loaded.fingerprint, Config(features=loaded.features))
     rows = [
         {"track_id": str(number), "uri": uri, "content_id": _content_id(uri), "size_bytes": 1, "genre": None}
         | {"tags": [], "tags_known": False, "group": "g", "split": "unlisted"}

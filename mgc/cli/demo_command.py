@@ -97,7 +97,7 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
         options = RunOptions(on_plan=watch.show_plan, on_progress=watch.advance)
         tagged = tag_catalogue(frame, bundle, predictions, config, options)
     run_summary(screen, "Tagging", tagged, f"{predictions}/current/*.parquet")
-    return page, latest_tagging_page(tagged, tracks, bundle, predictions)
+    return page, latest_tagging_page(tagged, tracks, predictions)
 
 
 def _step(screen: Console, number: int, name: str) -> None:

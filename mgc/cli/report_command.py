@@ -20,7 +20,6 @@ from mgc.curation.review_queue import READ, ReviewOptions, review_queue
 from mgc.curation.similarity import embedding_matrix
 from mgc.errors import SchemaError
 from mgc.evaluation.drift import Drift, detect_drift
-from mgc.models.bundle import load_bundle
 from mgc.reports.page import count
 from mgc.reports.tagging_report import (
     COUNTED,
@@ -83,14 +82,14 @@ def show_page(console: Console, made: PageMade) -> None:
     facts(console, "Drift", rows | {"report": made.uri})
 
 
-def latest_tagging_page(outcome: RunOutcome, catalogue: str, bundle: str, output: str) -> str:
+def latest_tagging_page(outcome: RunOutcome, catalogue: str, output: str) -> str:
     """Return where the page of a run is; of one that had nothing to do, that of the run before."""
     if outcome.run_id is None:
         return Store.open(output).uri(PAGE_FILE)
-    return tagging_page(outcome, catalogue, bundle, output).uri
+    return tagging_page(outcome, catalogue, output).uri
 
 
-def tagging_page(outcome: RunOutcome, catalogue: str, bundle: str, output: str) -> PageMade:
+def tagging_page(outcome: RunOutcome, catalogue: str, output: str) -> PageMade:
     """Keep a run's record, compare it with earlier ones, and write the page beside the predictions."""
     place = OutputDirectory(Store.open(output), "predictions")
     commit = next(one for one in reversed(place.commits()) if one.run_id == outcome.run_id)
@@ -99,7 +98,7 @@ def tagging_page(outcome: RunOutcome, catalogue: str, bundle: str, output: str) 
     record = RunRecord(
         run_id=commit.run_id,
         sequence=commit.sequence,
-        bundle_fingerprint=load_bundle(bundle).fingerprint,
+        bundle_fingerprint=outcome.fingerprint,
         catalogue=catalogue,
         tracks_total=plan.wanted_tracks,
         tagged_now=outcome.index.height,

@@ -140,7 +140,7 @@ def tag_catalogue(
         return
     run_summary(screen, "Tagging", outcome, f"{output.rstrip('/')}/current/*.parquet")
     if outcome.run_id is not None:
-        show_page(screen, tagging_page(outcome, catalogue, bundle, output))
+        show_page(screen, tagging_page(outcome, catalogue, output))
     if outcome.refused:
         raise DeletionsError(
             f"{outcome.refused:,} of {outcome.plan.live:,} tracks are missing from '{catalogue}': not marked deleted",

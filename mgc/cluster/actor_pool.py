@@ -66,7 +66,7 @@ class ChunkActor:
         self._store = Store.open(output_uri)
         self._run = run
         # First: its decoding child imports its libraries while the plan is read.
-        self._worker = make_worker()
+        self._worker = _or_error(make_worker)
         with self._store.open_input(f"{run.folder}/plan.parquet") as source:
             self._plan = pq.ParquetFile(io.BytesIO(source.read()))
         self._reading = threading.Lock()
@@ -76,6 +76,8 @@ class ChunkActor:
         return pa.concat_tables([self._do(chunk) for chunk in batch["chunk"].to_pylist()])
 
     def _do(self, chunk: int) -> pa.Table:
+        if isinstance(self._worker, MgcError):
+            raise self._worker
         started = time.perf_counter()
         with self._reading:
             rows = self._plan.read_row_group(chunk)
@@ -90,6 +92,14 @@ class ChunkActor:
         index = index_rows(part, key, self._run.sequence, self._run.fingerprint)
         records = [take_worker_records(), *[None] * (index.num_rows - 1)]
         return index.append_column(LOG_RECORDS, pa.array(records, pa.list_(pa.string())))
+
+
+def _or_error(make_worker: Callable[[], ChunkWorker]) -> ChunkWorker | MgcError:
+    """Return the worker, or why there is none: what an actor's constructor raises, Ray Data tries again and wraps."""
+    try:
+        return make_worker()
+    except MgcError as error:
+        return error
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def tag_catalogue(
         output=OutputDirectory(Store.open(output_uri), "predictions"),
         items=clean_items(catalogue),
         fingerprint=bundle.fingerprint,
-        make_worker=partial(PredictWorker, bundle_uri, own, filter_banks(own.features)),
+        make_worker=partial(PredictWorker, bundle_uri, bundle.fingerprint, own, filter_banks(own.features)),
         config=config,
         gpus_per_worker=partial(_gpu_share, tagging),
         deletions=DeletionRule(tagging.ask_deleted_fraction, options.accept_deletions, options.confirm_deletions),
@@ -77,18 +77,25 @@ class PredictWorker:
     ----------
     bundle_uri
         Absolute.
+    fingerprint
+        Of the bundle that the run began with: rows are recorded under it.
     config
         All settings; the features are the bundle's.
     banks
         Filter banks of these features; None: made here.
+
+    Raises
+    ------
+    FingerprintError
+        Another bundle is there now.
     """
 
-    def __init__(self, bundle_uri: str, config: Config, banks: FilterBanks | None = None) -> None:
+    def __init__(self, bundle_uri: str, fingerprint: str, config: Config, banks: FilterBanks | None = None) -> None:
         # First: its decoding child imports its libraries while the ensemble is loaded.
         self._reader = AudioFeatureReader(config, banks)
         # One thread an actor: the pool has one actor a CPU, and more threads would fight for it.
         torch.set_num_threads(1)
-        bundle = load_bundle(bundle_uri)
+        bundle = load_bundle(bundle_uri, fingerprint)
         tagging = config.tagging
         device = "cuda" if torch.cuda.is_available() and tagging.use_gpu != "never" else "cpu"
         self._predictor = Predictor(bundle, device, tagging.batch_windows, tagging.tag_threshold)

@@ -105,6 +105,8 @@ class RunOutcome:
     ----------
     run_id
         Of the run; None where there was nothing to do.
+    fingerprint
+        Of what made the rows: the feature settings or the bundle, as the run began with them.
     plan
         What was planned.
     resumed
@@ -122,6 +124,7 @@ class RunOutcome:
     """
 
     run_id: str | None
+    fingerprint: str
     plan: WorkPlan
     resumed: int
     index: pl.DataFrame
@@ -159,7 +162,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
     if options.dry_run:
         run_plan = _plan_run(job, options)
         estimate = forecast(output.commits(), run_plan.todo.height, cluster.workers)
-        return replace(_nothing_done(run_plan, started), forecast=estimate)
+        return replace(_nothing_done(job, run_plan, started), forecast=estimate)
     output.store.check_writable()
     output.mark()
     with run_lease(output.store, cluster.lease_seconds, takeover=options.takeover) as lease:
@@ -168,7 +171,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
         marks = run_plan.marks
         if run_plan.todo.is_empty() and not run_plan.resumed.parts and not marks.count:
             job.publish(output)
-            return replace(_nothing_done(run_plan, started), refused=marks.refused)
+            return replace(_nothing_done(job, run_plan, started), refused=marks.refused)
 
         def advance(step: ChunkProgress) -> None:
             if lease.lost:
@@ -180,7 +183,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
         lease.require()
         _commit(job, run, run_plan, done, marked, started)
         job.publish(output)
-        outcome = _outcome(run.run_id, run_plan, done, started)
+        outcome = _outcome(job, run.run_id, run_plan, done, started)
         return replace(outcome, deleted=marks.removed.height, restored=marks.restored.height, refused=marks.refused)
 
 
@@ -258,13 +261,14 @@ def _pace(done: Done, wall_seconds: float) -> RunThroughput:
     return RunThroughput(done.workers, rate, wall_seconds - done.steady_seconds)
 
 
-def _nothing_done(run_plan: _RunPlan, started: float) -> RunOutcome:
-    return _outcome(None, run_plan, Done(empty_index(), 0.0, 0), started)
+def _nothing_done(job: CatalogueJob, run_plan: _RunPlan, started: float) -> RunOutcome:
+    return _outcome(job, None, run_plan, Done(empty_index(), 0.0, 0), started)
 
 
-def _outcome(run_id: str | None, run_plan: _RunPlan, done: Done, started: float) -> RunOutcome:
+def _outcome(job: CatalogueJob, run_id: str | None, run_plan: _RunPlan, done: Done, started: float) -> RunOutcome:
     return RunOutcome(
         run_id=run_id,
+        fingerprint=job.fingerprint,
         plan=run_plan.plan,
         resumed=run_plan.n_resumed,
         index=done.index,

@@ -90,7 +90,13 @@ class FileTagger:
         return self._predictor.tag_thresholds
 
     def answer(self, file_features: FileFeatures) -> FileAnswer:
-        """Return the ensemble's prediction for a file; a failure is in it, never raised."""
+        """Return the ensemble's prediction for a file; what is wrong with the file is in it, never raised.
+
+        Raises
+        ------
+        DeviceError
+            The ensemble fails whatever the file is.
+        """
         uri, track = file_features.uri, file_features.track
         if isinstance(track, TrackError):
             return FileAnswer(uri, error=track)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from threadpoolctl import threadpool_limits
 
 from mgc.arrays import Float32Array
 from mgc.config.taxonomy import Taxonomy
-from mgc.errors import FingerprintError, Stage, TrackCode, TrackError, error_columns
+from mgc.errors import DeviceError, FingerprintError, Stage, TrackCode, TrackError, error_columns
 from mgc.models.bundle import Bundle
 from mgc.models.ensemble import EnsembleOutputs, combine
 from mgc.models.forward import LogMel, TrackOutputs, ensemble_window_outputs, outputs_by_track
@@ -23,6 +24,10 @@ CPU_WINDOWS = 32
 
 GPU_WINDOWS = 512
 """On a GPU, which wants all the work it can get at once."""
+
+
+_DEVICE_SIGNS = ("CUDA error", "CUDA out of memory", "CUBLAS_STATUS", "cuDNN error", "can't allocate memory")
+"""In errors that torch raises as a plain RuntimeError."""
 
 
 @dataclass(frozen=True)
@@ -161,14 +166,39 @@ class Predictor:
 
         One forward pass serves many tracks; where it fails they are predicted one by one, so that only the track at
         fault fails.
+
+        Raises
+        ------
+        DeviceError
+            The track is not at fault: the device failed, or silence cannot be predicted either.
         """
         try:
             return list(self.predict(tracks, in_time=in_time))
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # whose fault it is, is found out below
             if len(tracks) > 1:
                 return [one for track in tracks for one in self.predict_each([track], in_time=in_time)]
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            return [TrackError(TrackCode.PREDICT_FAILED, Stage.PREDICT, reason)]
+            self._require_working(error)
+            return [TrackError(TrackCode.PREDICT_FAILED, Stage.PREDICT, _first_line(error))]
+
+    def _require_working(self, error: Exception) -> None:
+        """Raise a `DeviceError` where one track failed by something else than the track."""
+        where = f"the ensemble of '{self._bundle.uri}' fails on '{self._device}'"
+        if _is_of_the_device(error):
+            raise DeviceError(
+                f"{where}: {_first_line(error)}",
+                "start the command again: what was finished is kept. Where memory is short, lower "
+                'tagging.batch_windows or cluster.workers; tagging.use_gpu = "never" does without the GPU',
+            ) from error
+        features = self._bundle.features
+        silence = np.full((1, features.n_frames, features.n_mels), -features.top_db, np.float32)
+        try:
+            self.predict([silence])
+        except Exception as again:
+            raise DeviceError(
+                f"{where} for silence, too: {_first_line(again)}",
+                "check the installation of torch and its driver, and the bundle with `mgc tag FILE`; "
+                "then start the command again: what was finished is kept",
+            ) from again
 
     def _combined(self, outputs: list[TrackOutputs]) -> EnsembleOutputs:
         calibrations = [member.calibration for member in self._bundle.members]
@@ -207,6 +237,17 @@ class Predictor:
             for tag in likeliest_first
             if probabilities[tag] >= self.tag_thresholds[tag]
         ]
+
+
+def _is_of_the_device(error: Exception) -> bool:
+    """Return whether memory ran out, or an accelerator failed: no other track would fare better."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _DEVICE_SIGNS)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _moments(windows: EnsembleOutputs | None, start: int, stop: int) -> WindowProbabilities | None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mgc import __version__
 from mgc.config import FeatureConfig, FitConfig, ModelConfig, TrainingConfig, fingerprint_of, read_model_config
 from mgc.config.taxonomy import Taxonomy
-from mgc.errors import BundleError, LabelError
+from mgc.errors import BundleError, FingerprintError, LabelError
 from mgc.models.bundle_files import (
     DESCRIPTION_FILE,
     FORMAT_VERSION,
@@ -183,16 +183,30 @@ def _clear(store: Store) -> None:
         store.delete(info.key)
 
 
-def load_bundle(uri: str) -> Bundle:
+def load_bundle(uri: str, fingerprint: str | None = None) -> Bundle:
     """Return a bundle after checking every byte of it.
+
+    Parameters
+    ----------
+    fingerprint
+        Of the bundle that a run began with, where it is read again in another process; None: any is taken.
 
     Raises
     ------
     BundleError
         A file is missing or was changed, the format is of another version, weights are no safetensors or do
         not fit their architecture.
+    FingerprintError
+        Another bundle is there now.
     """
-    return bundle_of(read_bundle_files(uri))
+    bundle = bundle_of(read_bundle_files(uri))
+    if fingerprint not in (None, bundle.fingerprint):
+        raise FingerprintError(
+            f"the bundle at '{bundle.uri}' was replaced during the run: it is {bundle.fingerprint} now, "
+            f"and the run began with {fingerprint}",
+            "start the command again to use the new one; write the next bundle into a directory of its own",
+        )
+    return bundle
 
 
 def bundle_of(stored: StoredBundle) -> Bundle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from mgc.cluster.run import RunOptions
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import CatalogueConfig, LogsConfig, load_config
 from mgc.errors import BundleError, FingerprintError, TrainingError
-from mgc.models.bundle import load_bundle
+from mgc.models.bundle import load_bundle, write_bundle
 from mgc.tables.predictions import read_predictions
 from mgc.tables.schema import PREDICTIONS
 
@@ -142,6 +143,17 @@ def test_the_second_run_does_only_what_changed(trained: Trained, music: Path, tm
     assert after.filter(pl.col("run_id") == third.run_id).height == 4
     kept = after.join(before.select("track_id", "content_id"), on=["track_id", "content_id"], how="semi")
     assert kept.equals(before.join(kept.select("track_id"), on="track_id", how="semi"))
+
+
+def test_a_bundle_replaced_after_the_run_began_ends_it(trained: Trained, music: Path, tmp_path: Path) -> None:
+    place, out = tmp_path / "bundle", tmp_path / "tags"
+    shutil.copytree(trained.bundle, place)
+    one = replace(load_bundle(str(place)), members=load_bundle(str(place)).members[:1])
+    options = RunOptions(on_plan=lambda plan, resumed: write_bundle(str(place), one, overwrite=True))
+    with pytest.raises(FingerprintError, match=f"the run began with {trained.outcome.fingerprint}"):
+        tag_catalogue(indexed(music), str(place), str(out), CONFIG, options)
+    assert not (out / "current").exists()
+    assert not (out / "commits").exists()
 
 
 def test_a_changed_bundle_is_refused(trained: Trained, music: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def tagged(tmp_path: Path) -> Tagged:
     return tagged_folder(tmp_path, {f"a/song{number:02}.wav": bytes([number]) for number in range(N)}, **changes)
 
 
-def made_page(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> PageMade:
+def made_page(tagged: Tagged) -> PageMade:
     """Return the page of the run that `tagged_folder` committed, as `mgc tag` makes it."""
     place = OutputDirectory(Store.open(str(tagged.predictions)), "predictions")
     [commit] = place.commits()
@@ -60,25 +60,18 @@ def made_page(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> PageMade:
         restored_rows=none,
         wanted_tracks=N,
     )
-    outcome = RunOutcome(commit.run_id, plan, 0, index, 4_000.0, 8.0, 10.0, 2, deleted=3)
-    monkeypatch.setattr("mgc.cli.report_command.load_bundle", lambda uri: Fake())
-    return tagging_page(outcome, str(tagged.catalogue), "bundle", str(tagged.predictions))
-
-
-class Fake:
-    """A bundle, as far as a page asks."""
-
-    fingerprint = "b" * 16
+    outcome = RunOutcome(commit.run_id, "b" * 16, plan, 0, index, 4_000.0, 8.0, 10.0, 2, deleted=3)
+    return tagging_page(outcome, str(tagged.catalogue), str(tagged.predictions))
 
 
 def test_a_run_with_nothing_to_do_names_the_page_of_the_one_before(tmp_path: Path) -> None:
-    nothing = RunOutcome(None, cast(WorkPlan, None), 0, pl.DataFrame(), 0.0, 0.0, 0.0, 2)
-    page = latest_tagging_page(nothing, "catalogue.parquet", "bundle", str(tmp_path))
+    nothing = RunOutcome(None, "b" * 16, cast(WorkPlan, None), 0, pl.DataFrame(), 0.0, 0.0, 0.0, 2)
+    page = latest_tagging_page(nothing, "catalogue.parquet", str(tmp_path))
     assert page == str(tmp_path / "report" / "index.html")
 
 
-def test_a_run_is_recorded_and_its_page_shows_all_parts(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = made_page(tagged, monkeypatch)
+def test_a_run_is_recorded_and_its_page_shows_all_parts(tagged: Tagged) -> None:
+    made = made_page(tagged)
     assert made.uri == str(tagged.predictions / "report" / "index.html")
     record = last_record(str(tagged.predictions))
     assert (record.tagged_now, record.tracks_total, record.failed) == (N, N, {"T202_NOT_AUDIO": 1})
@@ -102,7 +95,7 @@ def test_a_run_is_recorded_and_its_page_shows_all_parts(tagged: Tagged, monkeypa
 
 
 def test_the_map_is_kept_for_the_next_run(tagged: Tagged, monkeypatch: pytest.MonkeyPatch) -> None:
-    made_page(tagged, monkeypatch)
+    made_page(tagged)
     kept = tagged.predictions / "report" / "map.json"
     before = kept.read_bytes()
     monkeypatch.setattr("mgc.reports.track_map._laid_out", lambda _: pytest.fail("the map was laid out anew"))
@@ -110,10 +103,8 @@ def test_the_map_is_kept_for_the_next_run(tagged: Tagged, monkeypatch: pytest.Mo
     assert kept.read_bytes() == before
 
 
-def test_report_command_makes_the_page_anew_and_compares(
-    tagged: Tagged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made_page(tagged, monkeypatch)
+def test_report_command_makes_the_page_anew_and_compares(tagged: Tagged, capsys: pytest.CaptureFixture[str]) -> None:
+    made_page(tagged)
     place = OutputDirectory(Store.open(str(tagged.predictions)), "predictions")
     [first] = read_records(place, 1)
     jazz = replace(first.prediction_summary, genres={"jazz": N - 1}, tracks=400, answered=400, abstained=0)
@@ -134,7 +125,7 @@ def test_a_run_in_which_all_failed_has_a_page(tmp_path: Path, monkeypatch: pytes
     names = [f"song{number:02}" for number in range(3)]
     broken = tagged_folder(tmp_path, {f"{name}.wav": b"x" for name in names}, **dict.fromkeys(names, failed))
     monkeypatch.setattr(f"{__name__}.N", 3)
-    page = Path(made_page(broken, monkeypatch).uri).read_text(encoding="utf-8")
+    page = Path(made_page(broken).uri).read_text(encoding="utf-8")
     assert "3 of 3 tracks of the catalogue have no answer" in page
     assert "Fewer than two tracks have an answer" in page
     assert 'id="map"' not in page

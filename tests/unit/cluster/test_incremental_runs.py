@@ -31,7 +31,7 @@ from mgc.cluster.actor_pool import _own_error
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.config import CatalogueConfig, DecodeConfig, load_config
-from mgc.errors import DeletionsError, StorageError, TrackError
+from mgc.errors import DeletionsError, FingerprintError, StorageError, TrackError
 from mgc.logs import log_context
 from mgc.models.bundle import write_bundle
 from mgc.storage.objects import DiskFullError
@@ -89,6 +89,22 @@ def test_four_scheduled_runs(songs: Path, bundle: str, tmp_path: Path) -> None:
     write_bundle(other, bundle_contents(1))
     assert tagged(songs, other).plan.remade == 6
     assert read_predictions(out)["bundle_fingerprint"].n_unique() == 1
+
+
+def test_a_bundle_replaced_after_the_run_began_ends_it(songs: Path, tmp_path: Path) -> None:
+    place, out = str(tmp_path / "bundle"), str(tmp_path / "out")
+    before = write_bundle(place, bundle_contents(2))
+    tagged(songs, place)
+    rows = read_predictions(out)
+    after = write_bundle(place, bundle_contents(1), overwrite=True)
+    replaced = {"on_plan": lambda plan, resumed: write_bundle(place, bundle_contents(2), overwrite=True)}
+    with pytest.raises(FingerprintError) as error:
+        tagged(songs, place, **replaced)
+    assert f"it is {before} now, and the run began with {after}" in str(error.value)
+    assert "MGC304" in str(error.value)
+    assert "start the command again" in str(error.value)
+    assert read_predictions(out).equals(rows)
+    assert tagged(songs, place).run_id is None, "the answers of the one that is there are current"
 
 
 def test_hours_of_silence_are_one_row(songs: Path, bundle: str, tmp_path: Path) -> None:

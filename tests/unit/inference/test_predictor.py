@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from model_makers import FEATURES, N_MELS, TAXONOMY, bundle_contents
 
 from mgc.config import FeatureConfig
 from mgc.config.taxonomy import Taxonomy
-from mgc.errors import FingerprintError
+from mgc.errors import DeviceError, FingerprintError, TrackCode, TrackError
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, load_bundle, write_bundle
 from mgc.models.ensemble import Decision
@@ -142,3 +143,68 @@ def test_the_bundles_own_thresholds_and_silence(tmp_path: Path) -> None:
     assert set(after.tags) == {TAXONOMY.tags[0], TAXONOMY.tags[2]}
     (asked,) = Predictor(loaded, tag_threshold=1.0).predict(tracks(2))
     assert asked.tags == []
+
+
+class FailingNetwork(torch.nn.Module):
+    """Fails on batches with a window that `fails` says yes to, else answers as the network it stands for."""
+
+    def __init__(self, real: torch.nn.Module, error: Exception, fails: Callable[[torch.Tensor], bool]) -> None:
+        super().__init__()
+        self.real, self.error, self.fails = real, error, fails
+
+    def forward(self, windows: torch.Tensor) -> object:
+        if self.fails(windows):
+            raise self.error
+        return self.real(windows)
+
+
+def failing(folder: Path, error: Exception, fails: Callable[[torch.Tensor], bool]) -> Predictor:
+    predictor = Predictor(bundle(folder))
+    predictor._members = [FailingNetwork(member, error, fails) for member in predictor._members]
+    return predictor
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), ValueError("odd"), TypeError("no such thing")])
+def test_a_track_on_which_a_network_fails_is_that_tracks_error_alone(tmp_path: Path, error: Exception) -> None:
+    several = tracks(1, 2, 1)
+    several[1][0, 0, 0] = -33.0
+    predictor = failing(tmp_path, error, lambda windows: bool((windows == -33.0).any()))
+    first, bad, last = predictor.predict_each(several)
+    assert isinstance(bad, TrackError)
+    assert (bad.track_code, bad.message) == (TrackCode.PREDICT_FAILED, str(error))
+    for found, expected in zip((first, last), Predictor(bundle(tmp_path)).predict(several[::2]), strict=True):
+        assert not isinstance(found, TrackError)
+        np.testing.assert_array_equal(found.embedding, expected.embedding)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_a_device_that_fails_on_one_track_ends_the_run(tmp_path: Path, error: Exception) -> None:
+    one = tracks(1)
+    one[0][0, 0, 0] = -33.0
+    predictor = failing(tmp_path, error, lambda windows: bool((windows == -33.0).any()))
+    with pytest.raises(DeviceError, match=r"fails on 'cpu': .*MGC503") as caught:
+        predictor.predict_each(one)
+    assert (str(error) or "MemoryError") in str(caught.value)
+
+
+def test_memory_that_is_short_for_many_tracks_and_not_for_one_costs_none(tmp_path: Path) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory")
+    predictor = failing(tmp_path, error, lambda windows: len(windows) > 8)
+    found = predictor.predict_each(tracks(8, 8, 8))
+    assert not any(isinstance(one, TrackError) for one in found)
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("Could not run 'aten::x'"), RuntimeError("broken"), OSError()])
+def test_what_fails_on_silence_too_ends_the_run(tmp_path: Path, error: Exception) -> None:
+    predictor = failing(tmp_path, error, lambda windows: True)
+    with pytest.raises(DeviceError, match=r"fails on 'cpu' for silence, too: .*MGC503"):
+        predictor.predict_each(tracks(1, 2))
