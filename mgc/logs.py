@@ -18,6 +18,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
+from mgc.printable import printable
+
 FIELDS = ("run_id", "track_id", "uri")
 """What a record says beside its message; None where it is not known."""
 
@@ -69,7 +71,8 @@ class _StderrLines(logging.Handler):
 
     def format(self, record: logging.LogRecord) -> str:
         named = [f"{name}={value}" for name in FIELDS if (value := getattr(record, name, None))]
-        return f"mgc {record.levelname.lower()}: {' '.join([record.getMessage(), *named])}"
+        # One record is one line: neither a name nor what a library reports may end it or control the terminal.
+        return printable(f"mgc {record.levelname.lower()}: {' '.join([record.getMessage(), *named])}")
 
 
 _LINES = _StderrLines()

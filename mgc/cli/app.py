@@ -9,16 +9,19 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
 from mgc import __version__
 from mgc.config import Config, load_config
 from mgc.errors import MgcError
 from mgc.logs import configure_logging
+from mgc.printable import printable
 
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as shells have it."""
@@ -100,7 +103,7 @@ def guarded(app: Callable[[], object]) -> None:
     try:
         app()
     except MgcError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {_escaped(str(error))}")
+        Screen(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), " ", _error_text(error)))
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer turns a Ctrl-C inside a command into a silent exit 130.
@@ -110,9 +113,33 @@ def guarded(app: Callable[[], object]) -> None:
         sys.exit(INTERRUPTED)
 
 
-def console() -> Console:
+class Screen(Console):
+    """A console that reads no markup in text and sends no control character of it to the terminal.
+
+    Parameters
+    ----------
+    options
+        Of `rich.console.Console`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield what is printed; rich's own control codes (of a live line) pass, those in text do not."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text, allowed="\n"), style)
+
+
+def console() -> Screen:
     """Return the console of standard output; wide enough for a table where no terminal says its width."""
-    return Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "110")), highlight=False)
+    return Screen(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "110")))
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Return text from outside as the terminal may show it: no markup is read, control characters are visible."""
+    return Text(printable(text), style)
 
 
 def settings(
@@ -145,8 +172,9 @@ def _unopened() -> None:
     raise AssertionError("only the called command is run, and that one is opened")
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+def _error_text(error: MgcError) -> str:
+    """Return an error for the terminal: of line ends only those stay that mgc indents itself."""
+    return "\n  ".join(map(printable, str(error).split("\n  ")))
 
 
 def _toml(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Annotated
@@ -13,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mgc.cli.app import ConfigOption, SetOption, console, settings
+from mgc.cli.app import ConfigOption, SetOption, console, plain, settings
 from mgc.cli.file_answers import FAILED, BundleAnswers, answer_cells, answers, audio_of, names_of
 from mgc.cli.terminal import counted
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import STANDARD_INPUT, FileReader
 from mgc.inference.file_tagger import Difference, FileAnswer, Vocabularies, difference, json_difference
 from mgc.models.bundle_files import read_bundle_for_audio
+from mgc.printable import json_line
 
 TAGS_SHOWN = 4
 NAMES_SHOWN = 12
@@ -62,7 +62,7 @@ def show_compared(a: BundleAnswers, b: BundleAnswers, *, as_json: bool) -> None:
     pairs = []
     for pair in zip(a.each, b.each, strict=True):
         if as_json:
-            print(json.dumps(json_difference(*pair, a.bundle, b.bundle), ensure_ascii=False, allow_nan=False))
+            print(json_line(json_difference(*pair, a.bundle, b.bundle)))
         pairs.append(pair)
     if not as_json:
         _show(console(), a, b, pairs)
@@ -77,12 +77,12 @@ def _show(screen: Console, a: BundleAnswers, b: BundleAnswers, pairs: list[tuple
         table.add_column(title, overflow="fold", no_wrap=title in "AB")
     names = names_of([one.uri for one, _ in pairs])
     for name, (one, other), differs in zip(names, pairs, found, strict=True):
-        table.add_row(Text(name), _answer_text(one, a), _answer_text(other, b), _difference_text(differs))
-    screen.print(Text(f"A  {a.bundle.uri}  {a.bundle.fingerprint}"), soft_wrap=True)
-    screen.print(Text(f"B  {b.bundle.uri}  {b.bundle.fingerprint}"), soft_wrap=True)
+        table.add_row(plain(name), _answer_text(one, a), _answer_text(other, b), _difference_text(differs))
+    screen.print(plain(f"A  {a.bundle.uri}  {a.bundle.fingerprint}"), soft_wrap=True)
+    screen.print(plain(f"B  {b.bundle.uri}  {b.bundle.fingerprint}"), soft_wrap=True)
     screen.print(table)
     for line in (*_vocabulary_lines(Vocabularies.of(a.bundle, b.bundle)), _summary(found)):
-        screen.print(Text(line), soft_wrap=True)
+        screen.print(plain(line), soft_wrap=True)
 
 
 def _answer_text(answer: FileAnswer, given: BundleAnswers) -> Text:
@@ -97,9 +97,9 @@ def _difference_text(found: Difference) -> Text:
         lines.append(Text(f"genre distance {found.genre_distance:.2f}", "dim"))
     for which, tags in (("A", found.tags_a), ("B", found.tags_b)):
         if tags:
-            lines.append(Text(f"only {which}: {_listed(tags, TAGS_SHOWN)}"))
+            lines.append(plain(f"only {which}: {_listed(tags, TAGS_SHOWN)}"))
     large = [pair for pair in found.tag_changes[:CHANGES_SHOWN] if abs(pair[1]) >= CHANGE_WORTH_SHOWING]
-    lines += [Text(f"{tag} {100 * change:+.0f} points", "dim") for tag, change in large]
+    lines += [plain(f"{tag} {100 * change:+.0f} points", "dim") for tag, change in large]
     return Text("\n").join(lines)
 
 

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
 from mgc.cli.index_command import summary_rows
 from mgc.cli.report_command import latest_tagging_page
-from mgc.cli.terminal import facts, run_summary, watched
+from mgc.cli.terminal import announce, facts, run_summary, watched
 from mgc.cli.train_command import show_training, train_watched
 from mgc.cluster.extract import extract_features
 from mgc.cluster.predict import tag_catalogue
@@ -66,10 +66,11 @@ def _music(screen: Console, catalogue: str | None, place: Path, config: Config) 
         labels = config.catalogue.model_copy(update={"labels_from": config.catalogue.labels_from or "folder"})
         return catalogue, config.model_copy(update={"catalogue": labels})
     made = compose_catalogue(place / "music")
-    screen.print(
-        f"[bold]music[/] {len(made.clips)} clips in four styles {'composed' if made.composed else 'found'} in "
-        f"{escape(str(made.folder))}, and {len(made.damaged)} damaged files to show what becomes of them",
-        soft_wrap=True,
+    announce(
+        screen,
+        "music",
+        f"{len(made.clips)} clips in four styles {'composed' if made.composed else 'found'} in {made.folder}, "
+        f"and {len(made.damaged)} damaged files to show what becomes of them",
     )
     screen.print("synthetic, made by mgc itself: figures on it say nothing about real music", style="dim")
     labels = config.catalogue.model_copy(update={"manifest": str(made.manifest)})
@@ -101,4 +102,4 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
 
 
 def _step(screen: Console, number: int, name: str) -> None:
-    screen.rule(f"[bold]{number}/5 {name}", align="left", style="cyan")
+    screen.rule(Text(f"{number}/5 {name}", "bold"), align="left", style="cyan")

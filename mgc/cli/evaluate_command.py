@@ -15,7 +15,7 @@ from rich.table import Table
 
 from mgc.arrays import Float64Array
 from mgc.catalogue.index import read_catalogue
-from mgc.cli.app import ConfigOption, SetOption, console, settings
+from mgc.cli.app import ConfigOption, SetOption, console, plain, settings
 from mgc.cli.terminal import facts, figure_text
 from mgc.config import Config
 from mgc.errors import ConfigError, FingerprintError, SchemaError, TrainingError
@@ -331,9 +331,11 @@ def _figures(
 
 
 def _show(screen: Console, split: str, found: dict[str, Evaluation]) -> None:
-    table = Table("", "genre accuracy", "tag PR-AUC, macro", "tag ROC-AUC, macro", title=f"split '{split}'")
+    table = Table(
+        "", "genre accuracy", "tag PR-AUC, macro", "tag ROC-AUC, macro", title=plain(f"split '{split}'", "italic")
+    )
     for name, one in found.items():
         tags: Any = one.tag
         cells = [one.genre.accuracy if one.genre else None, *((tags.pr_auc, tags.roc_auc) if tags else (None, None))]
-        table.add_row(name, *("–" if cell is None else figure_text(cell) for cell in cells))
+        table.add_row(plain(name), *("–" if cell is None else figure_text(cell) for cell in cells))
     screen.print(table)

@@ -5,7 +5,6 @@ No module here imports torch, so that files can be decoded while `FileTagger` im
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -21,13 +20,14 @@ from rich.text import Text
 
 from mgc.arrays import Float32Array
 from mgc.catalogue.listing import list_audio
-from mgc.cli.app import console
+from mgc.cli.app import console, plain
 from mgc.config import TaggingConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import FileFeatures
 from mgc.inference.file_tagger import FileAnswer, FileTagger, json_answer, write_taggram
 from mgc.models.bundle_files import StoredBundle
+from mgc.printable import json_line, printable
 from mgc.storage.store import Store
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def show_answers(given: BundleAnswers, shown: AnswerOptions) -> None:
     for answer in given.each:
         if shown.json:
             value = json_answer(answer, given.bundle, embedding=shown.embedding, windows=shown.windows)
-            print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+            print(json_line(value), flush=True)
         kept.append(answer)
     if shown.taggram:
         write_taggram(shown.taggram, kept, given.bundle)
@@ -134,7 +134,7 @@ def answer_cells(answer: FileAnswer, taxonomy: Taxonomy) -> list[Text]:
     if prediction is None:
         error = answer.error
         code, why = (error.track_code.value, error.message) if error else ("", "")
-        return [Text.assemble(("failed ", "bold yellow"), (code, "yellow"), "\n", why)]
+        return [Text.assemble(("failed ", "bold yellow"), (code, "yellow"), "\n", printable(why))]
     cells = []
     if taxonomy.genres:
         ranked = _likeliest(taxonomy.genres, prediction.genre_probabilities)
@@ -172,8 +172,8 @@ def _row(name: str, answer: FileAnswer, taxonomy: Taxonomy) -> list[RenderableTy
     cells = answer_cells(answer, taxonomy)
     if answer.prediction is None:
         empty = [""] * (bool(taxonomy.genres) + bool(taxonomy.tags))
-        return [Text("\n").join([Text(name), *cells]), *empty, *end]
-    return [Text(name), *cells, *end]
+        return [Text("\n").join([plain(name), *cells]), *empty, *end]
+    return [plain(name), *cells, *end]
 
 
 def _tags(prediction: TrackPrediction, taxonomy: Taxonomy) -> Text:
@@ -195,14 +195,15 @@ def _likeliest(names: tuple[str, ...], probabilities: Float32Array) -> list[tupl
 
 def _width(names: Sequence[str]) -> int:
     """Return one width for all rows of the table, so that bars stand below each other."""
-    return min(max(map(len, names), default=0), NAME_CELLS)
+    return min(max((len(printable(name)) for name in names), default=0), NAME_CELLS)
 
 
 def _bars(rows: Sequence[tuple[str, float]], width: int, *, bold: int = 0, style: str = "") -> Text:
     """Return names with their probabilities as numbers and bars, a line each, the first `bold` of them in bold."""
     lines = []
     for number, (name, probability) in enumerate(rows):
-        short = name if len(name) <= width else name[: width - 1] + "…"
+        shown = printable(name)
+        short = shown if len(shown) <= width else shown[: width - 1] + "…"
         label = Text(f"{short:<{width}} {probability:>4.0%} ", "bold" if number < bold else style)
         lines.append(label + Text(bar(probability).ljust(BAR_CELLS), "cyan"))
     return Text("\n").join(lines)

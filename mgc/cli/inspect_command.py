@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.markup import escape
 
 from mgc.arrays import Float32Array
-from mgc.cli.app import ConfigOption, SetOption, console, settings
+from mgc.cli.app import ConfigOption, SetOption, console, plain, settings
 from mgc.cli.file_answers import FAILED, answer_table
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import STANDARD_INPUT, FileFeatures, FileReader, ReadOptions
@@ -59,7 +58,7 @@ def inspect(
         raise typer.Exit(FAILED)
     root, key = split_uri(output)
     Store(root).write_atomic(key, _drawn(_track_view(extracted, answer, tagger, predictions), key))
-    screen.print(f"output  {escape(Store(root).uri(key))}", soft_wrap=True)
+    screen.print(plain(f"output  {Store(root).uri(key)}"), soft_wrap=True)
 
 
 def _drawn(view: TrackView, name: str) -> bytes:

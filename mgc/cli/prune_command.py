@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from mgc.cli.app import ConfigOption, SetOption, TakeoverOption, console, settings
-from mgc.cli.terminal import counted, facts
+from mgc.cli.terminal import announce, counted, facts
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.compact import Pruned, PrunePlan, plan_prune
@@ -46,7 +46,7 @@ def prune(
         lease.require()
         done = None if plan.is_empty else prune_output(place, plan)
     if done is None:
-        screen.print(f"[bold green]✓[/] nothing to prune in {place.store.uri()}", soft_wrap=True)
+        announce(screen, "Pruning", f"nothing to prune in {place.store.uri()}", done=True)
     else:
         _show_done(place, plan, done)
 

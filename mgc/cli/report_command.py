@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mgc.catalogue.index import catalogue_root, read_catalogue
-from mgc.cli.app import console
+from mgc.cli.app import console, plain
 from mgc.cli.terminal import facts
 from mgc.cluster.run import RunOutcome
 from mgc.curation.duplicates import TRACKS_AT_MOST, duplicate_groups, lookalikes, read_fingerprints
@@ -74,7 +74,7 @@ def show_page(console: Console, made: PageMade) -> None:
     rows: dict[str, str | Text] = {"compared": drift_verdict(made.drift)}
     moved = made.drift.moved
     for number, shift in enumerate(moved[:MOVED_PRINTED], 1):
-        rows[f"moved {number}"] = Text(shift_text(shift), "yellow")
+        rows[f"moved {number}"] = plain(shift_text(shift), "yellow")
     if len(moved) > MOVED_PRINTED:
         rows["and"] = f"{len(moved) - MOVED_PRINTED} more, in the report"
     if made.drift.cause:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from mgc.catalogue.index import index_catalogue, read_catalogue
-from mgc.cli.app import AddressOption, console
-from mgc.cli.terminal import counted, facts, run_summary, watched
+from mgc.cli.app import AddressOption, console, plain
+from mgc.cli.terminal import announce, counted, facts, run_summary, watched
 from mgc.cluster.experiment import RunSettings, Step, run_experiment
 from mgc.cluster.extract import extract_features
 from mgc.cluster.progress import Meter
@@ -75,7 +75,7 @@ def _run_watched(
         def on_plan(total: int, finished: int, todo: int) -> None:
             nonlocal meter
             done = f", {finished:,} of them finished before" if finished else ""
-            screen.print(f"[bold]experiment[/] {counted(total, 'run')}{done}", soft_wrap=True)
+            announce(screen, "experiment", f"{counted(total, 'run')}{done}")
             if todo:
                 meter = stack.enter_context(Meter(screen, "running", todo, "runs").shown())
 
@@ -117,10 +117,11 @@ def _demo_data(screen: Console, experiment: Experiment, output: str, address: st
         raise ConfigError(f"the demo's clips need a folder, and '{output}' is none", "give -o a folder")
     place = Path(output) / "data"
     made = compose_catalogue(place / "music", damaged=False)
-    screen.print(
-        f"[bold]music[/] {len(made.clips)} synthetic clips {'composed' if made.composed else 'found'} in "
-        f"{escape(str(made.folder))}: figures on them say nothing about real music",
-        soft_wrap=True,
+    announce(
+        screen,
+        "music",
+        f"{len(made.clips)} synthetic clips {'composed' if made.composed else 'found'} in {made.folder}: "
+        "figures on them say nothing about real music",
     )
     catalogue, features = str(place / "catalogue.parquet"), str(place / "features")
     index_catalogue(str(made.folder), catalogue, CatalogueConfig(manifest=str(made.manifest), valid_fraction=0.34))
@@ -137,12 +138,11 @@ def _show(screen: Console, outcome: ExperimentOutcome, summary: Summary, output:
     _show_failures(screen, outcome)
     names = [one.name for one in summary.experiment.protocols if summary.under(one.name)]
     widest = max(map(len, [*summary.systems, "accuracy"]))
-    screen.print(
-        "  ".join(["accuracy".ljust(widest), *(name.rjust(24) for name in names)]), style="bold", soft_wrap=True
-    )
+    head = "  ".join(["accuracy".ljust(widest), *(name.rjust(24) for name in names)])
+    screen.print(plain(head, "bold"), soft_wrap=True)
     for system in summary.systems:
         row = [_accuracy(summary, system, name).rjust(24) for name in names]
-        screen.print("  ".join([system.ljust(widest), *row]), markup=False, soft_wrap=True)
+        screen.print(plain("  ".join([system.ljust(widest), *row])), soft_wrap=True)
     rows = {"runs": f"{len(outcome.results):,} of {len(outcome.runs):,} finished, {outcome.run_now:,} run now"}
     if split_verdict := verdict(summary):
         rows[f"what the split is worth to {headline_system(summary)}"] = split_verdict
@@ -162,7 +162,7 @@ def _accuracy(summary: Summary, system: str, protocol: str) -> str:
 def _show_failures(screen: Console, outcome: ExperimentOutcome) -> None:
     labels = {run.key: run.label for run in outcome.runs}
     for key, message in outcome.failures.items():
-        screen.print(f"[red]failed[/] {escape(labels[key])}: {escape(message)}", soft_wrap=True)
+        screen.print(Text.assemble(("failed", "red"), " ", plain(f"{labels[key]}: {message}")), soft_wrap=True)
     if outcome.failures:
         screen.print(
             f"{counted(len(outcome.failures), 'run')} failed; the same command tries them again", style="dim"

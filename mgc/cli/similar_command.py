@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mgc.catalogue.index import catalogue_root, read_catalogue
-from mgc.cli.app import ConfigOption, SetOption, console, settings
+from mgc.cli.app import ConfigOption, SetOption, console, plain, settings
 from mgc.cli.terminal import counted, facts, figure_text
 from mgc.config import EvaluationConfig
 from mgc.curation.duplicates import duplicate_groups, read_fingerprints
@@ -104,11 +104,13 @@ def show_neighbours(screen: Console, index: SimilarityIndex, rows: pl.DataFrame,
         print_json_lines(rows)
         return
     uri, genre = index.tracks.select("uri", "genre").row(row)
-    table = Table("", "cosine", "genre", "", "track", title=f"Most like {uri} ({genre})", title_justify="left")
+    table = Table(
+        "", "cosine", "genre", "", "track", title=plain(f"Most like {uri} ({genre})", "italic"), title_justify="left"
+    )
     for rank, cosine, _, other, _, named, probability in rows.iter_rows():
-        table.add_row(str(rank), f"{cosine:.3f}", Text(named), f"{100 * probability:.0f} %", Text(other))
+        table.add_row(str(rank), f"{cosine:.3f}", plain(named or "–"), f"{100 * probability:.0f} %", plain(other))
     screen.print(table)
-    screen.print(Text(index_text(index)), soft_wrap=True)
+    screen.print(plain(index_text(index)), soft_wrap=True)
 
 
 def show_all(screen: Console, index: SimilarityIndex, rows: int, output: str) -> None:
@@ -128,7 +130,7 @@ def show_duplicates(screen: Console, groups: pl.DataFrame, output: str | None, *
             break
         table.add_section()
         for uri, seconds, correlation in rows.select("uri", "duration_seconds", "correlation").iter_rows():
-            table.add_row(str(number + 1), Text(uri), f"{seconds:.2f}", f"{correlation:.3f}")
+            table.add_row(str(number + 1), plain(uri), f"{seconds:.2f}", f"{correlation:.3f}")
     if n_groups:
         screen.print(table)
     shown = {"groups": f"{n_groups:,}", "tracks in them": f"{groups.height:,}"}

@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from mgc.cluster.progress import Meter
 from mgc.evaluation.bootstrap import Figure
+from mgc.printable import printable
 
 if TYPE_CHECKING:  # commands that start no Ray do not import it for their tables
     from mgc.cluster.actor_pool import ChunkProgress
@@ -28,7 +28,7 @@ def counted(count: int, noun: str) -> str:
 
 def warned(count: int, rest: str = "") -> Text:
     """Return a number that deserves a look, and what belongs to it."""
-    return Text.assemble((f"{count:,}", "yellow"), rest)
+    return Text.assemble((f"{count:,}", "yellow"), printable(rest))
 
 
 def facts(console: Console, title: str, rows: Mapping[str, str | Text]) -> None:
@@ -37,10 +37,19 @@ def facts(console: Console, title: str, rows: Mapping[str, str | Text]) -> None:
     Values are printed as they are: no markup is read in them, and none is broken into lines, so that a path can
     be copied from a narrow terminal or a log.
     """
-    width = max(map(len, rows), default=0)
-    console.print(Text(title, "bold"))
-    for name, value in rows.items():
-        console.print(Text.assemble("  ", (name.ljust(width), "cyan"), "   ", value), soft_wrap=True)
+    names = [printable(name) for name in rows]
+    width = max(map(len, names), default=0)
+    console.print(Text(printable(title), "bold"))
+    for name, value in zip(names, rows.values(), strict=True):
+        shown = printable(value) if isinstance(value, str) else value
+        console.print(Text.assemble("  ", (name.ljust(width), "cyan"), "   ", shown), soft_wrap=True)
+
+
+def announce(console: Console, what: str, rest: str, *, done: bool = False) -> None:
+    """Print on one line what begins, in bold, and facts of it; with `done` that there was nothing to do."""
+    head = Text("✓", "bold green") if done else Text(what, "bold")
+    text = f"{what}: {rest}" if done else rest
+    console.print(Text.assemble(head, " ", printable(text)), soft_wrap=True)
 
 
 def number_text(value: float | None) -> str:
@@ -72,8 +81,7 @@ class Watch:
         total = plan.limited(self._limit).height
         if not total and not resumed:
             return
-        amount = f"[bold]{self._label}[/] {_amount(plan, self._limit)}"
-        self._console.print(f"{amount}  ({_plan_text(plan, resumed)})", soft_wrap=True)
+        announce(self._console, self._label, f"{_amount(plan, self._limit)}  ({_plan_text(plan, resumed)})")
         unit = "tracks" if _only_clean(plan) else "views"
         self._meter = self._stack.enter_context(Meter(self._console, self._label, total, unit).shown())
 
@@ -107,9 +115,7 @@ def dry_summary(console: Console, verb: str, outcome: RunOutcome, limit: int | N
 def run_summary(console: Console, title: str, outcome: RunOutcome, output: str) -> None:
     """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is."""
     if outcome.run_id is None:
-        console.print(
-            f"[bold green]✓[/] {title}: nothing to do, {_current_text(outcome)} in {escape(output)}", soft_wrap=True
-        )
+        announce(console, title, f"nothing to do, {_current_text(outcome)} in {output}", done=True)
         return
     facts(console, f"{title} {outcome.run_id}", _summary_rows(outcome) | {"output": output})
 

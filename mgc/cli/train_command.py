@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
-from mgc.cli.terminal import counted, facts, number_text
+from mgc.cli.terminal import announce, counted, facts, number_text
 from mgc.cluster.progress import Meter
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.config.network_settings import TransferConfig
@@ -48,14 +47,10 @@ def train(
     request = TrainingRequest(catalogue, features, bundle, chosen, overwrite)
     models = [model.name for model in chosen.member_models()]
     longest = [chosen.training.for_member(member).epochs for member in range(len(models))]
-    screen.print(
-        f"[bold]training[/] {counted(len(models), 'member')} ({', '.join(models)}), "
-        + (
-            f"at most {counted(longest[0], 'epoch')} each"
-            if len(set(longest)) == 1
-            else f"at most {', '.join(map(str, longest))} epochs"
-        )
+    at_most = (
+        f"{counted(longest[0], 'epoch')} each" if len(set(longest)) == 1 else f"{', '.join(map(str, longest))} epochs"
     )
+    announce(screen, "training", f"{counted(len(models), 'member')} ({', '.join(models)}), at most {at_most}")
     if TransferConfig().name in models:
         screen.print(
             "A transfer member runs every window through its frozen network before its first epoch: without a GPU "
@@ -83,7 +78,7 @@ def distill(
     chosen = settings(config, set_, cluster__address=address, training__epochs=epochs)
     screen = console()
     student = chosen.distill.model
-    screen.print(f"[bold]distilling[/] {teacher} into one {student.name}, at most {chosen.training.epochs} epochs")
+    announce(screen, "distilling", f"{teacher} into one {student.name}, at most {chosen.training.epochs} epochs")
     place = bundle or student_uri(teacher)
     request = TrainingRequest(catalogue, features, place, chosen, overwrite, teacher_uri=teacher)
     show_training(screen, train_watched(screen, request), place)
@@ -135,10 +130,7 @@ def train_watched(screen: Console, request: TrainingRequest) -> TrainOutcome:
 def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
     """Print what training gave."""
     if not outcome.trained:
-        screen.print(
-            f"[bold green]✓[/] Training: nothing to do, {escape(bundle)} was made from this data and these settings",
-            soft_wrap=True,
-        )
+        announce(screen, "Training", f"nothing to do, {bundle} was made from this data and these settings", done=True)
         return
     rows = {"bundle fingerprint": outcome.fingerprint, "epochs by member": ", ".join(map(str, outcome.epochs))}
     for name, value in outcome.metrics.get("ensemble", {}).items():

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
-from mgc.cli.terminal import counted, facts, number_text
+from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, plain, settings
+from mgc.cli.terminal import announce, counted, facts, number_text
 from mgc.cluster.tune import SearchRequest, search_settings
 from mgc.training.search import BEST_FILE, TABLE_FILE, SearchResult, Trial, read_space
 
@@ -48,11 +48,9 @@ def tune(
     )
     dimensions = read_space(space, chosen)
     screen = console()
-    screen.print(
-        f"[bold]searching[/] {', '.join(one.key for one in dimensions)}: {counted(chosen.search.trials, 'trial')} "
-        f"of at most {counted(chosen.training.epochs, 'epoch')}",
-        soft_wrap=True,
-    )
+    names = ", ".join(one.key for one in dimensions)
+    trials_text, epochs_text = counted(chosen.search.trials, "trial"), counted(chosen.training.epochs, "epoch")
+    announce(screen, "searching", f"{names}: {trials_text} of at most {epochs_text}")
     request = SearchRequest(catalogue, features, output, chosen, dimensions, overwrite)
     result = search_settings(request, EpochCount(screen, chosen.search.trials).show)
     show_search(screen, result, output)
@@ -70,7 +68,7 @@ class EpochCount:
     def show(self, number: int, progress: dict[str, Any]) -> None:
         """Print where a trial stands."""
         if progress.get("failed"):
-            self._screen.print(f"trial {number:>3} of {self._trials}  failed: {progress['failed']}", markup=False)
+            self._screen.print(plain(f"trial {number:>3} of {self._trials}  failed: {progress['failed']}"))
         elif progress["epochs"] == 1 or progress["epochs"] % self.EVERY == 0:
             self._screen.print(
                 f"trial {number:>3} of {self._trials}  epoch {progress['epochs']:>3}  best so far: loss "
@@ -87,7 +85,7 @@ def show_search(screen: Console, result: SearchResult, output: str) -> None:
     for name in ("trial", *(key.partition(".")[2] for key in keys), "loss", "accuracy", "tag PR-AUC", "epochs"):
         table.add_column(name, justify="right", no_wrap=True)
     for trial in result.trials[:SHOWN]:
-        table.add_row(*_cells(trial, keys))
+        table.add_row(*map(plain, _cells(trial, keys)))
     screen.print(table)
     if len(result.trials) > SHOWN:
         screen.print(f"… and {len(result.trials) - SHOWN} more in {TABLE_FILE}", style="dim")
@@ -105,7 +103,7 @@ def show_search(screen: Console, result: SearchResult, output: str) -> None:
             "use": f"mgc train … --config {place}/{BEST_FILE}",
         },
     )
-    screen.print(result.caution, style="dim")
+    screen.print(plain(result.caution), style="dim")
 
 
 def _cells(trial: Trial, keys: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mgc.catalogue.index import catalogue_root, read_catalogue
-from mgc.cli.app import ConfigOption, SetOption, TakeoverOption, console, settings
+from mgc.cli.app import ConfigOption, SetOption, TakeoverOption, console, plain, settings
 from mgc.cli.terminal import counted, facts, warned
 from mgc.curation.filetags.journal import JournalHeader, JournalWriter, read_journal
 from mgc.curation.filetags.tag_formats import Values
@@ -137,7 +137,9 @@ def show_plan(screen: Console, planned: Iterable[TagChange], skips: Skips, chang
     for change in islice(todo, ROWS_SHOWN):
         name = Path(change.target).name
         for field, values in change.after.items():
-            table.add_row(Text(name), field, Text(_text(change.before.get(field, ()))), Text(_text(values), "green"))
+            table.add_row(
+                plain(name), field, plain(_text(change.before.get(field, ()))), plain(_text(values), "green")
+            )
             name = ""
     if todo:
         screen.print(table)
@@ -175,7 +177,7 @@ def _rewrite_content_ids(screen: Console, head: JournalHeader, written: Written,
             raise ConfigError("the predictions are one file, not the directory of `mgc tag`")
         count = rewrite_prediction_content_ids(head.predictions, written.content_ids)
     except MgcError as error:
-        screen.print(Text(f"the next run will tag these files anew: {error.message}", "yellow"), soft_wrap=True)
+        screen.print(plain(f"the next run will tag these files anew: {error.message}", "yellow"), soft_wrap=True)
         return
     screen.print(f"catalogue and predictions know {counted(count, 'file')} as they are now: no run tags them anew")
 

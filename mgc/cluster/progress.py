@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from mgc.printable import printable
 
 if TYPE_CHECKING:  # so that a terminal's table needs no Ray
     from mgc.cluster.actor_pool import ChunkProgress
@@ -65,10 +66,10 @@ class Meter:
             return
         columns = (
             SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
         )
         with Progress(*columns, console=self._console, transient=True) as live:
             live.add_task(self._label, total=self._total, rate="starting workers")
@@ -104,9 +105,9 @@ class Meter:
         """
         self._count = now = _Count(time.perf_counter(), done, failed, audio_seconds)
         self._first = self._first or now
-        parts = self._rate_parts(self._first, seconds_left) + [note] * bool(note)
+        parts = self._rate_parts(self._first, seconds_left) + [printable(note)] * bool(note)
         if self._live:
-            self._live.update(self._live.task_ids[0], completed=done, rate=escape(", ".join(parts)))
+            self._live.update(self._live.task_ids[0], completed=done, rate=", ".join(parts))
             return
         self._unprinted = f"{self._label}: {', '.join([f'{done:,}/{self._total:,} {self._unit}', *parts])}"
         if now.at - self._line_at >= LINE_EVERY_SECONDS:

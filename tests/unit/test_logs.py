@@ -28,6 +28,7 @@ from mgc.logs import (
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     handlers, level = list(LOGGER.handlers), LOGGER.level
+    take_worker_records()
     yield
     LOGGER.handlers[:] = handlers
     LOGGER.setLevel(level)
