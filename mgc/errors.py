@@ -114,6 +114,12 @@ class DeviceError(ClusterError):
     code = "MGC503"
 
 
+class DecoderStartError(MgcError):
+    """Decoding children die or hang before they are ready: something of this machine, and of no track."""
+
+    code = "MGC504"
+
+
 class Stage(StrEnum):
     """Where on a track's way it failed."""
 
@@ -232,7 +238,8 @@ MEANINGS = {
         "The decoding process died on this file; its neighbours did not.", "Encode it anew; report it to the library."
     ),
     TrackCode.DECODE_MEMORY: ErrorMeaning(
-        "Decoding needs more than decode.memory_limit_bytes.", "Raise the limit, or split the file."
+        "Decoding needs more than decode.memory_limit_bytes, or than a lower RLIMIT_AS leaves.",
+        "Raise the limit, or split the file; after a lower RLIMIT_AS run again with cluster.retry_failed = true.",
     ),
     TrackCode.NOT_MELS: ErrorMeaning(
         "The file is no NumPy array of floats.",

@@ -34,6 +34,9 @@ MOST_STDERR_BYTES = 1 << 20
 ORPHAN_LIMITS = 2.0
 """Time limits after which the child ends itself: its parent has killed it long before, unless that is dead."""
 
+LEAST_TRACK_BYTES = 256 << 20
+"""Address space that is left for a track, or the child does not start: the least `decode.memory_limit_bytes`."""
+
 
 def main() -> None:
     """Serve until the parent closes the pipe."""
@@ -43,7 +46,7 @@ def main() -> None:
     features = FeatureConfig.model_validate(first.header["features"])
     decode = DecodeConfig.model_validate(first.header["decode"])
     hold({features: FilterBanks(**first.arrays)})
-    resource.setrlimit(resource.RLIMIT_AS, (_address_space(decode), resource.RLIM_INFINITY))
+    too_much = _bound_memory(decode)
     send(sink, Message({"ready": True}))
     while True:
         try:
@@ -53,7 +56,7 @@ def main() -> None:
         request_bytes = _byte_requester(source, sink, decode)
         contents = [_content(request, number, request_bytes) for number in range(len(request.header["sizes"]))]
         _set_alarm(ORPHAN_LIMITS * decode.time_limit_seconds)
-        answers = _answers(request, contents, features, decode)
+        answers = _answers(request, contents, features, decode, too_much)
         _set_alarm(0.0)
         for answer in answers:
             send(sink, answer_message(answer))
@@ -92,15 +95,40 @@ def _content(request: Message, number: int, request_bytes: Callable[[dict[str, A
     )
 
 
-def _address_space(decode: DecodeConfig) -> int:
-    """Return the limit in bytes: what is mapped already (libraries) and what a track may take."""
+def _bound_memory(decode: DecodeConfig) -> str:
+    """Bound the address space to what is mapped already (libraries) and what a track may take, or to a limit below.
+
+    Returns
+    -------
+    str
+        What is wrong with a track that needs more.
+    """
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - one read of a kernel file
         mapped = int(file.read().split()[0]) * resource.getpagesize()
-    return mapped + decode.memory_limit_bytes
+    left = _lower_limit(resource.RLIMIT_AS, mapped + decode.memory_limit_bytes) - mapped
+    if left < LEAST_TRACK_BYTES:
+        sys.exit(
+            f"RLIMIT_AS leaves {max(0, left) >> 20} MiB beside the {mapped >> 20} MiB of the libraries, "
+            f"and a track takes up to {LEAST_TRACK_BYTES >> 20} MiB at least"
+        )
+    if left < decode.memory_limit_bytes:
+        return f"needs more than the {left >> 20} MiB that RLIMIT_AS (ulimit -v) leaves to decode"
+    return f"needs more than {decode.memory_limit_bytes >> 20} MiB to decode"
+
+
+def _lower_limit(kind: int, wanted: int) -> int:
+    """Lower the soft limit to `wanted`, and return what holds: a lower one that this process was born with stays.
+
+    So does the hard limit, which no process without privileges may raise.
+    """
+    soft, hard = resource.getrlimit(kind)
+    holds = min([wanted, *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY)])
+    resource.setrlimit(kind, (holds, hard))
+    return holds
 
 
 def _answers(
-    request: Message, contents: Sequence[Content], features: FeatureConfig, decode: DecodeConfig
+    request: Message, contents: Sequence[Content], features: FeatureConfig, decode: DecodeConfig, too_much: str
 ) -> Sequence[TrackResult | Outline]:
     """Return one result a view, or one for an outline; the first content is the track, the others partners."""
     views = request.header.get("views", [])
@@ -113,15 +141,14 @@ def _answers(
     except ClosedError:
         raise
     except Exception as error:
-        return [_track_error(error, decode)] * max(1, len(views))
+        return [_track_error(error, too_much)] * max(1, len(views))
 
 
-def _track_error(error: Exception, decode: DecodeConfig) -> TrackError:
+def _track_error(error: Exception, too_much: str) -> TrackError:
     if isinstance(error, TrackError):
         return error
     if isinstance(error, MemoryError):
-        reason = f"needs more than {decode.memory_limit_bytes >> 20} MiB to decode"
-        return TrackError(TrackCode.DECODE_MEMORY, Stage.DECODE, reason)
+        return TrackError(TrackCode.DECODE_MEMORY, Stage.DECODE, too_much)
     # A fault of ours, on bytes that nobody thought of: the row says so, and the child goes on.
     reason = f"unexpected {type(error).__name__}: {one_line(error)}"
     return TrackError(TrackCode.FEATURES_FAILED, Stage.FEATURES, reason)
@@ -132,7 +159,7 @@ def _tame_libraries() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
         os.dup2(nowhere, descriptor)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_STDERR_BYTES, resource.RLIM_INFINITY))
+    _lower_limit(resource.RLIMIT_FSIZE, MOST_STDERR_BYTES)
     # A deadly signal leaves the stack of this process's own thread.
     faulthandler.enable(2, all_threads=False)
 

@@ -3,6 +3,9 @@
 `sf_open` of libsndfile 1.2.2 is known to hang on a 157-byte file (libsndfile issue #1118), and a decoder that
 crashes takes its process along. A thread cannot be killed and a Ray actor takes seconds to replace; a child
 process costs two pipe transfers a track.
+
+A child that fails at a track is that track's error. One that does not even become ready says nothing about any track:
+that is the run's error.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from io import FileIO
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self, cast
 
@@ -27,7 +33,7 @@ from mgc.audio.sandbox.ipc import ClosedError, LateError, Message, answer_in, re
 from mgc.audio.track_features import Outline, TrackFeatures, TrackResult
 from mgc.audio.views import ViewRequest
 from mgc.config import DecodeConfig, FeatureConfig
-from mgc.errors import Stage, TrackCode, TrackError
+from mgc.errors import DecoderStartError, Stage, TrackCode, TrackError
 from mgc.logs import log
 
 STDERR_BYTES = 4096
@@ -35,6 +41,19 @@ STDERR_BYTES = 4096
 
 START_SECONDS = 60.0
 """How long a child may take to import its libraries on a loaded machine."""
+
+STARTS = 2
+"""Children in a row that may fail before they are ready: one may be killed from outside, two are no accident."""
+
+NEEDED_BYTES = 640 << 20
+"""Address space of a child at the least limit on a track: libraries 305 MiB (Linux, x86-64), 256 MiB of a track, and
+what the loader maps for a moment."""
+
+OUTSIDE_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGXCPU}
+"""No decoder raises them: somebody outside sent them, the kernel short of memory, or a limit on processor time."""
+
+MODULE_HOME = Path(__file__).parents[3]
+"""The folder that mgc was imported from."""
 
 PIPE_BYTES = 1 << 20
 """Pipe size requested of the kernel: a track's bytes pass in a few writes instead of hundreds."""
@@ -74,7 +93,8 @@ class SupervisedExtractor:
         self._ready = False
         self._answered = 0
         # Begun here and waited for with the first track: it imports its libraries while that track is fetched.
-        self._start()
+        with contextlib.suppress(OSError):  # tried again with the first track
+            self._start()
 
     def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> TrackFeatures:
         """Return the features of a track's bytes.
@@ -92,6 +112,8 @@ class SupervisedExtractor:
         TrackError
             What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died, and
             what reading a `RemoteBytes` raises.
+        DecoderStartError
+            No child becomes ready: no track can be decoded here.
         """
         (extracted,) = self.extract_views(data, (ViewRequest(),), (), every_seconds)
         if isinstance(extracted, TrackError):
@@ -147,6 +169,7 @@ class SupervisedExtractor:
         self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
     ) -> list[TrackResult | Outline]:
         """Return the child's answers; what went wrong with the child as a `TrackError`."""
+        self._require_ready()
         try:
             answers = self._request_with_retry(wanted, contents, count)
         except LateError as error:
@@ -167,25 +190,25 @@ class SupervisedExtractor:
     ) -> list[TrackResult | Outline]:
         """Try a fresh child where one dies that had answered others before: a track is not blamed for its neighbour.
 
-        Nor for a SIGKILL, which no decoder raises: somebody outside, or the kernel short of memory, sent it.
+        Nor for a signal from outside.
         """
         had_answered = self._answered
         try:
             return self._request(wanted, contents, count)
         except ClosedError:
-            if not had_answered and self._exit_code() != -signal.SIGKILL:
+            if not had_answered and -self._exit_code() not in OUTSIDE_SIGNALS:
                 raise
         pid, death = self.child_pid, self._death()
         log.warning("decoding child %s died (%s): its track is tried again in a fresh one", pid, death.how)
+        self._require_ready()
         return self._request(wanted, contents, count)
 
     def _request(
         self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
     ) -> list[TrackResult | Outline]:
-        child = self._child or self._start()
-        if not self._ready:
-            receive(_pipe(child.stdout), time.monotonic() + START_SECONDS)
-            self._ready = True
+        child = self._child
+        if child is None:
+            raise ClosedError
         deadline = time.monotonic() + self._limit
         held = {
             str(number): np.frombuffer(data, np.uint8)
@@ -219,18 +242,59 @@ class SupervisedExtractor:
             self._kill()
             raise
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _require_ready(self) -> None:
+        """Wait until the child is ready; start one where there is none.
+
+        Raises
+        ------
+        DecoderStartError
+            As many as `STARTS` in a row died, or hung, before they were ready.
+        """
+        for start in range(1, STARTS + 1):
+            if self._child and self._ready:
+                return
+            try:
+                if self._child is None:
+                    self._start()
+                self._greet()
+            except LateError:
+                printed = _one_printable_line(self._stderr)
+                self._kill()
+                reason = ": ".join(filter(None, (f"not ready after {START_SECONDS:g} s", printed)))
+            except ClosedError:
+                reason = ": ".join(filter(None, self._death()))
+            except OSError as error:  # no process, no descriptor, no memory
+                self._kill()
+                reason = str(error)
+            else:
+                self._ready = True
+                return
+            log.warning("decoding child did not start (%d of %d): %s", start, STARTS, reason)
+        raise DecoderStartError(
+            f"the decoder does not start on {platform.node()}, so no track can be decoded: {reason}", _start_remedy()
+        )
+
+    def _greet(self) -> None:
+        """Send the settings, and wait for the answer that the child has its libraries and limits."""
+        if self._child is None:
+            raise ClosedError
+        deadline = time.monotonic() + START_SECONDS
+        banks = self._banks or filter_banks(self._features)
+        send(_pipe(self._child.stdin), Message(self._settings, arrays=vars(banks)), deadline)
+        receive(_pipe(self._child.stdout), deadline)
+
+    def _start(self) -> None:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
             **KEEP_MEMORY,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONPATH": os.pathsep.join(_module_folders()),
         }
         # What the child prints: in memory, and emptied for each track.
         self._stderr = os.fdopen(os.memfd_create("mgc-decoder-stderr"), "r+b", buffering=0)
         fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)
         child = subprocess.Popen(
-            [sys.executable, "-m", "mgc.audio.sandbox.child"],
+            [sys.executable, "-P", "-m", "mgc.audio.sandbox.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -243,9 +307,6 @@ class SupervisedExtractor:
             # Unprivileged users have a quota of large pipes; a small one only costs more writes.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(_pipe(pipe), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        banks = self._banks or filter_banks(self._features)
-        send(_pipe(child.stdin), Message(self._settings, arrays=vars(banks)), time.monotonic() + START_SECONDS)
-        return child
 
     def _death(self) -> _Death:
         """Return how the child died, and end what is left of it."""
@@ -278,6 +339,38 @@ def _one_printable_line(stderr: FileIO) -> str:
     # The list that ends Python's report of a crash says nothing about it.
     text = text.partition("Extension modules:")[0]
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _module_folders() -> list[str]:
+    """Return where this process looks for modules, but for the current folder, unless mgc itself is there.
+
+    A `random.py` in it would else be run as the child imports its libraries.
+    """
+    home = str(MODULE_HOME)
+    others = [folder for folder in sys.path if not _is_current(folder) or _is_current(home)]
+    return [home if _is_current(folder) else folder for folder in others]
+
+
+def _is_current(folder: str) -> bool:
+    try:
+        return Path(folder).samefile(Path())
+    except OSError:  # of the two one does not exist
+        return False
+
+
+def _start_remedy() -> str:
+    limit = min(
+        (one for one in resource.getrlimit(resource.RLIMIT_AS) if one != resource.RLIM_INFINITY), default=None
+    )
+    if limit is not None and limit < NEEDED_BYTES:
+        return (
+            f"processes may map {limit >> 20} MiB here (RLIMIT_AS, ulimit -v), and the decoder needs "
+            f"{NEEDED_BYTES >> 20} MiB: raise the limit, in a batch job by requesting more memory"
+        )
+    return (
+        "look there at the limits (`ulimit -a`), the free memory, and at what "
+        "`python -P -m mgc.audio.sandbox.child < /dev/null` prints (nothing is right); then start the command again"
+    )
 
 
 def _pipe(file: IO[bytes] | None) -> int:

@@ -31,12 +31,13 @@ from mgc.cluster.actor_pool import _own_error
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.config import CatalogueConfig, DecodeConfig, load_config
-from mgc.errors import DeletionsError, FingerprintError, StorageError, TrackError
+from mgc.errors import DecoderStartError, DeletionsError, FingerprintError, StorageError, TrackError
 from mgc.logs import log_context
 from mgc.models.bundle import write_bundle
 from mgc.storage.objects import DiskFullError
 from mgc.storage.store import Store, fetch_track
 from mgc.tables.predictions import read_predictions
+from mgc.tables.run_log import OutputDirectory
 
 CONFIG = load_config(None, ["cluster.tracks_per_chunk=2", "cluster.lease_seconds=5"])
 
@@ -269,3 +270,37 @@ def test_an_s3_that_does_not_recover_is_named_and_the_next_run_tries_again(
     s3.refuse = 0
     assert tag_catalogue(tracks, bundle, out, CONFIG, RunOptions()).plan.retried == 5
     assert set(codes(out).values()) == {None}
+
+
+def test_decoders_that_do_not_start_end_the_run_and_condemn_no_track(
+    songs: Path, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_catalogue(str(songs), str(tmp_path / "catalogue.parquet"), CatalogueConfig())
+    tracks = read_catalogue(str(tmp_path / "catalogue.parquet"))
+    out = str(tmp_path / "predictions")
+    python = sys.executable
+    with monkeypatch.context() as patch:
+        patch.setattr("mgc.audio.sandbox.supervisor.sys.executable", "/bin/false")
+        with pytest.raises(DecoderStartError, match="exit status 1"):
+            tag_catalogue(tracks, bundle, out, CONFIG, RunOptions())
+    assert sys.executable == python
+    assert OutputDirectory(Store.open(out), "predictions").commits() == []
+    outcome = tag_catalogue(tracks, bundle, out, CONFIG, RunOptions())
+    assert outcome.failed_by_code == {}
+    assert read_predictions(out)["error_code"].to_list() == [None] * 5
+
+
+@pytest.mark.parametrize("command", ["tag", "compare", "inspect"])
+def test_a_decoder_that_does_not_start_is_the_commands_error(
+    command: str, songs: Path, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mgc.audio.sandbox.supervisor.sys.executable", "/bin/false")
+    song = str(songs / "song0.flac")
+    arguments = {
+        "tag": ["tag", song, "-b", bundle],
+        "compare": ["compare", bundle, bundle, song],
+        "inspect": ["inspect", song, "-b", bundle, "-o", str(tmp_path / "page.html")],
+    }
+    done = CliRunner().invoke(build_app(command), arguments[command])
+    assert isinstance(done.exception, DecoderStartError), done.output
+    assert not (tmp_path / "page.html").exists()
