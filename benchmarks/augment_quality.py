@@ -27,8 +27,7 @@ from mgc.audio.track_features import TrackFeatures
 from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest, place
 from mgc.audio.windows import Tape
 from mgc.config import DecodeConfig, FeatureConfig
-from mgc.demo.compose import plan_clips
-from mgc.demo.render import render
+from mgc.demo.compose import plan_clips, render
 from mgc.demo.styles import Piece
 
 PAGE = Path(__file__).parents[1] / "docs" / "augmentation.md"
