@@ -14,7 +14,9 @@ split           train, valid, test or unlisted
 ==============  =====================================================================================
 
 Where there is no `tags_known`, tags are known where the cell is not empty. An empty cell of a CSV leaves
-them unknown; an empty list of a Parquet column, and ``-`` in a CSV, mean that the track has none of the tags.
+them unknown; an empty list of a Parquet column, and ``-`` in a CSV, mean that the track has none of the tags. An
+apostrophe before ``=``, ``+``, ``-`` or ``@`` at the start of a CSV's cell marks it as text for spreadsheets and is
+no part of it (`mgc.tables.csv_cells`).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from mgc.catalogue.listing import track_id_of
 from mgc.config import CatalogueConfig
 from mgc.errors import LabelError, did_you_mean
 from mgc.storage.store import ObjectNotFoundError, Store, split_uri
+from mgc.tables.csv_cells import without_mark
 from mgc.tables.schema import SPLITS
 
 KEYS = ("path", "uri", "track_id")
@@ -149,6 +152,7 @@ def _read_table(path_or_uri: str) -> pl.DataFrame:
         else:
             # Everything as text: the track id 00012 is not the number 12.
             frame = pl.read_csv(data, infer_schema=False, separator="\t" if suffix == "tsv" else ",")
+            frame = frame.with_columns(without_mark(pl.all()))
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise LabelError(

@@ -23,6 +23,7 @@ from mgc.curation.similarity import SimilarityIndex, embedding_matrix, open_inde
 from mgc.curation.similarity_score import Precision, SimilarityScore, score_similarity
 from mgc.errors import ConfigError
 from mgc.storage.store import Store, split_uri
+from mgc.tables.csv_cells import csv_of_frame
 from mgc.tables.feature_shards import read_feature_set
 from mgc.tables.predictions import read_predictions
 
@@ -157,7 +158,7 @@ def write_table(frame: pl.DataFrame, uri: str) -> None:
     """Write a frame as CSV if the name says so, else as Parquet."""
     buffer = io.BytesIO()
     if uri.lower().endswith(".csv"):
-        frame.write_csv(buffer)
+        buffer.write(csv_of_frame(frame))
     else:
         frame.write_parquet(buffer, compression="zstd")
     root, key = split_uri(uri)

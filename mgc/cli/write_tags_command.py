@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from mgc.curation.filetags.write_plan import Skips, TagChange, Where, WriteOptio
 from mgc.curation.filetags.writer import Written, undo, write_changes
 from mgc.errors import ConfigError, MgcError
 from mgc.storage.store import Store, split_uri
+from mgc.tables.csv_cells import csv_of_rows
 from mgc.tables.deletions import rewrite_catalogue_content_ids, rewrite_prediction_content_ids
 from mgc.tables.lease import RunLease, run_lease
 from mgc.tables.predictions import read_predictions
@@ -190,17 +189,15 @@ def _journal_path(predictions: str) -> str:
 
 
 def _write_csv(todo: list[TagChange], path: str) -> None:
-    buffer = io.StringIO()
-    sheet = csv.writer(buffer)
-    sheet.writerow(["track_id", "uri", "target", "into", "field", "now", "would_be", "note"])
-    for change in todo:
-        for field, values in change.after.items():
-            now = _text(change.before.get(field, ()))
-            sheet.writerow(
-                [change.track_id, change.uri, change.target, change.into, field, now, _text(values), change.note]
-            )
+    header = ["track_id", "uri", "target", "into", "field", "now", "would_be", "note"]
+    rows = (
+        (change.track_id, change.uri, change.target, change.into, field, now, _text(values), change.note)
+        for change in todo
+        for field, values in change.after.items()
+        for now in [_text(change.before.get(field, ()))]
+    )
     root, key = split_uri(path)
-    Store(root).write_atomic(key, buffer.getvalue().encode())
+    Store(root).write_atomic(key, csv_of_rows(header, rows))
 
 
 def _text(values: Values) -> str:

@@ -6,8 +6,6 @@ purpose. Everything is synthetic: figures on it show that the system works, and 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import zlib
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from mgc.audio.decode.sndfile import Container, encode
 from mgc.demo.instruments import INSTRUMENTS, Floats
 from mgc.demo.styles import STYLES, Part, Piece, compose_piece, derive_tags, plan_projects
 from mgc.errors import ConfigError, StorageError
+from mgc.tables.csv_cells import csv_of_rows
 
 FADE_OUT_SECONDS = 0.25
 
@@ -198,11 +197,8 @@ def plan_clips(clips_per_style: int, clip_seconds: float, seed: int) -> tuple[De
 
 
 def _manifest(clips: tuple[DemoClip, ...]) -> bytes:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("path", "genre", "tags", "group"))
-    table.writerows((clip.path, clip.genre, "|".join(clip.tags), clip.group) for clip in clips)
-    return text.getvalue().encode()
+    rows = ((clip.path, clip.genre, "|".join(clip.tags), clip.group) for clip in clips)
+    return csv_of_rows(("path", "genre", "tags", "group"), rows)
 
 
 def _prepare_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from mgc.audio.features.feature_rows import statistics_names
 from mgc.config import FeatureConfig
 from mgc.errors import ConfigError
 from mgc.storage.store import Store, split_uri
+from mgc.tables.csv_cells import csv_of_frame
 from mgc.tables.feature_shards import STATISTICS, frames_from, shard_facts
 from mgc.tables.predictions import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
@@ -144,13 +145,12 @@ def _rows(features_uri: str, catalogue: pl.DataFrame, column: str) -> Iterator[d
 
 
 def _as_file(table: pl.DataFrame, uri: str) -> bytes:
-    buffer = io.BytesIO()
     if uri.endswith(".csv"):
-        table.with_columns(pl.col("tags").list.join("|")).write_csv(buffer)
-    elif uri.endswith(".parquet"):
-        table.write_parquet(buffer)
-    else:
+        return csv_of_frame(table.with_columns(pl.col("tags").list.join("|")))
+    if not uri.endswith(".parquet"):
         raise ConfigError(f"'{uri}' is neither .csv nor .parquet", "the suffix decides what is written")
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
     return buffer.getvalue()
 
 

@@ -5,8 +5,6 @@ A space is read from a TOML file, drawn from reproducibly, and every corner of i
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -20,6 +18,7 @@ from mgc.config.settings import Config, read_toml, to_toml, with_settings
 from mgc.errors import ConfigError, SchemaError
 from mgc.storage.objects import ObjectNotFoundError
 from mgc.storage.store import Store
+from mgc.tables.csv_cells import csv_of_rows
 
 JSON_FILE, TABLE_FILE, BEST_FILE = "tuning.json", "trials.csv", "best.toml"
 SCALES = ("log", "uniform", "integer")
@@ -233,7 +232,7 @@ class SearchResult:
 
 def write_result(store: Store, result: SearchResult, config: Config) -> None:
     """Write the table, the best trial's settings, and, last, the JSON by which a finished search is known."""
-    store.write_atomic(TABLE_FILE, _table(result).encode())
+    store.write_atomic(TABLE_FILE, _table(result))
     store.write_atomic(BEST_FILE, best_toml(result, config).encode())
     value = {**asdict(result), "looks": result.looks, "caution": result.caution}
     del value["searched"]
@@ -267,11 +266,9 @@ def best_toml(result: SearchResult, config: Config) -> str:
     return to_toml(with_settings(config, best.settings), "\n".join(head))
 
 
-def _table(result: SearchResult) -> str:
+def _table(result: SearchResult) -> bytes:
     keys = sorted({key for trial in result.trials for key in trial.settings})
     figures = ("loss", "accuracy", "tags", "epochs", "folds", "seconds", "failed")
-    text = io.StringIO()
-    rows = csv.DictWriter(text, ["trial", *keys, *figures], restval="", extrasaction="ignore", lineterminator="\n")
-    rows.writeheader()
-    rows.writerows({"trial": trial.number, **trial.settings, **vars(trial)} for trial in result.trials)
-    return text.getvalue()
+    header = ["trial", *keys, *figures]
+    trials = ({"trial": trial.number, **trial.settings, **vars(trial)} for trial in result.trials)
+    return csv_of_rows(header, ([trial.get(name) for name in header] for trial in trials))
