@@ -67,6 +67,7 @@ def test_what_a_worker_logged_is_logged_by_the_driver_once(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep_worker_records(logging.WARNING)
+    take_worker_records()  # what other tests of this process left
     with log_context(run_id="run", track_id="track"):
         log.warning("decoding child %d died", 7)
         log.info("below the level")

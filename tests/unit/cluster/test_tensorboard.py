@@ -70,7 +70,7 @@ def test_without_a_folder_there_is_none() -> None:
 def test_the_library_is_optional_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with (
-        pytest.raises(ConfigError, match=r"not installed.*\n.*pip install 'mgc\[tensorboard\]'"),
+        pytest.raises(ConfigError, match=r"not installed.*\n.*pip install 'mgc-tagger\[tensorboard\]'"),
         tensorboard_log(str(tmp_path), "k"),
     ):
         pass
