@@ -31,7 +31,7 @@ def extract(
     catalogue: Annotated[str, typer.Argument(help="catalogue.parquet that `mgc index` wrote")],
     output: Annotated[str, typer.Option("--output", "-o", help="directory of the shards")],
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="the features of this bundle, whatever [features] says")
+        str | None, typer.Option("--bundle", "-b", help="the features of this bundle, whatever section features says")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="extract everything anew")] = False,
     limit: Annotated[int | None, typer.Option(help="at most so many tracks", min=1)] = None,
@@ -100,7 +100,9 @@ def import_mels(
     output: Annotated[str, typer.Option("--output", "-o", help="directory of the shards")],
     format_: Annotated[
         str | None,
-        typer.Option("--format", help=f"what the arrays are: {', '.join(MEL_FORMATS)}; else [mels] and [features]"),
+        typer.Option(
+            "--format", help=f"what the arrays are: {', '.join(MEL_FORMATS)}; else the sections mels and features"
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="import everything anew")] = False,
     limit: Annotated[int | None, typer.Option(help="at most so many tracks", min=1)] = None,
