@@ -13,7 +13,7 @@ from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.sandbox.supervisor import SupervisedExtractor
 from mgc.audio.track_features import Outline, TrackFeatures, TrackResult
 from mgc.config import DecodeConfig, FeatureConfig
-from mgc.errors import Stage, StorageError, TrackCode, TrackError
+from mgc.errors import Stage, TrackCode, TrackError
 from mgc.logs import log_context
 from mgc.storage.store import fetch_track
 
@@ -110,10 +110,7 @@ class FileReader:
     def _fetch(self, uri: str) -> bytes | RemoteBytes:
         if uri == STANDARD_INPUT:
             return _read_standard_input(self._limits.max_file_bytes)
-        try:
-            return fetch_track(uri, self._limits)
-        except StorageError as error:  # a URI of another kind, or of no file
-            raise TrackError(TrackCode.FETCH_FAILED, Stage.FETCH, error.message) from error
+        return fetch_track(uri, self._limits)
 
 
 def _read_standard_input(max_bytes: int) -> bytes:

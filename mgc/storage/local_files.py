@@ -221,6 +221,8 @@ def _as_storage_error(path: str, action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise _storage_error(error, path, action) from error
+    except ValueError as error:  # of a name that no file can have
+        raise StorageError(f"cannot {action} '{path}': {error}", "check the path") from error
 
 
 def _storage_error(error: OSError, path: str, action: str) -> StorageError:

@@ -239,11 +239,14 @@ def split_uri(uri: str) -> UriParts:
     StorageError
         The URI names no file, or its scheme is not supported.
     """
-    if uri.startswith("s3://"):
+    if not uri:
+        raise StorageError("an empty URI names no file", "give the URI of a file")
+    root = _normal_root(uri)
+    if root.startswith("s3://"):
         bucket, _, key = uri.removeprefix("s3://").partition("/")
-        parts = UriParts(_normal_root(f"s3://{bucket}"), key)
+        parts = UriParts(f"s3://{bucket}", key)
     else:
-        path = Path(_normal_root(uri))
+        path = Path(root)
         parts = UriParts(str(path.parent), path.name)
     if not parts.key or parts.key.endswith("/"):
         raise StorageError(f"'{uri}' names no file", "give the URI of a file, not of a folder or a bucket")
@@ -261,9 +264,12 @@ def fetch_track(uri: str, limits: DecodeConfig, expected_content_id: str | None 
     Raises
     ------
     TrackError
-        See `Store.fetch`.
+        See `Store.fetch`; FETCH_FAILED where the URI names no file that mgc can read.
     """
-    root, key = split_uri(uri)
+    try:
+        root, key = split_uri(uri)
+    except StorageError as error:
+        raise TrackError(TrackCode.FETCH_FAILED, Stage.FETCH, " ".join(error.message.split())) from error
     store = Store(root)
     found = store.fetch(key, limits.max_file_bytes, expected_content_id, limits.whole_file_bytes)
     if isinstance(found, bytes):
@@ -284,6 +290,15 @@ def _hash_of(data: bytes) -> str:
 
 
 def _normal_root(uri: str) -> str:
+    if "\0" in uri:
+        raise StorageError(f"'{uri}' names nothing: it holds a NUL byte", "check the URI")
+    try:
+        return _root_of(uri)
+    except (ValueError, RuntimeError) as error:  # a URI that is none, the home of a user who is not known
+        raise StorageError(f"'{uri}' names nothing: {error}", "check the URI") from error
+
+
+def _root_of(uri: str) -> str:
     scheme, sign, rest = uri.partition("://")
     if not sign:
         # abspath, not resolve: a linked folder keeps the name that its user knows.

@@ -173,9 +173,9 @@ def _change(
 
 
 def _current_fields(uri: str, content_id: str) -> dict[str, Values]:
-    root, key = split_uri(uri)
-    store = Store(root)
     try:
+        root, key = split_uri(uri)
+        store = Store(root)
         found = store.stat(key)
         if not content_id.startswith(HASH_MARK) and found.content_id != content_id:
             raise _LeftAloneError("changed since it was tagged")
@@ -197,9 +197,9 @@ def _sidecar_change(
     note: str = "",
 ) -> TagChange:
     target = sidecar_uri(uri, root, options.sidecars_to)
-    folder, key = split_uri(target)
-    store = Store(folder)
     try:
+        folder, key = split_uri(target)
+        store = Store(folder)
         old = store.read_bytes(key) if store.exists(key) else b""
         before = _readable(read_sidecar(old, target)) if old else {}
     except SchemaError as error:
