@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -35,6 +35,8 @@ class TinyTagger:
     """Answers jazz without looking at any audio."""
 
     bundle: str = BUNDLE
+    refused: frozenset[str] = frozenset()
+    """Tracks that the store refuses."""
 
     def process(self, rows: pa.Table, run: OutputRun) -> pa.Table:
         made = [self._row(row) | {"run_id": run.run_id, "sequence": run.sequence} for row in rows.to_pylist()]
@@ -42,6 +44,8 @@ class TinyTagger:
 
     def _row(self, row: dict[str, Any]) -> dict[str, Any]:
         code, stage = FAILURES.get(row["content_id"].partition("-")[0], (None, None))
+        if row["track_id"] in self.refused:
+            code, stage = "T102_ACCESS_DENIED", "fetch"
         row = prediction(
             row["track_id"],
             row["uri"],
@@ -60,6 +64,7 @@ def tag_once(
     bundle: str = BUNDLE,
     config: Config | None = None,
     deletions: DeletionRule | None = None,
+    refused: Iterable[str] = (),
     **options: Any,
 ) -> RunOutcome:
     """Tag a catalogue of `track_id → content_id`; call `in_process.without_ray` first."""
@@ -67,7 +72,7 @@ def tag_once(
         OutputDirectory(Store.open(uri), "predictions"),
         clean_items(catalogue(contents)),
         bundle,
-        partial(TinyTagger, bundle),
+        partial(TinyTagger, bundle, frozenset(refused)),
         config or config_of(),
         deletions=deletions or DeletionRule(0.5),
         publish=publish,

@@ -1,5 +1,7 @@
 """Compacting an output directory: runs older than a number of days become one, with the newest row of each item.
 
+Where that one failed, the last answer of its content stays too: `current` shows it.
+
 Dropped are rows that a newer one of the same item, itself older than those days, has replaced: the table can still be
 read as it was on any of the days kept. Deleted tracks keep their last row. Small parts become few large ones.
 
@@ -20,7 +22,7 @@ from mgc.storage.objects import ObjectInfo
 from mgc.tables.parquet_batches import frame_of, in_batches, parquet_bytes
 from mgc.tables.predictions import current_rows
 from mgc.tables.publish import history_run, publish
-from mgc.tables.run_index import ITEM, empty_index, newest, read_index, write_index
+from mgc.tables.run_index import ITEM, answers_to_keep, empty_index, newest, read_index, write_index
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun, PartRef
 
 COMPACTION = "compaction"
@@ -79,6 +81,8 @@ def plan_prune(output: OutputDirectory, keep_days: float, now: datetime | None =
     old = _older(commits, (now or datetime.now(UTC)) - timedelta(days=keep_days))
     index = pl.concat([empty_index(), *(read_index(output, commit.index_key) for commit in old)])
     kept = newest(index)
+    if output.kind == "predictions":
+        kept = pl.concat([kept, answers_to_keep(index, kept)])
     dropped = index.height - kept.height
     if len(old) < 2 and not dropped:
         old, kept = [], index.clear()
@@ -176,7 +180,10 @@ def _compact(output: OutputDirectory, plan: PrunePlan) -> OutputRun:
 def _write_parts(output: OutputDirectory, run: OutputRun, kept: pl.DataFrame) -> pl.DataFrame:
     """Write the rows that stay, each fingerprint's apart, and return their index."""
     indices = [empty_index()]
-    for number, (_, rows) in enumerate(kept.group_by(["fingerprint"], maintain_order=True)):
+    # A part holds an item once: the answers behind failures are written apart.
+    layers = kept.with_columns(layer=pl.col("track_id").cum_count().over(ITEM))
+    for number, (_, layer) in enumerate(layers.group_by(["layer", "fingerprint"], maintain_order=True)):
+        rows = layer.drop("layer")
         for chunk, table in enumerate(in_batches(current_rows(output, rows))):
             key = f"{run.folder}/compact-{number:03d}-{chunk:06d}.parquet"
             output.store.write_atomic(key, parquet_bytes(table))

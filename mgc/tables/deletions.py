@@ -20,7 +20,16 @@ from mgc.tables.parquet_batches import frame_of, in_batches, parquet_bytes
 from mgc.tables.predictions import current_rows
 from mgc.tables.publish import publish
 from mgc.tables.retry import RETRY_COLUMNS
-from mgc.tables.run_index import ITEM, empty_index, index_rows, newest_index, run_part_refs, write_index
+from mgc.tables.run_index import (
+    INDEX,
+    ITEM,
+    empty_index,
+    index_rows,
+    newest_index,
+    run_part_refs,
+    with_last_answers,
+    write_index,
+)
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun
 from mgc.tables.schema import CATALOGUE, marked, require_kind
 
@@ -136,16 +145,24 @@ def rewrite_prediction_content_ids(output_uri: str, content_ids: Mapping[str, st
         Track id → the content id that its row now holds for.
     """
     output = OutputDirectory(Store.open(output_uri), "predictions")
-    wanted = newest_index(output).filter(pl.col("track_id").is_in(list(content_ids)))
-    if not wanted.is_empty():
-        run = output.start_run(CONTENT_ID_REWRITE, {"rewritten": wanted.height})
-        index = copy_rows(output, run, wanted, lambda table: _with_content_ids(table, content_ids), "rewritten")
+    newest = newest_index(output).filter(pl.col("track_id").is_in(list(content_ids)))
+    deleted = pl.col("deleted").fill_null(False)
+    # An answer behind a failure holds for the new content id too: it is what is written again.
+    live, dead = with_last_answers(output, newest.filter(~deleted)).select(INDEX.names), newest.filter(deleted)
+    if not newest.is_empty():
+        run = output.start_run(CONTENT_ID_REWRITE, {"rewritten": newest.height})
+
+        def rewritten(table: pa.Table) -> pa.Table:
+            return _with_content_ids(table, content_ids)
+
+        shown = copy_rows(output, run, live, lambda table: _set(rewritten(table), "deleted_at", None), "rewritten")
+        index = pl.concat([shown, copy_rows(output, run, dead, rewritten, "rewritten-deleted")])
         index_key = f"{run.folder}/index.parquet"
         write_index(output, index_key, index)
         facts = {**run.facts, "rows": index.height, "failed": int(index["error_code"].is_not_null().sum())}
         output.commit(Commit(run.run_id, run.sequence, index_key, run_part_refs(run, index), facts))
     publish(output)
-    return wanted.height
+    return newest.height
 
 
 def rewrite_catalogue_content_ids(

@@ -152,9 +152,9 @@ def read_predictions(
     files = prediction_files(uri)
     tables = (_read_file(files.store, key, columns) for key in files.keys)
     if track_ids is None:
-        return pl.concat(tables)
+        return pl.concat(tables, how="diagonal")
     wanted = track_ids.unique().implode()
-    return pl.concat(table.filter(pl.col("track_id").is_in(wanted)) for table in tables)
+    return pl.concat((table.filter(pl.col("track_id").is_in(wanted)) for table in tables), how="diagonal")
 
 
 def _read_file(store: Store, key: str, columns: Sequence[str] | None) -> pl.DataFrame:

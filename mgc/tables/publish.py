@@ -2,7 +2,8 @@
 
 Below the output directory::
 
-    current/part-<x>.parquet                            the newest row of each track that is not deleted
+    current/part-<x>.parquet                            the newest row of each track that is not deleted; where it
+                                                        failed, the last answer of the same content
     history/run_date=<day>/<sequence>-<run_id>-<n>.parquet  every row of every run, deletions included
     _published.json                                     which commits both show
 
@@ -23,11 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mgc.errors import SchemaError
 from mgc.tables.parquet_batches import ROWS_A_GROUP, frame_of, in_batches, parquet_bytes, read_whole
 from mgc.tables.predictions import CURRENT, current_rows
-from mgc.tables.run_index import newest_index
+from mgc.tables.run_index import STALE, newest_index, with_last_answers
 from mgc.tables.run_log import Commit, OutputDirectory
-from mgc.tables.schema import marked
+from mgc.tables.schema import CURRENT_PREDICTIONS, marked
 
 HISTORY = "history"
 STATE = "_published.json"
@@ -58,7 +60,7 @@ def publish(output: OutputDirectory) -> int | None:
     for commit in commits:
         if commit.run_id not in state.commits:
             publish_history(output, commit)
-    live = newest_index(output).filter(~pl.col("deleted").fill_null(False))
+    live = with_last_answers(output, newest_index(output).filter(~pl.col("deleted").fill_null(False)))
     # Where two runs raced, a number may stand for two runs: then nothing of the old files is taken over.
     raced = len({commit.sequence for commit in commits}) < len(commits)
     buckets = _publish_current(output, live, {} if raced else state.buckets)
@@ -91,7 +93,7 @@ def publish_history(output: OutputDirectory, commit: Commit) -> None:
 def _publish_current(output: OutputDirectory, live: pl.DataFrame, known: dict[str, str]) -> dict[str, str]:
     first = pl.col("track_id").str.head(1)
     index = live.with_columns(bucket=pl.when(first.is_in(list(_HEX))).then(first).otherwise(pl.lit(_OTHER)))
-    mark = pl.struct(_KEY).hash().sum().alias("mark")
+    mark = pl.struct(*_KEY, *STALE).hash().sum().alias("mark")
     marks = {bucket: f"{number:016x}" for bucket, number in index.group_by("bucket").agg(mark).iter_rows()}
     there = {item.key for item in output.store.list(f"{CURRENT}/")}
     for bucket in sorted({*marks, *known}):
@@ -109,17 +111,34 @@ def _publish_current(output: OutputDirectory, live: pl.DataFrame, known: dict[st
 def _write_bucket(output: OutputDirectory, key: str, rows: pl.DataFrame, *, reuse: bool) -> None:
     """Write one file of `current`: rows that its old one has from there, the others from the parts."""
     schema = marked(output.kind)
+    shown = CURRENT_PREDICTIONS.with_metadata(schema.metadata)
     sink = pa.BufferOutputStream()
     old = _OldFile(output, key) if reuse else None
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, shown, compression="zstd") as writer:
         for start in range(0, rows.height, ROWS_A_GROUP):
             wanted = rows.slice(start, ROWS_A_GROUP)
             kept = old.rows(wanted) if old else schema.empty_table()
             missing = wanted.join(frame_of(kept.select(_KEY)), on=_KEY, how="anti")
             fresh = [table.select(schema.names).cast(schema) for table in current_rows(output, missing)]
             table = pa.concat_tables([kept, *fresh]).sort_by("track_id")
-            writer.write_table(table, row_group_size=ROWS_A_GROUP)
+            writer.write_table(_dated(table, wanted).cast(shown), row_group_size=ROWS_A_GROUP)
     output.store.write_atomic(key, memoryview(sink.getvalue()))
+
+
+def _dated(table: pa.Table, wanted: pl.DataFrame) -> pa.Table:
+    """Return rows with the `STALE` columns of their index rows, all in the order of the track ids."""
+    if table.num_rows != wanted.height:
+        raise SchemaError(
+            f"{wanted.height:,} rows of predictions were to be shown, {table.num_rows:,} were found",
+            "start the command again; if it stays so, a part below runs/ is damaged: restore it",
+        )
+    # What was copied when a track left the catalogue is shown again as the answer that it is.
+    deleted_at = table.schema.field("deleted_at")
+    none = pa.nulls(table.num_rows, deleted_at.type)
+    table = table.set_column(table.schema.get_field_index("deleted_at"), deleted_at, none)
+    for name in STALE:
+        table = table.append_column(name, wanted[name].to_arrow())
+    return table
 
 
 class _OldFile:

@@ -163,6 +163,58 @@ def newest(index: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([index.filter(~several), last])
 
 
+STALE: dict[str, pl.DataType] = {"stale_since": pl.Datetime("us", "UTC"), "stale_reason": pl.String()}
+"""Of an answer that stands in for a failure: when the first try after it failed, and the code of the last."""
+
+
+def with_last_answers(output: OutputDirectory, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return `newest` rows with each failed one replaced by the last answer of its content, where there is one.
+
+    A failure says nothing about an answer that the same bytes had. Returns schema INDEX, and `STALE`: null in rows
+    that were not replaced.
+    """
+    failed = rows.filter(pl.col("error_code").is_not_null())
+    if failed.is_empty():
+        return rows.with_columns(_not_stale())
+    wanted = failed.select(*ITEM, "content_id")
+    tries = [
+        read_index(output, commit.index_key).join(wanted, on=wanted.columns, how="semi")
+        for commit in output.commits()
+    ]
+    answers = _stale(pl.concat(tries), failed)
+    kept = rows.join(answers.select(ITEM), on=ITEM, how="anti")
+    return pl.concat([kept.with_columns(_not_stale()), answers])
+
+
+def answers_to_keep(index: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that `with_last_answers` needs beside the `newest` ones: answers, and first failures since."""
+    failed = rows.filter(pl.col("error_code").is_not_null())
+    tries = index.join(failed.select(*ITEM, "content_id"), on=[*ITEM, "content_id"], how="semi")
+    answers = newest(tries.filter(pl.col("error_code").is_null()))
+    first = _failures_since(tries, answers).sort("sequence", "part").unique(ITEM, keep="first", maintain_order=True)
+    more = first.join(failed.select(*ITEM, "sequence"), on=[*ITEM, "sequence"], how="anti")
+    return pl.concat([answers, more])
+
+
+def _stale(tries: pl.DataFrame, failed: pl.DataFrame) -> pl.DataFrame:
+    """Return the last answers among the tries of one content, dated by the failures after them."""
+    answers = newest(tries.filter(pl.col("error_code").is_null())).with_columns(deleted=pl.lit(False))
+    since = _failures_since(tries, answers).group_by(ITEM).agg(stale_since=pl.col("tried_at").min())
+    reasons = failed.select(*ITEM, stale_reason="error_code")
+    dated = answers.join(since, on=ITEM, how="left").join(reasons, on=ITEM)
+    return dated.select(*INDEX.names, *(pl.col(name).cast(kind) for name, kind in STALE.items()))
+
+
+def _failures_since(tries: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    answered = answers.select(*ITEM, answered="sequence")
+    later = tries.filter(pl.col("error_code").is_not_null()).join(answered, on=ITEM)
+    return later.filter(pl.col("sequence") > pl.col("answered")).drop("answered")
+
+
+def _not_stale() -> list[pl.Expr]:
+    return [pl.lit(None, kind).alias(name) for name, kind in STALE.items()]
+
+
 def run_part_refs(run: OutputRun, index: pl.DataFrame) -> list[PartRef]:
     """Return the parts that a run's own index names."""
     own = index.filter(pl.col("sequence") == run.sequence)

@@ -103,8 +103,18 @@ PREDICTIONS = pa.schema(
 `abstained` is true the genre is less probable than the bundle's stated precision takes.
 
 Of two rows of a track the one of the higher `sequence`, the number of the run that wrote it, counts: clocks may go
-backwards. A row with `deleted_at` repeats the last answer and says that the track left the catalogue.
+backwards. A row with `deleted_at` repeats the newest one and says that the track left the catalogue.
 """
+
+CURRENT_PREDICTIONS = pa.schema(
+    [
+        *PREDICTIONS,
+        pa.field("stale_since", pa.timestamp("us", tz="UTC")),
+        pa.field("stale_reason", pa.string()),
+    ]
+)
+"""One row a track, as `current` holds it. Where a later try of the same content failed, the row is the last answer:
+`stale_since` is the time of the first failure since, `stale_reason` the error code of the last."""
 
 TAGGRAM = pa.schema(
     [

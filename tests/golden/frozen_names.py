@@ -40,7 +40,7 @@ from mgc.tables.lease import Lease
 from mgc.tables.run_index import INDEX
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.run_records import PredictionSummary, RunRecord
-from mgc.tables.schema import KINDS, PLAN, SCHEMA_VERSIONS
+from mgc.tables.schema import CURRENT_PREDICTIONS, KINDS, PLAN, SCHEMA_VERSIONS
 from mgc.training.search import SearchResult, Trial, write_result
 
 FOLDER = Path(__file__).parent
@@ -95,7 +95,8 @@ def parquet_columns() -> str:
     """Return the columns of every table, with their types and metadata."""
     everything = feature_schema(FeatureConfig(frames=("all",), statistics=("all",)))
     schemas = {f"{kind}, version {SCHEMA_VERSIONS[kind]}": schema for kind, schema in KINDS.items()}
-    schemas |= {"features, all of them": everything, "runs/*/plan": PLAN, "runs/*/index": INDEX}
+    schemas |= {"predictions/current": CURRENT_PREDICTIONS, "features, all of them": everything}
+    schemas |= {"runs/*/plan": PLAN, "runs/*/index": INDEX}
     lines = []
     for name, schema in schemas.items():
         lines += ["", name, *(f"  {_column(field)}" for field in schema)]

@@ -24,7 +24,7 @@ from mgc.config import CatalogueConfig, LogsConfig, load_config
 from mgc.errors import BundleError, FingerprintError, TrainingError
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.tables.predictions import read_predictions
-from mgc.tables.schema import PREDICTIONS
+from mgc.tables.schema import CURRENT_PREDICTIONS
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
 CONFIG = load_config(None, TWO_FITS)
@@ -103,7 +103,7 @@ def test_every_track_has_one_prediction(trained: Trained, music: Path, tmp_path:
     tracks = indexed(music)
     outcome = tag_catalogue(tracks, str(trained.bundle), str(tmp_path / "tags"), CONFIG, RunOptions())
     rows = read_predictions(str(tmp_path / "tags"))
-    assert rows.columns == PREDICTIONS.names
+    assert rows.columns == CURRENT_PREDICTIONS.names
     assert rows["track_id"].sort().to_list() == tracks["track_id"].to_list()
     failed = rows.filter(pl.col("error_code").is_not_null())
     assert {Path(uri).name: code for uri, code in failed.select("uri", "error_code").iter_rows()} == codes

@@ -15,7 +15,7 @@ import tiny_predictions
 from in_process import without_ray
 from tiny_predictions import tag_once
 
-from mgc.tables.schema import PREDICTIONS
+from mgc.tables.schema import CURRENT_PREDICTIONS, PREDICTIONS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "predictions.md").read_text(encoding="utf-8")
 SQL = re.findall(r"```sql\n(.*?)```", PAGE, re.S)
@@ -69,14 +69,14 @@ def test_five_questions_are_answered_alike_in_sql_and_in_polars(place: Path) -> 
 
 def test_the_page_names_the_columns_that_all_readers_see(place: Path) -> None:
     listed = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| [a-z]", PAGE[PAGE.index("## Columns") :], re.M)
-    assert sorted(re.findall(r"`(\w+)`", " ".join(listed))) == sorted(PREDICTIONS.names)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(listed))) == sorted(CURRENT_PREDICTIONS.names)
     athena = re.search(r"CREATE EXTERNAL TABLE predictions \((.*?)\)\nSTORED", PAGE, re.S)
     assert athena is not None
     assert sorted(
         re.findall(r"(?:^|, )\s*(\w+) (?:string|double|float|boolean|map|array|int|bigint|time)", athena[1], re.M)
-    ) == (sorted(PREDICTIONS.names))
+    ) == (sorted(CURRENT_PREDICTIONS.names))
     described = duckdb.sql("SELECT * FROM 'predictions/current/*.parquet'").columns
     frame = pd.read_parquet("predictions/current")
-    assert list(described) == list(frame.columns) == PREDICTIONS.names
+    assert list(described) == list(frame.columns) == CURRENT_PREDICTIONS.names
     assert pa.Table.from_pandas(frame[["track_id"]]).num_rows == 8
     assert set(pd.read_parquet("predictions/history").columns) == {*PREDICTIONS.names, "run_date"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from in_process import config_of, without_ray
 from tiny_predictions import BUNDLE, history, killed_at, tag_once
@@ -18,6 +19,7 @@ from mgc.tables import publish as published
 from mgc.tables.deletions import DeletionRule
 from mgc.tables.predictions import read_predictions
 from mgc.tables.publish import publish, read_state
+from mgc.tables.run_index import STALE
 from mgc.tables.run_log import OutputDirectory
 
 
@@ -225,3 +227,44 @@ def test_a_night_killed_at_any_write_shows_every_track_once_and_the_next_ends_as
             assert at > 10
             return
     raise AssertionError("it never came to its end")
+
+
+def test_an_answer_stays_behind_a_failure_of_the_same_content_and_says_so(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    contents = {"a": "1", "b": "1"}
+    tag_once(uri, contents)
+    first = read_predictions(uri).drop(STALE)
+    refused = tag_once(uri, contents, bundle="new", refused=["a"])
+    row, other = read_predictions(uri).sort("track_id").to_dicts()
+    assert (row["genre"], row["error_code"], row["bundle_fingerprint"]) == ("jazz", None, BUNDLE)
+    assert (row["stale_reason"], other["stale_reason"], other["stale_since"]) == ("T102_ACCESS_DENIED", None, None)
+    assert other["bundle_fingerprint"] == "new"
+    since = row["stale_since"]
+    assert since > first["tagged_at"].max()
+    assert history(uri).filter(run_id=refused.run_id, track_id="a")["error_code"].item() == "T102_ACCESS_DENIED"
+    again = tag_once(uri, contents, bundle="new", refused=["a"])
+    assert (again.plan.retried, again.plan.unchanged) == (1, 1), "the failure is seen, and tried again"
+    assert read_predictions(uri).filter(track_id="a")["stale_since"].item() == since, "the first failure's time"
+    tag_once(uri, contents, bundle="new", force=True)
+    rows = read_predictions(uri)
+    assert (set(rows["bundle_fingerprint"]), rows["stale_reason"].null_count()) == ({"new"}, 2)
+
+
+def test_a_failure_of_new_content_is_shown(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1"})
+    tag_once(uri, {"a": "2"}, refused=["a"])
+    row = read_predictions(uri).to_dicts()[0]
+    assert (row["content_id"], row["genre"], row["error_code"]) == ("2", None, "T102_ACCESS_DENIED")
+    assert (row["stale_since"], row["stale_reason"]) == (None, None)
+
+
+def test_files_of_current_that_are_older_than_a_column_are_read_beside_newer_ones(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1", "b": "1"})
+    older = tmp_path / "current" / "part-a.parquet"
+    table = pq.read_table(older)
+    pq.write_table(table.drop_columns(list(STALE)), older)
+    assert read_predictions(uri).select("track_id", "stale_reason").rows() == [("a", None), ("b", None)]
+    tag_once(uri, {"a": "1", "b": "1"}, force=True, refused=["a"])
+    assert read_predictions(uri)["stale_reason"].to_list() == ["T102_ACCESS_DENIED", None]
