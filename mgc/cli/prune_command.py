@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ from mgc.storage.store import Store
 from mgc.tables.compact import Pruned, PrunePlan, plan_prune
 from mgc.tables.compact import prune as prune_output
 from mgc.tables.lease import run_lease
-from mgc.tables.run_log import MARKER, OutputDirectory
+from mgc.tables.run_log import MARKER, OutputDirectory, read_marker
 
 
 def prune(
@@ -55,7 +54,7 @@ def _opened(uri: str) -> OutputDirectory:
     store = Store.open(uri)
     if not store.exists(MARKER):
         raise SchemaError(f"'{store.uri()}' is no output of mgc", "give the --output of `mgc tag` or `mgc extract`")
-    return OutputDirectory(store, str(json.loads(store.read_bytes(MARKER)).get("kind")))
+    return OutputDirectory(store, str(read_marker(store).get("kind")))
 
 
 def _show(place: OutputDirectory, plan: PrunePlan) -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mgc.storage.store import Store, split_uri
 from mgc.tables.diff import WorkPlan
-from mgc.tables.parquet_batches import frame_of, in_batches, parquet_bytes
+from mgc.tables.parquet_batches import frame_of, in_batches, named_if_damaged, parquet_bytes
 from mgc.tables.predictions import current_rows
 from mgc.tables.publish import publish
 from mgc.tables.retry import RETRY_COLUMNS
@@ -170,7 +170,7 @@ def rewrite_catalogue_content_ids(
 ) -> pl.DataFrame:
     """Give tracks of a catalogue new content ids and sizes, and return it."""
     root, key = split_uri(path)
-    with Store(root).open_input(key) as source:
+    with named_if_damaged(path), Store(root).open_input(key) as source:
         file = pq.ParquetFile(source)
         schema = file.schema_arrow
         require_kind(schema, "catalogue", path)

@@ -184,7 +184,7 @@ def _others(lease: RunLease) -> list[Lease]:
 def _read(store: Store, key: str) -> Lease | None:
     try:
         return Lease(**json.loads(store.read_bytes(key)))
-    except ObjectNotFoundError:
+    except (ObjectNotFoundError, ValueError, TypeError):  # it has ended, or is damaged: nobody lives by it
         return None
 
 

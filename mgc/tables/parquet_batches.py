@@ -6,6 +6,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mgc.errors import SchemaError
 from mgc.storage.store import Store
 
 T = TypeVar("T")
@@ -51,11 +53,33 @@ def prefetched(read: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
             reads.extend(pool.submit(read, each) for each in islice(remaining, 1))
 
 
+@contextmanager
+def named_if_damaged(uri: str) -> Iterator[None]:
+    """Turn what Arrow or polars says of a file that it cannot read into an error that names the file.
+
+    Raises
+    ------
+    SchemaError
+        The block raised one of their errors, an `OSError`, or the file lacks a column.
+    """
+    try:
+        yield
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, KeyError) as error:
+        raise SchemaError(
+            f"'{uri}' cannot be read: {_first_line(error)}",
+            "run again; if it stays so the file is damaged: restore it, or make the directory anew",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def read_whole(store: Store, keys: Iterable[str], schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield Parquet files in order."""
 
     def read(key: str) -> pa.Table:
-        with store.open_input(key) as source:
+        with named_if_damaged(store.uri(key)), store.open_input(key) as source:
             return pq.ParquetFile(source).read(columns=schema.names).cast(schema)
 
     return prefetched(read, keys)

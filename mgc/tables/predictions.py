@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 from mgc.config.view_settings import CLEAN
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
-from mgc.tables.parquet_batches import frame_of, prefetched
+from mgc.tables.parquet_batches import frame_of, named_if_damaged, prefetched
 from mgc.tables.run_index import ITEM, newest_index
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.schema import require_kind
@@ -60,24 +59,6 @@ def _read_part(output: OutputDirectory, part: str, columns: Sequence[str] | None
         require_kind(file.schema_arrow, output.kind, output.store.uri(part))
         by = [name for name in ITEM if name in file.schema_arrow.names]
         return file.read(columns=sorted({*columns, *by}) if columns else None)
-
-
-@contextmanager
-def named_if_damaged(uri: str) -> Iterator[None]:
-    """Turn what Arrow says of a file that it cannot read into an error that names the file.
-
-    Raises
-    ------
-    SchemaError
-        The block raised one of Arrow's errors, or an `OSError`.
-    """
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise SchemaError(
-            f"'{uri}' cannot be read: {str(error).splitlines()[0]}",
-            "run again; if it stays so the file is damaged: restore it, or make the directory anew",
-        ) from error
 
 
 def current_index(output: OutputDirectory, items: pl.DataFrame) -> pl.DataFrame:
@@ -158,7 +139,7 @@ def read_predictions(
 
 
 def _read_file(store: Store, key: str, columns: Sequence[str] | None) -> pl.DataFrame:
-    with store.open_input(key) as source:
+    with named_if_damaged(store.uri(key)), store.open_input(key) as source:
         file = pq.ParquetFile(source)
         require_kind(file.schema_arrow, "predictions", store.uri(key))
         there = None if columns is None else [name for name in columns if name in file.schema_arrow.names]

@@ -25,7 +25,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mgc.errors import SchemaError
-from mgc.tables.parquet_batches import ROWS_A_GROUP, frame_of, in_batches, parquet_bytes, read_whole
+from mgc.logs import log
+from mgc.tables.parquet_batches import (
+    ROWS_A_GROUP,
+    frame_of,
+    in_batches,
+    named_if_damaged,
+    parquet_bytes,
+    read_whole,
+)
 from mgc.tables.predictions import CURRENT, current_rows
 from mgc.tables.run_index import STALE, newest_index, with_last_answers
 from mgc.tables.run_log import Commit, OutputDirectory
@@ -72,7 +80,11 @@ def read_state(output: OutputDirectory) -> Published:
     """Return what is published."""
     if not output.store.exists(STATE):
         return Published()
-    return Published(**json.loads(output.store.read_bytes(STATE)))
+    try:
+        return Published(**json.loads(output.store.read_bytes(STATE)))
+    except (ValueError, TypeError):
+        log.warning("'%s' is damaged: all that readers open is written anew", output.store.uri(STATE))
+        return Published()
 
 
 def write_state(output: OutputDirectory, state: Published) -> None:
@@ -113,7 +125,7 @@ def _write_bucket(output: OutputDirectory, key: str, rows: pl.DataFrame, *, reus
     schema = marked(output.kind)
     shown = CURRENT_PREDICTIONS.with_metadata(schema.metadata)
     sink = pa.BufferOutputStream()
-    old = _OldFile(output, key) if reuse else None
+    old = _old_file(output, key) if reuse else None
     with pq.ParquetWriter(sink, shown, compression="zstd") as writer:
         for start in range(0, rows.height, ROWS_A_GROUP):
             wanted = rows.slice(start, ROWS_A_GROUP)
@@ -139,6 +151,16 @@ def _dated(table: pa.Table, wanted: pl.DataFrame) -> pa.Table:
     for name in STALE:
         table = table.append_column(name, wanted[name].to_arrow())
     return table
+
+
+def _old_file(output: OutputDirectory, key: str) -> _OldFile | None:
+    """Return a file of `current` to take rows from; None where it is damaged, as the parts have them all."""
+    try:
+        with named_if_damaged(output.store.uri(key)):
+            return _OldFile(output, key)
+    except SchemaError as error:
+        log.warning("%s; it is written anew", error.message)
+        return None
 
 
 class _OldFile:

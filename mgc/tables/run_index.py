@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.config.view_settings import CLEAN
-from mgc.tables.parquet_batches import frame_of, parquet_bytes
+from mgc.errors import SchemaError
+from mgc.logs import log
+from mgc.tables.parquet_batches import frame_of, named_if_damaged, parquet_bytes
 from mgc.tables.retry import RETRY_COLUMNS
 from mgc.tables.run_log import OutputDirectory, OutputRun, PartRef
+from mgc.tables.schema import require_kind
 
 INDEX = pa.schema(
     [
@@ -122,28 +125,54 @@ def item_key(*frames: pl.DataFrame) -> list[str]:
 
 
 def read_index(output: OutputDirectory, key: str) -> pl.DataFrame:
-    """Return an index file; columns that older ones lack are null."""
-    # polars reads it itself: by way of an Arrow table a million rows would be in memory twice.
-    found = pl.read_parquet(io.BytesIO(output.store.read_bytes(key)))
-    lacking = [pl.lit(None, kind).alias(name) for name, kind in empty_index().schema.items() if name not in found]
-    return found.with_columns(lacking).select(INDEX.names)
+    """Return an index file; columns that older ones lack are null.
+
+    Raises
+    ------
+    SchemaError
+        It is damaged.
+    """
+    with named_if_damaged(output.store.uri(key)):
+        # polars reads it itself: by way of an Arrow table a million rows would be in memory twice.
+        found = pl.read_parquet(io.BytesIO(output.store.read_bytes(key)))
+        lacking = {name: kind for name, kind in empty_index().schema.items() if name not in found}
+        if needed := [name for name in lacking if not INDEX.field(name).nullable]:
+            raise KeyError(f"no column {', '.join(needed)}")
+        return found.with_columns(pl.lit(None, kind).alias(name) for name, kind in lacking.items()).select(
+            INDEX.names
+        )
 
 
 def resume_unfinished(output: OutputDirectory, fingerprint: str) -> ResumedParts:
     """Return what killed runs of the same fingerprint had finished.
 
-    A part is written whole or not at all, so a part that is there is done.
+    A part is written whole or not at all, so a part that is there is done; one that a disk or a store damaged since
+    is not resumed, and its items are done again. Of features only the columns of the index are read: the others of a
+    catalogue would take as long as a good part of the work.
     """
     parts: list[PartRef] = []
     frames = [empty_index()]
     for run in output.unfinished_runs(fingerprint):
         for key in output.finished_parts(run):
-            with output.store.open_input(key) as source:
-                file = pq.ParquetFile(source)
-                table = file.read(columns=[name for name in _PART_COLUMNS if name in file.schema_arrow.names])
-            parts.append(PartRef(key, table.num_rows, fingerprint, run.sequence))
-            frames.append(frame_of(index_rows(table, key, run.sequence, fingerprint)))
+            try:
+                rows = _finished_rows(output, key, run.sequence, fingerprint)
+            except SchemaError as error:
+                log.warning("a part of a killed run is not resumed, its tracks are done again: %s", error.message)
+                continue
+            parts.append(PartRef(key, rows.num_rows, fingerprint, run.sequence))
+            frames.append(frame_of(rows))
     return ResumedParts(parts, pl.concat(frames))
+
+
+def _finished_rows(output: OutputDirectory, key: str, sequence: int, fingerprint: str) -> pa.Table:
+    """Return the index rows of a part on the store; a part of predictions is read whole, as publishing will."""
+    place = output.store.uri(key)
+    with named_if_damaged(place), output.store.open_input(key) as source:
+        file = pq.ParquetFile(source)
+        require_kind(file.schema_arrow, output.kind, place)
+        names = [name for name in _PART_COLUMNS if name in file.schema_arrow.names]
+        table = file.read(columns=None if output.kind == "predictions" else names)
+        return index_rows(table, key, sequence, fingerprint)
 
 
 def newest(index: pl.DataFrame) -> pl.DataFrame:

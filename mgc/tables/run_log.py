@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mgc.errors import SchemaError
+from mgc.logs import log
 from mgc.storage.store import Store
 from mgc.tables.schema import SCHEMA_VERSIONS
 
@@ -89,6 +90,27 @@ class Commit:
         return list(self.facts.get("replaces", ()))
 
 
+def read_marker(store: Store) -> dict[str, Any]:
+    """Return what kind of table an output directory holds, and of which schema version.
+
+    Raises
+    ------
+    SchemaError
+        The marker is damaged.
+    """
+    try:
+        return dict(json.loads(store.read_bytes(MARKER)))
+    except (ValueError, TypeError) as error:
+        raise _damaged(store, MARKER) from error
+
+
+def _damaged(store: Store, key: str) -> SchemaError:
+    return SchemaError(
+        f"'{store.uri(key)}' is damaged: it is not what mgc wrote",
+        "restore it from a backup, or make the directory anew",
+    )
+
+
 class OutputDirectory:
     """An output directory of one kind of table.
 
@@ -112,7 +134,7 @@ class OutputDirectory:
                     "give an empty or a new directory as --output",
                 )
             return
-        marker = json.loads(self.store.read_bytes(MARKER))
+        marker = read_marker(self.store)
         if marker.get("kind") != self.kind:
             raise SchemaError(
                 f"'{self.store.uri()}' holds {marker.get('kind')}, not {self.kind}",
@@ -141,9 +163,16 @@ class OutputDirectory:
         return run
 
     def runs(self) -> Iterator[OutputRun]:
-        """Yield every run there is, committed or not."""
+        """Yield every run there is, committed or not; of one whose record is damaged, what its name says."""
         for item in self.store.list("started/"):
-            yield OutputRun(**json.loads(self.store.read_bytes(item.key)))
+            try:
+                run = OutputRun(**json.loads(self.store.read_bytes(item.key)))
+            except (ValueError, TypeError):
+                # A committed run needs its record no more; of a killed one it is not known what made its parts.
+                log.warning("'%s' is damaged: nothing of that run is resumed", self.store.uri(item.key))
+                sequence, _, run_id = item.key.rpartition("/")[2].removesuffix(".json").partition("-")
+                run = OutputRun(run_id, int(sequence), "")
+            yield run
 
     def commits(self) -> list[Commit]:
         """Return the visible runs, oldest first; those that a compaction stands for are left out."""
@@ -152,11 +181,20 @@ class OutputDirectory:
         return [commit for commit in found if commit.run_id not in replaced]
 
     def all_commits(self) -> list[Commit]:
-        """Return every commit there is, oldest first."""
+        """Return every commit there is, oldest first.
+
+        Raises
+        ------
+        SchemaError
+            One is damaged: which rows count is not known without it.
+        """
         found = []
         for item in self.store.list("commits/"):
-            value = json.loads(self.store.read_bytes(item.key))
-            found.append(Commit(**{**value, "parts": [PartRef(**part) for part in value["parts"]]}))
+            try:
+                value = json.loads(self.store.read_bytes(item.key))
+                found.append(Commit(**{**value, "parts": [PartRef(**part) for part in value["parts"]]}))
+            except (ValueError, TypeError, KeyError) as error:
+                raise _damaged(self.store, item.key) from error
         # A compaction holds the oldest rows, however new it is itself.
         return sorted(found, key=lambda commit: (not commit.replaces, commit.sequence, commit.run_id))
 
