@@ -84,6 +84,12 @@ class DeletionsError(MgcError):
     code = "MGC305"
 
 
+class FailuresError(MgcError):
+    """So many items of a run failed by something else than the file itself that nothing was committed."""
+
+    code = "MGC306"
+
+
 class BundleError(MgcError):
     """A model bundle is missing a file, was changed, or is of another architecture."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -27,6 +27,8 @@ class FailingS3:
     objects: dict[str, bytes] = field(default_factory=dict)
     refuse: int = 0
     refused: int = 0
+    denied: Callable[[str], bool] = lambda key: False
+    """Keys that may not be read: their GET is answered with 403."""
     requests: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -77,6 +79,8 @@ def failing_s3() -> Iterator[FailingS3]:
             key, query = unquote(place.path).lstrip("/"), parse_qs(place.query)
             if state.refuses():
                 self._answer(503, SLOW_DOWN)
+            elif self.command == "GET" and state.denied(key):
+                self._answer(403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
             elif self.command == "PUT":
                 state.objects[key] = body
                 self._answer(200, etag=_etag(body))

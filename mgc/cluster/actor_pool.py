@@ -167,8 +167,14 @@ def run_chunks(
     *,
     gpus_per_worker: float = 0.0,
     on_progress: Callable[[ChunkProgress], None] = lambda _: None,
+    on_index: Callable[[pl.DataFrame], None] = lambda _: None,
 ) -> Done:
     """Work through `todo` (schema PLAN, by track) and return the index of what was written.
+
+    Parameters
+    ----------
+    on_progress, on_index
+        Called with what a finished chunk adds to the progress, and with its index rows; either may end the run.
 
     Raises
     ------
@@ -195,6 +201,7 @@ def run_chunks(
             first = last if len(tables) == 2 else first
             count_rows(output.kind, table)
             on_progress(_advance(table))
+            on_index(frame_of(table))
     except ray.exceptions.RayError as error:
         if (own := _own_error(error)) is not None:
             raise own from error

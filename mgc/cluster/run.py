@@ -16,7 +16,7 @@ from mgc.config import Config
 from mgc.tables.deletions import DeletionMarks, DeletionRule, deletion_marks, write_marks
 from mgc.tables.diff import WorkPlan, plan_work
 from mgc.tables.lease import run_lease
-from mgc.tables.retry import RetryRule, stamped
+from mgc.tables.retry import FailureLimit, RetryRule, stamped
 from mgc.tables.run_index import (
     ITEM,
     ResumedParts,
@@ -156,6 +156,11 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
     """Make the rows of the job's items that its output lacks, and make them visible by one commit.
 
     Ray is not started where there is nothing to do.
+
+    Raises
+    ------
+    FailuresError
+        More items than `cluster.max_failed_fraction` failed; nothing was committed, finished parts are kept.
     """
     started = time.perf_counter()
     output, cluster = job.output, job.config.cluster
@@ -178,7 +183,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
                 lease.require()
             options.on_progress(step)
 
-        run, done = _work(job, run_plan.todo, advance)
+        run, done = _work(job, run_plan, advance)
         marked = write_marks(output, run, marks)
         lease.require()
         _commit(job, run, run_plan, done, marked, started)
@@ -192,6 +197,7 @@ class _RunPlan:
     """What there is (the newest rows, and those of killed runs), what there is to do, and what to mark."""
 
     rule: RetryRule
+    committed: pl.DataFrame
     have: pl.DataFrame
     resumed: ResumedParts
     plan: WorkPlan
@@ -204,6 +210,8 @@ def _plan_run(job: CatalogueJob, options: RunOptions) -> _RunPlan:
     config = job.config
     rule = RetryRule.of(config.retry, decoder_mark(config.decode), everything=config.cluster.retry_failed)
     resumed = resume_unfinished(job.output, job.fingerprint)
+    # A run that ended because too much failed is resumed in what went through: the rest may succeed now.
+    resumed = replace(resumed, index=resumed.index.filter(~rule.blames_run()))
     committed = newest_index(job.output)
     resumed = replace(resumed, index=stamped(resumed.index, committed, rule))
     have = newest(pl.concat([committed, resumed.index])) if resumed.parts else committed
@@ -213,22 +221,33 @@ def _plan_run(job: CatalogueJob, options: RunOptions) -> _RunPlan:
     marks = deletion_marks(plan, None if options.dry_run else job.deletions)
     if not options.dry_run:
         options.on_plan(plan, n_resumed)
-    return _RunPlan(rule, have, resumed, plan, plan.limited(options.limit), n_resumed, marks)
+    return _RunPlan(rule, committed, have, resumed, plan, plan.limited(options.limit), n_resumed, marks)
 
 
 def _work(
-    job: CatalogueJob, todo: pl.DataFrame, on_progress: Callable[[ChunkProgress], None]
+    job: CatalogueJob, run_plan: _RunPlan, on_progress: Callable[[ChunkProgress], None]
 ) -> tuple[OutputRun, Done]:
-    output, cluster = job.output, job.config.cluster
+    output, cluster, todo = job.output, job.config.cluster, run_plan.todo
     facts = {"mgc_version": __version__, "tracks": todo["track_id"].n_unique(), "items": todo.height}
     if todo.is_empty():
         return output.start_run(job.fingerprint, facts), Done(empty_index(), 0.0, 0)
+    limit = FailureLimit(
+        cluster.max_failed_fraction, run_plan.rule, todo, run_plan.committed, resumed=run_plan.n_resumed
+    )
     with ray_session(cluster) as session:
         # Recorded only now: a cluster that cannot be joined leaves no run in the output.
         run = output.start_run(job.fingerprint, facts)
         gpus = job.gpus_per_worker(session, min(cluster.workers or session.n_cpus, todo.height))
         done = run_chunks(
-            output, run, todo, job.make_worker, cluster, session, gpus_per_worker=gpus, on_progress=on_progress
+            output,
+            run,
+            todo,
+            job.make_worker,
+            cluster,
+            session,
+            gpus_per_worker=gpus,
+            on_progress=on_progress,
+            on_index=limit.count,
         )
     return run, done
 

@@ -138,6 +138,11 @@ class ClusterConfig(Section):
     lease_seconds: float = Field(
         60.0, gt=0.0, description="a run without a sign of life for so long is dead: another may take its place"
     )
+    max_failed_fraction: Fraction = Field(
+        0.5,
+        description="where more of the items fail by something else than the file itself, a run ends with MGC306 "
+        "and commits nothing; of fewer than 20 items any number may fail; 1: all may",
+    )
     retry_failed: bool = Field(False, description="also redo tracks that failed for good last time")
     forward_credentials: bool = Field(
         False,

@@ -31,7 +31,7 @@ from mgc.cluster.actor_pool import _own_error
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.config import CatalogueConfig, DecodeConfig, load_config
-from mgc.errors import DecoderStartError, DeletionsError, FingerprintError, StorageError, TrackError
+from mgc.errors import DecoderStartError, DeletionsError, FailuresError, FingerprintError, StorageError, TrackError
 from mgc.logs import log_context
 from mgc.models.bundle import write_bundle
 from mgc.storage.objects import DiskFullError
@@ -230,6 +230,47 @@ def test_a_run_outlives_an_s3_that_answers_503_for_a_while(
         assert re.fullmatch(r"the fetch was retried \d times?", record.getMessage())
         row = rows[record.track_id]  # type: ignore[attr-defined]
         assert (record.run_id, record.uri) == (row["run_id"], row["uri"])  # type: ignore[attr-defined]
+
+
+def test_a_store_that_refuses_the_music_ends_the_run_and_costs_no_answer(
+    songs: Path, bundle: str, s3: FailingS3, tmp_path: Path
+) -> None:
+    one_song, out = (songs / "song0.flac").read_bytes(), str(tmp_path / "out")
+    s3.objects |= {f"music/song{number:02}.flac": one_song for number in range(24)}
+    catalogue = str(tmp_path / "catalogue.parquet")
+    index_catalogue("s3://music", catalogue, CatalogueConfig())
+    tracks = read_catalogue(catalogue)
+    tag_catalogue(tracks, bundle, out, CONFIG, RunOptions())
+    before = read_predictions(out)
+    assert before["error_code"].null_count() == 24
+    new = str(tmp_path / "new")
+    fingerprint = write_bundle(new, bundle_contents(1))
+    readable = {uri.removeprefix("s3://") for uri in tracks.sort("track_id")["uri"][:4]}
+    s3.denied = lambda key: key.startswith("music/") and key not in readable
+    with pytest.raises(FailuresError) as error:
+        tag_catalogue(tracks, new, out, CONFIG, RunOptions())
+    assert "14 of 24 items failed (T102_ACCESS_DENIED 14 times; 's3://music/song" in str(error.value)
+    for part in ("MGC306", "cluster.max_failed_fraction=1", "renew the credentials", "the same command resumes it"):
+        assert part in str(error.value)
+    assert read_predictions(out).equals(before), "nothing was committed, and current is as it was"
+    assert len(list((tmp_path / "out" / "commits").iterdir())) == 1
+    with pytest.raises(FailuresError, match="14 of 24 items failed"):
+        tag_catalogue(tracks, new, out, CONFIG, RunOptions())
+    s3.denied = lambda key: key == "music/song07.flac"
+    after = tag_catalogue(tracks, new, out, CONFIG, RunOptions())
+    assert (after.resumed, after.index.height, after.failed_by_code) == (4, 20, {"T102_ACCESS_DENIED": 1})
+    rows = read_predictions(out)
+    (stale,) = rows.filter(pl.col("stale_reason").is_not_null()).to_dicts()
+    assert (stale["uri"], stale["stale_reason"]) == ("s3://music/song07.flac", "T102_ACCESS_DENIED")
+    kept = before.filter(track_id=stale["track_id"]).to_dicts()[0]
+    assert stale | {"stale_since": None, "stale_reason": None} == kept, "the old bundle's answer stays"
+    assert rows.height == rows["genre"].len() - rows["genre"].null_count() == 24
+    assert rows.filter(bundle_fingerprint=fingerprint).height == 23
+    s3.denied = lambda key: key.startswith("music/")
+    anyhow = CONFIG.model_copy(update={"cluster": CONFIG.cluster.model_copy(update={"max_failed_fraction": 1.0})})
+    forced = tag_catalogue(tracks, new, out, anyhow, RunOptions(force=True))
+    assert forced.failed_by_code == {"T102_ACCESS_DENIED": 24}
+    assert read_predictions(out).drop("stale_since", "stale_reason").equals(rows.drop("stale_since", "stale_reason"))
 
 
 def test_a_retried_fetch_is_one_line(s3: FailingS3, caplog: pytest.LogCaptureFixture) -> None:

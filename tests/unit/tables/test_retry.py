@@ -9,15 +9,17 @@ from typing import Any
 import polars as pl
 import pytest
 from in_process import config_of, without_ray
+from table_makers import catalogue
 from tiny_predictions import tag_once
 
 from mgc.audio.decode.audio_reader import decoder_mark
 from mgc.config import DecodeConfig, RetryConfig
-from mgc.errors import ConfigError
+from mgc.errors import ConfigError, FailuresError
 from mgc.storage.store import Store
-from mgc.tables.retry import RetryRule
+from mgc.tables.retry import FailureLimit, RetryRule
 from mgc.tables.run_index import empty_index, newest_index
 from mgc.tables.run_log import OutputDirectory
+from mgc.tables.work_items import clean_items
 
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
 
@@ -86,3 +88,62 @@ def test_nights_count_the_failures_of_one_content(tmp_path: Path, monkeypatch: p
     assert attempts()["far"] == 1, "another content begins anew"
     wider = eager.model_copy(update={"decode": DecodeConfig(max_file_bytes=10**12), "retry": RetryConfig(codes=())})
     assert tag_once(uri, contents | {"far": "offline-2"}, config=wider).plan.retried == 2, "other bounds: both anew"
+
+
+def index_of(rows: dict[str, str | None]) -> pl.DataFrame:
+    """Return index rows of content 1: track → error code."""
+    made = [
+        {"track_id": track, "view": "clean", "content_id": "1", "error_code": code} for track, code in rows.items()
+    ]
+    return pl.concat([empty_index(), pl.DataFrame(made, schema_overrides=empty_index().schema)], how="diagonal")
+
+
+def limit_of(n_items: int, known: dict[str, str | None] | None = None, resumed: int = 0) -> FailureLimit:
+    todo = clean_items(catalogue({f"t{number:02}": "1" for number in range(n_items)}))
+    committed = index_of(known or {}) if known else empty_index()
+    return FailureLimit(0.5, RetryRule(RetryConfig(), "d", NOW), todo, committed, resumed)
+
+
+def failed_until(limit: FailureLimit, code: str, n_items: int) -> int | None:
+    """Return how many items had failed, one after the other, when the run was ended; None: it never was."""
+    for number in range(n_items):
+        try:
+            limit.count(index_of({f"t{number:02}": code}))
+        except FailuresError:
+            return number + 1
+    return None
+
+
+@pytest.mark.parametrize(
+    "code", ["T102_ACCESS_DENIED", "T103_FETCH_FAILED", "T207_DECODE_TIMEOUT", "T301_FEATURES_FAILED"]
+)
+def test_a_run_ends_as_soon_as_too_many_have_failed_whatever_else_comes(code: str) -> None:
+    with pytest.raises(FailuresError, match=rf"^11 of 20 items failed \({code} 11 times; '/music/t00.wav'\)"):
+        limit_of(20).count(index_of({f"t{number:02}": code for number in range(11)}))
+    assert failed_until(limit_of(20), code, 20) == 11
+    assert failed_until(limit_of(30), code, 30) == 16
+    assert failed_until(limit_of(19), code, 19) is None, "of a few any number may fail"
+
+
+def test_files_that_are_no_audio_end_no_run() -> None:
+    assert failed_until(limit_of(30), "T202_NOT_AUDIO", 30) is None
+
+
+def test_links_that_are_known_to_be_dead_end_no_run() -> None:
+    known = {f"t{number:02}": "T101_NOT_FOUND" for number in range(30)}
+    assert failed_until(limit_of(30, dict(known)), "T101_NOT_FOUND", 30) is None
+    limit = limit_of(60, dict(known))
+    assert failed_until(limit, "T101_NOT_FOUND", 30) is None, "30 known ones count neither way"
+    limit.count(index_of({f"t{number:02}": "T103_FETCH_FAILED" for number in range(30, 45)}))
+    with pytest.raises(FailuresError, match="16 of 30 items"):
+        limit.count(index_of({"t45": "T103_FETCH_FAILED"}))
+
+
+def test_what_ended_runs_had_finished_counts_among_all() -> None:
+    assert failed_until(limit_of(30, resumed=30), "T103_FETCH_FAILED", 30) is None
+    assert failed_until(limit_of(30, resumed=10), "T103_FETCH_FAILED", 30) == 21
+
+
+def test_an_answer_before_makes_a_failure_no_known_one() -> None:
+    answered: dict[str, str | None] = {f"t{number:02}": None for number in range(30)}
+    assert failed_until(limit_of(30, answered), "T102_ACCESS_DENIED", 30) == 16
