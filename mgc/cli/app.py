@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -23,8 +27,10 @@ from mgc.errors import MgcError
 from mgc.logs import configure_logging
 from mgc.printable import printable
 
-INTERRUPTED = 130
-"""Exit status of a command that Ctrl-C ended, as shells have it."""
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit statuses of a command that Ctrl-C or SIGTERM ended, as shells have them."""
+UNWIND_SECONDS = 8.0
+"""For so long a command may put things in order after SIGTERM: schedulers send SIGKILL ten seconds later, or more."""
 ConfigOption = Annotated[str | None, typer.Option("--config", help="TOML file of settings", metavar="FILE")]
 SetOption = Annotated[
     list[str] | None,
@@ -98,19 +104,60 @@ def run(command: Callable[..., None]) -> None:
 
 
 def guarded(app: Callable[[], object]) -> None:
-    """Run an app; an error of mgc becomes its message and exit status 2, a Ctrl-C exit status 130."""
+    """Run an app; an error of mgc becomes its message and exit status 2, a Ctrl-C 130, a SIGTERM 143."""
     configure_logging()
     try:
-        app()
+        with _ended_by_sigterm():
+            app()
     except MgcError as error:
         Screen(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), " ", _error_text(error)))
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer turns a Ctrl-C inside a command into a silent exit 130.
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+        status = end.code if isinstance(end, SystemExit) else INTERRUPTED
+        if status not in _ENDED_BY:
             raise
-        print("interrupted; the next run resumes what was finished", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        print(_ENDED_BY[status], file=sys.stderr)
+        sys.exit(status)
+
+
+_RESUMED = "the next run resumes what was finished"
+_ENDED_BY: dict[object, str] = {
+    INTERRUPTED: f"interrupted; {_RESUMED}",
+    TERMINATED: f"terminated (SIGTERM); {_RESUMED}",
+}
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as an exception, so that leases, actors and children end with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break off the putting in order
+        threading.Thread(target=_end_late, name="terminate", daemon=True).start()
+        sys.exit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is end:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end_late() -> None:
+    """End the process where putting things in order hangs, or where a library swallowed the exception."""
+    time.sleep(UNWIND_SECONDS)
+    # Only what has held a lease has imported it.
+    if (lease := sys.modules.get("mgc.tables.lease")) is not None:
+        releasing = threading.Thread(target=lease.release_held, daemon=True)
+        releasing.start()
+        releasing.join(1.0)
+    os.write(2, f"{_ENDED_BY[TERMINATED]}\n".encode())
+    os._exit(TERMINATED)
 
 
 class Screen(Console):

@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -136,7 +138,7 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
         return
     _require_reachable(address)
     try:
-        with _silenced_stderr():
+        with _silenced_stderr(), _own_sigterm_kept():
             # "local" rather than nothing: with nothing Ray would join any cluster it finds on this machine.
             ray.init(
                 address=address or "local",
@@ -200,6 +202,21 @@ def _cluster_error(address: str | None, error: Exception) -> ClusterError:
         "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
     )
     return ClusterError(f"cannot join the Ray cluster at '{address}': {reason}", remedy)
+
+
+@contextmanager
+def _own_sigterm_kept() -> Iterator[None]:
+    """Keep the handler of SIGTERM that a command has: Ray's waits, and its C++ core aborts with a stack trace."""
+    own = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:  # by Ray's handler, while it starts
+        if callable(own):
+            own(signal.SIGTERM, None)
+        raise
+    finally:
+        if callable(own) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, own)
 
 
 @contextmanager

@@ -135,6 +135,7 @@ def run_lease(store: Store, lease_seconds: float, *, takeover: bool = False) -> 
     """
     lease = RunLease(store, lease_seconds, _new_lease())
     lease.write()
+    _HELD.append(lease)
     beating = threading.Thread(target=lease.beat, name="lease", daemon=True)
     beating.start()
     try:
@@ -144,7 +145,17 @@ def run_lease(store: Store, lease_seconds: float, *, takeover: bool = False) -> 
         yield lease
     finally:
         lease.release()
+        _HELD.remove(lease)
         beating.join()
+
+
+_HELD: list[RunLease] = []
+
+
+def release_held() -> None:
+    """Release every lease of this process: of one that is about to end without leaving its blocks."""
+    for lease in _HELD:
+        lease.release()
 
 
 def _give_way(lease: RunLease, other: Lease, *, takeover: bool) -> None:
