@@ -11,13 +11,14 @@ it needs when it is called, so `import mgc` takes milliseconds::
     frame = mgc.read_predictions("predictions/", ["uri", "genre", "genre_probability"])
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+# `python -m mgc` begins here with the current folder in its path, and `mgc.__main__` takes it out. Until then nothing
+# is imported that the interpreter has not imported already, so that no module of that folder runs.
 from os import PathLike, fspath
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
     from mgc.inference.file_tagger import FileAnswer
@@ -28,7 +29,7 @@ __all__ = ["__version__", "load_bundle", "read_predictions", "tag_files"]
 __version__ = "0.1.0"
 
 
-def tag_files(paths: Sequence[str | PathLike[str]], bundle: str | PathLike[str]) -> list[FileAnswer]:
+def tag_files(paths: "Sequence[str | PathLike[str]]", bundle: str | PathLike[str]) -> "list[FileAnswer]":
     """Return a bundle's answer for each audio file: what `mgc tag FILE …` prints, and the catalogue's job writes.
 
     Files are fetched and decoded in a child process while torch is imported and the ensemble loaded, in this process
@@ -68,7 +69,7 @@ def tag_files(paths: Sequence[str | PathLike[str]], bundle: str | PathLike[str])
         return [tagger.answer(features.result()) for features in waiting]
 
 
-def load_bundle(path: str | PathLike[str]) -> Bundle:
+def load_bundle(path: str | PathLike[str]) -> "Bundle":
     """Return a model bundle: taxonomy, feature settings, members' weights, calibration, and what it was made from.
 
     Raises
@@ -81,7 +82,7 @@ def load_bundle(path: str | PathLike[str]) -> Bundle:
     return load(fspath(path))
 
 
-def read_predictions(uri: str | PathLike[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
+def read_predictions(uri: str | PathLike[str], columns: "Sequence[str] | None" = None) -> "pl.DataFrame":
     """Return the newest row of each track of a catalogue: `OUTPUT/current` of `mgc tag`, deleted tracks left out.
 
     Parameters

@@ -105,6 +105,8 @@ def run(command: Callable[..., None]) -> None:
 
 def guarded(app: Callable[[], object]) -> None:
     """Run an app; an error of mgc becomes its message and exit status 2, a Ctrl-C 130, a SIGTERM 143."""
+    # Of processes that begin from here (Ray's, those of libraries) none looks for modules in the current folder.
+    os.environ["PYTHONSAFEPATH"] = "1"
     configure_logging()
     try:
         with _ended_by_sigterm():

@@ -15,11 +15,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 import ray._private.state
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+from ray.job_config import JobConfig
 
 from mgc.config import ClusterConfig
 from mgc.errors import ClusterError, MgcError
@@ -137,6 +139,8 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
         yield _session(joined=address is not None)
         return
     _require_reachable(address)
+    # A client of a cluster (ray://) sends no path.
+    path: dict[str, Any] = {} if (address or "").startswith("ray://") else {"job_config": _PathOfMgc()}
     try:
         with _silenced_stderr(), _own_sigterm_kept():
             # "local" rather than nothing: with nothing Ray would join any cluster it finds on this machine.
@@ -146,6 +150,7 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env=_runtime_env(address, config),
+                **path,
             )
     except Exception as error:  # a bare one where Ray's own processes do not come up in time
         raise _cluster_error(address, error) from error
@@ -154,6 +159,19 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
             yield _session(joined=address is not None)
     finally:
         ray.shutdown()
+
+
+class _PathOfMgc(JobConfig):
+    """Sends workers where mgc was imported from, and to no other folder of the driver.
+
+    Ray puts the folders of the driver's script and the current one first in their path, where a `random.py` would be
+    run in place of the library's.
+    """
+
+    def _serialize(self) -> str:
+        home = Path(__file__).parents[2]
+        self._py_driver_sys_path = [path for path in self._py_driver_sys_path if Path(path) == home]
+        return super()._serialize()
 
 
 def _session(*, joined: bool) -> RaySession:
@@ -244,7 +262,7 @@ def _runtime_env(address: str | None, config: ClusterConfig) -> dict[str, Any] |
     """
     if address is None or SUBMITTED_JOB in os.environ:
         return None
-    env_vars = {name: os.environ[name] for name in PUBLIC_VARIABLES if name in os.environ}
+    env_vars = {name: os.environ[name] for name in PUBLIC_VARIABLES if name in os.environ} | {"PYTHONSAFEPATH": "1"}
     hook = {"worker_process_setup_hook": f"{__name__}.take_credentials"} if _hands_on(address, config) else {}
     return {"env_vars": env_vars, **hook}
 
