@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 _UNSAFE = re.compile(
     "["
@@ -36,12 +37,16 @@ def printable(text: str, allowed: str = "") -> str:
 def json_line(value: object) -> str:
     """Return a value as JSON on one line that a terminal may show; parsed, it is the value to the last character.
 
+    Where standard output has another encoding than Unicode, letters beyond ASCII are escaped.
+
     Raises
     ------
     ValueError
         A number is not finite.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        value, ensure_ascii=not (sys.stdout.encoding or "utf-8").lower().startswith("utf"), allow_nan=False
+    )
     return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1] if found[0] != "\x7f" else r"\u007f", text)
 
 

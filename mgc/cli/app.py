@@ -6,7 +6,9 @@ for torch and Ray. `mgc x`, `python jobs/x.py` and `ray job submit` all start he
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -14,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -26,11 +28,15 @@ from mgc.config import Config, load_config
 from mgc.errors import MgcError
 from mgc.logs import configure_logging
 from mgc.printable import printable
+from mgc.storage.objects import DiskFullError
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses of a command that Ctrl-C or SIGTERM ended, as shells have them."""
 UNWIND_SECONDS = 8.0
 """For so long a command may put things in order after SIGTERM: schedulers send SIGKILL ten seconds later, or more."""
+OUTPUT_ENDED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE}
+"""Errors of a write to standard output: it is full, or nobody reads it any more."""
+
 ConfigOption = Annotated[str | None, typer.Option("--config", help="TOML file of settings", metavar="FILE")]
 SetOption = Annotated[
     list[str] | None,
@@ -104,16 +110,32 @@ def run(command: Callable[..., None]) -> None:
 
 
 def guarded(app: Callable[[], object]) -> None:
-    """Run an app; an error of mgc becomes its message and exit status 2, a Ctrl-C 130, a SIGTERM 143."""
+    """Run an app; an error of mgc becomes its message and exit status 2, a Ctrl-C 130, a SIGTERM 143.
+
+    Standard output that takes no more (a full disk) is an error of mgc, too.
+    """
     # Of processes that begin from here (Ray's, those of libraries) none looks for modules in the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
+    _accept_any_letter()
     configure_logging()
     try:
         with _ended_by_sigterm():
-            app()
+            try:
+                app()
+            finally:
+                sys.stdout.flush()
     except MgcError as error:
-        Screen(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), " ", _error_text(error)))
-        sys.exit(2)
+        _fail(error)
+    except OSError as error:
+        if error.errno not in OUTPUT_ENDED or error.filename:
+            raise
+        # What is left of the output goes nowhere: Python would fail at it again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if error.errno == errno.EPIPE:
+            sys.exit(1)
+        _fail(
+            DiskFullError(f"standard output takes no more: {error.strerror}", "free some space, or write elsewhere")
+        )
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer turns a Ctrl-C inside a command into a silent exit 130.
         status = end.code if isinstance(end, SystemExit) else INTERRUPTED
@@ -160,6 +182,18 @@ def _end_late() -> None:
         releasing.join(1.0)
     os.write(2, f"{_ENDED_BY[TERMINATED]}\n".encode())
     os._exit(TERMINATED)
+
+
+def _fail(error: MgcError) -> NoReturn:
+    Screen(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), " ", _error_text(error)))
+    sys.exit(2)
+
+
+def _accept_any_letter() -> None:
+    """Let a letter that the terminal's encoding lacks become a question mark, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 class Screen(Console):

@@ -209,6 +209,11 @@ def _require_reachable(address: str | None) -> None:
 def _cluster_error(address: str | None, error: Exception) -> ClusterError:
     message = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
     reason = message.splitlines()[0] if message else type(error).__name__
+    if address is None and "AF_UNIX" in reason:
+        return ClusterError(
+            f"Ray did not start in this process: the path of its folder for temporary files is too long: {reason}",
+            "give it a short one: RAY_TMPDIR=/tmp in the environment",
+        )
     if address is None:
         return ClusterError(
             f"Ray did not start in this process: {reason}",

@@ -158,7 +158,7 @@ def read_toml(path: str) -> dict[str, Any]:
         It is missing or no TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows' editors begin it with a mark
     except OSError as error:
         raise ConfigError(f"cannot read the config file '{path}': {error.strerror}", "check --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

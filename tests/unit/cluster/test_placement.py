@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from mgc.cluster.members import member_resources
-from mgc.cluster.runtime import RaySession, Resources
+from mgc.cluster.runtime import RaySession, Resources, _cluster_error
 from mgc.config import TrainingConfig
 from mgc.errors import ClusterError
 
@@ -74,3 +74,9 @@ def test_a_head_without_cpus_waits_for_its_first_worker_but_a_ray_of_ones_own_do
     assert "the cluster has 1 node of no CPU" in caplog.text
     with pytest.raises(ClusterError, match="no CPU"):
         RaySession(({},), joined=False).require_placement({"CPU": 1.0}, 1, "an actor of the pool")
+
+
+def test_a_path_too_long_for_rays_sockets_is_named_with_the_remedy() -> None:
+    error = _cluster_error(None, OSError("AF_UNIX path length cannot exceed 107 bytes: /scratch/…/plasma_store"))
+    assert "too long: AF_UNIX path length cannot exceed 107 bytes" in str(error)
+    assert "RAY_TMPDIR=/tmp" in error.remedy
