@@ -28,13 +28,15 @@ from mgc.audio.features.filter_banks import FilterBanks, hold
 from mgc.catalogue.index import read_catalogue
 from mgc.catalogue.splits import UNLISTED
 from mgc.cluster.runtime import RaySession, root_cause
-from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig
+from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of
 from mgc.config.taxonomy import Taxonomy
-from mgc.errors import SplitError, TrainingError
+from mgc.errors import FingerprintError, SplitError, TrainingError
 from mgc.models.bundle import load_bundle
 from mgc.models.published_weights import start_model
 from mgc.storage.store import ObjectNotFoundError, Store
 from mgc.tables.feature_shards import FeatureSet, read_feature_set
+from mgc.tables.run_index import ITEM, newest_index
+from mgc.tables.run_log import OutputDirectory
 from mgc.training.assemble import distillation_labels
 from mgc.training.loop import EpochReport, fit
 from mgc.training.losses import LabelWeights
@@ -66,7 +68,12 @@ class MemberSetup:
     config: Config
     taxonomy: Taxonomy
     threads: int
+    data: str
+    """`data_fingerprint` of what the run began with."""
     teacher_uri: str | None = None
+    teacher_fingerprint: str | None = None
+    published: Mapping[str, str] = field(default_factory=dict)
+    """See `published_fingerprints`."""
     banks: Mapping[FeatureConfig, FilterBanks] = field(default_factory=dict)
     """Filter banks that the network is started with (`published_banks`)."""
 
@@ -109,13 +116,14 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     catalogue = read_training_rows(setup.catalogue_uri, setup.config, distilling=setup.teacher_uri is not None)
     train = read_feature_set(setup.features_uri, catalogue, "train", setup.config.augment)
     valid = read_optional(setup.features_uri, catalogue, "valid")
+    require_same_data(setup.features_uri, catalogue, setup.data)
     checkpoint = ray.train.get_checkpoint()
     start, history = read_checkpoint(checkpoint) if checkpoint else (None, [])
     seed = training.seed + 1_000 * setup.member
     torch.manual_seed(seed)
     taxonomy = setup.taxonomy
     hold(setup.banks)
-    model = start_model(setup.model, train.features, taxonomy)
+    model = start_model(setup.model, train.features, taxonomy, setup.published)
 
     def on_epoch(report: EpochReport, state: TrainingState) -> None:
         if rank:
@@ -147,7 +155,7 @@ def _soft_labels(setup: MemberSetup, train: FeatureSet) -> LabelWeights | None:
     """Return the teacher's predictions of the tracks: the same again after a restart."""
     if setup.teacher_uri is None:
         return None
-    teacher, share = load_bundle(setup.teacher_uri), setup.config.distill.teacher_share
+    teacher, share = load_bundle(setup.teacher_uri, setup.teacher_fingerprint), setup.config.distill.teacher_share
     return distillation_labels(teacher, train, setup.config.training, share, str(get_device()))
 
 
@@ -157,6 +165,36 @@ def read_training_rows(catalogue_uri: str, config: Config, *, distilling: bool) 
     if not (distilling and config.distill.unlisted):
         return catalogue
     return catalogue.with_columns(split=pl.col("split").replace(UNLISTED, "train"))
+
+
+def data_fingerprint(features_uri: str, catalogue: pl.DataFrame) -> str:
+    """Return a hash of what training reads: labels and splits, and which feature row of each track is the newest.
+
+    Driver and workers each read the data, and know by this that it is the same. Compacting shards does not change it.
+    """
+    used = catalogue.filter(pl.col("split").is_in(["train", "valid"]))
+    labels = used.select("track_id", "content_id", "genre", "tags", "tags_known", "group", "split").sort("track_id")
+    index = newest_index(OutputDirectory(Store.open(features_uri), "features"))
+    rows = index.join(used.select("track_id"), on="track_id", how="semi")
+    features = rows.select(*ITEM, "content_id", "recipe", "sequence", "fingerprint", "error_code").sort(ITEM)
+    return fingerprint_of({"labels": labels.rows(), "features": features.rows()})
+
+
+def require_same_data(features_uri: str, catalogue: pl.DataFrame, fingerprint: str) -> None:
+    """Refuse data that are no longer those that a run began with, once they have been read.
+
+    Raises
+    ------
+    FingerprintError
+        Naming both fingerprints.
+    """
+    found = data_fingerprint(features_uri, catalogue)
+    if found != fingerprint:
+        raise FingerprintError(
+            f"the catalogue or the features in '{features_uri}' changed during the run: they are {found} now, "
+            f"and it began with {fingerprint}",
+            "start the command again when nothing else writes there",
+        )
 
 
 def read_optional(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet | None:
@@ -282,7 +320,7 @@ class Watcher:
         on_resumed: Callable[[int, Epochs], None],
     ) -> None:
         self._store = Store.open(work_uri)
-        self._key = key
+        self.key = key
         self._on_epoch = on_epoch
         histories = [self._history(member) for member in range(members)]
         self._reported = [len(history) for history in histories]
@@ -301,7 +339,7 @@ class Watcher:
 
     def _history(self, member: int) -> Epochs:
         try:
-            history: Epochs = json.loads(self._store.read_bytes(progress_key(self._key, member)))
+            history: Epochs = json.loads(self._store.read_bytes(progress_key(self.key, member)))
         except ObjectNotFoundError:
             return []
         return history

@@ -14,10 +14,12 @@ from mgc.cluster.members import (
     MemberCheckpoint,
     MemberSetup,
     Watcher,
+    data_fingerprint,
     fit_members,
     member_resources,
     read_optional,
     read_training_rows,
+    require_same_data,
     set_up_ray_train,
 )
 from mgc.cluster.monitoring import OnEpoch, OnResumed, tensorboard_log, with_tensorboard
@@ -27,7 +29,7 @@ from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, TrainingError
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
-from mgc.models.published_weights import published_banks, published_facts
+from mgc.models.published_weights import published_banks, published_facts, published_fingerprints
 from mgc.reports.training_report import write_training_report
 from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_shards import require_views, shard_facts
@@ -99,7 +101,8 @@ def train_ensemble(
     TrainingError, SplitError, SchemaError, BundleError
         Before Ray starts where the data or the bundle's place are wrong.
     FingerprintError
-        A teacher that reads other features than there are.
+        A teacher that reads other features than there are; data, a teacher or published weights that changed
+        during the run.
     """
     started = time.perf_counter()
     uris = absolute_uris(request, "catalogue_uri", "features_uri", "bundle_uri", "teacher_uri")
@@ -111,6 +114,7 @@ def train_ensemble(
     taxonomy = teacher.taxonomy if teacher else taxonomy_of(catalogue, request.config)
     require_views(request.features_uri, catalogue, request.config.augment)
     key = _training_key(request, catalogue, taxonomy, teacher, published)
+    data = data_fingerprint(request.features_uri, catalogue)
     Store.open(request.bundle_uri).check_writable()
     ready = _finished_bundle(request, key)
     if ready is not None:
@@ -121,11 +125,14 @@ def train_ensemble(
         ray_session(request.config.cluster) as session,
     ):
         log_epoch, log_resumed = with_tensorboard(log, on_epoch, on_resumed)
-        watcher = Watcher(_work_uri(request), key, len(request.config.member_models()), log_epoch, log_resumed)
-        members = _members(request, taxonomy, key, session, watcher)
+        # Checkpoints go with the features that were read, too.
+        work_key = f"{key}-{data}"
+        watcher = Watcher(_work_uri(request), work_key, len(request.config.member_models()), log_epoch, log_resumed)
+        members = _members(request, taxonomy, teacher, data, session, watcher)
         contents = _contents(request, catalogue, taxonomy, published, key, members)
         if teacher:
             contents = _with_teacher(request, contents, teacher, catalogue)
+        require_same_data(request.features_uri, catalogue, data)
     fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
     write_training_report(request.bundle_uri)
     work = split_uri(_work_uri(request))
@@ -216,11 +223,17 @@ def _work_uri(request: TrainingRequest) -> str:
 
 
 def _members(
-    request: TrainingRequest, taxonomy: Taxonomy, key: str, session: RaySession, watcher: Watcher
+    request: TrainingRequest,
+    taxonomy: Taxonomy,
+    teacher: Bundle | None,
+    data: str,
+    session: RaySession,
+    watcher: Watcher,
 ) -> list[MemberCheckpoint]:
     set_up_ray_train(session)
     models = request.config.member_models()
     resources = member_resources(request.config.training, len(models), session)
+    published = published_fingerprints(models)
     banks = published_banks(models, shard_facts(request.features_uri).model_features)
     setups = [
         MemberSetup(
@@ -231,12 +244,23 @@ def _members(
             config=request.config,
             taxonomy=taxonomy,
             threads=resources.threads,
+            data=data,
             teacher_uri=request.teacher_uri,
+            teacher_fingerprint=teacher.fingerprint if teacher else None,
+            published=published,
             banks=banks,
         )
         for member, model in enumerate(models)
     ]
-    return fit_members(setups, _work_uri(request), key, resources, watcher)
+    try:
+        return fit_members(setups, _work_uri(request), watcher.key, resources, watcher)
+    except TrainingError:
+        # What ended a member may be that its data changed: that is then the error to show.
+        rows = read_training_rows(request.catalogue_uri, request.config, distilling=teacher is not None)
+        require_same_data(request.features_uri, rows, data)
+        if request.teacher_uri and teacher:
+            load_bundle(request.teacher_uri, teacher.fingerprint)
+        raise
 
 
 def _contents(

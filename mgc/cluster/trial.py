@@ -17,7 +17,7 @@ from ray import tune
 
 from mgc.audio.features.filter_banks import FilterBanks, hold
 from mgc.catalogue.index import read_catalogue
-from mgc.cluster.members import checkpoint_folder, read_checkpoint
+from mgc.cluster.members import checkpoint_folder, read_checkpoint, require_same_data
 from mgc.config import Config, FeatureConfig, with_settings
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import MgcError
@@ -49,6 +49,10 @@ class TrialSetup:
     taxonomy: Taxonomy
     threads: int
     device: str
+    data: str
+    """`data_fingerprint` of what the search began with."""
+    published: Mapping[str, str] = field(default_factory=dict)
+    """See `published_fingerprints`."""
     banks: Mapping[FeatureConfig, FilterBanks] = field(default_factory=dict)
     """Filter banks that networks are started with (`published_banks`)."""
 
@@ -116,8 +120,9 @@ def run_trial(chosen: dict[str, Any], setup: TrialSetup) -> None:
 def _run_folds(config: Config, setup: TrialSetup) -> None:
     torch.set_num_threads(setup.threads)
     progress, start = _resumed()
-    catalogues = folds_of(read_catalogue(setup.catalogue_uri), config)
-    for catalogue in catalogues[len(progress.done) :]:
+    whole = read_catalogue(setup.catalogue_uri)
+    require_same_data(setup.features_uri, whole, setup.data)
+    for catalogue in folds_of(whole, config)[len(progress.done) :]:
         progress = _run_fold(config, setup, catalogue, progress, start).with_fold_finished()
         start = None
 
@@ -145,7 +150,7 @@ def _run_fold(
     training, taxonomy = config.training, setup.taxonomy
     torch.manual_seed(training.seed)
     hold(setup.banks)
-    model = start_model(config.model, train.features, taxonomy)
+    model = start_model(config.model, train.features, taxonomy, setup.published)
     current = progress
 
     def on_epoch(report: EpochReport, state: TrainingState) -> None:

@@ -20,13 +20,13 @@ from ray.tune.schedulers import ASHAScheduler
 
 from mgc.audio.features.filter_banks import FilterBanks
 from mgc.catalogue.index import read_catalogue
-from mgc.cluster.members import member_resources
+from mgc.cluster.members import data_fingerprint, member_resources, require_same_data
 from mgc.cluster.runtime import absolute_uris, ray_session, root_cause
 from mgc.cluster.train import taxonomy_of
 from mgc.cluster.trial import TrialSetup, folds_of, run_trial
 from mgc.config import Config, FeatureConfig, fingerprint_of
 from mgc.errors import BundleError, ConfigError, SplitError, TrainingError
-from mgc.models.published_weights import published_banks
+from mgc.models.published_weights import published_banks, published_fingerprints
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import read_feature_set, require_views, shard_facts
 from mgc.training.search import Dimension, SearchResult, Settings, Trial, draw_trials, read_result, write_result
@@ -70,6 +70,8 @@ def search_settings(request: SearchRequest, on_epoch: OnReport = lambda number, 
         Before Ray starts where the space, the data or the output are wrong.
     TrainingError
         No trial came to its end.
+    FingerprintError
+        The catalogue or the features changed during the search; no table is written.
     """
     request = replace(request, **absolute_uris(request, "catalogue_uri", "features_uri", "output_uri"))
     if request.config.training.ensemble:
@@ -93,6 +95,7 @@ def search_settings(request: SearchRequest, on_epoch: OnReport = lambda number, 
                 f"'{request.output_uri}' holds a search of other data or settings", "another --output, or --overwrite"
             )
         return ready
+    data = data_fingerprint(request.features_uri, catalogue)
     with ray_session(request.config.cluster) as session:
         resources = member_resources(_alone(request.config), len(trials), session)
         setup = TrialSetup(
@@ -103,9 +106,17 @@ def search_settings(request: SearchRequest, on_epoch: OnReport = lambda number, 
             taxonomy=taxonomy,
             threads=resources.threads,
             device="cuda" if resources.use_gpu else "cpu",
+            data=data,
+            published=_published(request),
             banks=_banks(request),
         )
-        found = _search(setup, f"{request.output_uri}/run/{key}", on_epoch)
+        found = _search(setup, f"{request.output_uri}/run/{key}-{data}", on_epoch)
+    # Trials that met other data failed by it, and the others cannot be compared with.
+    require_same_data(request.features_uri, read_catalogue(request.catalogue_uri), data)
+    if all(trial.failed for trial in found):
+        raise TrainingError(
+            f"no trial came to its end; the first: {found[0].failed}", "correct the settings or space"
+        )
     result = SearchResult(key, request.config.search.metric, _judged_on(request.config), found)
     write_result(store, result, request.config)
     store.delete_tree("run")
@@ -136,6 +147,13 @@ def _banks(request: SearchRequest) -> dict[FeatureConfig, FilterBanks]:
     """Return what `TrialSetup` holds; what is wrong with published weights is each trial's own failure."""
     with contextlib.suppress(ConfigError, BundleError):
         return published_banks([request.config.model], shard_facts(request.features_uri).model_features)
+    return {}
+
+
+def _published(request: SearchRequest) -> dict[str, str]:
+    """Return what `TrialSetup` holds; see `_banks`."""
+    with contextlib.suppress(ConfigError, BundleError):
+        return published_fingerprints([request.config.model])
     return {}
 
 
@@ -181,10 +199,6 @@ def _search(setup: TrialSetup, work_uri: str, on_epoch: OnReport) -> list[Trial]
     resources = {"cpu": float(setup.threads), "gpu": float(setup.device == "cuda")}
     ended = run_trials(function, len(setup.trials), resources, work_uri, config, training.max_failures, on_epoch)
     found = [_trial(setup.trials, one) for one in ended]
-    if all(trial.failed for trial in found):
-        raise TrainingError(
-            f"no trial came to its end; the first: {found[0].failed}", "correct the settings or space"
-        )
     return sorted(found, key=lambda trial: trial.rank(search.metric))
 
 

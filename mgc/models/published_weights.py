@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -83,7 +83,9 @@ def published_bundle(data: bytes, tags: tuple[str, ...], name: str) -> BundleCon
     return BundleContents((member,), features, taxonomy, TrainingConfig(members=1), {}, facts)
 
 
-def start_model(config: ModelConfig, features: FeatureConfig, taxonomy: Taxonomy) -> nn.Module:
+def start_model(
+    config: ModelConfig, features: FeatureConfig, taxonomy: Taxonomy, published: Mapping[str, str] | None = None
+) -> nn.Module:
     """Return a network with fresh weights from torch's global generator, upon published ones where it has any.
 
     Parameters
@@ -94,15 +96,17 @@ def start_model(config: ModelConfig, features: FeatureConfig, taxonomy: Taxonomy
         Features that it will take.
     taxonomy
         What it will answer.
+    published
+        `published_fingerprints` that a run began with, where this is another process of it.
 
     Raises
     ------
-    ConfigError, BundleError
+    ConfigError, BundleError, FingerprintError
         See `published_of`.
     """
     model = build_model(config, features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
     if isinstance(config, TransferConfig) and isinstance(model, Transfer):
-        bundle = published_of(config)
+        bundle = published_of(config, (published or {}).get(config.published or ""))
         member = bundle.members[0]
         frozen = {name: tensor for name, tensor in member.weights.items() if not name.startswith(HEADS)}
         model.statistics.network.load_state_dict(frozen)
@@ -110,11 +114,13 @@ def start_model(config: ModelConfig, features: FeatureConfig, taxonomy: Taxonomy
     return model
 
 
-def published_of(config: TransferConfig) -> Bundle:
+def published_of(config: TransferConfig, fingerprint: str | None = None) -> Bundle:
     """Return the bundle that has a frozen network's weights, every byte of it checked.
 
     Raises
     ------
+    FingerprintError
+        It is another than that of the fingerprint given.
     ConfigError
         The settings name none, or one of another network.
     BundleError
@@ -126,7 +132,7 @@ def published_of(config: TransferConfig) -> Bundle:
             "import them (`mgc import-weights`), and name the bundle: "
             f'{{ name = "transfer", network = "{config.network}", published = "BUNDLE" }}',
         )
-    bundle = load_bundle(config.published)
+    bundle = load_bundle(config.published, fingerprint)
     names = [member.config.name for member in bundle.members]
     plain = bundle.members[0].config == type(bundle.members[0].config)()
     if names != [config.network] or not plain:
@@ -147,6 +153,19 @@ def published_banks(models: Sequence[ModelConfig], features: FeatureConfig) -> d
     """
     published = [published_of(model).features for model in models if isinstance(model, TransferConfig)]
     return {one: filter_banks(one) for one in (features, *published)} if published else {}
+
+
+def published_fingerprints(models: Iterable[ModelConfig]) -> dict[str, str]:
+    """Return the fingerprint of each bundle of published weights that networks are built on, by where it is.
+
+    Raises
+    ------
+    ConfigError, BundleError
+        See `published_of`.
+    """
+    return {
+        str(model.published): published_of(model).fingerprint for model in models if isinstance(model, TransferConfig)
+    }
 
 
 def published_facts(models: tuple[ModelConfig, ...]) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from bundle_fixtures import Trained
 from small_music import OWN_EPOCHS, SETTINGS, TWO_FITS, add_bad_files, write_track
+from table_makers import commit_items
 
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cli.app import console
@@ -23,8 +24,11 @@ from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import CatalogueConfig, LogsConfig, load_config
 from mgc.errors import BundleError, FingerprintError, TrainingError
 from mgc.models.bundle import load_bundle, write_bundle
+from mgc.storage.store import Store
 from mgc.tables.predictions import read_predictions
+from mgc.tables.run_log import OutputDirectory
 from mgc.tables.schema import CURRENT_PREDICTIONS
+from mgc.tables.work_items import clean_items
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
 CONFIG = load_config(None, TWO_FITS)
@@ -96,6 +100,25 @@ def test_a_student_is_a_bundle_like_any_other(trained: Trained, tmp_path: Path) 
     assert not again.trained
     with pytest.raises(TrainingError, match="a bundle of other data or settings"):
         train_ensemble(TrainingRequest(*places, config))
+
+
+def test_features_extracted_anew_while_members_are_fitted_make_no_bundle(trained: Trained, tmp_path: Path) -> None:
+    shards = tmp_path / "features"
+    shutil.copytree(trained.features, shards)
+    begun: list[int] = []
+
+    def extract_anew(member: int, epoch: dict[str, object]) -> None:
+        if not begun:
+            begun.append(member)
+            output = OutputDirectory(Store.open(str(shards)), "features")
+            first = read_catalogue(str(trained.catalogue)).filter(split="train").head(1)
+            commit_items(output, clean_items(first), CONFIG.features)
+
+    request = TrainingRequest(str(trained.catalogue), str(shards), str(tmp_path / "bundle"), CONFIG)
+    with pytest.raises(FingerprintError, match="changed during the run"):
+        train_ensemble(request, extract_anew)
+    assert begun
+    assert not (tmp_path / "bundle" / "manifest.json").exists()
 
 
 def test_every_track_has_one_prediction(trained: Trained, music: Path, tmp_path: Path) -> None:

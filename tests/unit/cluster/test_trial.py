@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, feature_set
 from ray import tune
 from table_makers import catalogue, commit_table, feature_part
 
+from mgc.cluster.members import data_fingerprint
 from mgc.cluster.trial import TrialProgress, TrialSetup, folds_of, run_trial, worst
 from mgc.config import Config, SearchConfig
 from mgc.storage.store import Store
@@ -87,7 +89,8 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialSetup:
     training = TRAINING.model_copy(update={"epochs": 3, "patience": 3})
     config = Config(model=MODEL, training=training, features=FEATURES, search=SearchConfig(folds=2))
     trials = ({}, {"training.learning_rate": 0.02}, {"training.learning_rate": 1e30})
-    return TrialSetup("", str(tmp_path / "f"), config, trials, TAXONOMY, 1, "cpu")
+    data = data_fingerprint(str(tmp_path / "f"), listed)
+    return TrialSetup("", str(tmp_path / "f"), config, trials, TAXONOMY, 1, "cpu", data)
 
 
 class Tune:
@@ -112,6 +115,15 @@ class Tune:
         for name, data in self._start.items():
             Path(folder, name).write_bytes(data)
         return tune.Checkpoint.from_directory(folder)
+
+
+def test_a_trial_that_meets_other_data_than_the_search_began_with_fails(
+    setup: TrialSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = Tune(monkeypatch)
+    run_trial({"number": 0}, replace(setup, data="0" * 16))
+    assert [reported["epochs"] for reported in tuned.reported] == [0]
+    assert f"they are {setup.data} now, and it began with {'0' * 16}" in tuned.reported[0]["failed"]
 
 
 @pytest.mark.parametrize("killed_after", [2, 3, 4])
