@@ -192,7 +192,13 @@ def answers_from_predictions(
         They are another bundle's.
     """
     predictions = read_predictions(predictions_uri)
-    others = predictions.filter(pl.col("bundle_fingerprint") != bundle.fingerprint)
+    of_other = pl.col("bundle_fingerprint") != bundle.fingerprint
+    if "stale_reason" in predictions.columns:
+        # An older bundle's answer stands in `current` for one that this bundle could not give: that is a failure.
+        stale = of_other & pl.col("stale_reason").is_not_null()
+        code = pl.when(stale).then("stale_reason").otherwise("error_code")
+        predictions, of_other = predictions.with_columns(error_code=code), of_other & ~stale
+    others = predictions.filter(of_other)
     if not others.is_empty():
         raise FingerprintError(
             f"{others.height} predictions in '{predictions_uri}' are of bundle {others['bundle_fingerprint'][0]}, "

@@ -107,6 +107,8 @@ def review_queue(
     tracks = answered.join(known, on="track_id").sort("track_id")
     if tracks.is_empty():
         return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
+    # Stale answers may be an older bundle's: its embeddings are not to be compared.
+    tracks = tracks.filter(pl.col("bundle_fingerprint") == tracks["bundle_fingerprint"].mode().sort()[0])
     vectors = embedding_matrix(tracks)
     answers = _answers(tracks)
     eligible = answers.wanted(options.max_margin)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from experiment_makers import TRACKS, write_data
+from in_process import without_ray
 from model_makers import bundle_contents
+from table_makers import catalogue
+from tiny_predictions import tag_once
 
 from mgc.cli.app import console
-from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
+from mgc.cli.evaluate_command import EvaluationRequest, answers_from_predictions, run_evaluation
 from mgc.config import Config, EvaluationConfig
-from mgc.errors import SplitError
-from mgc.models.bundle import write_bundle
+from mgc.config.taxonomy import Taxonomy
+from mgc.errors import FingerprintError, SplitError
+from mgc.models.bundle import Bundle, write_bundle
+from mgc.models.ensemble import Decision
 
 CONFIG = Config(evaluation=EvaluationConfig(bootstrap_samples=20))
 
@@ -60,3 +67,22 @@ def test_a_catalogue_that_the_bundle_was_not_trained_on(tmp_path: Path) -> None:
         assert tracks == expected
         assert "These are the tracks the model was trained on" not in page
         assert "Among these tracks are those the model was trained on" not in page
+
+
+def test_an_older_bundles_answer_behind_a_failure_counts_as_the_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    contents, uri = {"a": "1", "b": "1"}, str(tmp_path)
+    tag_once(uri, contents)
+    tag_once(uri, contents, bundle="new", refused=["a"])
+    taxonomy = Taxonomy(("jazz", "rock"), ("drums", "piano"))
+    new, old = (
+        cast(Bundle, SimpleNamespace(fingerprint=fingerprint, taxonomy=taxonomy, decision=Decision()))
+        for fingerprint in ("new", "b" * 16)
+    )
+    found = answers_from_predictions(new, uri, catalogue(contents), "train")
+    assert found.track_ids == ["b"]
+    assert [(one.track_id, one.error_code) for one in found.failed] == [("a", "T102_ACCESS_DENIED")]
+    with pytest.raises(FingerprintError, match="1 predictions in"):
+        answers_from_predictions(old, uri, catalogue(contents), "train")

@@ -48,6 +48,12 @@ def test_an_abstained_track_is_asked_for_however_sure_but_after_the_torn() -> No
     assert queue(rows, abstained=pl.Series([True, False, False])) == ["t1", "t0"]
 
 
+def test_stale_answers_of_an_older_bundle_are_left_out() -> None:
+    rows = rows_at([0.6, 0.6, 0.6])
+    older = rows[1] | {"bundle_fingerprint": "older", "embedding": [1.0, 0.0]}
+    assert set(queue([rows[0], older, rows[2]])) == {"t0", "t2"}
+
+
 def test_copies_do_not_fill_the_queue() -> None:
     random = np.random.default_rng(1)
     copies = np.repeat(random.standard_normal((1, 16)), 30, axis=0) + 1e-4 * random.standard_normal((30, 16))
