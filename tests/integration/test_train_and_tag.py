@@ -22,7 +22,7 @@ from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import CatalogueConfig, LogsConfig, load_config
-from mgc.errors import BundleError, FingerprintError, TrainingError
+from mgc.errors import BundleError, FailuresError, FingerprintError, TrainingError
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.storage.store import Store
 from mgc.tables.predictions import read_predictions
@@ -177,6 +177,20 @@ def test_a_bundle_replaced_after_the_run_began_ends_it(trained: Trained, music: 
         tag_catalogue(indexed(music), str(place), str(out), CONFIG, options)
     assert not (out / "current").exists()
     assert not (out / "commits").exists()
+
+
+def test_music_that_cannot_be_read_ends_the_run_before_it_commits(
+    trained: Trained, music: Path, tmp_path: Path
+) -> None:
+    tracks, out = indexed(music), tmp_path / "tags"
+    music.rename(tmp_path / "elsewhere")
+    with pytest.raises(FailuresError, match=r"of 36 items failed \(T101_NOT_FOUND"):
+        tag_catalogue(tracks, str(trained.bundle), str(out), CONFIG, RunOptions())
+    assert not (out / "commits").exists()
+    (tmp_path / "elsewhere").rename(music)
+    after = tag_catalogue(tracks, str(trained.bundle), str(out), CONFIG, RunOptions())
+    assert (after.index.height, after.failed_by_code) == (36, {})
+    assert read_predictions(str(out))["error_code"].null_count() == 36
 
 
 def test_a_changed_bundle_is_refused(trained: Trained, music: Path, tmp_path: Path) -> None:
