@@ -28,7 +28,6 @@ from mgc.config import Config, load_config
 from mgc.errors import MgcError
 from mgc.logs import configure_logging
 from mgc.printable import printable
-from mgc.storage.objects import DiskFullError
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses of a command that Ctrl-C or SIGTERM ended, as shells have them."""
@@ -133,6 +132,8 @@ def guarded(app: Callable[[], object]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if error.errno == errno.EPIPE:
             sys.exit(1)
+        from mgc.storage.objects import DiskFullError  # only here: with it comes pyarrow
+
         _fail(
             DiskFullError(f"standard output takes no more: {error.strerror}", "free some space, or write elsewhere")
         )
