@@ -117,6 +117,18 @@ def guarded(app: Callable[[], object]) -> None:
     os.environ["PYTHONSAFEPATH"] = "1"
     _accept_any_letter()
     configure_logging()
+    _SIGTERM.clear()
+    try:
+        _with_exit_status(app)
+    except BaseException:
+        # Whatever came of the unwinding (typer, for one, makes status 1 of a broken pipe): SIGTERM is why it ended.
+        if not _SIGTERM.is_set():
+            raise
+        print(_ENDED_BY[TERMINATED], file=sys.__stderr__)
+        sys.exit(TERMINATED)
+
+
+def _with_exit_status(app: Callable[[], object]) -> None:
     try:
         with _ended_by_sigterm():
             try:
@@ -139,13 +151,14 @@ def guarded(app: Callable[[], object]) -> None:
         )
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer turns a Ctrl-C inside a command into a silent exit 130.
-        status = end.code if isinstance(end, SystemExit) else INTERRUPTED
-        if status not in _ENDED_BY:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        print(_ENDED_BY[status], file=sys.stderr)
-        sys.exit(status)
+        print(_ENDED_BY[INTERRUPTED], file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
+_SIGTERM = threading.Event()
+"""Set as SIGTERM comes."""
 _RESUMED = "the next run resumes what was finished"
 _ENDED_BY: dict[object, str] = {
     INTERRUPTED: f"interrupted; {_RESUMED}",
@@ -161,6 +174,7 @@ def _ended_by_sigterm() -> Iterator[None]:
         return
 
     def end(number: int, frame: object) -> None:
+        _SIGTERM.set()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break off the putting in order
         threading.Thread(target=_end_late, name="terminate", daemon=True).start()
         sys.exit(TERMINATED)
