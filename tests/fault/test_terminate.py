@@ -73,6 +73,7 @@ def test_extraction(catalogue: Path, tmp_path: Path, group: bool) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_tagging(catalogue: Path, tmp_path: Path) -> None:
     write_bundle(str(tmp_path / "bundle"), bundle_contents(1))
     output, bundle = tmp_path / "predictions", str(tmp_path / "bundle")

@@ -102,6 +102,7 @@ def test_a_student_is_a_bundle_like_any_other(trained: Trained, tmp_path: Path) 
         train_ensemble(TrainingRequest(*places, config))
 
 
+@pytest.mark.slow
 def test_features_extracted_anew_while_members_are_fitted_make_no_bundle(trained: Trained, tmp_path: Path) -> None:
     shards = tmp_path / "features"
     shutil.copytree(trained.features, shards)
