@@ -83,6 +83,7 @@ def test_tagging(catalogue: Path, tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_two")
+@pytest.mark.slow
 def test_training(catalogue: Path, tmp_path: Path) -> None:
     features, bundle = str(tmp_path / "features"), tmp_path / "bundle"
     extract_features(read_catalogue(str(catalogue)), features, load_config(None, SETTINGS), RunOptions())
