@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,16 @@ settings.register_profile("mgc", deadline=None)
 settings.load_profile("mgc")
 
 pytest_plugins = ["bundle_fixtures", "ray_fixtures", "s3_fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def _environment_put_back() -> Iterator[None]:
+    """What a test (or a command that it calls) sets in the environment decides nothing in the tests after it."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
