@@ -11,6 +11,10 @@ in resamples of them; their intervals are mirrored (`corrected_figure`). For 20 
 Tracks of one artist resemble each other, and an interval over tracks is too narrow where there are few
 artists. Resampling by group draws whole groups instead (the cluster bootstrap, Davison & Hinkley 1997,
 section 3.8).
+
+Where all tracks are alike - all right, or none - every resample gives the same figure, and the bootstrap claims a
+certainty that there is not. Shares and differences then have the exact interval (Clopper & Pearson 1934) over what
+is independent: groups where they are known, else tracks. Other figures have no interval there.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from mgc.arrays import Float64Array, IntArray
 from mgc.config import EvaluationConfig
@@ -33,6 +38,16 @@ WEIGHTS_A_CHUNK = 100_000
 
 USABLE_SHARE = 0.5
 """An interval needs a figure that is defined in at least this share of the resamples."""
+
+SAME = 1e-9
+"""Replicates that differ by less differ by rounding."""
+
+
+EXACT = (
+    "where no resample changes a share or a difference, as where all are right, they are exact (Clopper-Pearson), "
+    "over groups where there are groups."
+)
+"""For pages: what stands in place of a bootstrap that cannot vary."""
 
 
 class JsonRecord:
@@ -85,12 +100,15 @@ class Resampling:
         Number of resamples.
     confidence
         Probability that the interval is meant to hold.
+    groups
+        Group index of each track, shape (n,): what exact intervals count. None: the clusters.
     """
 
     clusters: IntArray
     samples: int
     confidence: float
     seed: int
+    groups: IntArray | None = None
 
     def chunks(self) -> Iterator[WeightArray]:
         """Yield weights, how often each track was drawn, of shape (n, n_resamples), a chunk at a time."""
@@ -103,6 +121,11 @@ class Resampling:
                 row[:] = np.bincount(generator.integers(0, n_clusters, n_clusters), minlength=n_clusters)
             yield np.ascontiguousarray(drawn[:, self.clusters].T)
 
+    @property
+    def independent(self) -> IntArray:
+        """Index of what each track is one with, shape (n,): its group where groups are known."""
+        return self.clusters if self.groups is None else self.groups
+
     def several(self, rows: npt.NDArray[np.intp] | slice = slice(None)) -> bool:
         """Return whether there is anything to resample among some tracks: two or more that are not drawn together."""
         return len(np.unique(self.clusters[rows])) > 1
@@ -110,8 +133,8 @@ class Resampling:
     def figure(self, value: float | None, replicates: Float64Array, *, enough: bool = True) -> Figure:
         """Return `value` with the percentile interval of its replicates, shape (samples,), NaN: not defined.
 
-        No interval is given where there is not `enough` to resample, or where fewer than half of the
-        resamples define the figure.
+        No interval is given where there is not `enough` to resample, where fewer than half of the resamples define
+        the figure, or where none of them changes it.
         """
         if value is None or not np.isfinite(value):
             return UNDEFINED
@@ -119,8 +142,31 @@ class Resampling:
         if not enough or len(usable) < USABLE_SHARE * len(replicates):
             return Figure(float(value))
         tail = (1.0 - self.confidence) / 2
+        if np.abs(usable - value).max() < SAME:
+            return Figure(float(value))
         low, high = np.quantile(usable, [tail, 1.0 - tail])
         return Figure(float(value), float(low), float(high))
+
+    def share(
+        self,
+        value: float | None,
+        replicates: Float64Array,
+        rows: npt.NDArray[np.intp] | slice = slice(None),
+        least: float = 0.0,
+    ) -> Figure:
+        """Return a mean over some tracks of values in [`least`, 1], with an interval that is exact where it must be.
+
+        Where no resample changes the mean, or there is one unit alone, all units seen are alike; of those not seen a
+        share may differ, at most so large as Clopper and Pearson's bound for 0 of n.
+        """
+        figure = self.figure(value, replicates, enough=self.several(rows))
+        defined = np.isfinite(replicates)
+        if figure.value is None or figure.low is not None or defined.mean() < USABLE_SHARE:
+            return figure
+        units = len(np.unique(self.independent[rows]))
+        other = float(binomtest(0, units).proportion_ci(self.confidence, "exact").high)
+        low, high = figure.value - other * (figure.value - least), figure.value + other * (1.0 - figure.value)
+        return Figure(figure.value, low, high)
 
     def corrected_figure(self, value: float | None, replicates: Float64Array, *, enough: bool = True) -> Figure:
         """Return `value`, a share, with the basic bootstrap interval: for figures that small samples bias.
@@ -139,12 +185,10 @@ def make_resampling(
     track_ids: Sequence[str], groups: Sequence[str], config: EvaluationConfig, resample: Resample = "track"
 ) -> Resampling:
     """Return the resamples of tracks, or of whole groups; a track with an empty group is one of its own."""
-    if resample == "track":
-        clusters = np.arange(len(track_ids))
-    else:
-        names = [f"g:{group}" if group else f"t:{track}" for track, group in zip(track_ids, groups, strict=True)]
-        clusters = np.unique(names, return_inverse=True)[1]
-    return Resampling(clusters.astype(np.int64), config.bootstrap_samples, config.confidence, config.seed)
+    names = [f"g:{group}" if group else f"t:{track}" for track, group in zip(track_ids, groups, strict=True)]
+    of_group = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    clusters = of_group if resample == "group" else np.arange(len(track_ids))
+    return Resampling(clusters, config.bootstrap_samples, config.confidence, config.seed, of_group)
 
 
 def ratio(numerator: Float64Array, denominator: Float64Array) -> Float64Array:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
+from scipy.stats import norm
 
 from mgc.arrays import BoolArray, Float64Array, IntArray
-from mgc.evaluation.bootstrap import UNDEFINED, Figure, JsonRecord, Resampling, rounded
+from mgc.evaluation.bootstrap import SAME, UNDEFINED, Figure, JsonRecord, Resampling, rounded
 from mgc.evaluation.metrics import calibration_error, calibration_errors, equal_mass_bins
 
 FLOOR_DRAWS = 200
@@ -62,12 +62,10 @@ def measure_calibration(
     if not len(confidence):
         return CalibrationMetrics(UNDEFINED, None, ())
     bins = equal_mass_bins(confidence)
-    counts = np.bincount(bins)
-    hits = np.bincount(bins, weights=right)
-    claims = np.bincount(bins, weights=confidence)
+    own = [np.flatnonzero(bins == place) for place in range(int(bins.max()) + 1)]
     reliability = tuple(
-        ReliabilityBin(int(n), float(claim / n), wilson_interval(int(hit), int(n), resampling.confidence))
-        for n, claim, hit in zip(counts, claims, hits, strict=True)
+        ReliabilityBin(len(some), float(confidence[some].mean()), share_right(right[some], resampling, rows[some]))
+        for some in own
     )
     gaps = right - confidence
     errors = np.concatenate([calibration_errors(gaps, bins, weights[rows]) for weights in resampling.chunks()])
@@ -76,10 +74,33 @@ def measure_calibration(
     return CalibrationMetrics(ece, floor, reliability)
 
 
-def wilson_interval(hits: int, tracks: int, confidence: float) -> Figure:
+def share_right(right: BoolArray, resampling: Resampling, rows: npt.NDArray[np.intp]) -> Figure:
+    """Return a share of n > 0 tracks with Wilson's interval over as many independent ones as their groups leave."""
+    size = effective_size(right, resampling.independent[rows])
+    return wilson_interval(float(right.mean()) * size, size, resampling.confidence)
+
+
+def effective_size(right: BoolArray, groups: IntArray) -> float:
+    """Return how many independent tracks n > 0 tracks are worth: n over the design effect (Kish 1965).
+
+    Where all are right, or none, nothing tells how alike the tracks of a group are: a group counts once.
+    """
+    tracks, places = len(right), np.unique(groups, return_inverse=True)[1]
+    n_groups, share = int(places.max()) + 1, float(right.mean())
+    spread = float(np.square(np.bincount(places, weights=right - share)).sum())
+    if n_groups == 1 or spread < SAME:
+        return float(n_groups)
+    of_single_tracks = share * (1.0 - share) / (tracks - 1)
+    of_groups = spread / tracks**2 * n_groups / (n_groups - 1)
+    return float(min(tracks, tracks * of_single_tracks / of_groups))
+
+
+def wilson_interval(hits: float, tracks: float, confidence: float) -> Figure:
     """Return a share with its score interval (Wilson 1927), which has a width even where all are right."""
-    ends = binomtest(hits, tracks).proportion_ci(confidence, method="wilson")
-    return Figure(hits / tracks, float(ends.low), float(ends.high))
+    z, share = float(norm.isf((1.0 - confidence) / 2)), hits / tracks
+    centre, scale = share + z * z / (2 * tracks), 1.0 + z * z / tracks
+    half = z * float(np.sqrt(share * (1.0 - share) / tracks + (z / (2 * tracks)) ** 2))
+    return Figure(share, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
 
 
 def _ece_if_perfect(confidence: Float64Array, bins: IntArray, seed: int) -> float:
@@ -144,7 +165,12 @@ class Selective(JsonRecord):
 
 
 def measure_selective(
-    confidence: Float64Array, right: BoolArray, below: float, precision: float | None, level: float
+    confidence: Float64Array,
+    right: BoolArray,
+    below: float,
+    precision: float | None,
+    resampling: Resampling,
+    rows: npt.NDArray[np.intp],
 ) -> Selective:
     """Return the curve of n answers.
 
@@ -154,23 +180,28 @@ def measure_selective(
         Probability of the chosen genre and whether it was right, shape (n,).
     below, precision
         The bundle's threshold, 0 for none, and what it was chosen for.
-    level
-        Of the intervals.
+    resampling, rows
+        As in `measure_calibration`.
     """
     order = np.argsort(-confidence, kind="stable")
     ranked = confidence[order]
     counts = np.arange(1, len(order) + 1)
     ends = np.append(ranked[1:] < ranked[:-1], np.ones(min(1, len(ranked)), dtype=bool))
     accuracy = np.cumsum(right[order]) / counts
-    abstention = _abstention(confidence, right, below, precision, level) if below > 0 and len(ranked) else None
+    abstention = None
+    if below > 0 and len(ranked):
+        abstention = _abstention(confidence >= below, right, below, precision, resampling, rows)
     return Selective((counts / max(1, len(order)))[ends], accuracy[ends], abstention)
 
 
 def _abstention(
-    confidence: Float64Array, right: BoolArray, below: float, precision: float | None, level: float
+    answered: BoolArray,
+    right: BoolArray,
+    below: float,
+    precision: float | None,
+    resampling: Resampling,
+    rows: npt.NDArray[np.intp],
 ) -> Abstention:
-    confident = confidence >= below
-    answered, tracks = int(confident.sum()), len(confident)
-    hits = int((right & confident).sum())
-    accuracy = wilson_interval(hits, answered, level) if answered else UNDEFINED
-    return Abstention(below, precision, answered, tracks, wilson_interval(answered, tracks, level), accuracy)
+    accuracy = share_right(right[answered], resampling, rows[answered]) if answered.any() else UNDEFINED
+    coverage = share_right(answered, resampling, rows)
+    return Abstention(below, precision, int(answered.sum()), len(answered), coverage, accuracy)

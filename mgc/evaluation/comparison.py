@@ -100,7 +100,7 @@ def _paired_difference(ours_right: BoolArray, baseline_right: BoolArray, resampl
             for weights in resampling.chunks()
         ]
     )
-    return resampling.figure(float(gain.mean()), replicates, enough=resampling.several())
+    return resampling.share(float(gain.mean()), replicates, least=-1.0)
 
 
 def _rightness(answers: LabelledPredictions) -> dict[str, bool]:

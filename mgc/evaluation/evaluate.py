@@ -18,7 +18,10 @@ from mgc.evaluation.tag_metrics import TagEvaluation, evaluate_tags
 FORMAT = 1
 """Version of the JSON form; raised when a key changes its meaning."""
 
-METHOD = "percentile bootstrap; basic bootstrap for macro_pr_auc and ece; Wilson for reliability bins"
+METHOD = (
+    "percentile bootstrap; basic bootstrap for macro_pr_auc and ece; Clopper-Pearson over groups for shares that no "
+    "resample changes; Wilson, by the design effect of groups, for reliability bins and abstention"
+)
 
 
 @dataclass(frozen=True)

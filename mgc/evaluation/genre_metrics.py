@@ -140,20 +140,23 @@ def evaluate_genres(answers: LabelledPredictions, resampling: Resampling) -> Gen
     headline = {
         "accuracy": float(exact.accuracy[0]),
         "accuracy_with_failures": float(predictions.right.sum() / has_label.sum()),
-        "macro_f1": float(exact.macro_f1[0]),
         "top2_accuracy": float(predictions.in_top2.mean()) if n_genres > 2 else None,
     }
-    several = resampling.several(predictions.rows)
+    rows, units = predictions.rows, np.flatnonzero(has_label)
     edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
     return GenreEvaluation(
         genres=tuple(answers.genres),
-        tracks=len(predictions.rows),
-        tracks_with_failures=int(has_label.sum()),
-        **{name: resampling.figure(value, replicates[name], enough=several) for name, value in headline.items()},
+        tracks=len(rows),
+        tracks_with_failures=len(units),
+        macro_f1=resampling.figure(float(exact.macro_f1[0]), replicates["macro_f1"], enough=resampling.several(rows)),
+        **{
+            name: resampling.share(value, replicates[name], units if name == "accuracy_with_failures" else rows)
+            for name, value in headline.items()
+        },
         majority_share=float(np.bincount(true).max() / len(true)),
         classes=_classes(answers.genres, predictions, resampling, exact, replicates),
         confusion=confusion_matrix(true, predicted, n_genres),
-        calibration=measure_calibration(predictions.confidence, predictions.right, resampling, predictions.rows),
+        calibration=measure_calibration(predictions.confidence, predictions.right, resampling, rows),
         histogram_right=np.histogram(predictions.confidence[predictions.right], edges)[0],
         histogram_wrong=np.histogram(predictions.confidence[~predictions.right], edges)[0],
         mistakes=_mistakes(answers, predictions),
@@ -162,7 +165,8 @@ def evaluate_genres(answers: LabelledPredictions, resampling: Resampling) -> Gen
             predictions.right,
             answers.abstain_below,
             answers.abstain_precision,
-            resampling.confidence,
+            resampling,
+            rows,
         ),
     )
 
@@ -203,12 +207,11 @@ def _classes(
     for index, genre in enumerate(genres):
         examples = predictions.rows[predictions.true == index]
         named = predictions.rows[predictions.predicted == index]
-        precision, recall, f1 = (
-            resampling.figure(
-                float(getattr(exact, name)[index, 0]), replicates[name][index], enough=resampling.several(over)
-            )
-            for name, over in zip(CLASS_FIGURES, (named, examples, examples), strict=True)
-        )
+        value = {name: float(getattr(exact, name)[index, 0]) for name in CLASS_FIGURES}
+        drawn = {name: replicates[name][index] for name in CLASS_FIGURES}
+        precision = resampling.share(value["precision"], drawn["precision"], named)
+        recall = resampling.share(value["recall"], drawn["recall"], examples)
+        f1 = resampling.figure(value["f1"], drawn["f1"], enough=resampling.several(examples))
         made.append(ClassFigures(genre, len(examples), len(named), precision, recall, f1))
     return tuple(made)
 

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mgc import __version__
-from mgc.evaluation.bootstrap import Figure
+from mgc.evaluation.bootstrap import EXACT, Figure
 from mgc.evaluation.comparison import BaselineComparison
 from mgc.evaluation.evaluate import Evaluation
 from mgc.evaluation.genre_metrics import GenreEvaluation
@@ -221,17 +221,11 @@ def _tag_cards(tag: TagEvaluation) -> list[Card]:
 
 
 def _share(title: str, figure: Figure, explained: str, mark: float | None = None, mark_text: str = "") -> Card:
-    return Card(title, percent(figure.value), _interval(figure, True), figure, explained, mark, mark_text)
+    return Card(title, percent(figure.value), interval_text(figure, True), figure, explained, mark, mark_text)
 
 
 def _score(title: str, figure: Figure, explained: str, mark: float | None = None, mark_text: str = "") -> Card:
-    return Card(title, decimal(figure.value), _interval(figure, False), figure, explained, mark, mark_text)
-
-
-def _interval(figure: Figure, as_percent: bool) -> str:
-    if figure.low is not None and figure.low == figure.high:
-        return "no width, see the notes"  # all right or all wrong: resampling cannot tell how nearly
-    return interval_text(figure, as_percent)
+    return Card(title, decimal(figure.value), interval_text(figure, False), figure, explained, mark, mark_text)
 
 
 # Caveats: what the figures say and do not say, as far as the figures themselves tell.
@@ -305,12 +299,11 @@ def _about_genre(evaluation: Evaluation, genre: GenreEvaluation) -> list[str]:
 def _about_size(genre: GenreEvaluation) -> list[str]:
     notes = []
     low, high = genre.accuracy.low, genre.accuracy.high
-    if low is not None and high is not None and low == high:
+    if low is not None and high is not None and genre.accuracy.value in (0.0, 1.0):
         notes.append(
-            "The interval of the accuracy, and of what follows from it, has no width because resampling never met "
-            + ("a mistake" if genre.accuracy.value else "a right answer")
-            + f". That does not make it certain: by the rule of three, {_tracks(genre.tracks)} without one leave "
-            f"room for a rate of up to {min(1.0, 3 / genre.tracks):.1%}."
+            f"Resampling never met {'a mistake' if genre.accuracy.value else 'a right answer'}. That does not make "
+            f"the accuracy certain: its interval, {low:.1%} to {high:.1%}, is exact. What no resample changes and is "
+            "no share, as the macro F1, has no interval."
         )
     elif low is not None and high is not None and genre.tracks < FEW_TRACKS:
         notes.append(
@@ -351,8 +344,8 @@ def _about_intervals(evaluation: Evaluation) -> list[str]:
     percent = f"{100 * evaluation.confidence:g} %"
     notes = [
         f"Intervals are {percent} bootstrap intervals from {evaluation.bootstrap_samples:,} resamples of "
-        f"{evaluation.resample}s. They cover the luck of which {evaluation.resample}s are in this split. They do not "
-        "cover wrong labels, another training run, or music unlike this catalogue's."
+        f"{evaluation.resample}s; {EXACT} They cover the luck of which {evaluation.resample}s are in this split. "
+        "They do not cover wrong labels, another training run, or music unlike this catalogue's."
     ]
     if evaluation.resample == "track" and evaluation.groups < evaluation.tracks:
         notes.append(

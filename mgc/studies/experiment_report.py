@@ -14,7 +14,7 @@ import polars as pl
 from markupsafe import Markup
 
 from mgc import __version__
-from mgc.evaluation.bootstrap import Figure, rounded
+from mgc.evaluation.bootstrap import EXACT, Figure, rounded
 from mgc.reports.charts import matrix_chart
 from mgc.reports.evaluation_report import Card
 from mgc.reports.page import count, decimal, interval_text, percent, render
@@ -269,8 +269,8 @@ def caveats(summary: Summary) -> list[str]:
         "No network saw its held-out tracks in training, and none was chosen by them: all epochs are run and the "
         "last weights are kept. “At its best epoch” is what one would report who stops where those tracks do best.",
         f"Intervals are {level} bootstrap intervals over tracks, {count(experiment.evaluation.bootstrap_samples)} "
-        "resamples, the same for all systems. They cover the luck of which tracks were held out, and not that of "
-        "another training run, of wrong labels, or of music unlike this.",
+        f"resamples, the same for all systems; {EXACT} They cover the luck of which tracks were held out, and not "
+        "that of another training run, of wrong labels, or of music unlike this.",
         "A claim and the figure beside it are not of the same clips: sizes that a paper does not give are this "
         "project's, and so are the features, the epochs and the augmentation. What can be compared is how far a "
         "figure moves when nothing but the split does.",

@@ -22,7 +22,7 @@ from mgc.config import AugmentConfig, EvaluationConfig, fingerprint_of
 from mgc.config.taxonomy import Taxonomy
 from mgc.config.view_settings import CLEAN
 from mgc.evaluation.answers import genre_indices, tag_vectors
-from mgc.evaluation.bootstrap import Resampling, WeightArray, ratio
+from mgc.evaluation.bootstrap import Resampling, WeightArray, make_resampling, ratio
 from mgc.evaluation.metrics import (
     GenreStatistics,
     RankingFigures,
@@ -252,7 +252,7 @@ class Truth:
     def of(cls, material: Material, config: EvaluationConfig) -> Truth:
         """Read the labels of the material's catalogue."""
         rows: pl.DataFrame = material.catalogue
-        resampling = Resampling(np.arange(rows.height), config.bootstrap_samples, config.confidence, config.seed)
+        resampling = make_resampling(rows["track_id"].to_list(), rows["group"].to_list(), config)
         return cls(
             row_of_track={track: number for number, track in enumerate(rows["track_id"])},
             taxonomy=material.taxonomy,

@@ -172,9 +172,12 @@ def _result(
     exact = [pool.genre_statistics(truth, ones) for pool in pools]
     drawn = [pool.genre_statistics(truth, truth.weights) for pool in pools]
 
-    def figure(values: Iterable[Float64Array], replicates: Iterable[Float64Array]) -> Figure:
+    known = np.unique(np.concatenate([pool.rows for pool in pools]))
+    known = known[truth.genre[known] >= 0]
+
+    def share(values: Iterable[Float64Array], replicates: Iterable[Float64Array]) -> Figure:
         value = mean_of_defined(np.stack(list(values)))
-        return resampling.figure(float(value[0]), mean_of_defined(np.stack(list(replicates))))
+        return resampling.share(float(value[0]), mean_of_defined(np.stack(list(replicates))), known)
 
     recall = mean_of_defined(np.stack([one.recall for one in exact]))[:, 0]
     recalls = mean_of_defined(np.stack([one.recall for one in drawn]))
@@ -185,13 +188,19 @@ def _result(
         runs=len(results),
         planned=len(results),
         tracks=len(np.unique(np.concatenate([pool.rows for pool in pools]))),
-        accuracy=figure((one.accuracy for one in exact), (one.accuracy for one in drawn)),
-        window_accuracy=figure(
+        accuracy=share((one.accuracy for one in exact), (one.accuracy for one in drawn)),
+        window_accuracy=share(
             (pool.window_accuracy(truth, ones) for pool in pools),
             (pool.window_accuracy(truth, truth.weights) for pool in pools),
         ),
-        macro_f1=figure((one.macro_f1 for one in exact), (one.macro_f1 for one in drawn)),
-        recall=tuple(resampling.figure(float(value), row) for value, row in zip(recall, recalls, strict=True)),
+        macro_f1=resampling.figure(
+            float(mean_of_defined(np.stack([one.macro_f1 for one in exact]))[0]),
+            mean_of_defined(np.stack([one.macro_f1 for one in drawn])),
+        ),
+        recall=tuple(
+            resampling.share(float(value), row, known[truth.genre[known] == genre])
+            for genre, (value, row) in enumerate(zip(recall, recalls, strict=True))
+        ),
         seed_spread=float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
         peeked=_peeked(results) if not head else None,
         confusion=np.sum([pool.confusion(truth) for pool in pools], axis=0),
@@ -287,8 +296,10 @@ def _gains(
         own, other = summary.of(system.name, primary), summary.of(system.like, primary)
         if own is None or other is None or own.runs != other.runs:
             continue
-        accuracy = truth.resampling.figure(
-            (own.accuracy.value or 0.0) - (other.accuracy.value or 0.0), own.replicates - other.replicates
+        value = (own.accuracy.value or 0.0) - (other.accuracy.value or 0.0)
+        rows = np.unique(np.concatenate([pool.rows for pool in pools[system.name, primary]]))
+        accuracy = truth.resampling.share(
+            value, own.replicates - other.replicates, rows[truth.genre[rows] >= 0], least=-1.0
         )
         roc = _roc_gain(pools[system.name, primary], pools[system.like, primary], truth) if own.tags else UNDEFINED
         made.append(Gain(system.name, system.like, accuracy, roc))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from answer_makers import resampling
+from scipy.stats import binomtest
 
 from mgc.config import EvaluationConfig
 from mgc.evaluation.bootstrap import Figure, Resampling, make_resampling, mean_of_defined, ratio
@@ -99,6 +100,38 @@ def test_group_intervals_are_wider_where_groups_agree() -> None:
         assert figure.high is not None
         widths[kind] = figure.high - figure.low
     assert widths["group"] == pytest.approx(widths["track"] * np.sqrt(10), rel=0.2)
+
+
+@pytest.mark.parametrize(("hits", "tracks"), [(4, 4), (32, 32), (0, 9), (1, 1)])
+def test_share_that_no_resample_changes_has_the_exact_interval(hits: int, tracks: int) -> None:
+    figure = resampling(tracks).share(hits / tracks, np.full(200, hits / tracks))
+    expected = binomtest(hits, tracks).proportion_ci(0.95, method="exact")
+    assert (figure.low, figure.high) == pytest.approx((expected.low, expected.high))
+    assert resampling(tracks).figure(hits / tracks, np.full(200, hits / tracks)) == Figure(hits / tracks)
+
+
+def test_exact_interval_counts_groups_whatever_is_resampled() -> None:
+    for kind in ("track", "group"):
+        of = make_resampling([f"t{row}" for row in range(32)], ["x", "y", "x", "z"] * 8, EvaluationConfig(), kind)  # type: ignore[arg-type]
+        assert of.share(1.0, np.ones(200)).low == pytest.approx(0.025 ** (1 / 3))
+        assert of.share(1.0, np.ones(200), np.array([0, 2, 4])).low == pytest.approx(0.025)
+
+
+def test_exact_interval_holds_the_truth_as_often_as_claimed() -> None:
+    generator = np.random.default_rng(3)
+    held = 0
+    for _ in range(400):
+        right = generator.random(12) < 0.9
+        shares = np.concatenate([right @ weights / 12 for weights in resampling(12, 100).chunks()])
+        figure = resampling(12).share(float(right.mean()), shares)
+        held += right.all() and figure.low is not None and figure.low <= 0.9
+    assert held / 400 == pytest.approx(0.9**12, abs=0.06), "each time that all are right"
+
+
+def test_difference_that_no_resample_changes_leaves_room_both_ways() -> None:
+    of, other = resampling(32), 1 - 0.025 ** (1 / 32)
+    assert of.share(0.0, np.zeros(200), least=-1.0) == Figure(0.0, pytest.approx(-other), pytest.approx(other))
+    assert of.share(1.0, np.ones(200), least=-1.0) == Figure(1.0, pytest.approx(1 - 2 * other), 1.0)
 
 
 def test_ratio_and_mean_leave_out_what_is_not_defined() -> None:

@@ -6,6 +6,7 @@ from answer_makers import genre_answers, mixed_answers, one_hot, resampling
 from sklearn.metrics import f1_score, precision_recall_fscore_support, top_k_accuracy_score
 
 from mgc.evaluation.answers import OUTSIDE, Failure, LabelledPredictions
+from mgc.evaluation.bootstrap import Figure
 from mgc.evaluation.genre_metrics import GenreEvaluation, evaluate_genres
 
 
@@ -96,10 +97,11 @@ def test_class_never_predicted_has_no_precision_and_an_f1_of_zero() -> None:
     assert found.top2_accuracy.value is None, "of two genres the right one is always among the first two"
 
 
-def test_one_example_gives_no_interval() -> None:
+def test_one_example_says_next_to_nothing() -> None:
     found = evaluated(genre_answers([0, 0, 0, 1], [0, 0, 1, 1], 2))
     assert found.classes[1].recall.value == 1.0
-    assert found.classes[1].recall.low is None
+    assert found.classes[1].recall == Figure(1.0, pytest.approx(0.025), 1.0)
+    assert found.classes[1].f1.low is None
     assert found.classes[0].recall.low is not None
 
 
@@ -113,7 +115,7 @@ def test_one_genre() -> None:
 
 def test_one_track() -> None:
     found = evaluated(genre_answers([1], [1], 3))
-    assert (found.accuracy.value, found.accuracy.low) == (1.0, None)
+    assert found.accuracy == Figure(1.0, pytest.approx(0.025), 1.0)
 
 
 def test_nothing_labelled_gives_none() -> None:
