@@ -18,12 +18,14 @@ from mgc.tables.schema import CATALOGUE, marked
 TINY = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=128, n_mels=8, window_seconds=0.5, max_windows=2)
 
 
-def catalogue(contents: dict[str, str], *, genre: str = "jazz", split: str = "train") -> pl.DataFrame:
+def catalogue(
+    contents: dict[str, str], *, genre: str = "jazz", split: str = "train", root: str = "/music"
+) -> pl.DataFrame:
     """Return a catalogue of `track_id → content_id`."""
     rows = [
         {
             "track_id": track_id,
-            "uri": f"/music/{track_id}.wav",
+            "uri": f"{root}/{track_id}.wav",
             "content_id": content_id,
             "size_bytes": 1,
             "genre": genre,

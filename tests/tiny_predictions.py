@@ -65,17 +65,19 @@ def tag_once(
     config: Config | None = None,
     deletions: DeletionRule | None = None,
     refused: Iterable[str] = (),
+    root: str = "/music",
     **options: Any,
 ) -> RunOutcome:
     """Tag a catalogue of `track_id → content_id`; call `in_process.without_ray` first."""
+    items = clean_items(catalogue(contents, root=root))
     job = CatalogueJob(
         OutputDirectory(Store.open(uri), "predictions"),
-        clean_items(catalogue(contents)),
+        items,
         bundle,
         partial(TinyTagger, bundle, frozenset(refused)),
         config or config_of(),
         deletions=deletions or DeletionRule(0.5),
-        publish=publish,
+        publish=partial(publish, uris=items.select("track_id", "uri")),
     )
     return run_incrementally(job, RunOptions(**options))
 

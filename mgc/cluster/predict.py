@@ -50,16 +50,16 @@ def tag_catalogue(
     own = config.model_copy(update={"features": bundle.features})
     # Absolute: an actor on a cluster that was joined has another working directory.
     bundle_uri = Store.open(bundle_uri).uri()
-    tagging = config.tagging
+    tagging, items = config.tagging, clean_items(catalogue)
     job = CatalogueJob(
         output=OutputDirectory(Store.open(output_uri), "predictions"),
-        items=clean_items(catalogue),
+        items=items,
         fingerprint=bundle.fingerprint,
         make_worker=partial(PredictWorker, bundle_uri, bundle.fingerprint, own, filter_banks(own.features)),
         config=config,
         gpus_per_worker=partial(_gpu_share, tagging),
         deletions=DeletionRule(tagging.ask_deleted_fraction, options.accept_deletions, options.confirm_deletions),
-        publish=publish,
+        publish=partial(publish, uris=items.select("track_id", "uri")),
     )
     return run_incrementally(job, options)
 

@@ -3,7 +3,8 @@
 Below the output directory::
 
     current/part-<x>.parquet                            the newest row of each track that is not deleted; where it
-                                                        failed, the last answer of the same content
+                                                        failed, the last answer of the same content; under the
+                                                        URI that the catalogue has now
     history/run_date=<day>/<sequence>-<run_id>-<n>.parquet  every row of every run, deletions included
     _published.json                                     which commits both show
 
@@ -34,7 +35,7 @@ from mgc.tables.parquet_batches import (
     parquet_bytes,
     read_whole,
 )
-from mgc.tables.predictions import CURRENT, current_rows
+from mgc.tables.predictions import CURRENT, current_rows, read_predictions
 from mgc.tables.run_index import STALE, newest_index, with_last_answers
 from mgc.tables.run_log import Commit, OutputDirectory
 from mgc.tables.schema import CURRENT_PREDICTIONS, marked
@@ -48,32 +49,54 @@ _OTHER = "x"
 """Bucket of ids that begin with no hex digit; mgc's own all do."""
 
 _KEY = ["track_id", "sequence"]
+_NAMED = ["track_id", "uri"]
 
 
 @dataclass(frozen=True)
 class Published:
-    """What the data sets show: the commits, and of each bucket a number that changes with its rows."""
+    """What the data sets show: the commits, and numbers that change with each bucket's rows and with any URI."""
 
     commits: list[str] = field(default_factory=list)
     buckets: dict[str, str] = field(default_factory=dict)
+    uris: str = ""
 
 
-def publish(output: OutputDirectory) -> int | None:
-    """Bring `current/` and `history/` up to date; return the tracks in `current`, None where all was."""
+def publish(output: OutputDirectory, uris: pl.DataFrame | None = None) -> int | None:
+    """Bring `current/` and `history/` up to date; return the tracks in `current`, None where all was.
+
+    Parameters
+    ----------
+    uris
+        `track_id` and `uri` of the catalogue: a library that was moved keeps its answers, and readers find its files.
+        None: those that `current` has.
+    """
     state = read_state(output)
     commits = output.commits()
     names = [commit.run_id for commit in commits]
-    if state.commits == names:
+    mark = state.uris if uris is None else f"{uris.select(pl.struct(_NAMED).hash().sum()).item():016x}"
+    if state.commits == names and state.uris == mark:
         return None
+    shown = uris is None
+    uris = _shown_uris(output) if uris is None else uris
     for commit in commits:
         if commit.run_id not in state.commits:
             publish_history(output, commit)
     live = with_last_answers(output, newest_index(output).filter(~pl.col("deleted").fill_null(False)))
     # Where two runs raced, a number may stand for two runs: then nothing of the old files is taken over.
     raced = len({commit.sequence for commit in commits}) < len(commits)
+    live = live.join(uris, on="track_id", how="left", maintain_order="left")
+    if shown and live["uri"].null_count():
+        mark = ""  # a file of `current` is lost: the next run that knows the catalogue writes its places anew
     buckets = _publish_current(output, live, {} if raced else state.buckets)
-    write_state(output, Published(names, buckets))
+    write_state(output, Published(names, buckets, mark))
     return live.height
+
+
+def _shown_uris(output: OutputDirectory) -> pl.DataFrame:
+    try:
+        return read_predictions(output.store.uri(), _NAMED)
+    except SchemaError:  # nothing is published yet, or a file is damaged: the rows have URIs of their own
+        return pl.DataFrame(schema=dict.fromkeys(_NAMED, pl.String))
 
 
 def read_state(output: OutputDirectory) -> Published:
@@ -105,7 +128,7 @@ def publish_history(output: OutputDirectory, commit: Commit) -> None:
 def _publish_current(output: OutputDirectory, live: pl.DataFrame, known: dict[str, str]) -> dict[str, str]:
     first = pl.col("track_id").str.head(1)
     index = live.with_columns(bucket=pl.when(first.is_in(list(_HEX))).then(first).otherwise(pl.lit(_OTHER)))
-    mark = pl.struct(*_KEY, *STALE).hash().sum().alias("mark")
+    mark = pl.struct(*_KEY, *STALE, "uri").hash().sum().alias("mark")
     marks = {bucket: f"{number:016x}" for bucket, number in index.group_by("bucket").agg(mark).iter_rows()}
     there = {item.key for item in output.store.list(f"{CURRENT}/")}
     for bucket in sorted({*marks, *known}):
@@ -133,12 +156,12 @@ def _write_bucket(output: OutputDirectory, key: str, rows: pl.DataFrame, *, reus
             missing = wanted.join(frame_of(kept.select(_KEY)), on=_KEY, how="anti")
             fresh = [table.select(schema.names).cast(schema) for table in current_rows(output, missing)]
             table = pa.concat_tables([kept, *fresh]).sort_by("track_id")
-            writer.write_table(_dated(table, wanted).cast(shown), row_group_size=ROWS_A_GROUP)
+            writer.write_table(_as_shown(table, wanted).cast(shown), row_group_size=ROWS_A_GROUP)
     output.store.write_atomic(key, memoryview(sink.getvalue()))
 
 
-def _dated(table: pa.Table, wanted: pl.DataFrame) -> pa.Table:
-    """Return rows with the `STALE` columns of their index rows, all in the order of the track ids."""
+def _as_shown(table: pa.Table, wanted: pl.DataFrame) -> pa.Table:
+    """Return rows with the `STALE` columns and the URIs of their index rows, all in the order of the track ids."""
     if table.num_rows != wanted.height:
         raise SchemaError(
             f"{wanted.height:,} rows of predictions were to be shown, {table.num_rows:,} were found",
@@ -148,6 +171,8 @@ def _dated(table: pa.Table, wanted: pl.DataFrame) -> pa.Table:
     deleted_at = table.schema.field("deleted_at")
     none = pa.nulls(table.num_rows, deleted_at.type)
     table = table.set_column(table.schema.get_field_index("deleted_at"), deleted_at, none)
+    uris = pc.coalesce(pc.cast(wanted["uri"].to_arrow(), pa.string()), table["uri"])
+    table = table.set_column(table.schema.get_field_index("uri"), table.schema.field("uri"), uris)
     for name in STALE:
         table = table.append_column(name, wanted[name].to_arrow())
     return table

@@ -16,7 +16,8 @@ from tiny_predictions import BUNDLE, history, killed_at, tag_once
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables import publish as published
-from mgc.tables.deletions import DeletionRule
+from mgc.tables.compact import plan_prune, prune
+from mgc.tables.deletions import DeletionRule, rewrite_prediction_content_ids
 from mgc.tables.predictions import read_predictions
 from mgc.tables.publish import publish, read_state
 from mgc.tables.run_index import STALE
@@ -144,6 +145,57 @@ def test_a_track_that_returns_is_live_again_without_being_tagged(tmp_path: Path)
     tag_once(uri, {"a": "1", "b": "1"})
     remade = tag_once(uri, all_three | {"c": "2"}, bundle="other")
     assert (remade.restored, remade.plan.remade) == (0, 3), "another bundle tags it anew"
+
+
+def uris(output: str) -> dict[str, str]:
+    return dict(read_predictions(output, ["track_id", "uri"]).iter_rows())
+
+
+def test_answers_of_a_library_that_was_moved_name_its_new_place(tmp_path: Path) -> None:
+    output, contents = str(tmp_path), {"a": "1", "b": "1", "c": "broken"}
+    tag_once(output, contents)
+    first = read_predictions(output).drop("uri")
+    moved = tag_once(output, contents, root="s3://bucket/music")
+    assert (moved.run_id, moved.plan.todo.height) == (None, 0), "nothing is decoded"
+    assert uris(output) == {name: f"s3://bucket/music/{name}.wav" for name in contents}
+    assert read_predictions(output).drop("uri").equals(first)
+    assert set(history(output)["uri"]) == {f"/music/{name}.wav" for name in contents}, "where each was when tagged"
+    before = files(tmp_path)
+    tag_once(output, contents, root="s3://bucket/music")
+    assert files(tmp_path) == before, "moved once"
+
+
+def test_a_moved_track_keeps_its_new_place_in_runs_that_know_no_catalogue(tmp_path: Path) -> None:
+    output, contents = str(tmp_path), {"a": "1", "a2": "1", "b": "1"}
+    tag_once(output, contents)
+    tag_once(output, contents, bundle="new", refused=["b"])
+    tag_once(output, contents, bundle="new", refused=["b"], root="/moved")
+    rewrite_prediction_content_ids(output, {"a": "2"})
+    assert uris(output) == {name: f"/moved/{name}.wav" for name in contents}
+    store = output_of(output)
+    prune(store, plan_prune(store, 0.0))
+    assert uris(output) == {name: f"/moved/{name}.wav" for name in contents}
+    rows = read_predictions(output, ["track_id", "content_id", "stale_reason"]).rows()
+    assert rows == [("a", "2", None), ("a2", "1", None), ("b", "1", "T102_ACCESS_DENIED")]
+
+
+def test_a_lost_file_of_a_moved_library_gets_its_places_back(tmp_path: Path) -> None:
+    output, contents = str(tmp_path), {"a": "1", "b": "1"}
+    tag_once(output, contents)
+    tag_once(output, contents, root="/moved")
+    (tmp_path / "current" / "part-a.parquet").unlink()
+    rewrite_prediction_content_ids(output, {"b": "2"})
+    assert uris(output) == {"a": "/music/a.wav", "b": "/moved/b.wav"}
+    tag_once(output, {"a": "1", "b": "2"}, root="/moved")
+    assert uris(output) == {"a": "/moved/a.wav", "b": "/moved/b.wav"}
+
+
+def test_a_track_that_is_not_in_the_catalogue_keeps_the_place_it_had(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    tag_once(output, {"a": "1", "a2": "1"})
+    outcome = tag_once(output, {"a": "1"}, root="/moved", deletions=DeletionRule(0.1))
+    assert outcome.refused == 1
+    assert uris(output) == {"a": "/moved/a.wav", "a2": "/music/a2.wav"}
 
 
 def test_a_catalogue_that_shrank_by_half_is_not_believed(tmp_path: Path) -> None:
