@@ -72,6 +72,7 @@ COMMANDS = {
     "similar": ("similar_command", "The tracks most like one, like each, near-duplicates, and how good that is."),
     "report": ("report_command", "The page of the last tagging run, made anew."),
     "review": ("similar_command", "The tracks whose label would help most, as a CSV to fill in."),
+    "status": ("status_command", "When a run last ended well, who is at work, what failed; a health check."),
     "prune": ("prune_command", "Merge the old runs of an output into one; a dry run without --apply."),
     "write-tags": ("write_tags_command", "Genre and tags into files or sidecars; a dry run without --apply."),
     "reproduce": (

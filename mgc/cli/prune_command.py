@@ -33,7 +33,7 @@ def prune(
     No reader may be in the middle of the older parts: after the commit they are deleted.
     """
     chosen = settings(config, set_)
-    place = _opened(output)
+    place = opened_output(output)
     screen = console()
     if not apply:
         _show(place, plan_prune(place, keep_days))
@@ -50,7 +50,8 @@ def prune(
         _show_done(place, plan, done)
 
 
-def _opened(uri: str) -> OutputDirectory:
+def opened_output(uri: str) -> OutputDirectory:
+    """Return an output directory that is there, whichever kind of table it holds."""
     store = Store.open(uri)
     if not store.exists(MARKER):
         raise SchemaError(f"'{store.uri()}' is no output of mgc", "give the --output of `mgc tag` or `mgc extract`")

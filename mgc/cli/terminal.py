@@ -162,7 +162,7 @@ def _forecast_text(outcome: RunOutcome) -> str:
     if forecast is None or forecast.seconds is None:
         return "not known: no earlier run in this output gives a pace"
     workers, runs = counted(forecast.workers or 1, "worker"), counted(forecast.runs, "earlier run")
-    return f"about {_duration(forecast.seconds)} with {workers}, as {runs} went"
+    return f"about {duration_text(forecast.seconds)} with {workers}, as {runs} went"
 
 
 def _summary_rows(outcome: RunOutcome) -> dict[str, str | Text]:
@@ -188,7 +188,7 @@ def _summary_rows(outcome: RunOutcome) -> dict[str, str | Text]:
     }
     rows |= {name: f"{count:,}" for name, count in counts.items() if count > 0}
     if done:
-        rows["audio"] = _duration(outcome.audio_seconds)
+        rows["audio"] = duration_text(outcome.audio_seconds)
         rows["time"] = f"{outcome.wall_seconds:.1f} s ({outcome.work_seconds:.1f} s of it at work)"
         speed = outcome.audio_seconds / max(outcome.work_seconds, 1e-9)
         rows["speed"] = f"{speed:,.0f}× realtime, {speed / max(outcome.cores, 1):,.0f}× per core"
@@ -203,7 +203,8 @@ def _current_text(outcome: RunOutcome) -> str:
     return f"{text} ({removed:,} no longer in the catalogue)" if removed else text
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Return a duration in words: "3 min 05 s", "2 h 07 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

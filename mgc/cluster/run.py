@@ -176,6 +176,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
         marks = run_plan.marks
         if run_plan.todo.is_empty() and not run_plan.resumed.parts and not marks.count:
             job.publish(output)
+            output.note_completed(None, marks.refused)
             return replace(_nothing_done(job, run_plan, started), refused=marks.refused)
 
         def advance(step: ChunkProgress) -> None:
@@ -188,6 +189,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
         lease.require()
         _commit(job, run, run_plan, done, marked, started)
         job.publish(output)
+        output.note_completed(run.run_id, marks.refused)
         outcome = _outcome(job, run.run_id, run_plan, done, started)
         return replace(outcome, deleted=marks.removed.height, restored=marks.restored.height, refused=marks.refused)
 

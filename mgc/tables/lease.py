@@ -158,6 +158,35 @@ def release_held() -> None:
         lease.release()
 
 
+@dataclass(frozen=True)
+class SignOfLife:
+    """A lease as somebody sees it who waits for nothing.
+
+    Parameters
+    ----------
+    lease
+        Who it is.
+    seconds_ago
+        Since it was renewed, by the store's clock against this machine's.
+    alive
+        Whether the process runs, where that can be looked up; else whether it was renewed in time.
+    """
+
+    lease: Lease
+    seconds_ago: float
+    alive: bool
+
+
+def signs_of_life(store: Store, lease_seconds: float) -> list[SignOfLife]:
+    """Return who is at work in an output directory, and who has left a lease behind."""
+    found = []
+    for item in store.list(f"{FOLDER}/"):
+        if lease := _read(store, item.key):
+            age, lives = max(0.0, time.time() - item.modified), _process_lives(lease.process)
+            found.append(SignOfLife(lease, age, age < lease_seconds if lives is None else lives))
+    return found
+
+
 def _give_way(lease: RunLease, other: Lease, *, takeover: bool) -> None:
     """Return where `other` came later, has ended, is dead, or is taken over; else raise."""
     if other.rank > lease.mine.rank:

@@ -9,6 +9,7 @@ Layout of an output directory (features or predictions), on any store::
     runs/<run_id>/part-<chunk>.parquet   finished chunks; each file is written whole or not at all
     runs/<run_id>/index.parquet          which track is in which part
     commits/<sequence>-<run_id>.json     makes the run's parts visible; the one atomic write that counts
+    _completed.json                      when a run last ended well, one with nothing to do included
     current/, history/                   predictions: what readers open, made from the above (`mgc.tables.publish`)
     records/, report/                    predictions: each run (`mgc.tables.run_records`), the last one's page
 
@@ -23,14 +24,17 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from mgc.errors import SchemaError
 from mgc.logs import log
-from mgc.storage.store import Store
+from mgc.storage.store import ObjectNotFoundError, Store
 from mgc.tables.schema import SCHEMA_VERSIONS
 
-MARKER = "_mgc.json"
+MARKER, COMPLETED = "_mgc.json", "_completed.json"
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,40 @@ class Commit:
     def replaces(self) -> list[str]:
         """Runs whose commits this one stands for (`mgc.tables.compact`)."""
         return list(self.facts.get("replaces", ()))
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The last run that ended well.
+
+    Parameters
+    ----------
+    completed_at
+        By the clock of the machine that ran it.
+    run_id
+        None where there was nothing to do.
+    refused_deletions
+        Tracks that are missing in the catalogue and were not marked deleted.
+    """
+
+    completed_at: datetime
+    run_id: str | None
+    refused_deletions: int = 0
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A run that no commit shows: it is at work, or was ended.
+
+    Parameters
+    ----------
+    items, done
+        Of its plan, and those of them in finished parts; None and 0 where no plan is written yet.
+    """
+
+    run_id: str
+    items: int | None
+    done: int
 
 
 def read_marker(store: Store) -> dict[str, Any]:
@@ -170,8 +208,8 @@ class OutputDirectory:
             except (ValueError, TypeError):
                 # A committed run needs its record no more; of a killed one it is not known what made its parts.
                 log.warning("'%s' is damaged: nothing of that run is resumed", self.store.uri(item.key))
-                sequence, _, run_id = item.key.rpartition("/")[2].removesuffix(".json").partition("-")
-                run = OutputRun(run_id, int(sequence), "")
+                sequence, run_id = _parts_of_name(item.key)
+                run = OutputRun(run_id, sequence, "")
             yield run
 
     def commits(self) -> list[Commit]:
@@ -216,5 +254,38 @@ class OutputDirectory:
         runs = (run for run in self.runs() if run.fingerprint == fingerprint and run.run_id not in done)
         return sorted(runs, key=lambda run: (run.sequence, run.run_id))
 
+    def note_completed(self, run_id: str | None, refused_deletions: int = 0) -> None:
+        """Write down that a run ended well just now."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._write_json(COMPLETED, {"completed_at": now, "run_id": run_id, "refused_deletions": refused_deletions})
+
+    def last_completed(self) -> Completed | None:
+        """Return the last run that ended well; None where there is none, or its note is damaged."""
+        try:
+            value = json.loads(self.store.read_bytes(COMPLETED))
+            return Completed(**{**value, "completed_at": datetime.fromisoformat(value["completed_at"])})
+        except (ObjectNotFoundError, ValueError, TypeError, KeyError):
+            return None
+
+    def unfinished_run(self) -> UnfinishedRun | None:
+        """Return the run that was started last, and how far it is; None where a commit shows it."""
+        last = max((_parts_of_name(item.key) for item in self.store.list("started/")), default=None)
+        if last is None or last in {_parts_of_name(item.key) for item in self.store.list("commits/")}:
+            return None
+        run = OutputRun(last[1], last[0], "")
+        try:
+            with self.store.open_input(f"{run.folder}/plan.parquet") as source:
+                plan = pq.ParquetFile(source).metadata
+        except ObjectNotFoundError:
+            return UnfinishedRun(run.run_id, None, 0)
+        chunks = (int(key.rpartition("-")[2].removesuffix(".parquet")) for key in self.finished_parts(run))
+        return UnfinishedRun(run.run_id, plan.num_rows, sum(plan.row_group(chunk).num_rows for chunk in chunks))
+
     def _write_json(self, key: str, value: dict[str, Any]) -> None:
         self.store.write_atomic(key, json.dumps(value, indent=1, sort_keys=True).encode())
+
+
+def _parts_of_name(key: str) -> tuple[int, str]:
+    """Return sequence and run id, by which objects of `started/` and `commits/` are named."""
+    sequence, _, run_id = key.rpartition("/")[2].removesuffix(".json").partition("-")
+    return int(sequence), run_id

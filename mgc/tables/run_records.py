@@ -134,9 +134,9 @@ def summarise_predictions(predictions: pl.DataFrame) -> PredictionSummary:
         tracks=predictions.height,
         answered=answered.height,
         abstained=int(answered["abstained"].fill_null(False).sum()),
-        genres=_counts(answered["genre"]),
-        tags=_counts(answered["tags"].explode()),
-        failed=_counts(predictions["error_code"]),
+        genres=counts_by_name(answered["genre"]),
+        tags=counts_by_name(answered["tags"].explode()),
+        failed=counts_by_name(predictions["error_code"]),
         confident=len(confidences),
         confidence_mean=float(confidences.mean()) if len(confidences) else 0.0,
         confidence_variance=float(confidences.var(ddof=1)) if len(confidences) > 1 else 0.0,
@@ -227,7 +227,8 @@ def _record(data: bytes) -> RunRecord | None:
         return None  # of another version
 
 
-def _counts(names: pl.Series) -> dict[str, int]:
+def counts_by_name(names: pl.Series) -> dict[str, int]:
+    """Return how often each name is there, the most frequent first; nulls are left out."""
     counts = names.drop_nulls().alias("name").value_counts(name="tracks")
     return dict(counts.sort(["tracks", "name"], descending=[True, False]).iter_rows())
 

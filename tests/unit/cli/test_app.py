@@ -14,6 +14,7 @@ LIGHT = {
     "inspect_command": {"ray", "torch", "polars", "matplotlib"},
     "index_command": {"ray", "torch"},
     "similar_command": {"ray", "torch"},
+    "status_command": {"ray", "torch"},
 }
 """Module of a command → what its start must not wait for."""
 
