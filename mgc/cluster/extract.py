@@ -129,7 +129,7 @@ class MelReader:
 
     def read(self, rows: pa.Table) -> Iterator[TrackResult]:
         """Yield what became of each row's array."""
-        files = map(FileRef, *(rows[name].to_pylist() for name in ("uri", "content_id", "track_id")))
+        files = map(FileRef, *(rows[name].to_pylist() for name in ("uri", "content_id", "track_id", "size_bytes")))
         return map(self._read, self._fetcher.fetch(list(files)))
 
     def _read(self, fetched: bytes | RemoteBytes | TrackError) -> TrackResult:

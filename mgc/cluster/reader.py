@@ -23,7 +23,7 @@ from mgc.errors import TrackError
 from mgc.logs import log_context
 from mgc.storage.store import fetch_track
 
-_COLUMNS = ["track_id", "uri", "content_id", "recipe", "partner_uri", "partner_content_id"]
+_COLUMNS = ["track_id", "uri", "content_id", "size_bytes", "recipe", "partner_uri", "partner_content_id"]
 _Bytes = bytes | RemoteBytes
 
 
@@ -90,11 +90,12 @@ def _partner_error(view: ViewRequest, partners: Sequence[_Fetched]) -> TrackErro
 
 @dataclass(frozen=True)
 class FileRef:
-    """Where a file is, which content it had when it was indexed, and for which track it is read."""
+    """Where a file is, its content and size when it was indexed (None: not known), and for which track it is read."""
 
     uri: str
     content_id: str
     track_id: str
+    size_bytes: int | None = None
 
 
 @dataclass
@@ -119,7 +120,8 @@ def _by_track(rows: pa.Table) -> list[_TrackRequest]:
     before = None
     for row in rows.select(_COLUMNS).to_pylist():
         if row["track_id"] != before:
-            requests.append(_TrackRequest([FileRef(row["uri"], row["content_id"], row["track_id"])]))
+            own = FileRef(row["uri"], row["content_id"], row["track_id"], row["size_bytes"])
+            requests.append(_TrackRequest([own]))
             before = row["track_id"]
         requests[-1].add(row)
     return requests
@@ -157,6 +159,6 @@ class Fetcher:
     def _one(self, file: FileRef) -> _Fetched:
         try:
             with log_context(track_id=file.track_id, uri=file.uri):
-                return fetch_track(file.uri, self._limits, file.content_id)
+                return fetch_track(file.uri, self._limits, file.content_id, file.size_bytes)
         except TrackError as error:
             return error

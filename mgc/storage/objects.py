@@ -100,10 +100,13 @@ class FetchBounds:
         Longer objects are refused.
     whole_bytes
         Longer objects are not read but described (`LongObject`); None reads all.
+    size_bytes
+        How many an object of the expected content has; None: not known.
     """
 
     max_bytes: int
     whole_bytes: int | None = None
+    size_bytes: int | None = None
 
     def is_long(self, size_bytes: int) -> bool:
         """Return whether an object is to be read by ranges."""
@@ -116,6 +119,10 @@ class TooLargeError(StorageError):
 
 class ChangedError(StorageError):
     """An object is not the one that was indexed; nothing of it was read."""
+
+
+class DamagedBodyError(StorageError):
+    """What came is not the object: too short, too slow, or of another checksum; tried again before it is raised."""
 
 
 class StoreBackend(Protocol):

@@ -1,17 +1,22 @@
 """An S3 prefix as a store: one request a call, and errors that name their cause.
 
-It is handed its s3fs file system by `mgc.storage.store`, and calls S3 through `call_s3`: s3fs's path methods cache
-listings, request an object's size before each read, and hide the ETag of the response.
+It is handed its s3fs file system by `mgc.storage.store`, and calls S3 through `_call_s3`: s3fs's path methods cache
+listings, request an object's size before each read, and hide the ETag of the response. Its coroutines rather than
+their blocking twins, which cannot be ended: no call here outlasts its time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+import re
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import pyarrow.fs as pafs
 from botocore.exceptions import (  # type: ignore[import-untyped]
@@ -20,14 +25,19 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
 )
 
+from mgc.audio.decode.source import ContentFile, RemoteBytes
 from mgc.errors import StorageError
 from mgc.logs import log, log_context
 from mgc.storage.objects import (
+    HASH_MARK,
     TEMPORARY_PREFIX,
     AccessDeniedError,
     ArrowLocation,
+    ChangedError,
+    DamagedBodyError,
     FetchBounds,
     Glimpse,
     LongObject,
@@ -41,6 +51,18 @@ KEYS_A_PAGE = 1_000
 BODY_ATTEMPTS = 3
 WHOLE_BELOW_BYTES = 4 * 1024**2
 """Objects up to this size are opened with one GET: cheaper than a range request for each column."""
+
+REQUEST_SECONDS = 180.0
+"""For a request with its retries and waits, up to the header of its answer, and for the body of a listing."""
+
+BODY_PIECE_BYTES = 1 << 20
+STALL_SECONDS = 30.0
+LEAST_BYTES_PER_SECOND = 32_768
+"""A body, or an upload, is late when it is more than `STALL_SECONDS` behind this rate: a store that sends a byte a
+second is noticed after half a minute, and no object takes longer than its size allows."""
+
+EMPTY_PAGES = 100
+"""In a row, of a listing that says it has more: S3 may send some, and a store that sends no others never ends."""
 
 CREDENTIALS_REMEDY = (
     "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN or AWS_PROFILE; on a cluster, the nodes' role "
@@ -62,9 +84,8 @@ class S3Client(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
-    def call_s3(self, method: str, **arguments: Any) -> Any: ...
-    def pipe_file(self, path: str, data: bytes) -> Any: ...
-    def open(self, path: str, mode: str) -> Any: ...
+    def _call_s3(self, method: str, **arguments: Any) -> Coroutine[Any, Any, Any]: ...
+    def _pipe_file(self, path: str, data: bytes) -> Coroutine[Any, Any, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -107,15 +128,21 @@ class S3Files:
 
     def read_checked(self, key: str, bounds: FetchBounds, expected_content_id: str | None) -> bytes | LongObject:
         """Return an object; size and ETag are those of the one GET's header, before its body is read, if it is."""
+        has_hash = (expected_content_id or "").startswith(HASH_MARK)
 
         def check(response: dict[str, Any]) -> None:
+            size_bytes = response["ContentLength"]
             require_unchanged(_etag(response), expected_content_id, self.uri(key))
-            require_size(response["ContentLength"], bounds.max_bytes, self.uri(key))
-            if bounds.is_long(response["ContentLength"]):
-                raise _LongError(LongObject(response["ContentLength"], _etag(response)))
+            require_size(size_bytes, bounds.max_bytes, self.uri(key))
+            if bounds.size_bytes not in (None, size_bytes):
+                kind = ChangedError if has_hash else DamagedBodyError
+                raise kind(f"'{self.uri(key)}' came with {size_bytes:,} bytes, {bounds.size_bytes:,} were indexed")
+            if bounds.is_long(size_bytes):
+                raise _LongError(LongObject(size_bytes, _etag(response)))
 
         try:
-            return self._get(key, None, check).head
+            # A hash says more than an ETag, and also serves stores whose ETags look like MD5 and are not.
+            return self._get(key, None, check, trust_etag=not has_hash).head
         except _LongError as long:
             return long.what
 
@@ -133,13 +160,16 @@ class S3Files:
 
     def write_atomic(self, key: str, data: bytes | memoryview) -> None:
         """Write an object: one PUT, or one multipart upload, either of which S3 shows whole or not at all."""
+        seconds = REQUEST_SECONDS + len(data) / LEAST_BYTES_PER_SECOND
         with _as_storage_error(self.uri(key)):
-            self.connect(True).pipe_file(self._path(key), bytes(data))
+            fs = self.connect(True)
+            _await(fs, fs._pipe_file(self._path(key), bytes(data)), seconds)
 
     def stat(self, key: str) -> ObjectInfo:
         """Return what a HEAD says."""
         head = self._call("head_object", key, Key=self.prefix + key)
-        return ObjectInfo(key, head["ContentLength"], _etag(head), head["LastModified"].timestamp())
+        with _as_storage_error(self.uri(key)):
+            return ObjectInfo(key, head["ContentLength"], _etag(head), head["LastModified"].timestamp())
 
     def delete(self, key: str) -> None:
         """Delete an object; a missing one is no error."""
@@ -159,24 +189,46 @@ class S3Files:
 
     def _pages(self, prefix: str, with_hidden: bool) -> Iterator[ObjectInfo]:
         more: dict[str, Any] = {}
+        starts: set[str] = set()  # the first key of each page
+        before: set[str] = set()  # the keys of the last one
+        empty_pages = 0
         while True:
             page = self._call("list_objects_v2", prefix, Prefix=self.prefix + prefix, MaxKeys=KEYS_A_PAGE, **more)
-            for item in page.get("Contents", ()):
-                key = item["Key"].removeprefix(self.prefix)
-                hidden = key.endswith("/") or key.rpartition("/")[2].startswith(TEMPORARY_PREFIX)
-                if key and (with_hidden or not hidden):
-                    yield ObjectInfo(key, item["Size"], _etag(item), item["LastModified"].timestamp())
-            if not page.get("IsTruncated"):
+            with _as_storage_error(self.uri(prefix)):
+                items = [self._listed(item) for item in page.get("Contents", ())]
+            keys = {item.key for item in items}
+            token = page.get("NextContinuationToken") if page.get("IsTruncated") else ""
+            empty_pages = 0 if items else empty_pages + 1
+            repeats = len(keys) < len(items) or not keys.isdisjoint(before) or not keys.isdisjoint(starts)
+            if repeats or token is None or (token and empty_pages >= EMPTY_PAGES):
+                raise StorageError(
+                    f"the listing of '{self.uri(prefix)}' does not go on: it repeats keys, or has no next page",
+                    "start the command again; if it stays so, the store's listings (ListObjectsV2) are broken",
+                )
+            for item in items:
+                hidden = item.key.endswith("/") or item.key.rpartition("/")[2].startswith(TEMPORARY_PREFIX)
+                if item.key and (with_hidden or not hidden):
+                    yield item
+            if not token:
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            starts.update(item.key for item in items[:1])
+            before, more = keys, {"ContinuationToken": token}
+
+    def _listed(self, item: dict[str, Any]) -> ObjectInfo:
+        key = item["Key"].removeprefix(self.prefix)
+        return ObjectInfo(key, item["Size"], _etag(item), item["LastModified"].timestamp())
 
     def open_input(self, key: str) -> io.IOBase:
         """Return a seekable file: a small object whole, of a large one the ranges that are read."""
-        if self.stat(key).size_bytes <= WHOLE_BELOW_BYTES:
+        found = self.stat(key)
+        if found.size_bytes <= WHOLE_BELOW_BYTES:
             return io.BytesIO(self.read_bytes(key, None, None))
-        with _as_storage_error(self.uri(key)):
-            opened: io.IOBase = self.connect(True).open(self._path(key), "rb")
-        return opened
+        ranges = RemoteBytes(found.size_bytes, partial(self._read_within, found))
+        return io.BufferedReader(ContentFile(ranges), WHOLE_BELOW_BYTES)
+
+    def _read_within(self, whole: ObjectInfo, start: int, stop: int) -> bytes:
+        stop = min(stop, whole.size_bytes)
+        return self.read_range(whole.key, start, stop, whole.content_id) if start < stop else b""
 
     def arrow_location(self) -> ArrowLocation:
         """Return s3fs behind pyarrow's interface, and bucket/prefix."""
@@ -203,20 +255,42 @@ class S3Files:
 
     def _call(self, method: str, key: str, patient: bool = True, **arguments: Any) -> Any:
         with _as_storage_error(self.uri(key)):
-            return self.connect(patient).call_s3(method, Bucket=self.bucket, **arguments)
+            try:
+                return self._call_once(method, patient, arguments)
+            except Exception as error:
+                if patient or not _may_pass(error):
+                    raise
+            log.warning("S3 is busy (%s): tried again for half a minute", self.uri(key))
+            return self._call_once(method, True, arguments)
+
+    def _call_once(self, method: str, patient: bool, arguments: dict[str, Any]) -> Any:
+        fs = self.connect(patient)
+        return _await(fs, fs._call_s3(method, Bucket=self.bucket, **arguments), REQUEST_SECONDS)
 
     def _get(
         self,
         key: str,
         span: tuple[int, int | None] | None,
-        check: Callable[[dict[str, Any]], None] | None = None,
+        check: Callable[[dict[str, Any]], None] = lambda response: None,
+        *,
+        trust_etag: bool = True,
     ) -> Glimpse:
         arguments = {"Bucket": self.bucket, "Key": self.prefix + key}
         if span is not None:
             arguments["Range"] = f"bytes={span[0]}-{'' if span[1] is None else span[1] - 1}"
+
+        def require(response: dict[str, Any], body: bytes) -> bytes:
+            if "ContentRange" in response:
+                _require_range(response, span, self.uri(key))
+                return body
+            if trust_etag and not self.bucket.endswith(DIRECTORY_BUCKET):
+                _require_md5(response, body, self.uri(key))
+            # A server may know no ranges, and send all.
+            return body if span is None else body[slice(*span)]
+
         try:
             with _as_storage_error(self.uri(key)):
-                return _read_object(self.connect(True), arguments, check)
+                return _read_object(self.connect(True), arguments, check, require)
         except StorageError as error:
             # A range that begins past the end, of an empty object for one, is no bytes and no error.
             if span is not None and _error_code(error.__cause__) in ("InvalidRange", "416"):
@@ -224,21 +298,72 @@ class S3Files:
             raise
 
 
-def _read_object(fs: S3Client, arguments: dict[str, str], check: Callable[[dict[str, Any]], None] | None) -> Glimpse:
-    """Return an object's bytes, requesting it again where the connection broke while they came.
+DIRECTORY_BUCKET = "--x-s3"
+"""Ends the name of a bucket of S3 Express, where an ETag is no checksum."""
+
+
+def _require_range(response: dict[str, Any], span: tuple[int, int | None] | None, uri: str) -> None:
+    """Raise unless the answer is the range that was requested, up to the object's end."""
+    found = [int(number) for number in re.findall(r"\d+", response["ContentRange"])]
+    if len(found) == 3 and span is not None:
+        end = found[2] if span[1] is None else min(span[1], found[2])
+        if found[:2] == [span[0], end - 1] and response["ContentLength"] == end - span[0]:
+            return
+    raise DamagedBodyError(f"'{uri}' came as {response['ContentRange']}, requested were bytes {span}")
+
+
+def _require_md5(response: dict[str, Any], body: bytes, uri: str) -> None:
+    """Raise where an ETag that is the MD5 of the object (one PUT, no key of KMS or the customer) says otherwise."""
+    etag, encryption = _etag(response), response.get("ServerSideEncryption", "AES256")
+    if not re.fullmatch("[0-9a-f]{32}", etag) or encryption != "AES256" or "SSECustomerAlgorithm" in response:
+        return
+    if hashlib.md5(body, usedforsecurity=False).hexdigest() != etag:
+        raise DamagedBodyError(
+            f"'{uri}' came damaged: its bytes are not those of its ETag (MD5)",
+            "look at the network and the store; where its ETags are no MD5, index with catalogue.content_id=hash",
+        )
+
+
+T = TypeVar("T")
+
+
+def _await(fs: S3Client, work: Coroutine[Any, Any, T], seconds: float | None) -> T:
+    """Return what s3fs's event loop, which runs in a thread of its own, makes of a coroutine; end it when it is late.
+
+    Raises
+    ------
+    TimeoutError
+        It took longer than `seconds`.
+    """
+    future = asyncio.run_coroutine_threadsafe(work, fs.loop)
+    try:
+        return future.result(seconds)
+    except TimeoutError as error:
+        if future.cancel():
+            raise TimeoutError(f"no answer within {seconds:.3g} s") from error
+        raise
+
+
+def _read_object(
+    fs: S3Client,
+    arguments: dict[str, str],
+    check: Callable[[dict[str, Any]], None],
+    require: Callable[[dict[str, Any], bytes], bytes],
+) -> Glimpse:
+    """Return an object's bytes, requesting it again where the connection broke while they came, or they are wrong.
 
     botocore retries requests, but for it a response is complete once the header is there.
     """
     retries = 0
     try:
         for attempt in range(1, BODY_ATTEMPTS + 1):
-            response = fs.call_s3("get_object", **arguments)
+            response = _await(fs, fs._call_s3("get_object", **arguments), REQUEST_SECONDS)
             retries += _request_retries(response)
             try:
-                # The body belongs to s3fs's event loop, which runs in a thread of its own.
-                body = asyncio.run_coroutine_threadsafe(_body(response, check), fs.loop).result()
+                body = require(response, _await(fs, _body(response, check), None))
             except Exception as error:
-                if isinstance(error, StorageError) or attempt == BODY_ATTEMPTS:
+                final = isinstance(error, StorageError) and not isinstance(error, DamagedBodyError)
+                if final or attempt == BODY_ATTEMPTS:
                     raise
                 retries += 1
             else:
@@ -258,14 +383,25 @@ def _request_retries(response: Mapping[str, Any]) -> int:
     return int(response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
 
 
-async def _body(response: dict[str, Any], check: Callable[[dict[str, Any]], None] | None) -> bytes:
-    """Return the body of a response that passes the check, and close it either way."""
+async def _body(response: dict[str, Any], check: Callable[[dict[str, Any]], None]) -> bytes:
+    """Return the body of a response that passes the check and keeps the least rate; close it either way."""
+    pieces: list[bytes] = []
+    latest = time.monotonic() + STALL_SECONDS
     try:
-        if check is not None:
-            check(response)
-        return bytes(await response["Body"].read())
+        check(response)
+        while not pieces or pieces[-1]:
+            async with asyncio.timeout(latest - time.monotonic()):
+                pieces.append(await response["Body"].read(BODY_PIECE_BYTES))
+            latest += len(pieces[-1]) / LEAST_BYTES_PER_SECOND
+    except TimeoutError as error:
+        count = sum(map(len, pieces))
+        raise DamagedBodyError(
+            f"too slow: {count:,} of {response['ContentLength']:,} bytes came, at less than "
+            f"{LEAST_BYTES_PER_SECOND:,} bytes a second"
+        ) from error
     finally:
         response["Body"].close()
+    return b"".join(pieces)
 
 
 @contextmanager
@@ -285,6 +421,12 @@ def _etag(response: dict[str, Any]) -> str:
 def _error_code(error: BaseException | None) -> str:
     """Return S3's own code of an error; empty where it has none."""
     return str(_error_response(error).get("Error", {}).get("Code", ""))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether a server is there, and may answer later what it does not answer now."""
+    status = _error_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= 500 or status == 429 or isinstance(error, ReadTimeoutError)
 
 
 def _error_response(error: BaseException | None) -> Mapping[str, Any]:

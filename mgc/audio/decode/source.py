@@ -111,7 +111,7 @@ class RangedContent:
 
     def open(self) -> BinaryIO:
         """See `Content`."""
-        return io.BufferedReader(_ContentFile(self), 1 << 16)
+        return io.BufferedReader(ContentFile(self), 1 << 16)
 
     def _block(self, number: int) -> bytes:
         if number not in self._blocks:
@@ -157,13 +157,13 @@ class PatchedContent:
 
     def open(self) -> BinaryIO:
         """See `Content`."""
-        return io.BufferedReader(_ContentFile(self), 1 << 16)
+        return io.BufferedReader(ContentFile(self), 1 << 16)
 
 
-class _ContentFile(io.RawIOBase):
+class ContentFile(io.RawIOBase):
     """A content as a raw file."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content | RemoteBytes) -> None:
         self._content = content
         self._position = 0
 
