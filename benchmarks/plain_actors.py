@@ -8,7 +8,6 @@ there is no pool that grows and shrinks with the cluster, and no retry of a chun
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -19,16 +18,16 @@ from ray.util import ActorPool
 
 from benchmarks import timed_job
 from mgc.cluster import actor_pool as work
-from mgc.cluster.actor_pool import CALLS_AT_ONCE, ChunkActor
+from mgc.cluster.actor_pool import CALLS_AT_ONCE, ChunkActor, PoolSize
 
 
 class PlainActors:
     """Stands where a `ray.data.Dataset` does."""
 
-    def __init__(self, output: Any, run: Any, n_chunks: int, workers: int, spec: Any, *_: object) -> None:
+    def __init__(self, n_chunks: int, size: PoolSize, actor_arguments: tuple[Any, ...], needs: object) -> None:
         self._chunks = range(n_chunks)
         make = ray.remote(num_cpus=1, max_concurrency=CALLS_AT_ONCE)(ChunkActor)
-        self._actors = [make.remote(output.store.uri(), run, spec, logging.WARNING) for _ in range(workers)]
+        self._actors = [make.remote(*actor_arguments) for _ in range(size.first)]
 
     def iter_batches(self, **_: object) -> Iterator[pa.Table]:
         def do(actor: Any, chunk: int) -> Any:
@@ -39,5 +38,6 @@ class PlainActors:
 
 if __name__ == "__main__":
     work._dataset = PlainActors  # type: ignore[assignment]
+    work._pool_results = PlainActors.iter_batches  # type: ignore[assignment]
     sys.argv.insert(1, "extract")
     timed_job.main()

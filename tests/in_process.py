@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pytest
 from table_makers import TINY, feature_part
 
-from mgc.cluster.actor_pool import ChunkActor, ChunkWorker
+from mgc.cluster.actor_pool import ChunkActor
 from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig, Config, FeatureConfig
@@ -40,16 +39,8 @@ class TinyWorker:
 class OneAfterAnother:
     """Stands where a `ray.data.Dataset` does."""
 
-    def __init__(
-        self,
-        output: OutputDirectory,
-        run: OutputRun,
-        n_chunks: int,
-        workers: int,
-        make_worker: Callable[[], ChunkWorker],
-        *rest: Any,
-    ) -> None:
-        self._actor = ChunkActor(output.store.uri(), run, make_worker, logging.WARNING)
+    def __init__(self, n_chunks: int, size: object, actor_arguments: tuple[Any, ...], needs: object) -> None:
+        self._actor = ChunkActor(*actor_arguments)
         self._chunks = range(n_chunks)
 
     def iter_batches(self, **_: object) -> Iterator[pa.Table]:
@@ -64,6 +55,7 @@ def _no_ray(config: ClusterConfig) -> Iterator[RaySession]:
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `run_incrementally` do its chunks here."""
     monkeypatch.setattr("mgc.cluster.actor_pool._dataset", OneAfterAnother)
+    monkeypatch.setattr("mgc.cluster.actor_pool._pool_results", OneAfterAnother.iter_batches)
     monkeypatch.setattr("mgc.cluster.run.ray_session", _no_ray)
 
 

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,10 @@ class RaySession:
 
     def _total(self, name: str) -> float:
         return sum(node.get(name, 0.0) for node in self.nodes)
+
+    def refreshed(self) -> RaySession:
+        """Return the cluster as it is now."""
+        return replace(self, nodes=_nodes())
 
     def n_placed(self, worker: Resources) -> int:
         """Return how many such workers the nodes hold at once; no worker is split over nodes."""
@@ -175,8 +179,11 @@ class _PathOfMgc(JobConfig):
 
 
 def _session(*, joined: bool) -> RaySession:
-    nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
-    return RaySession(nodes, joined, _growing() if joined else ())
+    return RaySession(_nodes(), joined, _growing() if joined else ())
+
+
+def _nodes() -> tuple[Resources, ...]:
+    return tuple(node["Resources"] for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
 
 
 def _growing() -> tuple[Resources, ...]:

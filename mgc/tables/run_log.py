@@ -35,6 +35,7 @@ from mgc.storage.store import ObjectNotFoundError, Store
 from mgc.tables.schema import SCHEMA_VERSIONS
 
 MARKER, COMPLETED = "_mgc.json", "_completed.json"
+SECOND = "-second"
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class OutputRun:
         """Key of the run's directory."""
         return f"runs/{self.run_id}"
 
-    def part_key(self, chunk: int) -> str:
-        """Return the key of a chunk's part."""
-        return f"{self.folder}/part-{chunk:06d}.parquet"
+    def part_key(self, chunk: int, *, second: bool = False) -> str:
+        """Return the key of a chunk's part, or of the one that a second actor makes while the first lags behind."""
+        return f"{self.folder}/part-{chunk:06d}{SECOND if second else ''}.parquet"
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,9 @@ class OutputDirectory:
         self._write_json(f"commits/{commit.sequence:08d}-{commit.run_id}.json", asdict(commit))
 
     def finished_parts(self, run: OutputRun) -> list[str]:
-        """Return the keys of a run's finished parts, in chunk order."""
-        keys = (item.key for item in self.store.list(f"{run.folder}/"))
-        return sorted(key for key in keys if key.rpartition("/")[2].startswith("part-"))
+        """Return the keys of a run's finished parts, one a chunk, in chunk order."""
+        keys = sorted(item.key for item in self.store.list(f"{run.folder}/part-"))
+        return list({key.removesuffix(".parquet").removesuffix(SECOND): key for key in keys}.values())
 
     def unfinished_runs(self, fingerprint: str) -> list[OutputRun]:
         """Return the runs of `fingerprint` whose finished parts no commit shows yet, oldest first."""
