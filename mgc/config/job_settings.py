@@ -130,7 +130,7 @@ class ClusterConfig(Section):
 
     section_kind: ClassVar[str] = "cluster"
     address: str | None = Field(None, description="Ray address; None: RAY_ADDRESS, else Ray in this process")
-    workers: int | None = Field(None, ge=1, description="actors; None: one a CPU, those of nodes that join a running job included")
+    workers: int | None = Field(None, ge=1, description="actors; None: one a CPU, as nodes come and go")
     tracks_per_chunk: int = Field(
         32, ge=1, description="tracks a part file holds (rows, where tracks have views); the unit of resume"
     )

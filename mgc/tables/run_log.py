@@ -279,7 +279,10 @@ class OutputDirectory:
                 plan = pq.ParquetFile(source).metadata
         except ObjectNotFoundError:
             return UnfinishedRun(run.run_id, None, 0)
-        chunks = (int(key.rpartition("-")[2].removesuffix(".parquet")) for key in self.finished_parts(run))
+        chunks = (
+            int(key.removesuffix(".parquet").removesuffix(SECOND).rpartition("-")[2])
+            for key in self.finished_parts(run)
+        )
         return UnfinishedRun(run.run_id, plan.num_rows, sum(plan.row_group(chunk).num_rows for chunk in chunks))
 
     def _write_json(self, key: str, value: dict[str, Any]) -> None:
