@@ -143,7 +143,7 @@ def _show(screen: Console, outcome: ExperimentOutcome, summary: Summary, output:
     for system in summary.systems:
         row = [_accuracy(summary, system, name).rjust(24) for name in names]
         screen.print(plain("  ".join([system.ljust(widest), *row])), soft_wrap=True)
-    rows = {"runs": f"{len(outcome.results):,} of {len(outcome.runs):,} finished, {outcome.run_now:,} run now"}
+    rows = {"runs": f"{len(outcome.results):,} of {outcome.planned:,} finished, {outcome.run_now:,} run now"}
     if split_verdict := verdict(summary):
         rows[f"what the split is worth to {headline_system(summary)}"] = split_verdict
     rows["report"] = Store.open(output).uri(PAGE_FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -64,14 +65,14 @@ class Step:
     running
         Labels of the runs at work, with epochs done and in all (0, 0: not known).
     seconds_left
-        Likely time to the end; None where nothing is finished yet.
+        Likely time to the end, at least and at most; infinite where it is not known yet.
     """
 
     finished: int
     failed: int
     total: int
     running: tuple[tuple[str, int, int], ...]
-    seconds_left: float | None
+    seconds_left: tuple[float, float]
 
 
 OnStep = Callable[[Step], None]
@@ -105,8 +106,9 @@ def run_experiment(
     material = read_material(experiment.data)
     runs = plan_runs(experiment, material)
     results = finished_runs(store, runs, any_code=settings.any_code)
-    todo = [run for run in runs if run.key not in results] if execute else []
-    on_plan(len(runs), len(results), len(todo))
+    distinct = list({run.key: run for run in reversed(runs)}.values())[::-1]
+    todo = [run for run in distinct if run.key not in results] if execute else []
+    on_plan(len(distinct), len(results), len(todo))
     progress = RunProgress(todo, results.values(), on_step)
     if todo:
         setup = _Setup(tuple(todo), experiment.data, material.fingerprint, store.uri(), settings.threads)
@@ -197,7 +199,7 @@ def _make_and_write(
 
 
 class RunProgress:
-    """Which runs are at work, have ended and failed, and a forecast of the rest from what their systems took.
+    """Which runs are at work, have ended and failed, and a forecast of the rest by what runs of their kind took.
 
     Parameters
     ----------
@@ -220,8 +222,10 @@ class RunProgress:
         self._todo = todo
         self._waiting = dict(enumerate(todo))
         self._epochs: dict[int, tuple[int, int]] = {}
+        self._begun_at: dict[int, float] = {}
         self._on_step = on_step
         self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._systems = {run.system.name: run.system for run in todo}
         for result in earlier:
             self._seconds[result.system].append(result.facts["seconds"])
 
@@ -237,29 +241,47 @@ class RunProgress:
             self._epochs.pop(number, None)
         else:
             self._epochs[number] = (reported["epoch"], reported["epochs"])
+            self._begun_at.setdefault(number, time.perf_counter())
         ended = len(self._todo) - len(self._waiting) - len(self._epochs)
         running = tuple((self._todo[number].label, *epochs) for number, epochs in self._epochs.items())
         failed = len(self.failures)
         self._on_step(Step(ended - failed, failed, len(self._todo), running, self._seconds_left()))
 
-    def _seconds_left(self) -> float | None:
-        """Return the likely time to the end; None before any run is finished.
-
-        A system none of whose runs is finished yet counts as the mean of those that are.
-        """
-        everything = [seconds for some in self._seconds.values() for seconds in some]
-        if not everything:
-            return None
-        usual = sum(everything) / len(everything)
-
-        def expected(run: ExperimentRun) -> float:
-            own = self._seconds.get(run.system.name)
-            return sum(own) / len(own) if own else usual
-
-        left = [
-            (1.0 - done / total if total else 1.0) * expected(self._todo[number])
-            for number, (done, total) in self._epochs.items()
-        ]
-        work = sum(map(expected, self._waiting.values())) + sum(left)
+    def _seconds_left(self) -> tuple[float, float]:
+        """Return the time to the end, at least and at most."""
+        known = self._known_seconds()
+        left = [_left(self._expected(self._todo[number], known), *epochs) for number, epochs in self._epochs.items()]
+        waiting = [self._expected(run, known) for run in self._waiting.values()]
         # One long run at the end keeps its slot, however idle the others are.
-        return max(work / self.slots, max(left, default=0.0))
+        least, most = (
+            max(sum(one[end] for one in [*waiting, *left]) / self.slots, max((one[end] for one in left), default=0.0))
+            for end in (0, 1)
+        )
+        return least, most
+
+    def _known_seconds(self) -> dict[str, float]:
+        """Return what a run of each system takes: the mean of finished ones, else by the epochs of one at work."""
+        now = time.perf_counter()
+        at_work = {
+            self._todo[number].system.name: (now - self._begun_at[number]) * total / done
+            for number, (done, total) in self._epochs.items()
+            if done
+        }
+        return at_work | {name: sum(some) / len(some) for name, some in self._seconds.items()}
+
+    def _expected(self, run: ExperimentRun, known: dict[str, float]) -> tuple[float, float]:
+        """Return what a run takes: as its system's others; else between what an epoch of other networks costs."""
+        if run.system.name in known:
+            return known[run.system.name], known[run.system.name]
+        alike = [
+            seconds / self._systems[name].epochs * run.system.epochs
+            for name, seconds in known.items()
+            if name in self._systems and self._systems[name].kind == run.system.kind
+        ]
+        return (min(alike), max(alike)) if alike else (0.0, math.inf)
+
+
+def _left(whole: tuple[float, float], done: int, total: int) -> tuple[float, float]:
+    """Return what is left of a run after some of its epochs."""
+    part = 1.0 - done / total if total else 1.0
+    return part * whole[0], part * whole[1] if part else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ class Meter:
         failed: int = 0,
         audio_seconds: float = 0.0,
         *,
-        seconds_left: float | None = None,
+        seconds_left: float | tuple[float, float] | None = None,
         note: str = "",
     ) -> None:
         """Take in all that is done by now.
@@ -99,7 +100,7 @@ class Meter:
         done
             Failed ones included.
         seconds_left
-            A better forecast than the rate's.
+            A better forecast than the rate's; where it is not sure, at least and at most (infinite: not known).
         note
             What is at work just now.
         """
@@ -118,7 +119,7 @@ class Meter:
             self._console.print(self._unprinted, soft_wrap=True, markup=False, highlight=False)
         self._unprinted, self._line_at = "", self._count.at
 
-    def _rate_parts(self, first: _Count, seconds_left: float | None) -> list[str]:
+    def _rate_parts(self, first: _Count, seconds_left: float | tuple[float, float] | None) -> list[str]:
         now = self._count
         failed = [f"{now.failed:,} failed"] if now.failed else []
         seconds = now.at - first.at
@@ -131,7 +132,17 @@ class Meter:
             seconds_left = (self._total - now.done) / rate
         parts = [f"{rate:.1f} {self._unit}/s" if rate >= 1 else f"{60 * rate:.1f} {self._unit}/min"] if rate else []
         parts += [f"{realtime:,.0f}× realtime"] if realtime else []
-        return parts + failed + ([] if seconds_left is None else [f"{_clock(seconds_left)} left"])
+        return parts + failed + ([] if seconds_left is None else _left(seconds_left))
+
+
+def _left(seconds: float | tuple[float, float]) -> list[str]:
+    """Return the time left in words: one time, where both ends differ by less than a fifth."""
+    least, most = seconds if isinstance(seconds, tuple) else (seconds, seconds)
+    if math.isinf(most):
+        return [f"at least {_clock(least)} left"] if least >= 1 else ["time left not known yet"]
+    if most - least <= max(1.0, most / 5):
+        return [f"{_clock(most)} left"]
+    return [f"{_clock(least)} to {_clock(most)} left"]
 
 
 def _clock(seconds: float) -> str:

@@ -14,17 +14,26 @@ from pydantic import Field, ValidationError, model_validator
 from mgc.config import AugmentConfig, EvaluationConfig, FeatureConfig, FitConfig, ModelConfig, Section, TrainingConfig
 from mgc.config.network_settings import CrnnConfig
 from mgc.config.settings import apply_override, explained, networks_by_name, read_toml
-from mgc.config.view_settings import parse_view
+from mgc.config.view_settings import CLEAN, parse_view
 from mgc.errors import ConfigError, did_you_mean
 from mgc.studies.literature_claims import CLAIMS
 
 HeadKind = Literal["svm", "knn"]
 HEAD_NAMES: dict[str, str] = {"svm": "SVM", "knn": "kNN"}
-NOT_DECIDING = {
-    "members", "ensemble", "members_at_once", "seed", "patience", "threads", "workers_per_member", "use_gpu",
-    "max_failures", "fusion", "temperature", "abstain_precision", "min_tag_positives",
-}  # fmt: skip
-"""Settings of training that change nothing here: of scheduling, of bundles, and early stopping, which is off."""
+NOT_USED: dict[str, str] = {
+    **dict.fromkeys(("patience", "keep"), "every network runs all its epochs and keeps its last weights"),
+    "seed": "the experiment's `seeds` decide",
+    **dict.fromkeys(
+        ("members_at_once", "threads", "workers_per_member", "use_gpu", "max_failures"),
+        "--threads and --gpu-share say how runs are made",
+    ),
+    "abstain_precision": "no system abstains here",
+    "min_tag_positives": "data.min_tag_positives decides",
+}
+"""Settings of training that no run uses, and why."""
+AVERAGING = {"ema_decay": "ema", "swa_start": "swa"}
+NOT_DECIDING = NOT_USED.keys() - {"keep"} | {"members", "ensemble", "fusion", "temperature"}
+"""Not in a run's key as they stand: what is not used, and what is written there in another form."""
 REMEDY = (
     "docs/reproduce.md describes the experiment file, docs/configuration.md the settings of networks and training"
 )
@@ -79,7 +88,7 @@ class SystemSettings(Section):
     kind: Literal["network", "svm", "knn"] = "network"
     like: str | None = Field(None, description="an earlier system: its settings below these, and its gain over it")
     model: ModelConfig = CrnnConfig()
-    training: TrainingConfig = TrainingConfig(members=1)
+    training: TrainingConfig = TrainingConfig(members=1, fusion="mean")
     heads: tuple[HeadKind, ...] = Field(
         (), description="classifiers on the trained network's embeddings, as systems too"
     )
@@ -118,20 +127,57 @@ class SystemSettings(Section):
         named = tuple(member.model for member in self.training.ensemble)
         return named or (self.model,) * self.training.members
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of all its members; 1 of a classical system."""
+        if self.kind != "network":
+            return 1
+        return sum(self.training.for_member(member).epochs for member in range(len(self.models)))
+
     def fit_of(self, member: int) -> FitConfig:
         """Return how one member is fitted, to its last epoch: held-out tracks stop nothing."""
         fit = self.training.for_member(member)
         return fit.model_copy(update={"patience": fit.epochs + 1})
 
+    @property
+    def fits_fusion(self) -> bool:
+        """Whether members' weights are fitted, on training groups held back from the members."""
+        return self.kind == "network" and self.training.fusion != "mean" and len(self.models) > 1
+
+    def unused(self) -> dict[str, str]:
+        """Return the settings that a run of this system does not use, by dotted name, and why."""
+        if self.kind != "network":
+            other = {"svm": "neighbours", "knn": "penalty"}[self.kind]
+            return dict.fromkeys(("model", "training", other), f"a system of kind {self.kind} has none")
+        why = {f"training.{name}": reason for name, reason in NOT_USED.items()}
+        off = [_switched_off(self.training.for_member(number)) for number in range(len(self.models))]
+        why |= {f"training.{name}": off[0][name] for name in set.intersection(*(set(one) for one in off))}
+        if self.training.ensemble:
+            own = set.intersection(*(set(member.own()) for member in self.training.ensemble))
+            why |= {f"training.{name}": "every member of training.ensemble has its own" for name in own}
+            named = ("training.members",) if self.model in self.models else ("training.members", "model")
+            why |= dict.fromkeys(named, "training.ensemble names the networks")
+        if len(self.models) == 1:
+            why["training.fusion"] = "one network has nothing to be joined with"
+        if not self.fits_fusion:
+            why["training.temperature"] = "nothing is calibrated where no weights of members are fitted"
+        without = {name: head for name, head in (("penalty", "svm"), ("neighbours", "knn")) if head not in self.heads}
+        return why | {name: f"there is no {head} among its heads" for name, head in without.items()}
+
     def deciding(self) -> dict[str, Any]:
         """Return what decides this system's answers, its name and how it is run left out."""
+        views = {"views": list(self.views)} if self.views != (CLEAN,) else {}
         if self.kind == "svm":
-            return self.model_dump(mode="json", include={"kind", "penalty"})
+            return self.model_dump(mode="json", include={"kind", "penalty"}) | views
         if self.kind == "knn":
-            return self.model_dump(mode="json", include={"kind", "neighbours"})
-        training = self.training.model_dump(mode="json", exclude=NOT_DECIDING)
+            return self.model_dump(mode="json", include={"kind", "neighbours"}) | views
+        unused = {name.removeprefix("training.") for name in self.unused()}
+        training = {
+            key: TrainingConfig.model_fields[key].default if key in unused else value
+            for key, value in self.training.model_dump(mode="json", exclude=NOT_DECIDING).items()
+        }
         own = [
-            {key: value for key, value in member.own().items() if key not in NOT_DECIDING}
+            {key: value for key, value in member.own().items() if key not in NOT_DECIDING | NOT_USED.keys()}
             for member in self.training.ensemble
         ]
         heads = {"penalty": self.penalty} if "svm" in self.heads else {}
@@ -141,10 +187,18 @@ class SystemSettings(Section):
             "models": [model.model_dump(mode="json") for model in self.models],
             "training": training,
             **({"own_training": own} if any(own) else {}),
+            **(self.training.model_dump(include={"fusion", "temperature"}) if self.fits_fusion else {}),
             "heads": sorted(self.heads),
             "views": list(self.views),
             **heads,
         }
+
+
+def _switched_off(fit: FitConfig) -> dict[str, str]:
+    """Return the settings of a fit that others of it switch off, and why."""
+    off = {"momentum": "only sgd has it"} if fit.optimizer != "sgd" else {}
+    off |= {name: f"averaging is not {kind}" for name, kind in AVERAGING.items() if fit.averaging != kind}
+    return off | ({} if fit.blend_probability else {"blend_unclear_tags": "blend_probability is 0"})
 
 
 class Experiment(Section):
@@ -173,11 +227,15 @@ class Experiment(Section):
             if name not in protocols:
                 raise ValueError(f"{where}: no protocol '{name}': {did_you_mean(name, protocols)}")
         for place, system in enumerate(self.systems):
-            if system.like is not None and system.like not in systems[:place]:
+            if system.like is None:
+                continue
+            if system.like not in systems[:place]:
                 raise ValueError(
                     f"'{system.name}' is like '{system.like}', which is no earlier system: "
                     + did_you_mean(system.like, systems[:place])
                 )
+            if system.deciding() == self.system(system.like).deciding():
+                raise ValueError(f"'{system.name}' differs from '{system.like}' in nothing that a run uses")
         for system in self.systems:
             if len(system.views) > 1 and any(
                 self.protocol(name).kind == "random_segments" for name in self.of(system)
@@ -252,9 +310,53 @@ def experiment_of(values: Mapping[str, Any], where: str = "") -> Experiment:
     if isinstance(systems, list):
         filled["systems"] = _filled_in(systems, values.get("training", {}), where)
     try:
-        return Experiment.model_validate(filled)
+        experiment = Experiment.model_validate(filled)
     except ValidationError as error:
         raise _by_name(explained(error, where, Experiment, REMEDY), filled) from error
+    unused = _given_for_nothing(values, experiment)
+    if unused:
+        lines = "".join(f"\n  {name} is not used: {why}" for name, why in unused.items())
+        raise ConfigError(f"bad settings{where}:{lines}", "take out what decides nothing, or set what it belongs to")
+    return experiment
+
+
+def _given_for_nothing(values: Mapping[str, Any], experiment: Experiment) -> dict[str, str]:
+    """Return the settings of a file that decide nothing, and why: a figure must not seem to be theirs."""
+    found: dict[str, str] = {}
+    for system, raw in zip(experiment.systems, values["systems"], strict=True):
+        found |= {f"systems '{system.name}'.{name}": why for name, why in _unused_of(system, raw).items()}
+    networks = [one for one in experiment.systems if one.kind == "network"]
+    common = [_unused_of(system, {"training": values.get("training", {})}) for system in networks]
+    for one in common[:1]:
+        found |= {name: why for name, why in one.items() if all(name in other for other in common)}
+    for protocol, raw in zip(experiment.protocols, values["protocols"], strict=True):
+        used = {"name", "run_folds" if protocol.kind.endswith("k_fold") else "name", *protocol.deciding()}
+        why = f"a {protocol.kind} has none"
+        found |= {f"protocols '{protocol.name}'.{name}": why for name in raw if name not in used}
+    data, evaluation = values.get("data", {}), values.get("evaluation", {})
+    if not experiment.data.tags and "min_tag_positives" in data:
+        found["data.min_tag_positives"] = "data.tags is false"
+    if "min_tag_positives" in evaluation:
+        found["evaluation.min_tag_positives"] = "data.min_tag_positives decides"
+    if "features" in values and not experiment.data.demo:
+        found["features"] = "they are of the demo's clips, and data.demo is false"
+    if "augment" in values and not experiment.data.demo and all(one.views == (CLEAN,) for one in experiment.systems):
+        found["augment"] = "no system has views"
+    return found
+
+
+def _unused_of(system: SystemSettings, raw: Mapping[str, Any]) -> dict[str, str]:
+    """Return those of the given settings that a system does not use."""
+    unused, training = system.unused(), raw.get("training", {})
+    given = [*(name for name in raw if name != "training"), *(f"training.{name}" for name in training)]
+    found = {name: unused[name] for name in given if name in unused}
+    if "training" in unused:
+        return found | {name: unused["training"] for name in given if name.startswith("training.")}
+    for number, entry in enumerate(training.get("ensemble", ())):
+        own = entry.get("training", {}) if isinstance(entry, Mapping) else {}
+        off = NOT_USED | _switched_off(system.training.for_member(number))
+        found |= {f"training.ensemble.{number}.training.{name}": off[name] for name in own if name in off}
+    return found
 
 
 def _filled_in(systems: list[Any], training: Any, where: str) -> list[Any]:
@@ -269,7 +371,7 @@ def _filled_in(systems: list[Any], training: Any, where: str) -> list[Any]:
             continue
         like = made.get(str(system.get("like")), {})
         below = {key: value for key, value in like.items() if key not in OWN} or {
-            "training": {"members": 1, **training}
+            "training": {"members": 1, "fusion": "mean", **training}
         }
         whole = {**below, **system}
         own = system.get("training", {})

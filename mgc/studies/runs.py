@@ -137,6 +137,8 @@ class RunResult:
 def plan_runs(experiment: Experiment, material: Material) -> list[ExperimentRun]:
     """Return all runs, a seed and a fold of every system before the next, so that a part of a run is of use.
 
+    Runs of systems that differ by name alone have one key: they are made, and counted, once.
+
     Raises
     ------
     SplitError
@@ -159,7 +161,7 @@ def _run(
     fold: int,
     seed: int,
 ) -> ExperimentRun:
-    with_views = system.kind == "network" and system.views != (CLEAN,)
+    with_views = system.views != (CLEAN,)
     decides = {
         "data": material.fingerprint,
         "system": system.deciding(),
@@ -218,6 +220,11 @@ class ExperimentOutcome:
     results: dict[str, RunResult]
     failures: dict[str, str]
     run_now: int = 0
+
+    @property
+    def planned(self) -> int:
+        """Different runs: those of systems that differ by name alone are one."""
+        return len({run.key for run in self.runs})
 
 
 # Predictions pooled over the folds of a seed, and their figures in any resample of the tracks.

@@ -19,9 +19,11 @@ from torch import nn
 from mgc.arrays import Float32Array, Float64Array
 from mgc.config import FitConfig, ModelConfig
 from mgc.config.taxonomy import Taxonomy
+from mgc.config.view_settings import CLEAN
+from mgc.errors import SplitError
 from mgc.evaluation.answers import genre_indices
-from mgc.models.ensemble import TemperatureScaling, combine, unit_length
-from mgc.models.forward import TrackOutputs, mean_by_track, outputs_by_track, window_outputs
+from mgc.models.ensemble import Fusion, TemperatureScaling, combine, unit_length
+from mgc.models.forward import TrackOutputs, mean_by_track, member_outputs, outputs_by_track, window_outputs
 from mgc.models.network_registry import count_parameters
 from mgc.models.published_weights import start_model
 from mgc.studies.classical import RowProbabilities, Rows, fit_and_answer, statistics_rows
@@ -29,7 +31,9 @@ from mgc.studies.experiment_data import FoldFeatures, Material, folds_of, read_f
 from mgc.studies.experiment_settings import SystemSettings
 from mgc.studies.runs import ExperimentRun, RunResult, SystemPredictions, code_fingerprint
 from mgc.tables.feature_shards import FeatureSet
+from mgc.training.calibrate import fit_calibration, fit_fusion, group_folds
 from mgc.training.loop import EpochReport, fit
+from mgc.training.losses import encode_labels
 
 DIGITS = 5
 """Decimal places of a probability in a run's file."""
@@ -207,12 +211,16 @@ class Fitted:
         On their device, in evaluation mode.
     curves
         Epochs of each.
+    calibrations, fusion
+        Temperatures of each, and how their predictions are joined.
     """
 
     members: list[nn.Module]
     device: str
     curves: list[list[dict[str, Any]]]
     seconds: float
+    calibrations: list[TemperatureScaling]
+    fusion: Fusion
 
     @property
     def parameters(self) -> int:
@@ -220,12 +228,11 @@ class Fitted:
         return sum(count_parameters(member) for member in self.members)
 
     def predict(self, tracks: FeatureSet) -> NetworkPredictions:
-        """Return the members' prediction: the mean of their probabilities."""
+        """Return the members' joined prediction."""
         by_window = [window_outputs(member, tracks.log_mels, device=self.device) for member in self.members]
-        whole = combine(
-            [outputs_by_track(one, tracks.log_mels) for one in by_window], [TemperatureScaling()] * len(by_window)
-        )
-        windows = np.mean([TemperatureScaling().genre_probabilities(one.genre_logits) for one in by_window], axis=0)
+        by_track = [outputs_by_track(one, tracks.log_mels) for one in by_window]
+        whole = combine(by_track, self.calibrations, self.fusion)
+        windows = combine(by_window, self.calibrations, self.fusion).genre_probabilities
         return NetworkPredictions(whole.genre_probabilities, whole.tag_probabilities, windows, whole.embeddings)
 
     def window_embeddings(self, tracks: FeatureSet) -> Float32Array:
@@ -254,8 +261,9 @@ def fit_network(
     """
     started = time.perf_counter()
     models = system.models
+    train, judged_by = _parted(train) if system.fits_fusion else (train, None)
     fits = [system.fit_of(member) for member in range(len(models))]
-    total = sum(how.epochs for how in fits)
+    total = system.epochs
     done = 0
 
     def count_epoch() -> None:
@@ -269,7 +277,30 @@ def fit_network(
         network, reports = _fit_one(config, train, held_out, taxonomy, how, own_seed, device, count_epoch)
         members.append(network)
         curves.append([asdict(report) for report in reports])
-    return Fitted(members, device, curves, time.perf_counter() - started)
+    calibrations, fusion = [TemperatureScaling()] * len(members), Fusion()
+    if judged_by:
+        calibrations, fusion = _fusion(system, members, judged_by, taxonomy, device)
+    return Fitted(members, device, curves, time.perf_counter() - started, calibrations, fusion)
+
+
+def _parted(train: FeatureSet) -> tuple[FeatureSet, FeatureSet]:
+    """Return what members are fitted on, and a fifth of the groups, clean, for weights that they did not see."""
+    fold, clean = group_folds(train.groups), np.array(train.views) == CLEAN
+    if fold.max() == 0:
+        raise SplitError(
+            "members' weights are fitted on a fifth of the training groups, and there is one group alone",
+            "set training.fusion to mean",
+        )
+    return train.at(np.flatnonzero(fold > 0).tolist()), train.at(np.flatnonzero((fold == 0) & clean).tolist())
+
+
+def _fusion(
+    system: SystemSettings, members: list[nn.Module], tracks: FeatureSet, taxonomy: Taxonomy, device: str
+) -> tuple[list[TemperatureScaling], Fusion]:
+    outputs = [member_outputs(member, tracks.log_mels, device=device) for member in members]
+    labels, fused = encode_labels(tracks, taxonomy), system.training.temperature == "fused"
+    calibrations = [TemperatureScaling() if fused else fit_calibration(one, labels) for one in outputs]
+    return calibrations, fit_fusion(outputs, calibrations, labels, system.training.fusion, fused)
 
 
 def _fit_one(

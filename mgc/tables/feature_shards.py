@@ -6,7 +6,7 @@ Columns beside the log-mel hold further features and statistics, where the setti
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,10 +75,14 @@ class FeatureSet:
     def of_tracks(self, track_ids: list[str]) -> FeatureSet:
         """Return some of the tracks, in the order given, a view of each."""
         place = {track: number for number, track in enumerate(self.track_ids)}
-        rows = [place[track] for track in track_ids]
+        return self.at([place[track] for track in track_ids])
+
+    def at(self, rows: Iterable[int]) -> FeatureSet:
+        """Return some of the rows, in the order given."""
+        rows = list(rows)
         return replace(
             self,
-            track_ids=list(track_ids),
+            track_ids=[self.track_ids[row] for row in rows],
             log_mels=[self.log_mels[row] for row in rows],
             genres=[self.genres[row] for row in rows],
             tags=[self.tags[row] for row in rows],

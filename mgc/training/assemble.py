@@ -30,13 +30,11 @@ from mgc.models.forward import LogMel, TrackOutputs, member_outputs, window_outp
 from mgc.models.published_weights import without_published_path
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import require_sound
-from mgc.training.calibrate import fit_abstention, fit_calibration, fit_fusion, fit_tag_thresholds
+from mgc.training.calibrate import fit_abstention, fit_calibration, fit_fusion, fit_tag_thresholds, group_folds
 from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, mix, weigh_labels
 from mgc.training.state import Tensors
 
 Figures = dict[str, float | None]
-
-FOLDS = 5
 
 
 def assemble(
@@ -111,7 +109,7 @@ def compare_fusions(
 
     Unlike the ensemble's own figures these do not come from tracks that temperatures and weights were fitted on.
     """
-    fold = _folds(groups)
+    fold = group_folds(groups)
     found: dict[str, Figures] = {}
     for method in get_args(Method) if len(outputs) > 1 else ("mean",):
         genre = np.zeros_like(outputs[0].genre_logits)
@@ -128,12 +126,6 @@ def compare_fusions(
             genre[held_out], tag[held_out] = answers.genre_probabilities, answers.tag_probabilities
         found[method] = figures(genre, tag, labels)
     return found
-
-
-def _folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
-    names, index = np.unique(np.array(groups), return_inverse=True)
-    shuffled = np.random.default_rng(0).permutation(len(names))
-    return np.asarray(shuffled[index] % min(FOLDS, len(names)), dtype=np.int64)
 
 
 def _rows(output: TrackOutputs, rows: npt.NDArray[np.intp]) -> TrackOutputs:

@@ -48,6 +48,14 @@ THRESHOLD_PRIOR_TRACKS = 2.0
 """Added to the errors at every threshold, so that one lucky track does not decide."""
 FEWEST_ANSWERS = 10
 """Answers that the stated precision must be seen on."""
+FOLDS = 5
+
+
+def group_folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the fold of each track, shape (n_tracks,): at most five, no group in two."""
+    names, index = np.unique(np.array(groups), return_inverse=True)
+    shuffled = np.random.default_rng(0).permutation(len(names))
+    return np.asarray(shuffled[index] % min(FOLDS, len(names)), dtype=np.int64)
 
 
 def fit_calibration(outputs: TrackOutputs, labels: LabelArrays) -> TemperatureScaling:

@@ -52,6 +52,26 @@ def test_slow_work_is_counted_by_the_minute_with_a_forecast_and_a_note(clock: Ca
     assert written.getvalue() == "running: 1/4 runs, 2.0 runs/min, 1:02:05 left, net [b], fold 2 (epoch 1/9)\n"
 
 
+@pytest.mark.parametrize(
+    ("seconds_left", "shown"),
+    [
+        ((168.0, 1_380.0), "0:02:48 to 0:23:00 left"),
+        ((95.0, 100.0), "0:01:40 left"),
+        ((30.0, float("inf")), "at least 0:00:30 left"),
+        ((0.0, float("inf")), "time left not known yet"),
+    ],
+)
+def test_a_forecast_that_is_not_sure_has_two_ends(
+    clock: Callable[[float], None], seconds_left: tuple[float, float], shown: str
+) -> None:
+    screen, written = console()
+    with Meter(screen, "running", 4, "runs").shown() as meter:
+        meter.update(0)
+        clock(30.0)
+        meter.update(1, seconds_left=seconds_left)
+    assert written.getvalue() == f"running: 1/4 runs, 2.0 runs/min, {shown}\n"
+
+
 def test_nothing_is_shown_of_what_never_began() -> None:
     screen, written = console()
     with Meter(screen, "tagging", 10).shown():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from model_makers import FEATURES, N_MELS, TAXONOMY, TRAINING, bundle_contents, feature_set, small_model
+from pydantic.fields import FieldInfo
 
 from mgc.config import ModelConfig, model_sections, read_model_config
-from mgc.errors import BundleError
+from mgc.errors import BundleError, ConfigError
 from mgc.models.bundle import Member, load_bundle, write_bundle
 from mgc.models.crnn import served
 from mgc.models.ensemble import TemperatureScaling
@@ -61,6 +64,44 @@ def test_windows_of_any_length(name: str, n_frames: int) -> None:
     assert (output.genre_logits.shape, output.tag_logits.shape) == ((3, 2), (3, 3))
     assert output.embedding.shape[0] == 3
     assert all(bool(torch.isfinite(part).all()) for part in output)
+
+
+def others(field: FieldInfo, value: object) -> list[object]:
+    """Return some other values of a setting."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [2 * value, value + 1, value // 2, value + 2, 1]
+    if isinstance(value, float):
+        return [value / 2, 0.3]
+    if isinstance(value, tuple):
+        return [tuple(2 * one for one in value)]
+    return [2, *get_args(field.annotation)]
+
+
+def outcome(config: ModelConfig) -> list[object]:
+    """Return a network's size, and what it answers while it trains and after."""
+    torch.manual_seed(0)
+    model = build_model(config, N_MELS, 3, 4)
+    log_mel = torch.rand(4, 40, N_MELS) * -80
+    with torch.no_grad():
+        parts = [part.tolist() for mode in (True, False) for part in answer(model.train(mode), log_mel)]
+    return [count_parameters(model), *parts]
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"transfer"}))
+def test_every_setting_of_a_network_decides_something(name: str) -> None:
+    plain = small(name, **({"channels": 32} if name == "crnn" else {}))  # 8 channels cannot be squeezed further
+    expected = outcome(plain)
+    for setting, field in type(plain).model_fields.items():
+        if setting != "name":
+            tried = []
+            for value in others(field, getattr(plain, setting)):
+                with suppress(ConfigError, ValueError, RuntimeError):  # out of its range, or does not fit the others
+                    tried.append(outcome(read_model_config({**plain.model_dump(), setting: value})))
+                if any(one != expected for one in tried):
+                    break
+            assert any(one != expected for one in tried), setting
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def test_classical_systems_learn_what_is_plain(
     data: dict[str, str], kind: str, segment_seconds: float | None
 ) -> None:
     values = small_experiment({**data, "segment_seconds": segment_seconds} if segment_seconds else data)
-    values["systems"] = [{"name": "it", "kind": kind, "penalty": 10.0}]
+    values["systems"] = [{"name": "it", "kind": kind, **({"penalty": 10.0} if kind == "svm" else {})}]
     experiment = experiment_of(values)
     material = read_material(experiment.data)
     result = run_system(plan_runs(experiment, material)[-1], material)
@@ -254,7 +255,7 @@ def test_the_time_left_goes_by_what_each_system_took(material: Material, data: d
     near, net = (run_of(material, data, name, "artists") for name in ("nearest", "net"))
     steps: list[Step] = []
 
-    def after(todo: list[ExperimentRun], *reports: tuple[int, dict[str, Any]]) -> float | None:
+    def after(todo: list[ExperimentRun], *reports: tuple[int, dict[str, Any]]) -> tuple[float, float]:
         progress = RunProgress(todo, [], steps.append)
         progress.slots = 2
         for number, reported in reports:
@@ -262,16 +263,48 @@ def test_the_time_left_goes_by_what_each_system_took(material: Material, data: d
         return steps[-1].seconds_left
 
     begun = {"epoch": 0, "epochs": 0}
-    assert after([near], (0, begun)) is None
+    assert after([near], (0, begun)) == (0.0, math.inf)
     took_2 = (0, {"seconds": 2.0})
-    assert after([near, net, net], took_2) == pytest.approx(2.0), "not known: as long as the others"
+    assert after([near, near, net], took_2) == (1.0, math.inf), "what a network takes is not known by a kNN"
     took_100 = (1, {"seconds": 100.0})
-    assert after([near, net, near, net], took_2, took_100) == pytest.approx(51.0)
+    assert after([near, net, near, net], took_2, took_100) == pytest.approx((51.0, 51.0))
     quarter = (2, {"epoch": 1, "epochs": 4})
-    assert after([near, net, net], took_2, took_100, quarter) == pytest.approx(75.0), "one slot is idle"
+    assert after([near, net, net], took_2, took_100, quarter) == pytest.approx((75.0, 75.0)), "one slot is idle"
     assert steps[-1].running == ((net.label, 1, 4),)
-    assert after([near, net], took_2, (1, begun), (1, {"failed": "it would not"})) == 0.0
+    assert after([near, net], took_2, (1, begun), (1, {"failed": "it would not"})) == (0.0, 0.0)
     assert (steps[-1].finished, steps[-1].failed, steps[-1].total, steps[-1].running) == (1, 1, 2, ())
+
+
+def test_a_network_not_yet_run_takes_what_an_epoch_of_the_others_cost(
+    material: Material, data: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = run_of(material, data, "net", "artists")
+
+    def named(name: str, epochs: int) -> ExperimentRun:
+        training = net.system.training.model_copy(update={"epochs": epochs})
+        return replace(net, key=name, system=net.system.model_copy(update={"name": name, "training": training}))
+
+    clock = [0.0]
+    monkeypatch.setattr("mgc.cluster.experiment.time.perf_counter", lambda: clock[0])
+    steps: list[Step] = []
+    progress = RunProgress([named("fast", 10), named("slow", 5), named("new", 20)], [], steps.append)
+    progress.update(0, {"seconds": 10.0})
+    assert steps[-1].seconds_left == pytest.approx((5.0 + 20.0, 5.0 + 20.0)), "a second an epoch is all that is known"
+    progress.update(1, {"epoch": 0, "epochs": 5})
+    clock[0] = 60.0
+    progress.update(1, {"epoch": 1, "epochs": 5})
+    # The slow one shows a minute an epoch: four to go; the new one, 20 epochs, lies between both.
+    assert steps[-1].seconds_left == pytest.approx((240.0 + 20.0, 240.0 + 1_200.0))
+
+
+def test_systems_that_differ_by_name_are_run_and_counted_once(data: dict[str, str], tmp_path: Path) -> None:
+    values = small_experiment(data)
+    values["systems"] = [values["systems"][0], {**values["systems"][0], "name": "nearest again"}]
+    plans: list[tuple[int, int, int]] = []
+    outcome = run_experiment(experiment_of(values), str(tmp_path), HERE, lambda *plan: plans.append(plan))
+    assert plans == [(3, 0, 3)]
+    assert (outcome.planned, len(outcome.results), len(list((tmp_path / "runs").iterdir()))) == (3, 3, 3)
+    assert {run.system.name for run in outcome.runs} == {"nearest", "nearest again"}
 
 
 def test_tags_are_learnt_from_wide_embeddings_too() -> None:
