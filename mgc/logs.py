@@ -1,7 +1,8 @@
 """Logging under the logger "mgc": lines for what a person may want to look into, each with its run, track and URI.
 
 `log.warning(…)` fills the record's `run_id`, `track_id` and `uri` from the `log_context` around it. Commands write
-lines to stderr from `logs.level` on. A worker's lines also travel to the driver, with the rows of its next chunk.
+lines to stderr from `logs.level` on, as text or as JSON (`logs.format`). A worker's lines also travel to the driver,
+with the rows of its next chunk.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -54,14 +56,28 @@ class _WithContext(logging.LoggerAdapter[logging.Logger]):
 log = _WithContext(LOGGER)
 
 
-def configure_logging(level: str | int = logging.WARNING) -> None:
-    """Write lines of this level and above to stderr."""
+def configure_logging(level: str | int = logging.WARNING, line_format: str = "text") -> None:
+    """Write lines of this level and above to stderr, as `text` or as `json`."""
     LOGGER.setLevel(level.upper() if isinstance(level, str) else level)
+    _LINES.line_format = line_format
     LOGGER.addHandler(_LINES)
+
+
+def log_settings() -> tuple[int, str]:
+    """Return what `configure_logging` was given, for other processes."""
+    return LOGGER.getEffectiveLevel(), _LINES.line_format
+
+
+def json_line(message: str, **fields: str) -> str | None:
+    """Return a command's last word as a line of the log where lines are JSON; else None."""
+    record = logging.makeLogRecord({"levelno": logging.ERROR, "levelname": "ERROR", "msg": message, **fields})
+    return _LINES.format(record) if _LINES.line_format == "json" else None
 
 
 class _StderrLines(logging.Handler):
     """Writes one line a record to what `sys.stderr` is at that time."""
+
+    line_format = "text"
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr
@@ -70,9 +86,25 @@ class _StderrLines(logging.Handler):
         print(self.format(record), file=stream if own.isatty() else own, flush=True)
 
     def format(self, record: logging.LogRecord) -> str:
+        if self.line_format == "json":
+            return json.dumps(_json_fields(record))
         named = [f"{name}={value}" for name in FIELDS if (value := getattr(record, name, None))]
         # One record is one line: neither a name nor what a library reports may end it or control the terminal.
         return printable(f"mgc {record.levelname.lower()}: {' '.join([record.getMessage(), *named])}")
+
+
+def _json_fields(record: logging.LogRecord) -> dict[str, str | None]:
+    node, _, pid = str(getattr(record, "origin", _origin())).rpartition(":")
+    ended = {name: getattr(record, name) for name in ("code", "remedy") if hasattr(record, name)}
+    return {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "message": record.getMessage(),
+        **ended,
+        **{name: getattr(record, name, None) for name in FIELDS},
+        "node": node,
+        "pid": pid,
+    }
 
 
 _LINES = _StderrLines()
@@ -103,9 +135,9 @@ class _WorkerRecords(logging.Handler):
 _WORKER_RECORDS = _WorkerRecords()
 
 
-def keep_worker_records(level: int) -> None:
-    """Log in a worker as the driver does, and keep its records for `take_worker_records`."""
-    configure_logging(level)
+def keep_worker_records(level: int, line_format: str = "text") -> None:
+    """Log in a worker as the driver does (`log_settings`), and keep its records for `take_worker_records`."""
+    configure_logging(level, line_format)
     LOGGER.addHandler(_WORKER_RECORDS)
 
 

@@ -7,7 +7,9 @@ for torch and Ray. `mgc x`, `python jobs/x.py` and `ray job submit` all start he
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
+import inspect
 import io
 import os
 import signal
@@ -26,11 +28,19 @@ from rich.text import Text
 from mgc import __version__
 from mgc.config import Config, load_config
 from mgc.errors import MgcError
-from mgc.logs import configure_logging
+from mgc.logs import configure_logging, json_line
 from mgc.printable import printable
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit statuses of a command that Ctrl-C or SIGTERM ended, as shells have them."""
+EXIT_STATUSES = {
+    0: "done; tracks that failed are rows with a code",
+    1: "a file without an answer (tag FILE), a run that failed (reproduce), no good run for --max-age (status), "
+    "output that nobody reads, or a fault of mgc's own, with a traceback",
+    2: "an error with its code and remedy (docs/errors.md), or a wrong option",
+    INTERRUPTED: "interrupted (Ctrl-C); the next run resumes what was finished",
+    TERMINATED: "terminated (SIGTERM); the next run resumes what was finished",
+}
+"""Exit statuses of every command, as `mgc --help` and docs/errors.md list them."""
 UNWIND_SECONDS = 8.0
 """For so long a command may put things in order after SIGTERM: schedulers send SIGKILL ten seconds later, or more."""
 OUTPUT_ENDED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE}
@@ -47,6 +57,13 @@ AddressOption = Annotated[
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="say what would be done and how long; do nothing")]
 TakeoverOption = Annotated[bool, typer.Option("--takeover", help="take the place of a run that is or seems alive")]
+LogLevelOption = Annotated[
+    str | None,
+    typer.Option(help="lines on stderr from debug, info, warning or error on", metavar="LEVEL"),
+]
+LogFormatOption = Annotated[
+    str | None, typer.Option(help="of these lines: text, or json, with run_id, track_id and node", metavar="FORMAT")
+]
 WorkersOption = Annotated[int | None, typer.Option("--workers", help="actors; default: one a CPU", min=1)]
 
 COMMANDS = {
@@ -93,10 +110,11 @@ def main() -> None:
 def build_app(called: str | None) -> typer.Typer:
     """Return the app with the called command imported, and the others by name and help line alone."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
-    app.callback()(_about)
+    app.callback(epilog=_exit_statuses())(_about)
     for name, (module, help_line) in COMMANDS.items():
         if name == called:
-            app.command(name)(getattr(importlib.import_module(f"mgc.cli.{module}"), name.replace("-", "_")))
+            command = getattr(importlib.import_module(f"mgc.cli.{module}"), name.replace("-", "_"))
+            app.command(name)(_with_log_options(command))
         else:
             app.command(name, help=help_line)(_unopened)
     return app
@@ -105,8 +123,32 @@ def build_app(called: str | None) -> typer.Typer:
 def run(command: Callable[..., None]) -> None:
     """Run one command as a program: what `jobs/x.py` does."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
+    app.command()(_with_log_options(command))
     guarded(app)
+
+
+def _with_log_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that takes `--log-level` and `--log-format` too; they win over settings."""
+
+    @functools.wraps(command)
+    def logged(*, log_level: str | None, log_format: str | None, **arguments: Any) -> None:
+        given = {"level": log_level, "format": log_format}
+        _LOG_FLAGS[:] = [f"logs.{name}={value}" for name, value in given.items() if value is not None]
+        settings(None, None)
+        command(**arguments)
+
+    signature = inspect.signature(command, eval_str=True)
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in {"log_level": LogLevelOption, "log_format": LogFormatOption}.items()
+    ]
+    taking: Any = logged
+    taking.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *options])
+    return logged
+
+
+_LOG_FLAGS: list[str] = []
+"""What `--log-level` and `--log-format` said, as overrides of settings."""
 
 
 def guarded(app: Callable[[], object]) -> None:
@@ -125,7 +167,7 @@ def guarded(app: Callable[[], object]) -> None:
         # Whatever came of the unwinding (typer, for one, makes status 1 of a broken pipe): SIGTERM is why it ended.
         if not _SIGTERM.is_set():
             raise
-        print(_ENDED_BY[TERMINATED], file=sys.__stderr__)
+        print(_ended_by(TERMINATED), file=sys.__stderr__)
         sys.exit(TERMINATED)
 
 
@@ -154,17 +196,17 @@ def _with_exit_status(app: Callable[[], object]) -> None:
         # Typer turns a Ctrl-C inside a command into a silent exit 130.
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        print(_ENDED_BY[INTERRUPTED], file=sys.stderr)
+        print(_ended_by(INTERRUPTED), file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
 _SIGTERM = threading.Event()
 """Set as SIGTERM comes."""
-_RESUMED = "the next run resumes what was finished"
-_ENDED_BY: dict[object, str] = {
-    INTERRUPTED: f"interrupted; {_RESUMED}",
-    TERMINATED: f"terminated (SIGTERM); {_RESUMED}",
-}
+
+
+def _ended_by(status: int) -> str:
+    text = EXIT_STATUSES[status]
+    return json_line(text) or text
 
 
 @contextmanager
@@ -196,11 +238,14 @@ def _end_late() -> None:
         releasing = threading.Thread(target=lease.release_held, daemon=True)
         releasing.start()
         releasing.join(1.0)
-    os.write(2, f"{_ENDED_BY[TERMINATED]}\n".encode())
+    os.write(2, f"{_ended_by(TERMINATED)}\n".encode())
     os._exit(TERMINATED)
 
 
 def _fail(error: MgcError) -> NoReturn:
+    if line := json_line(error.message, code=error.code, remedy=error.remedy):
+        print(line, file=sys.stderr)
+        sys.exit(2)
     Screen(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), " ", _error_text(error)))
     sys.exit(2)
 
@@ -249,8 +294,8 @@ def settings(
     From here on the command logs as they say.
     """
     given = [f"{key.replace('__', '.')}={_toml(value)}" for key, value in flags.items() if value is not None]
-    chosen = load_config(config, [*(overrides or []), *given], default_ensemble=default_ensemble)
-    configure_logging(chosen.logs.level)
+    chosen = load_config(config, [*(overrides or []), *given, *_LOG_FLAGS], default_ensemble=default_ensemble)
+    configure_logging(chosen.logs.level, chosen.logs.format)
     return chosen
 
 
@@ -264,6 +309,10 @@ def _about(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
 ) -> None:
     """Genre, tags, confidence and embeddings for a whole music catalogue, on a Ray cluster."""
+
+
+def _exit_statuses() -> str:
+    return "\n\n".join(["Exit status:", *(f"{status}: {meaning}" for status, meaning in EXIT_STATUSES.items())])
 
 
 def _unopened() -> None:

@@ -36,7 +36,14 @@ from mgc.cluster.monitoring import count_rows, time_chunk
 from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig
 from mgc.errors import ClusterError, MgcError
-from mgc.logs import LOGGER, keep_worker_records, log, log_context, log_worker_records, take_worker_records
+from mgc.logs import (
+    keep_worker_records,
+    log,
+    log_context,
+    log_settings,
+    log_worker_records,
+    take_worker_records,
+)
 from mgc.storage.store import Store
 from mgc.tables.parquet_batches import frame_of
 from mgc.tables.run_index import INDEX, ITEM, index_rows
@@ -81,10 +88,10 @@ class ChunkActor:
         output_uri: str,
         run: OutputRun,
         make_worker: Callable[[], ChunkWorker],
-        log_level: int,
+        logs: tuple[int, str],
         second: bool = False,
     ) -> None:
-        keep_worker_records(log_level)
+        keep_worker_records(*logs)
         self._store = Store.open(output_uri)
         self._run = run
         self._second = second
@@ -216,7 +223,7 @@ def run_chunks(
     n_chunks = len(starts)
     size = PoolSize.of(n_chunks, config.workers, session)
     _write_plan(output, run, todo, starts)
-    actor_arguments = (output.store.uri(), run, make_worker, LOGGER.getEffectiveLevel())
+    actor_arguments = (output.store.uri(), run, make_worker, log_settings())
     dataset = _dataset(n_chunks, size, actor_arguments, needs)
     tables = [INDEX.empty_table()]
     first = last = started

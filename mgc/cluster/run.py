@@ -13,6 +13,7 @@ from mgc.audio.decode.audio_reader import decoder_mark
 from mgc.cluster.actor_pool import ChunkProgress, ChunkWorker, Done, run_chunks
 from mgc.cluster.runtime import RaySession, ray_session
 from mgc.config import Config
+from mgc.logs import log, log_context
 from mgc.tables.deletions import DeletionMarks, DeletionRule, deletion_marks, write_marks
 from mgc.tables.diff import WorkPlan, plan_work
 from mgc.tables.lease import run_lease
@@ -177,6 +178,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
         if run_plan.todo.is_empty() and not run_plan.resumed.parts and not marks.count:
             job.publish(output)
             output.note_completed(None, marks.refused)
+            log.info("nothing to do: %d items are current", run_plan.plan.unchanged)
             return replace(_nothing_done(job, run_plan, started), refused=marks.refused)
 
         def advance(step: ChunkProgress) -> None:
@@ -185,11 +187,13 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
             options.on_progress(step)
 
         run, done = _work(job, run_plan, advance)
-        marked = write_marks(output, run, marks)
-        lease.require()
-        _commit(job, run, run_plan, done, marked, started)
-        job.publish(output)
-        output.note_completed(run.run_id, marks.refused)
+        with log_context(run_id=run.run_id):
+            marked = write_marks(output, run, marks)
+            lease.require()
+            _commit(job, run, run_plan, done, marked, started)
+            job.publish(output)
+            output.note_completed(run.run_id, marks.refused)
+            log.info("run ended well: %d rows, %d tracks marked deleted", done.index.height, marks.removed.height)
         outcome = _outcome(job, run.run_id, run_plan, done, started)
         return replace(outcome, deleted=marks.removed.height, restored=marks.restored.height, refused=marks.refused)
 
@@ -239,6 +243,8 @@ def _work(
     with ray_session(cluster) as session:
         # Recorded only now: a cluster that cannot be joined leaves no run in the output.
         run = output.start_run(job.fingerprint, facts)
+        with log_context(run_id=run.run_id):
+            log.info("run begun: %d items of %d tracks", todo.height, facts["tracks"])
         gpus = job.gpus_per_worker(session, min(cluster.workers or session.n_cpus, todo.height))
         done = run_chunks(
             output,

@@ -158,6 +158,9 @@ class LogsConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "warning", description="lines of the logger `mgc` on stderr, from this level on"
     )
+    format: Literal["text", "json"] = Field(
+        "text", description="of these lines: text for people, or one JSON object each, with time and node"
+    )
     tensorboard_dir: str | None = Field(
         None, description="folder of TensorBoard event files, a run a member, written as epochs end; None: none"
     )

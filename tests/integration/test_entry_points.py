@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from swift_server import SwiftServer
 
 from mgc import __version__
 from mgc.catalogue.index import index_catalogue
-from mgc.cli.app import COMMANDS
+from mgc.cli.app import COMMANDS, EXIT_STATUSES
 from mgc.config import CatalogueConfig
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -87,6 +89,29 @@ def test_mgc_names_its_commands_and_version() -> None:
         name for name in ("index", "extract", "train", "evaluate", "tag", "demo") if name not in done.stdout
     ] == []
     assert call("--version").stdout.strip() == f"mgc {__version__}"
+
+
+def test_the_help_page_lists_the_exit_statuses() -> None:
+    shown = call("--help").stdout
+    listed = {int(status): meaning for status, meaning in re.findall(r"^ *(\d+): (.+?) *$", shown, re.M)}
+    assert listed == EXIT_STATUSES
+
+
+@pytest.mark.parametrize("command", [("status",), (str(JOBS / "prune_history.py"),)])
+def test_an_error_is_a_line_of_json_where_lines_are(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = call(*command, str(tmp_path), "--log-format", "json")
+    assert done.returncode == 2
+    line = json.loads(done.stderr)
+    assert (line["level"], line["code"], line["run_id"]) == ("error", "MGC302", None)
+    assert str(tmp_path) in line["message"]
+    assert line["remedy"] == "give the --output of `mgc tag` or `mgc extract`"
+    assert line["node"] == platform.node()
+
+
+def test_a_wrong_format_of_lines_is_refused(tmp_path: Path) -> None:
+    assert "logs.format = 'yaml': Input should be 'text' or 'json'" in refused(
+        call("status", str(tmp_path), "--log-format", "yaml")
+    )
 
 
 def test_a_mistyped_command_is_named() -> None:

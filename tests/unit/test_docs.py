@@ -11,6 +11,7 @@ import pytest
 from hostile_files import HOSTILE_FILES
 
 from mgc.catalogue.datasets.dataset_registry import DATASETS
+from mgc.cli.app import EXIT_STATUSES
 from mgc.config import Config, Section, model_sections
 from mgc.errors import MEANINGS, Stage, TrackCode
 
@@ -56,6 +57,13 @@ def test_every_row_has_a_meaning_a_time_and_a_remedy() -> None:
     for row in ROWS:
         assert len(row) == (5 if row[0].startswith("MGC") else 4), row[0]
         assert all(cell for cell in row), row[0]
+
+
+def test_exit_statuses_are_those_of_the_help_page() -> None:
+    assert {
+        int(status): meaning for status, meaning in re.findall(r"^\| (\d+) \| (.+) \|$", ERRORS, re.M)
+    } == EXIT_STATUSES
+    assert set(EXIT_STATUSES) == {0, 1, 2, 130, 143}
 
 
 def test_every_stage_is_named() -> None:

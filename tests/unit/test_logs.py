@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import platform
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +22,7 @@ from mgc.logs import (
     keep_worker_records,
     log,
     log_context,
+    log_settings,
     log_worker_records,
     take_worker_records,
 )
@@ -30,8 +33,8 @@ def _as_before() -> Iterator[None]:
     handlers, level = list(LOGGER.handlers), LOGGER.level
     take_worker_records()
     yield
+    configure_logging(level)
     LOGGER.handlers[:] = handlers
-    LOGGER.setLevel(level)
 
 
 def names(record: logging.LogRecord) -> tuple[str | None, ...]:
@@ -80,6 +83,40 @@ def test_what_a_worker_logged_is_logged_by_the_driver_once(
     assert (first.getMessage(), names(first)) == (second.getMessage(), names(second))
     assert (second.levelno, second.created) == (logging.WARNING, first.created)
     assert capsys.readouterr().err == "mgc warning: decoding child 7 died run_id=run track_id=track\n" * 2
+
+
+def test_lines_are_json_where_wanted_and_name_the_node_that_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", "json")
+    with log_context(run_id="run", track_id="track", uri='s3://music/a "b"\n.mp3'):
+        log.info("retried %d times", 3)
+    record = {"levelno": logging.WARNING, "levelname": "WARNING", "created": 1.5, "msg": "died", "run_id": "run"}
+    log_worker_records([json.dumps({**record, "track_id": None, "uri": None, "origin": "node-7:4242"})])
+    configure_logging("info")
+    log.info("as text again")
+    *lines, text = capsys.readouterr().err.splitlines()
+    assert text == "mgc info: as text again"
+    own, worker = map(json.loads, lines)
+    assert own.pop("time").endswith("+00:00")
+    assert own == {
+        "level": "info",
+        "message": "retried 3 times",
+        "run_id": "run",
+        "track_id": "track",
+        "uri": 's3://music/a "b"\n.mp3',
+        "node": platform.node(),
+        "pid": str(os.getpid()),
+    }
+    assert (worker["time"], worker["node"], worker["pid"]) == ("1970-01-01T00:00:01.500+00:00", "node-7", "4242")
+    assert (worker["level"], worker["message"], worker["run_id"]) == ("warning", "died", "run")
+
+
+def test_workers_log_as_the_driver_does(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("error", "json")
+    assert log_settings() == (logging.ERROR, "json")
+    configure_logging()
+    keep_worker_records(logging.ERROR, "json")
+    log.error("in a worker")
+    assert json.loads(capsys.readouterr().err)["message"] == "in a worker"
 
 
 class _Terminal(io.StringIO):
