@@ -19,6 +19,7 @@ from mgc.catalogue.index import catalogue_root, read_catalogue
 from mgc.cli.app import ConfigOption, SetOption, TakeoverOption, console, plain, settings
 from mgc.cli.terminal import counted, facts, warned
 from mgc.curation.filetags.journal import JournalHeader, JournalWriter, read_journal
+from mgc.curation.filetags.tag_child import SupervisedTagEditor
 from mgc.curation.filetags.tag_formats import Values
 from mgc.curation.filetags.write_plan import Skips, TagChange, Where, WriteOptions, planned_changes
 from mgc.curation.filetags.writer import Written, undo, write_changes
@@ -58,12 +59,13 @@ def write_tags(
     if catalogue is None or predictions is None:
         raise ConfigError("nothing to write", "give the catalogue and --predictions, or --undo with a journal")
     options = WriteOptions(min_probability, where, sidecars_to, replace_genre)
-    if not apply:
-        skips = Skips()
-        show_plan(screen, _planned(catalogue, predictions, options, skips), skips, changes)
-        return
-    with _held(predictions, lease_seconds, takeover=takeover) as lease:
-        _apply(screen, Places(catalogue, predictions, journal, changes), options, max_bytes, lease)
+    with SupervisedTagEditor(chosen.decode) as editor:
+        if not apply:
+            skips = Skips()
+            show_plan(screen, _planned(catalogue, predictions, options, skips, editor), skips, changes)
+            return
+        with _held(predictions, lease_seconds, takeover=takeover) as lease:
+            _apply(screen, Places(catalogue, predictions, journal, changes), options, max_bytes, lease, editor)
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,11 @@ class Places:
     changes: str | None
 
 
-def _planned(catalogue: str, predictions: str, options: WriteOptions, skips: Skips) -> Iterator[TagChange]:
+def _planned(
+    catalogue: str, predictions: str, options: WriteOptions, skips: Skips, editor: SupervisedTagEditor
+) -> Iterator[TagChange]:
     tracks = read_catalogue(catalogue)
-    return planned_changes(read_predictions(predictions), tracks, catalogue_root(catalogue), options, skips)
+    return planned_changes(read_predictions(predictions), tracks, catalogue_root(catalogue), options, skips, editor)
 
 
 @contextmanager
@@ -95,10 +99,17 @@ def _held(predictions: str, lease_seconds: float, *, takeover: bool) -> Iterator
         yield lease
 
 
-def _apply(screen: Console, places: Places, options: WriteOptions, max_bytes: int, lease: RunLease | None) -> None:
+def _apply(
+    screen: Console,
+    places: Places,
+    options: WriteOptions,
+    max_bytes: int,
+    lease: RunLease | None,
+    editor: SupervisedTagEditor,
+) -> None:
     skips = Skips()
     # The plan is made whole before the first write: its files are compared with what was tagged.
-    todo = list(_planned(places.catalogue, places.predictions, options, skips))
+    todo = list(_planned(places.catalogue, places.predictions, options, skips, editor))
     if places.changes:
         _write_csv(todo, places.changes)
     if not todo:
@@ -110,7 +121,7 @@ def _apply(screen: Console, places: Places, options: WriteOptions, max_bytes: in
     )
     writer = JournalWriter(path, head)
     try:
-        written = write_changes(todo, writer, max_bytes)
+        written = write_changes(todo, writer, max_bytes, editor)
     finally:
         writer.close()
     written.skips.merge(skips)

@@ -1,7 +1,7 @@
 """The decoding child: reads tracks from its standard input, writes their features to its standard output.
 
 `python -m mgc.audio.sandbox.child`. It runs apart from the worker so that bytes which hang, crash or blow up a
-decoder cost one track and a restart, and nothing else.
+decoder cost one track and a restart, and nothing else. `serve` is what every such child does.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,28 +39,43 @@ LEAST_TRACK_BYTES = 256 << 20
 """Address space that is left for a track, or the child does not start: the least `decode.memory_limit_bytes`."""
 
 
-def main() -> None:
-    """Serve until the parent closes the pipe."""
+Answerer: TypeAlias = Callable[[Message, Sequence[Content], str], Iterable[Message]]
+"""Makes answers of a request, its files' contents, and what is wrong with a file that needs too much memory."""
+
+
+def serve(prepare: Callable[[Message], Answerer]) -> None:
+    """Answer requests until the parent closes the pipe.
+
+    Parameters
+    ----------
+    prepare
+        Called with the parent's first message, which holds the settings `decode`.
+    """
     source, sink = os.dup(0), os.dup(1)
     _tame_libraries()
-    first = receive(source)
-    features = FeatureConfig.model_validate(first.header["features"])
-    decode = DecodeConfig.model_validate(first.header["decode"])
-    hold({features: FilterBanks(**first.arrays)})
-    too_much = _bound_memory(decode)
-    send(sink, Message({"ready": True}))
-    while True:
-        try:
+    try:
+        first = receive(source)
+        answers = prepare(first)
+        decode = DecodeConfig.model_validate(first.header["decode"])
+        too_much = _bound_memory(decode)
+        send(sink, Message({"ready": True}))
+        while True:
             request = receive(source)
-        except ClosedError:
-            return
-        request_bytes = _byte_requester(source, sink, decode)
-        contents = [_content(request, number, request_bytes) for number in range(len(request.header["sizes"]))]
-        _set_alarm(ORPHAN_LIMITS * decode.time_limit_seconds)
-        answers = _answers(request, contents, features, decode, too_much)
-        _set_alarm(0.0)
-        for answer in answers:
-            send(sink, answer_message(answer))
+            request_bytes = _byte_requester(source, sink, decode)
+            contents = [_content(request, number, request_bytes) for number in range(len(request.header["sizes"]))]
+            _set_alarm(ORPHAN_LIMITS * decode.time_limit_seconds)
+            made = answers(request, contents, too_much)
+            _set_alarm(0.0)
+            for answer in made:
+                send(sink, answer)
+    except ClosedError:
+        return
+
+
+def _extractor(first: Message) -> Answerer:
+    features = FeatureConfig.model_validate(first.header["features"])
+    hold({features: FilterBanks(**first.arrays)})
+    return partial(_answers, features, DecodeConfig.model_validate(first.header["decode"]))
 
 
 def _set_alarm(seconds: float) -> None:
@@ -128,7 +144,13 @@ def _lower_limit(kind: int, wanted: int) -> int:
 
 
 def _answers(
-    request: Message, contents: Sequence[Content], features: FeatureConfig, decode: DecodeConfig, too_much: str
+    features: FeatureConfig, decode: DecodeConfig, request: Message, contents: Sequence[Content], too_much: str
+) -> Iterator[Message]:
+    return map(answer_message, _results(features, decode, request, contents, too_much))
+
+
+def _results(
+    features: FeatureConfig, decode: DecodeConfig, request: Message, contents: Sequence[Content], too_much: str
 ) -> Sequence[TrackResult | Outline]:
     """Return one result a view, or one for an outline; the first content is the track, the others partners."""
     views = request.header.get("views", [])
@@ -256,7 +278,4 @@ def _measure(stretches: Float32Array) -> npt.NDArray[np.float64]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ClosedError:
-        sys.exit(0)
+    serve(_extractor)

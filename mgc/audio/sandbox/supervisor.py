@@ -19,11 +19,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self, cast
+from typing import IO, Any, Generic, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 
@@ -71,82 +71,29 @@ class _Death(NamedTuple):
     printed: str
 
 
-class SupervisedExtractor:
-    """`extract` in a child process; use it as a context manager, or call `close`.
+A = TypeVar("A")
+
+
+class SupervisedChild(Generic[A]):
+    """A process that is bounded in seconds and memory; use it as a context manager, or call `close`.
 
     Parameters
     ----------
-    features, decode
-        The settings; `decode.time_limit_seconds` bounds each track.
-    banks
-        Of `features`, where another process made them; None: `filter_banks` has them.
+    module
+        What the child runs: a module that calls `mgc.audio.sandbox.child.serve`.
+    read_answer
+        Makes of each message what it says; raises `ClosedError` where it makes no sense.
+    decode
+        `time_limit_seconds` and `memory_limit_bytes` bound each request.
     """
 
-    def __init__(self, features: FeatureConfig, decode: DecodeConfig, banks: FilterBanks | None = None) -> None:
-        self._settings = {
-            "features": features.model_dump(mode="json"),
-            "decode": decode.model_dump(mode="json"),
-        }
-        self._features, self._banks = features, banks
+    def __init__(self, module: str, read_answer: Callable[[Message], A], decode: DecodeConfig) -> None:
+        self._module, self._read_answer = module, read_answer
+        self._settings = {"decode": decode.model_dump(mode="json")}
         self._limit = decode.time_limit_seconds
         self._child: subprocess.Popen[bytes] | None = None
         self._ready = False
         self._answered = 0
-        # Begun here and waited for with the first track: it imports its libraries while that track is fetched.
-        with contextlib.suppress(OSError):  # tried again with the first track
-            self._start()
-
-    def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> TrackFeatures:
-        """Return the features of a track's bytes.
-
-        Of a long file (`RemoteBytes`) the child requests the bytes it needs, and they are read here: the child
-        reaches no store. The time that takes is not counted against the limit.
-
-        Parameters
-        ----------
-        every_seconds
-            Between the starts of windows; None: the few that predictions are made from.
-
-        Raises
-        ------
-        TrackError
-            What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died, and
-            what reading a `RemoteBytes` raises.
-        DecoderStartError
-            No child becomes ready: no track can be decoded here.
-        """
-        (extracted,) = self.extract_views(data, (ViewRequest(),), (), every_seconds)
-        if isinstance(extracted, TrackError):
-            raise extracted
-        return extracted
-
-    def extract_views(
-        self,
-        data: bytes | RemoteBytes,
-        views: Sequence[ViewRequest],
-        partners: Sequence[bytes | RemoteBytes] = (),
-        every_seconds: float | None = None,
-    ) -> list[TrackResult]:
-        """Return each view of a track, or why that view alone failed; see `mgc.audio.extraction.extract_views`.
-
-        The limits hold for the track, all its views together.
-
-        Raises
-        ------
-        TrackError
-            As `extract`: no view can be had.
-        """
-        requested = [{"recipe": view.recipe.to_values(), "partner": view.partner} for view in views]
-        wanted = {"wanted": "features", "views": requested, "every_seconds": every_seconds}
-        answers = self._answers(wanted, [data, *partners], len(views))
-        return cast("list[TrackResult]", answers)
-
-    def outline(self, data: bytes | RemoteBytes) -> Outline:
-        """Return the outline of a track's waveform, which decodes all of it; the same errors."""
-        (answer,) = self._answers({"wanted": "outline"}, [data], 1)
-        if isinstance(answer, TrackError):
-            raise answer
-        return cast("Outline", answer)
 
     @property
     def child_pid(self) -> int | None:
@@ -165,10 +112,17 @@ class SupervisedExtractor:
     ) -> None:
         self.close()
 
-    def _answers(
-        self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
-    ) -> list[TrackResult | Outline]:
-        """Return the child's answers; what went wrong with the child as a `TrackError`."""
+    def request(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[A]:
+        """Return the child's answers to a request about some files.
+
+        Raises
+        ------
+        TrackError
+            DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died, and what reading a `RemoteBytes`
+            raises.
+        DecoderStartError
+            No child becomes ready.
+        """
         self._require_ready()
         try:
             answers = self._request_with_retry(wanted, contents, count)
@@ -187,7 +141,7 @@ class SupervisedExtractor:
 
     def _request_with_retry(
         self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
-    ) -> list[TrackResult | Outline]:
+    ) -> list[A]:
         """Try a fresh child where one dies that had answered others before: a track is not blamed for its neighbour.
 
         Nor for a signal from outside.
@@ -203,9 +157,7 @@ class SupervisedExtractor:
         self._require_ready()
         return self._request(wanted, contents, count)
 
-    def _request(
-        self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int
-    ) -> list[TrackResult | Outline]:
+    def _request(self, wanted: dict[str, Any], contents: Sequence[bytes | RemoteBytes], count: int) -> list[A]:
         child = self._child
         if child is None:
             raise ClosedError
@@ -218,11 +170,11 @@ class SupervisedExtractor:
         self._stderr.truncate(0)
         sizes = [len(data) if isinstance(data, bytes) else data.size_bytes for data in contents]
         send(_pipe(child.stdin), Message({**wanted, "sizes": sizes}, arrays=held), deadline)
-        answers: list[TrackResult | Outline] = []
+        answers: list[A] = []
         while len(answers) < count:
             message = receive(_pipe(child.stdout), deadline)
             if "read" not in message.header:
-                answers.append(answer_in(message))
+                answers.append(self._read_answer(message))
                 continue
             started = time.monotonic()
             piece = self._read(contents, *message.header["read"])
@@ -279,9 +231,11 @@ class SupervisedExtractor:
         if self._child is None:
             raise ClosedError
         deadline = time.monotonic() + START_SECONDS
-        banks = self._banks or filter_banks(self._features)
-        send(_pipe(self._child.stdin), Message(self._settings, arrays=vars(banks)), deadline)
+        send(_pipe(self._child.stdin), self._greeting(), deadline)
         receive(_pipe(self._child.stdout), deadline)
+
+    def _greeting(self) -> Message:
+        return Message(self._settings)
 
     def _start(self) -> None:
         environment = {
@@ -294,7 +248,7 @@ class SupervisedExtractor:
         self._stderr = os.fdopen(os.memfd_create("mgc-decoder-stderr"), "r+b", buffering=0)
         fcntl.fcntl(self._stderr, fcntl.F_SETFL, os.O_APPEND)
         child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mgc.audio.sandbox.child"],
+            [sys.executable, "-P", "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -330,6 +284,82 @@ class SupervisedExtractor:
             if pipe:
                 pipe.close()
         self._child = None
+
+
+class SupervisedExtractor(SupervisedChild[TrackResult | Outline]):
+    """`extract` in a child process; use it as a context manager, or call `close`.
+
+    Parameters
+    ----------
+    features, decode
+        The settings; `decode.time_limit_seconds` bounds each track.
+    banks
+        Of `features`, where another process made them; None: `filter_banks` has them.
+    """
+
+    def __init__(self, features: FeatureConfig, decode: DecodeConfig, banks: FilterBanks | None = None) -> None:
+        super().__init__("mgc.audio.sandbox.child", answer_in, decode)
+        self._settings["features"] = features.model_dump(mode="json")
+        self._features, self._banks = features, banks
+        # Begun here and waited for with the first track: it imports its libraries while that track is fetched.
+        with contextlib.suppress(OSError):  # tried again with the first track
+            self._start()
+
+    def _greeting(self) -> Message:
+        banks = self._banks or filter_banks(self._features)
+        return Message(self._settings, arrays=vars(banks))
+
+    def extract(self, data: bytes | RemoteBytes, every_seconds: float | None = None) -> TrackFeatures:
+        """Return the features of a track's bytes.
+
+        Of a long file (`RemoteBytes`) the child requests the bytes it needs, and they are read here: the child
+        reaches no store. The time that takes is not counted against the limit.
+
+        Parameters
+        ----------
+        every_seconds
+            Between the starts of windows; None: the few that predictions are made from.
+
+        Raises
+        ------
+        TrackError
+            What `extract` raises, DECODE_TIMEOUT after the time limit, DECODE_CRASHED when the child died, and
+            what reading a `RemoteBytes` raises.
+        DecoderStartError
+            No child becomes ready: no track can be decoded here.
+        """
+        (extracted,) = self.extract_views(data, (ViewRequest(),), (), every_seconds)
+        if isinstance(extracted, TrackError):
+            raise extracted
+        return extracted
+
+    def extract_views(
+        self,
+        data: bytes | RemoteBytes,
+        views: Sequence[ViewRequest],
+        partners: Sequence[bytes | RemoteBytes] = (),
+        every_seconds: float | None = None,
+    ) -> list[TrackResult]:
+        """Return each view of a track, or why that view alone failed; see `mgc.audio.extraction.extract_views`.
+
+        The limits hold for the track, all its views together.
+
+        Raises
+        ------
+        TrackError
+            As `extract`: no view can be had.
+        """
+        requested = [{"recipe": view.recipe.to_values(), "partner": view.partner} for view in views]
+        wanted = {"wanted": "features", "views": requested, "every_seconds": every_seconds}
+        answers = self.request(wanted, [data, *partners], len(views))
+        return cast("list[TrackResult]", answers)
+
+    def outline(self, data: bytes | RemoteBytes) -> Outline:
+        """Return the outline of a track's waveform, which decodes all of it; the same errors."""
+        (answer,) = self.request({"wanted": "outline"}, [data], 1)
+        if isinstance(answer, TrackError):
+            raise answer
+        return cast("Outline", answer)
 
 
 def _one_printable_line(stderr: FileIO) -> str:

@@ -58,13 +58,18 @@ class UntaggableError(Exception):
 
 
 def open_tags(file: io.IOBase) -> Tags:
-    """Return the tags of a file; whatever mutagen trips over in hostile bytes becomes an `UntaggableError`."""
+    """Return the tags of a file; whatever mutagen trips over in hostile bytes becomes an `UntaggableError`.
+
+    Only in a process that is bounded in time and memory (`SupervisedTagEditor`).
+    """
     try:
         found = mutagen.File(file, options=KINDS)
         if isinstance(found, ID3_KINDS):
             file.seek(0)
             found = type(found)(file, known_frames=_OnlyOurs(), translate=False, load_v1=False)
-    except Exception as error:  # struct, index, key, unicode and memory errors have all been seen
+    except MemoryError:
+        raise
+    except Exception as error:  # struct, index, key and unicode errors have all been seen
         raise UntaggableError(f"its tags cannot be read: {one_line(error)}") from error
     if isinstance(found, ID3_KINDS) and found.tags is None and _id3v1(file):
         # A 2.4 tag of a genre alone would hide the title from players that stop at the newest tag.

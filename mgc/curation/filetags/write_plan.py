@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import polars as pl
 
+from mgc.audio.decode.source import RemoteBytes
 from mgc.curation.filetags.journal import Into
+from mgc.curation.filetags.tag_child import SupervisedTagEditor
 from mgc.curation.filetags.tag_fields import (
     SUFFIX,
     PredictedLabels,
     changes_for,
-    read_fields,
     read_sidecar,
     sidecar_of,
 )
 from mgc.curation.filetags.tag_formats import GENRE, UntaggableError, Values
-from mgc.errors import ConfigError, SchemaError, StorageError
-from mgc.storage.objects import HASH_MARK, ObjectNotFoundError
+from mgc.errors import ConfigError, SchemaError, StorageError, TrackError
+from mgc.storage.objects import HASH_MARK, LongObject, ObjectNotFoundError
 from mgc.storage.store import Store, split_uri
 
 Where = Literal["auto", "file", "sidecar"]
@@ -102,7 +104,12 @@ class Skips:
 
 
 def planned_changes(
-    predictions: pl.DataFrame, catalogue: pl.DataFrame, root: str, options: WriteOptions, skips: Skips
+    predictions: pl.DataFrame,
+    catalogue: pl.DataFrame,
+    root: str,
+    options: WriteOptions,
+    skips: Skips,
+    editor: SupervisedTagEditor,
 ) -> Iterator[TagChange]:
     """Yield the tracks whose files would change; count the others in `skips`. Nothing is written.
 
@@ -112,6 +119,8 @@ def planned_changes(
         Schemas PREDICTIONS and CATALOGUE.
     root
         Folder or prefix of the catalogue.
+    editor
+        Reads the files' fields.
     """
     named = catalogue.select("track_id", "uri", "content_id", pl.lit(True).alias("listed"))
     tagged = predictions.rename({"uri": "tagged_uri", "content_id": "tagged_content"})
@@ -125,7 +134,7 @@ def planned_changes(
             row["genre"], float(row["genre_probability"]), tuple(row["tags"] or ()), row["bundle_fingerprint"]
         )
         try:
-            change = _change(row["track_id"], row["uri"], row["content_id"], predicted, root, options)
+            change = _change(row["track_id"], row["uri"], row["content_id"], predicted, root, options, editor)
         except _LeftAloneError as error:
             skips.add(str(error), row["uri"])
             continue
@@ -154,7 +163,13 @@ def _reason_against(row: dict[str, object], options: WriteOptions) -> str:
 
 
 def _change(
-    track_id: str, uri: str, content_id: str, predicted: PredictedLabels, root: str, options: WriteOptions
+    track_id: str,
+    uri: str,
+    content_id: str,
+    predicted: PredictedLabels,
+    root: str,
+    options: WriteOptions,
+    editor: SupervisedTagEditor,
 ) -> TagChange:
     remote = uri.startswith("s3://")
     if options.where == "sidecar" or (options.where == "auto" and remote):
@@ -162,7 +177,7 @@ def _change(
     if remote:
         raise _LeftAloneError("on S3: objects are not rewritten, only sidecars are written")
     try:
-        current = _current_fields(uri, content_id)
+        current = _current_fields(uri, content_id, editor)
     except UntaggableError as error:
         if options.where == "file":
             raise _LeftAloneError(str(error)) from error
@@ -172,18 +187,18 @@ def _change(
     return TagChange(track_id, uri, content_id, "file", uri, predicted, before, after)
 
 
-def _current_fields(uri: str, content_id: str) -> dict[str, Values]:
+def _current_fields(uri: str, content_id: str, editor: SupervisedTagEditor) -> dict[str, Values]:
     try:
         root, key = split_uri(uri)
         store = Store(root)
         found = store.stat(key)
         if not content_id.startswith(HASH_MARK) and found.content_id != content_id:
             raise _LeftAloneError("changed since it was tagged")
-        with store.open_input(key) as file:
-            return read_fields(file).values
+        whole = LongObject(found.size_bytes, found.content_id)
+        return editor.read_fields(RemoteBytes(found.size_bytes, partial(store.fetch_range, key, of=whole)))
     except ObjectNotFoundError as error:
         raise _LeftAloneError("deleted since it was tagged") from error
-    except StorageError as error:
+    except (StorageError, TrackError) as error:
         raise _LeftAloneError("cannot be read") from error
 
 

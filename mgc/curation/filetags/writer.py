@@ -16,7 +16,8 @@ from mgc.curation.filetags.journal import (
     delta_from_json,
     delta_to_json,
 )
-from mgc.curation.filetags.tag_fields import read_sidecar, sidecar_of, with_fields
+from mgc.curation.filetags.tag_child import SupervisedTagEditor
+from mgc.curation.filetags.tag_fields import read_sidecar, sidecar_of
 from mgc.curation.filetags.tag_formats import UntaggableError, Values
 from mgc.curation.filetags.write_plan import Skips, TagChange
 from mgc.errors import SchemaError, StorageError, TrackError
@@ -46,13 +47,17 @@ class Written:
     skips: Skips = field(default_factory=Skips)
 
 
-def write_changes(changes: Iterable[TagChange], journal: JournalWriter, max_bytes: int) -> Written:
+def write_changes(
+    changes: Iterable[TagChange], journal: JournalWriter, max_bytes: int, editor: SupervisedTagEditor
+) -> Written:
     """Write planned changes; a file that is no longer what was tagged, or would lose something, is left alone.
 
     Parameters
     ----------
     max_bytes
         Longer files are left alone: one is held in memory at a time.
+    editor
+        Changes the files' bytes.
     """
     written = Written()
     for change in changes:
@@ -60,7 +65,7 @@ def write_changes(changes: Iterable[TagChange], journal: JournalWriter, max_byte
             if change.into == "sidecar":
                 _write_sidecar(change, journal, written)
             else:
-                _write_file(change, journal, written, max_bytes)
+                _write_file(change, journal, written, max_bytes, editor)
         except UntaggableError as error:
             written.skips.add(str(error), change.uri)
         except (ChangedError, TrackError) as error:
@@ -85,12 +90,14 @@ def undo(journal: Journal, max_bytes: int) -> Written:
     return written
 
 
-def _write_file(change: TagChange, journal: JournalWriter, written: Written, max_bytes: int) -> None:
+def _write_file(
+    change: TagChange, journal: JournalWriter, written: Written, max_bytes: int, editor: SupervisedTagEditor
+) -> None:
     root, key = split_uri(change.uri)
     store = Store(root)
     stat_before = stat_id(change.uri)
     old = _whole(store, key, max_bytes, change.content_id)
-    new = with_fields(old, PurePosixPath(key).name, change.after)
+    new = editor.with_fields(old, PurePosixPath(key).name, change.after)
     delta = delta_back(old, new)
     if delta is None or applied(new, delta) != old:
         raise UntaggableError("its change could not be undone from the journal")

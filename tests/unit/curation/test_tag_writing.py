@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from mgc.audio.decode.sndfile import encode
 from mgc.catalogue.index import catalogue_root, index_catalogue
 from mgc.cli.app import build_app
 from mgc.cli.write_tags_command import undo_journal, write_tags
-from mgc.config import CatalogueConfig
+from mgc.config import CatalogueConfig, DecodeConfig
 from mgc.curation.filetags.journal import read_journal
+from mgc.curation.filetags.tag_child import SupervisedTagEditor
 from mgc.curation.filetags.tag_fields import read_fields, with_fields
 from mgc.curation.filetags.write_plan import Skips, TagChange, WriteOptions, planned_changes
 from mgc.curation.filetags.writer import Written, write_changes
@@ -48,6 +50,12 @@ def tagged(tmp_path: Path) -> Tagged:
     return tagged_folder(tmp_path, files, unsure={"genre_probability": 0.5}, broken=failed)
 
 
+@pytest.fixture(scope="module")
+def editor() -> Iterator[SupervisedTagEditor]:
+    with SupervisedTagEditor(DecodeConfig()) as editor:
+        yield editor
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -57,10 +65,10 @@ def fields(path: Path) -> dict[str, tuple[str, ...]]:
         return read_fields(file).values
 
 
-def planned(tagged: Tagged, options: WriteOptions) -> tuple[dict[str, TagChange], Skips]:
+def planned(tagged: Tagged, options: WriteOptions, editor: SupervisedTagEditor) -> tuple[dict[str, TagChange], Skips]:
     skips = Skips()
     root = catalogue_root(str(tagged.catalogue))
-    found = planned_changes(read_predictions(str(tagged.predictions)), tagged.tracks(), root, options, skips)
+    found = planned_changes(read_predictions(str(tagged.predictions)), tagged.tracks(), root, options, skips, editor)
     return {Path(change.uri).name: change for change in found}, skips
 
 
@@ -83,26 +91,26 @@ def test_a_dry_run_touches_nothing_and_names_what_it_would_write(
     assert any("mp3.mp3,file,GENRE,–,jazz" in row for row in rows)
 
 
-def test_only_sure_tracks_that_were_answered_are_written(tagged: Tagged) -> None:
-    changes, skips = planned(tagged, WriteOptions())
+def test_only_sure_tracks_that_were_answered_are_written(tagged: Tagged, editor: SupervisedTagEditor) -> None:
+    changes, skips = planned(tagged, WriteOptions(), editor)
     assert set(changes) == {"mp3.mp3", "flac.flac", "ogg.ogg", "wav.wav", "au.au", "known.flac"}
     assert skips.counts == {"probability below 0.8": 1, "failed: no answer": 1}
     assert changes["au.au"].into == "sidecar"
     assert "no tags that mgc writes" in changes["au.au"].note
 
 
-def test_an_abstained_track_is_left_alone(tagged: Tagged) -> None:
+def test_an_abstained_track_is_left_alone(tagged: Tagged, editor: SupervisedTagEditor) -> None:
     predictions = read_predictions(str(tagged.predictions)).with_columns(abstained=pl.lit(True))
     skips = Skips()
-    assert not list(planned_changes(predictions, tagged.tracks(), str(tagged.music), WriteOptions(), skips))
+    assert not list(planned_changes(predictions, tagged.tracks(), str(tagged.music), WriteOptions(), skips, editor))
     assert skips.counts["abstained"] == 7
 
 
-def test_a_genre_that_somebody_wrote_stays_unless_told(tagged: Tagged) -> None:
-    kept, _ = planned(tagged, WriteOptions())
+def test_a_genre_that_somebody_wrote_stays_unless_told(tagged: Tagged, editor: SupervisedTagEditor) -> None:
+    kept, _ = planned(tagged, WriteOptions(), editor)
     assert "GENRE" not in kept["known.flac"].after
     assert kept["known.flac"].after["MGC_GENRE"] == ("jazz",)
-    replaced, _ = planned(tagged, WriteOptions(replace_genre=True))
+    replaced, _ = planned(tagged, WriteOptions(replace_genre=True), editor)
     assert replaced["known.flac"].after["GENRE"] == ("jazz",)
     assert replaced["known.flac"].before["GENRE"] == ("Schlager",)
 
@@ -121,9 +129,9 @@ def test_written_files_say_genre_tags_and_source(tagged: Tagged) -> None:
     assert not list(tagged.music.glob(".mgc-tmp-*"))
 
 
-def test_writing_again_changes_nothing(tagged: Tagged) -> None:
+def test_writing_again_changes_nothing(tagged: Tagged, editor: SupervisedTagEditor) -> None:
     apply(tagged)
-    changes, skips = planned(tagged, WriteOptions())
+    changes, skips = planned(tagged, WriteOptions(), editor)
     assert not changes
     assert skips.counts["says it already"] == 6
 
@@ -161,17 +169,19 @@ def test_undo_leaves_files_alone_that_changed_since(tagged: Tagged) -> None:
     assert fields(tagged.music / "mp3.mp3") == {}
 
 
-def test_a_file_that_changed_since_it_was_tagged_is_left_alone(tagged: Tagged) -> None:
+def test_a_file_that_changed_since_it_was_tagged_is_left_alone(tagged: Tagged, editor: SupervisedTagEditor) -> None:
     (tagged.music / "mp3.mp3").write_bytes(encode(music(0.6, 22_050), 22_050, "mp3"))
     (tagged.music / "ogg.ogg").unlink()
-    changes, skips = planned(tagged, WriteOptions())
+    changes, skips = planned(tagged, WriteOptions(), editor)
     assert "mp3.mp3" not in changes
     assert skips.counts["changed since it was tagged"] == 1
     assert skips.counts["deleted since it was tagged"] == 1
 
 
-def test_a_file_that_changes_between_plan_and_write_is_left_alone(tagged: Tagged) -> None:
-    changes, _ = planned(tagged, WriteOptions())
+def test_a_file_that_changes_between_plan_and_write_is_left_alone(
+    tagged: Tagged, editor: SupervisedTagEditor
+) -> None:
+    changes, _ = planned(tagged, WriteOptions(), editor)
     other = encode(music(0.6, 22_050), 22_050, "mp3")
     (tagged.music / "mp3.mp3").write_bytes(other)
 
@@ -179,7 +189,7 @@ def test_a_file_that_changes_between_plan_and_write_is_left_alone(tagged: Tagged
         def add(self, entry: object) -> None:
             raise AssertionError("nothing is to be noted")
 
-    written = write_changes([changes["mp3.mp3"]], Notes(), MAX_BYTES)  # type: ignore[arg-type]
+    written = write_changes([changes["mp3.mp3"]], Notes(), MAX_BYTES, editor)  # type: ignore[arg-type]
     assert written.files == 0
     assert (tagged.music / "mp3.mp3").read_bytes() == other
 
