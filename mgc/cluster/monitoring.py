@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from ray.util.metrics import Counter, Histogram
+from ray.util.metrics import Counter, Gauge, Histogram
 
 from mgc.errors import ConfigError
 
@@ -91,22 +91,21 @@ def tensorboard_log(directory: str | None, run: str) -> Iterator[TensorBoardLog 
         opened.close()
 
 
-def with_tensorboard(
-    log: TensorBoardLog | None, on_epoch: OnEpoch, on_resumed: OnResumed
-) -> tuple[OnEpoch, OnResumed]:
-    """Return callbacks that write to the log too, where there is one."""
-    if log is None:
-        return on_epoch, on_resumed
+def monitored(log: TensorBoardLog | None, on_epoch: OnEpoch, on_resumed: OnResumed) -> tuple[OnEpoch, OnResumed]:
+    """Return callbacks that count epochs for Prometheus too, and write to the log where there is one."""
 
-    def log_epoch(member: int, epoch: dict[str, Any]) -> None:
-        log.epoch(member, epoch)
+    def epoch_ended(member: int, epoch: dict[str, Any]) -> None:
+        count_epoch(member, epoch)
+        if log is not None:
+            log.epoch(member, epoch)
         on_epoch(member, epoch)
 
     def resumed(member: int, history: list[dict[str, Any]]) -> None:
-        log.resumed(member, history)
+        if log is not None:
+            log.resumed(member, history)
         on_resumed(member, history)
 
-    return log_epoch, resumed
+    return epoch_ended, resumed
 
 
 def _writer_class() -> Any:
@@ -121,8 +120,8 @@ def _writer_class() -> Any:
 
 # Prometheus, through Ray's own metrics (`docs/report.md` lists the names).
 #
-# Rows are counted by the driver, once each, as they come back; a chunk is timed by the actor that did it. Ray sends
-# what was counted every ten seconds, so that a scrape lags that far behind. Ray puts `ray_` before the names.
+# Rows and epochs are counted by the driver, once each, as they come back; a chunk is timed by the actor that did it.
+# Ray sends what was counted every ten seconds: a scrape lags that far behind. It puts `ray_` before the names.
 
 CHUNK_SECONDS = [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0]
 """Upper ends of the histogram's bins."""
@@ -146,6 +145,26 @@ def _audio_seconds() -> Counter:
 @cache
 def _chunk_seconds() -> Histogram:
     return Histogram("mgc_chunk_seconds", "Wall time of an actor's chunk", CHUNK_SECONDS, ("job",))
+
+
+@cache
+def _epochs() -> Counter:
+    return Counter("mgc_training_epochs", "Epochs fitted, those of a run before left out", ("member",))
+
+
+@cache
+def _of_epoch(figure: str) -> Gauge:
+    return Gauge(f"mgc_training_{figure}", f"{figure} of a member's last epoch", ("member",))
+
+
+def count_epoch(member: int, epoch: Mapping[str, Any]) -> None:
+    """Count a member's epoch, and show its figures (`SCALARS`), those that there are."""
+    tags = {"member": str(member)}
+    _epochs().inc(1.0, tags)
+    for figure in SCALARS:
+        value = epoch.get(figure)
+        if value is not None and math.isfinite(value):
+            _of_epoch(figure).set(value, tags)
 
 
 def count_rows(job: str, index: pa.Table) -> None:

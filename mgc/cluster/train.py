@@ -22,7 +22,7 @@ from mgc.cluster.members import (
     require_same_data,
     set_up_ray_train,
 )
-from mgc.cluster.monitoring import OnEpoch, OnResumed, tensorboard_log, with_tensorboard
+from mgc.cluster.monitoring import OnEpoch, OnResumed, monitored, tensorboard_log
 from mgc.cluster.runtime import RaySession, absolute_uris, ray_session
 from mgc.config import Config, fingerprint_of
 from mgc.config.taxonomy import Taxonomy
@@ -124,7 +124,7 @@ def train_ensemble(
         tensorboard_log(request.config.logs.tensorboard_dir, key) as log,
         ray_session(request.config.cluster) as session,
     ):
-        log_epoch, log_resumed = with_tensorboard(log, on_epoch, on_resumed)
+        log_epoch, log_resumed = monitored(log, on_epoch, on_resumed)
         # Checkpoints go with the features that were read, too.
         work_key = f"{key}-{data}"
         watcher = Watcher(_work_uri(request), work_key, len(request.config.member_models()), log_epoch, log_resumed)

@@ -22,7 +22,7 @@ class Seen:
     def inc(self, value: float, tags: dict[str, str]) -> None:
         self.values.append((value, tags))
 
-    observe = inc
+    observe = set = inc
 
 
 @pytest.fixture
@@ -63,6 +63,23 @@ def test_tracks_are_counted_once_and_failures_by_code(seen: Callable[[str], Any]
     ]
 
 
+def test_epochs_are_counted_and_their_figures_shown_beside_what_the_command_prints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    epochs, gauges = Seen(), {name: Seen() for name in metrics.SCALARS}
+    monkeypatch.setattr(metrics, "_epochs", lambda: epochs)
+    monkeypatch.setattr(metrics, "_of_epoch", gauges.__getitem__)
+    told: list[tuple[int, Any]] = []
+    on_epoch, on_resumed = metrics.monitored(None, lambda *step: told.append(step), lambda *step: told.append(step))
+    on_resumed(1, [{"epoch": 1, "valid_loss": 9.0}])
+    epoch = {"epoch": 2, "train_loss": 0.5, "valid_loss": float("nan"), "valid_rmse": None, "learning_rate": 1e-3}
+    on_epoch(1, epoch)
+    assert told == [(1, [{"epoch": 1, "valid_loss": 9.0}]), (1, epoch)]
+    assert epochs.values == [(1.0, {"member": "1"})], "a resumed epoch was counted by the run that did it"
+    shown = {name: gauge.values for name, gauge in gauges.items() if gauge.values}
+    assert shown == {"train_loss": [(0.5, {"member": "1"})], "learning_rate": [(1e-3, {"member": "1"})]}
+
+
 def test_an_empty_chunk_counts_nothing(seen: Callable[[str], Any]) -> None:
     count_rows("predictions", index())
     assert seen("_tracks") == seen("_audio_seconds") == seen("_failed") == []
@@ -75,4 +92,6 @@ def test_rays_own_metrics_take_them_without_a_cluster() -> None:
     time_chunk("predictions", 0.1)
     assert metrics._tracks().info["name"] == "mgc_tracks"
     assert metrics._failed().info["tag_keys"] == ("job", "code")
+    metrics.count_epoch(0, {"valid_loss": 1.0})
+    assert metrics._of_epoch("valid_loss").info["name"] == "mgc_training_valid_loss"
     assert sorted(CHUNK_SECONDS) == CHUNK_SECONDS
