@@ -210,7 +210,10 @@ class ErrorMeaning:
 
 
 MEANINGS = {
-    TrackCode.NOT_FOUND: ErrorMeaning("The file does not exist.", "Index again."),
+    TrackCode.NOT_FOUND: ErrorMeaning(
+        "The file does not exist, or a link leads nowhere.",
+        "Index again; fetch what a link leads to.",
+    ),
     TrackCode.ACCESS_DENIED: ErrorMeaning(
         "The store refuses this file.",
         "Grant reading (on a cluster, to the role of its nodes), renew the credentials, run again.",
@@ -225,7 +228,8 @@ MEANINGS = {
     ),
     TrackCode.EMPTY_FILE: ErrorMeaning("The file has 0 bytes.", "Upload it again."),
     TrackCode.NOT_AUDIO: ErrorMeaning(
-        "The bytes are no audio, whatever the name says.", "Replace or remove the file."
+        "The bytes are no audio, whatever the name says, or notes that nothing here plays.",
+        "Replace or remove the file; render notes to FLAC or WAV (openmpt123 --render, FluidSynth).",
     ),
     TrackCode.DECODE_FAILED: ErrorMeaning(
         "It looks like audio, and no decoder can read it.", "Encode it anew from the source."

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.catalogue.joining import Corrections, Joined, Named, manifest_of, read_corrections, with_labels
-from mgc.catalogue.listing import Skipped, list_audio, list_mels, with_content_hashes
+from mgc.catalogue.listing import Skipped, Tally, list_audio, list_mels, with_content_hashes
 from mgc.catalogue.splits import assign_splits
 from mgc.config import CatalogueConfig
 from mgc.errors import SchemaError, StorageError
@@ -34,7 +34,11 @@ class IndexSummary:
     tracks, size_bytes
         Audio files, and their total length.
     skipped
-        Listed files that are no tracks, by reason.
+        Listed files and folders that are no tracks, by reason.
+    extensions
+        Of the files that are no audio, the most frequent extensions with their counts.
+    doubtful
+        Tracks that will have no answer: those that cannot be reached, and music that nothing here plays.
     with_genre, with_tags, labelled
         Tracks that have a genre, whose tags are known, and that have either.
     groups
@@ -58,6 +62,8 @@ class IndexSummary:
     tracks: int
     size_bytes: int
     skipped: dict[str, Named]
+    extensions: str
+    doubtful: dict[str, Named]
     with_genre: int
     with_tags: int
     labelled: int
@@ -96,10 +102,10 @@ def index_catalogue(root: str, output: str, config: CatalogueConfig) -> IndexSum
     store = Store.open(root)
     store.check_readable()
     skipped = Skipped()
-    batches = list_mels(store, skipped) if config.files == "npy" else list_audio(store, skipped)
+    batches = (list_mels if config.files == "npy" else list_audio)(store, skipped, config)
     if config.content_id == "hash":
         batches = with_content_hashes(batches, store)
-    return catalogue_from(batches, skipped, store.root, output, config)
+    return catalogue_from(batches, skipped, store.uri(), output, config)
 
 
 def catalogue_from(
@@ -196,7 +202,7 @@ def _write_catalogue(frame: pl.DataFrame, root: str, target: UriParts, config: C
     """Write tracks (`key` in place of `uri`) as the catalogue of `root`, by track_id; readers see it whole."""
     schema = marked("catalogue", root=root, splits=_split_settings(config))
     sink = pa.BufferOutputStream()
-    uri = pl.concat_str(pl.lit(f"{root.rstrip('/')}/"), "key").alias("uri")
+    uri = pl.coalesce("uri", pl.concat_str(pl.lit(f"{root.rstrip('/')}/"), "key")).alias("uri")
     order = frame["track_id"].arg_sort()
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         # Sorted and given their URIs a slice at a time: either would copy a million rows.
@@ -285,7 +291,9 @@ def _summary(
         output=output,
         tracks=len(frame),
         size_bytes=int(frame["size_bytes"].sum()),
-        skipped={why: Named(count, skipped.examples[why]) for why, count in skipped.counts.items()},
+        skipped=_named(skipped),
+        extensions=skipped.by_extension(),
+        doubtful=_named(skipped.doubtful),
         with_genre=len(frame) - frame["genre"].null_count(),
         with_tags=int(frame["tags_known"].sum()),
         labelled=int((frame["genre"].is_not_null() | frame["tags_known"]).sum()),
@@ -298,3 +306,7 @@ def _summary(
         kept_splits=kept,
         corrections=joined.corrections,
     )
+
+
+def _named(found: Tally) -> dict[str, Named]:
+    return {why: Named(count, found.examples[why]) for why, count in found.counts.items()}

@@ -100,7 +100,7 @@ def keyed_by_track(manifest: pl.DataFrame, root: str) -> pl.DataFrame:
     key = manifest.columns[0]
     if key == "track_id":
         return manifest
-    inside = f"{root.rstrip('/')}/"
+    inside = f"{_local(root).rstrip('/')}/"
     ids = (track_id_of(_local(name).removeprefix(inside)) for name in manifest[key])
     keyed = manifest.with_columns(pl.Series("track_id", ids, pl.String))
     _require_unique(keyed, "track_id", key, "the manifest")
@@ -136,7 +136,7 @@ def with_known_genres(frame: pl.DataFrame, config: CatalogueConfig, where: str) 
 
 def _local(name: str) -> str:
     """Return a `file://` URI as its path, and any other name as it is."""
-    return unquote(name.removeprefix("file://")) if name.startswith("file://") else name
+    return unquote(name.removeprefix("file://"), errors="surrogateescape") if name.startswith("file://") else name
 
 
 def _read_table(path_or_uri: str) -> pl.DataFrame:

@@ -41,7 +41,7 @@ def compare(
     """
     chosen = settings(config, set_)
     stored = [read_bundle_for_audio(bundle_a), read_bundle_for_audio(bundle_b)]
-    uris = audio_of(tracks)
+    uris = audio_of(tracks, chosen.catalogue)
     if STANDARD_INPUT in uris:
         raise ConfigError("standard input can be read once, and two bundles need it", "give a file")
     with ExitStack() as stack:

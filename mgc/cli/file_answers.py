@@ -5,6 +5,7 @@ No module here imports torch, so that files can be decoded while `FileTagger` im
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mgc.arrays import Float32Array
-from mgc.catalogue.listing import list_audio
+from mgc.catalogue.listing import Skipped, list_audio
 from mgc.cli.app import console, plain
-from mgc.config import TaggingConfig
+from mgc.config import CatalogueConfig, TaggingConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import FileFeatures
@@ -47,15 +48,17 @@ NAME_CELLS = 24
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def audio_of(tracks: Sequence[str]) -> list[str]:
+def audio_of(tracks: Sequence[str], config: CatalogueConfig | None = None) -> list[str]:
     """Return files as they were given, and in place of a folder (or a prefix that ends in `/`) the audio in it.
+
+    What a folder holds besides is counted on stderr.
 
     Raises
     ------
     ConfigError
         A folder holds no audio, or more than `FEW_FILES`.
     """
-    return [uri for track in tracks for uri in (_audio_in(track) if _is_folder(track) else [track])]
+    return [uri for track in tracks for uri in (_audio_in(track, config) if _is_folder(track) else [track])]
 
 
 @dataclass(frozen=True)
@@ -154,16 +157,19 @@ def _is_folder(track: str) -> bool:
     return track.endswith("/") if "://" in track else Path(track).is_dir()
 
 
-def _audio_in(folder: str) -> list[str]:
-    keys = (key for batch in list_audio(Store.open(folder)) for key in batch["key"].to_pylist())
-    found = [f"{folder.rstrip('/')}/{key}" for key in islice(keys, FEW_FILES + 1)]
+def _audio_in(folder: str, config: CatalogueConfig | None) -> list[str]:
+    skipped = Skipped()
+    listed = (row for batch in list_audio(Store.open(folder), skipped, config) for row in batch.to_pylist())
+    found = [row["uri"] or f"{folder.rstrip('/')}/{row['key']}" for row in islice(listed, FEW_FILES + 1)]
     if not found:
-        raise ConfigError(f"there is no audio in '{folder}'", "give audio files, or a folder of them")
+        raise ConfigError(f"there is no audio in '{folder}'{skipped}", "give audio files, or a folder of them")
     if len(found) > FEW_FILES:
         raise ConfigError(
             f"'{folder}' holds more than {FEW_FILES} audio files",
             "make it a catalogue (mgc index), and tag that: it uses all cores and does nothing twice",
         )
+    if skipped.counts:
+        print(printable(f"{folder}: {len(found)} audio files{skipped}"), file=sys.stderr)
     return found
 
 

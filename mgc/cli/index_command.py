@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mgc.catalogue.index import IndexSummary, index_catalogue
 from mgc.catalogue.joining import Corrections, Named
+from mgc.catalogue.listing import NOT_AUDIO
 from mgc.cli.app import ConfigOption, SetOption, console, settings
 from mgc.cli.terminal import facts, warned
 
@@ -35,6 +36,11 @@ def index(
     corrections: Annotated[
         list[str] | None, typer.Option(help="labels on top, such as a filled-in review queue; may be given again")
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="glob of names or paths to leave out, besides catalogue.exclude; may be given again"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="stop at what cannot be read; else go on without")] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -49,8 +55,10 @@ def index(
         catalogue__annotations=annotations,
         catalogue__subset=subset,
         catalogue__corrections=json.dumps(corrections, ensure_ascii=False) if corrections else None,
-    )
-    summary = index_catalogue(root, output, chosen.catalogue)
+        catalogue__strict=strict or None,
+    ).catalogue
+    chosen = chosen.model_copy(update={"exclude": (*chosen.exclude, *(exclude or ()))})
+    summary = index_catalogue(root, output, chosen)
     facts(console(), "Catalogue", summary_rows(summary))
 
 
@@ -63,9 +71,10 @@ def summary_rows(summary: IndexSummary) -> dict[str, str | Text]:
         "splits": ", ".join(f"{name} {count:,}" for name, count in summary.by_split.items() if count),
     }
     rows |= {f"genre {name}": _by_split(counts) for name, counts in summary.by_genre.items()}
-    rows |= {
-        f"skipped: {why}": f"{named.count:,}, such as {named.examples[0]}" for why, named in summary.skipped.items()
-    }
+    rows |= {f"tracks: {why}": _warned(named) for why, named in summary.doubtful.items()}
+    for why, named in summary.skipped.items():
+        several = f" ({summary.extensions})" if why == NOT_AUDIO else ""
+        rows[f"skipped: {why}"] = f"{named.count:,}{several}, such as {', '.join(named.examples[:3])}"
     for name, named in (
         ("labels without a file", summary.rows_without_file),
         ("files without a label", summary.tracks_without_row),
@@ -91,7 +100,7 @@ def _correction_rows(found: Corrections) -> dict[str, str | Text]:
 
 
 def _warned(named: Named) -> Text:
-    return warned(named.count, f", such as {named.examples[0]}")
+    return warned(named.count, f", such as {', '.join(named.examples[:3])}")
 
 
 def _by_split(counts: dict[str, int]) -> str:

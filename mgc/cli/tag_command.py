@@ -89,7 +89,7 @@ def tag_files(
 ) -> None:
     """Answer for files, print it, and end with status 1 where one has no answer."""
     stored = read_bundle_for_audio(bundle)
-    uris = audio_of(tracks)
+    uris = audio_of(tracks, config.catalogue)
     with FileReader(stored.features, config.decode) as reader:
         waiting = reader.begin(uris, ReadOptions(every_seconds=every_seconds))
         show_answers(answers(stored, config.tagging, waiting), shown)

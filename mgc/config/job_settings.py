@@ -166,6 +166,15 @@ class LogsConfig(Section):
     )
 
 
+NO_MUSIC = (
+    *(".*", "!..*", "!.[0-9]*", "!.* */", "._*"),  # .38 Special/ is a band, .cache/ and ._song.mp3 are none
+    *("#recycle/", "#snapshot/", "@eaDir/", "@tmp/", "@Recycle/", "@Recently-Snapshot/", "~snapshot/"),
+    *("$RECYCLE.BIN/", "$Recycle.Bin/", "RECYCLER/", "System Volume Information/", "__MACOSX/", "lost+found/"),
+    *("Network Trash Folder/", "Temporary Items/"),
+)
+"""Globs of hidden files and folders, and of what operating systems and NAS keep beside music."""
+
+
 class CatalogueConfig(Section):
     """How a folder or prefix becomes a catalogue."""
 
@@ -189,6 +198,12 @@ class CatalogueConfig(Section):
         "own", description="the data set's own split, or one drawn with its artists kept apart"
     )
     files: Literal["audio", "npy"] = Field("audio", description="what a track is: an audio file, or a mel `.npy`")
+    exclude: tuple[str, ...] = Field(
+        NO_MUSIC,
+        description="globs of what is left out: of names, or with a slash inside of paths under the root; with a "
+        "slash at the end of folders alone; the last that matches decides, and `!` before it keeps",
+    )
+    strict: bool = Field(False, description="stop at the first file or folder that cannot be read, not go on without")
     corrections: tuple[str, ...] = Field(
         (), description="further files of labels on top, such as filled-in review queues; a later one wins"
     )

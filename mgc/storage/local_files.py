@@ -12,7 +12,7 @@ import stat as stat_mode
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -31,14 +31,22 @@ from mgc.storage.objects import (
     LongObject,
     ObjectInfo,
     ObjectNotFoundError,
+    Unlisted,
     require_size,
     require_unchanged,
 )
 
 NAMES_AT_ONCE = 4_096
 
+Excludes = Callable[[str], bool]
+"""Whether a key is left out; those of folders end with a slash."""
+
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The disk is full, or the user's quota of it, or the limit on a file's size is reached."""
+
+
+def _nothing(key: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -118,38 +126,63 @@ class LocalFiles:
                 shutil.rmtree(self.uri(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield the files whose key begins with `prefix`, in key order, as S3 would."""
-        folder, _, name = prefix.rpartition("/")
+        """Yield the files whose key begins with `prefix`, in key order, as S3 would; see `walk`."""
+        for item in self.walk(prefix):
+            if isinstance(item, ObjectInfo):
+                yield item
+            elif item.error is not None and not isinstance(item.error, ObjectNotFoundError):
+                raise item.error
+
+    def walk(self, prefix: str, excludes: Excludes = _nothing) -> Iterator[ObjectInfo | Unlisted]:
+        """Yield the files whose key begins with `prefix` in key order, and what is no file or cannot be read.
+
+        A folder is listed once: under its own name, or, where only links lead to it, under the first of them. So
+        folders that link to each other end.
+
+        Parameters
+        ----------
+        excludes
+            Called with the key of each folder, a slash at its end; true: it is not entered.
+
+        Raises
+        ------
+        StorageError
+            The folder to begin with cannot be listed.
+        """
+        folder, _, begins = prefix.rpartition("/")
         with _as_storage_error(self.uri(folder), "list"):
-            is_there = Path(self.uri(folder)).is_dir()
-        if is_there:
-            yield from self._walk(f"{folder}/" if folder else "", name, frozenset())
-
-    def _walk(self, folder: str, begins: str, above: frozenset[tuple[int, int]]) -> Iterator[ObjectInfo]:
-        path = self.uri(folder)
-        with _as_storage_error(path, "list"):
-            here = Path(path).stat()
-            identity = (here.st_dev, here.st_ino)
-            if identity in above:  # its own ancestor, by a symbolic link: listed already
+            if not Path(self.uri(folder)).is_dir():
                 return
-            names = _sorted_names(path)
-        for name in _each(names):
-            if not name.startswith(begins):
-                continue
-            if name.endswith("/"):
-                yield from self._walk(folder + name, "", above | {identity})
-            elif (info := self._info_or_none(folder + name)) is not None:
-                yield info
+        folders = _Folders(self.root, excludes)
+        waiting = [self._keys(f"{folder}/" if folder else "", begins)]
+        while waiting:
+            key = next(waiting[-1], None)
+            if key is None:
+                waiting.pop()
+            elif not key.endswith("/"):
+                yield self._entry(key)
+            elif why := folders.passed_over(key):
+                yield Unlisted(key, why)
+            else:
+                try:
+                    waiting.append(self._keys(key))
+                except StorageError as error:
+                    yield Unlisted(key, _why(error), error)
 
-    def _info_or_none(self, key: str) -> ObjectInfo | None:
+    def _keys(self, folder: str, begins: str = "") -> Iterator[str]:
+        """Return the keys in a folder, those of folders with a slash at their end; it is read before this returns."""
+        with _as_storage_error(self.uri(folder), "list"):
+            names = _sorted_names(self.uri(folder))
+        return (folder + name for name in _each(names) if name.startswith(begins))
+
+    def _entry(self, key: str) -> ObjectInfo | Unlisted:
         try:
-            found = Path(self.uri(key)).stat()
-        except FileNotFoundError:  # a dangling link, or deleted since its folder was read
-            return None
-        except OSError as error:
-            raise _storage_error(error, self.uri(key), "read") from error
+            with _as_storage_error(self.uri(key), "read"):
+                found = Path(self.uri(key)).stat()
+        except StorageError as error:
+            return Unlisted(key, _why(error), error)
         # Opening a named pipe called song.wav would wait for ever.
-        return _info(key, found) if stat_mode.S_ISREG(found.st_mode) else None
+        return _info(key, found) if stat_mode.S_ISREG(found.st_mode) else Unlisted(key, "not a regular file")
 
     def open_input(self, key: str) -> io.IOBase:
         """Return a seekable binary file."""
@@ -174,6 +207,57 @@ class LocalFiles:
             probe = place / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
             probe.touch(exist_ok=False)
             probe.unlink()
+
+
+@dataclass
+class _Folders:
+    """Which folders are entered: those that are not excluded, each once."""
+
+    root: str
+    excludes: Excludes
+    linked: dict[str, str] = field(default_factory=dict)
+    """Folders that were reached by a link: key → real path."""
+
+    def __post_init__(self) -> None:
+        self._real_root = os.path.realpath(self.root)
+        self._entered: set[str] = set()
+
+    def passed_over(self, key: str) -> str:
+        """Return why a folder is not entered, "" where it is."""
+        if self.excludes(key):
+            return "excluded"
+        real = self._real_if_linked(key)
+        if real is None:
+            return ""
+        if real in self._entered or self._has_own_name(real):
+            return "link to a folder that is listed already"
+        self._entered.add(real)
+        self.linked[key] = real
+        return ""
+
+    def _real_if_linked(self, key: str) -> str | None:
+        """Return the real path of a folder that is a link, or was reached by one; None of any other."""
+        above, _, name = key[:-1].rpartition("/")
+        path = os.path.join(self.root, key[:-1])  # noqa: PTH118 - keys are not normalised
+        if os.path.islink(path):  # noqa: PTH114
+            return os.path.realpath(path)
+        around = self.linked.get(f"{above}/")
+        return None if around is None else f"{around}/{name}"
+
+    def _has_own_name(self, real: str) -> bool:
+        """Return whether a folder is listed under the root without any link."""
+        if real == self._real_root:
+            return True
+        inside = real.removeprefix(f"{self._real_root.rstrip('/')}/")
+        parts = inside.split("/")
+        above = ("/".join(parts[:end]) + "/" for end in range(1, len(parts) + 1))
+        return inside != real and not any(map(self.excludes, above))
+
+
+def _why(error: StorageError) -> str:
+    if isinstance(error, ObjectNotFoundError):
+        return "not there"
+    return "no permission" if isinstance(error, AccessDeniedError) else "unreadable"
 
 
 def _open_regular(path: str) -> io.BufferedReader:
@@ -226,7 +310,11 @@ def _as_storage_error(path: str, action: str) -> Iterator[None]:
 
 
 def _storage_error(error: OSError, path: str, action: str) -> StorageError:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or error.errno == errno.ELOOP:
+        if os.path.islink(path):  # noqa: PTH114
+            return ObjectNotFoundError(
+                f"'{path}' is a link that leads nowhere", "fetch what it leads to, or remove it"
+            )
         return ObjectNotFoundError(f"'{path}' does not exist", "check the path")
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return AccessDeniedError(f"no permission to {action} '{path}' ({error.strerror})", "check its owner and mode")

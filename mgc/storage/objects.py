@@ -18,6 +18,10 @@ HASH_MARK = "blake2b:"
 """Begins a `content_id` that is a hash of the bytes rather than the store's own mark."""
 
 
+UNREACHABLE = "unreachable"
+"""In place of a `content_id`: the file was listed, and could not be looked at (a link that leads nowhere)."""
+
+
 class ObjectNotFoundError(StorageError):
     """There is no such object, file, bucket or folder."""
 
@@ -56,6 +60,25 @@ class ObjectInfo:
     size_bytes: int
     content_id: str
     modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """An entry of a folder that is no file to list.
+
+    Parameters
+    ----------
+    key
+        As of an object; with a slash at its end it is a folder, and stands for all in it.
+    why
+        In a few words.
+    error
+        Where it should be there and cannot be read; None where it is left out on purpose.
+    """
+
+    key: str
+    why: str
+    error: StorageError | None = None
 
 
 @dataclass(frozen=True, slots=True)

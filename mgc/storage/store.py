@@ -10,20 +10,21 @@ import functools
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import fsspec
 
 from mgc.audio.decode.source import RemoteBytes
 from mgc.config import DecodeConfig
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
-from mgc.storage.local_files import LocalFiles
+from mgc.storage.local_files import Excludes, LocalFiles
 from mgc.storage.objects import (
     HASH_MARK,
     AccessDeniedError,
@@ -36,6 +37,7 @@ from mgc.storage.objects import (
     ObjectNotFoundError,
     StoreBackend,
     TooLargeError,
+    Unlisted,
 )
 from mgc.storage.s3_files import S3Files
 
@@ -52,7 +54,9 @@ __all__ = [
     "ObjectInfo",
     "ObjectNotFoundError",
     "Store",
+    "Unlisted",
     "UriParts",
+    "as_text",
     "content_hash",
     "fetch_track",
     "split_uri",
@@ -124,8 +128,12 @@ class Store:
         return LocalFiles(self.root)
 
     def uri(self, key: str = "") -> str:
-        """Return the absolute path or `s3://` URI of a key; that of the root without one."""
-        return self._backend.uri(key)
+        """Return the absolute path or `s3://` URI of a key; that of the root without one.
+
+        A path that is no UTF-8 is a `file://` URI: tables and JSON hold text.
+        """
+        uri = self._backend.uri(key)
+        return f"file://{quote(os.fsencode(uri))}" if as_text(uri) != uri else uri
 
     def read_bytes(self, key: str, start: int | None = None, end: int | None = None) -> bytes:
         """Return the bytes [start, end) of an object."""
@@ -164,6 +172,11 @@ class Store:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield the objects whose key begins with `prefix`, in key order, a page at a time."""
         return self._backend.list(prefix)
+
+    def walk(self, excludes: Excludes) -> Iterator[ObjectInfo | Unlisted]:
+        """Yield all objects in key order, and what of a folder is no file; see `LocalFiles.walk`."""
+        backend = self._backend
+        return backend.walk("", excludes) if isinstance(backend, LocalFiles) else backend.list("")
 
     def open_input(self, key: str) -> io.IOBase:
         """Return a seekable binary file for pyarrow and polars to read from."""
@@ -291,6 +304,16 @@ def fetch_track(
     return RemoteBytes(found.size_bytes, partial(store.fetch_range, key, of=found))
 
 
+def as_text(name: str) -> str:
+    """Return a name with each byte that is no UTF-8 (a surrogate, in Python) read as Windows-1252, else Latin-1."""
+    return name if name.isascii() else re.sub("[\udc80-\udcff]", _latin_letter, name)
+
+
+def _latin_letter(found: re.Match[str]) -> str:
+    byte = os.fsencode(found[0])
+    return byte.decode("cp1252", "ignore") or byte.decode("latin-1")
+
+
 def content_hash(store: Store, key: str, size_bytes: int) -> str:
     """Return the content id of an object by the BLAKE2b-128 hash of its bytes, read a span at a time."""
     hasher = hashlib.blake2b(digest_size=16)
@@ -316,12 +339,14 @@ def _root_of(uri: str) -> str:
     scheme, sign, rest = uri.partition("://")
     if not sign:
         # abspath, not resolve: a linked folder keeps the name that its user knows.
-        return os.path.abspath(Path(uri).expanduser())  # noqa: PTH100
+        # ~tilde.mp3 is a file: a shell has replaced the names of other users' homes already.
+        home = uri == "~" or uri.startswith("~/")
+        return os.path.abspath(Path(uri).expanduser() if home else uri)  # noqa: PTH100
     if scheme == "file":
         parts = urlsplit(uri)
         if parts.netloc not in ("", "localhost"):
             raise StorageError(f"'{uri}' names another machine", "a local folder is file:///folder")
-        return os.path.abspath(unquote(parts.path))  # noqa: PTH100
+        return os.path.abspath(unquote(parts.path, errors="surrogateescape"))  # noqa: PTH100
     if scheme != "s3":
         raise StorageError(f"'{uri}': mgc reads folders, file:// and s3://, not {scheme}://", "check the URI")
     if not rest.partition("/")[0]:

@@ -17,6 +17,7 @@ import polars as pl
 
 from mgc.config import RetryConfig
 from mgc.errors import FailuresError, error_meaning
+from mgc.storage.objects import UNREACHABLE
 
 RETRY_COLUMNS = ("deleted", "attempts", "tried_at", "decoder")
 """What an index says of a row beyond where it is."""
@@ -109,8 +110,8 @@ def stamped(index: pl.DataFrame, before: pl.DataFrame, rule: RetryRule) -> pl.Da
 class FailureLimit:
     """Ends a run of which too much fails by something else than the files: a token that expired, a bucket in repair.
 
-    Tracks that are known to fail, as they are, count neither as failed nor among all: links that are dead for good
-    end no later run.
+    Tracks that are known to fail, as they are, count neither as failed nor among all: links that lead nowhere end no
+    run.
 
     Parameters
     ----------
@@ -135,7 +136,8 @@ class FailureLimit:
 
     def __post_init__(self) -> None:
         failed = self.committed.filter(pl.col("error_code").is_not_null())
-        self._fresh = self.todo.select(*_CONTENT, "uri").join(failed, on=_CONTENT, how="anti")
+        reachable = self.todo.filter(pl.col("content_id") != UNREACHABLE)
+        self._fresh = reachable.select(*_CONTENT, "uri").join(failed, on=_CONTENT, how="anti")
         self._items = self._fresh.height + self.resumed
 
     def count(self, index: pl.DataFrame) -> None:

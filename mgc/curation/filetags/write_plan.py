@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import polars as pl
 
 from mgc.audio.decode.source import RemoteBytes
+from mgc.catalogue.listing import Tally
 from mgc.curation.filetags.journal import Into
 from mgc.curation.filetags.tag_child import SupervisedTagEditor
 from mgc.curation.filetags.tag_fields import (
@@ -26,8 +26,6 @@ from mgc.storage.objects import HASH_MARK, LongObject, ObjectNotFoundError
 from mgc.storage.store import Store, split_uri
 
 Where = Literal["auto", "file", "sidecar"]
-
-EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -83,19 +81,8 @@ class TagChange:
     note: str = ""
 
 
-@dataclass
-class Skips:
-    """Tracks left alone: how many by reason, and the first few."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, uri: str) -> None:
-        """Count one."""
-        self.counts[reason] += 1
-        named = self.examples.setdefault(reason, [])
-        if len(named) < EXAMPLES:
-            named.append(uri)
+class Skips(Tally):
+    """Tracks left alone, by reason."""
 
     def merge(self, others: Skips) -> None:
         """Count others too."""

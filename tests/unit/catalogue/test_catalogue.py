@@ -192,7 +192,7 @@ def test_a_root_that_cannot_be_indexed(tmp_path: Path) -> None:
     assert "does not exist" in refused(tmp_path / "none", output)
     assert "a file is in the way" in refused(tmp_path / "file.wav", output)
     assert "holds no audio file [" in refused(tmp_path / "empty", output)
-    assert "no audio file; skipped: 1 not audio ('notes.txt' …)" in refused(tmp_path / "texts", output)
+    assert "no audio file; skipped: 1 not audio (.txt 1 …)" in refused(tmp_path / "texts", output)
     assert not output.exists()
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 
 from mgc.catalogue.listing import (
     BATCH_ROWS,
+    Exclusion,
     Skipped,
     audio_batches,
     is_audio,
@@ -15,8 +19,11 @@ from mgc.catalogue.listing import (
     track_id_of,
     with_content_hashes,
 )
+from mgc.config import CatalogueConfig
+from mgc.config.job_settings import NO_MUSIC
+from mgc.errors import StorageError
 from mgc.storage.objects import Glimpse, ObjectInfo, ObjectNotFoundError
-from mgc.storage.store import Store, content_hash
+from mgc.storage.store import Store, content_hash, split_uri
 
 MP3_FRAME = bytes.fromhex("fffb9064") + bytes(12)
 ADTS_FRAME = bytes.fromhex("fff15080") + bytes(12)
@@ -89,6 +96,160 @@ def test_the_first_bytes_of_audio(head: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "excluded"),
+    [
+        ("#recycle/", True),
+        ("#recycle/rock/deleted.mp3", True),
+        ("rock/@eaDir/a.mp3", True),
+        ("$RECYCLE.BIN/S-1-5-21/$R1.mp3", True),
+        ("__MACOSX/._a.mp3", True),
+        ("lost+found/", True),
+        ("lost+found", False),  # a file, and no folder
+        ("ZZ Top/Recycler/a.mp3", False),
+        (".Trash-1000/files/a.mp3", True),
+        (".snapshots/", True),
+        (".git/annex/objects/a.mp3", True),
+        (".38 Special/Hold On.mp3", False),
+        (".hidden band/a.mp3", False),
+        ("...And You Will Know Us/z.wav", False),
+        ("rock/._My Song.mp3", True),
+        ("rock/.a b.mp3", True),
+        ("rock/.38 Special - Hold On.mp3", False),
+    ],
+)
+def test_what_is_excluded_by_default(key: str, excluded: bool) -> None:
+    assert Exclusion(NO_MUSIC)(key) is excluded
+
+
+@pytest.mark.parametrize(
+    ("globs", "key", "excluded"),
+    [
+        ([], ".cache/a.mp3", False),
+        (["*.wav"], "a/b.wav", True),
+        (["*.wav", "!keep*"], "a/keep.wav", False),
+        (["Podcasts"], "a/Podcasts/b.mp3", True),
+        (["/Podcasts/*"], "Podcasts/b.mp3", True),
+        (["Podcasts/*"], "a/Podcasts/b.mp3", False),
+        (["**/live/*"], "a/live/b.mp3", False),  # the pattern is live/*, from the root on
+        (["*/live/"], "a/live/b.mp3", True),
+        (["[!a]*/"], "b/x.mp3", True),
+        (["[!a]*/"], "a/x.mp3", False),
+        ([*NO_MUSIC, "!.moe/"], ".moe/a.mp3", False),
+    ],
+)
+def test_exclusion_by_globs(globs: list[str], key: str, excluded: bool) -> None:
+    assert Exclusion(globs)(key) is excluded
+
+
+def test_each_excluded_folder_is_named_and_not_entered(tmp_path: Path) -> None:
+    files = [
+        "#recycle/a.mp3",
+        "#recycle/b/c.mp3",
+        ".snapshots/d.mp3",
+        ".38 Special/e.mp3",
+        "rock/f.mp3",
+        "rock/g.txt",
+    ]
+    skipped = Skipped()
+    assert keys_of(make(tmp_path, dict.fromkeys(files, b"any")), skipped) == [".38 Special/e.mp3", "rock/f.mp3"]
+    assert skipped.examples == {"excluded": ["#recycle/"], "hidden": [".snapshots/"], "not audio": ["rock/g.txt"]}
+
+
+def test_what_is_no_audio_is_counted_by_extension(tmp_path: Path) -> None:
+    names = ["a.txt", "b.TXT", "c.jpg", "changelog.Debian.gz", "README", "d.part"]
+    skipped = Skipped()
+    assert keys_of(make(tmp_path, dict.fromkeys(names, b"any")), skipped) == []
+    assert skipped.extensions == {"txt": 2, "jpg": 1, "gz": 1, "": 1, "part": 1}
+    assert skipped.by_extension(2) == ".txt 2, without extension 1, 3 more"
+
+
+def test_what_has_no_known_extension_is_judged_by_its_bytes(tmp_path: Path) -> None:
+    files = {
+        "Dr.Dre": MP3_FRAME,
+        "track.8f3a2b1c": b"ID3\x04" + bytes(20),
+        "film.xyz": bytes.fromhex("1a45dfa3") + bytes(20),
+        "note.xyz": b"This is text.",
+        "song.ts": b"export const a = 1;",
+    }
+    skipped = Skipped()
+    assert keys_of(make(tmp_path, files), skipped) == ["Dr.Dre", "film.xyz", "track.8f3a2b1c"]
+    assert skipped.extensions == {"xyz": 1, "ts": 1}
+
+
+def test_music_that_nothing_here_plays_is_a_track_and_named(tmp_path: Path) -> None:
+    protracker = bytes(1_080) + b"M.K." + bytes(99)
+    files = {
+        "a.it": b"IMPM" + bytes(99),
+        "b.xm": b"Extended Module: song" + bytes(99),
+        "c.s3m": bytes(44) + b"SCRM" + bytes(99),
+        "d.mod": protracker,
+        "mod.d": protracker,
+        "e.mid": b"MThd\0\0\0\6",
+        "f.xm": bytes(range(256)),  # it claims to be one
+        "go.mod": b"module example.org/x\n",
+        "g.it": b"",
+        "h.mod": MP3_FRAME,
+    }
+    skipped = Skipped()
+    tracks = ["a.it", "b.xm", "c.s3m", "d.mod", "e.mid", "f.xm", "h.mod", "mod.d"]
+    assert keys_of(make(tmp_path, files), skipped) == tracks
+    assert skipped.doubtful.counts == {"music that nothing here plays": 7}
+    assert skipped.doubtful.examples["music that nothing here plays"] == tracks[:5]
+    assert skipped.examples == {"not audio": ["g.it", "go.mod"]}
+
+
+def broken_tree(folder: Path) -> Path:
+    make(folder, {"a/good.mp3": b"any", "b/x.mp3": b"any", "c/good.mp3": b"any"})
+    for name, target in [
+        ("annex.mp3", ".git/annex/1"),
+        ("loop.mp3", "loop.mp3"),
+        ("loop.txt", "loop.txt"),
+        ("away", "away"),
+    ]:
+        (folder / "a" / name).symlink_to(target)
+    return folder
+
+
+def test_what_cannot_be_read_is_a_track_where_it_claims_to_be_music_else_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, "b/")
+    skipped = Skipped()
+    tracks = ["a/annex.mp3", "a/good.mp3", "a/loop.mp3", "c/good.mp3"]
+    assert keys_of(broken_tree(tmp_path), skipped) == tracks
+    assert skipped.examples == {"unreadable": ["a/away", "a/loop.txt"], "folder: no permission": ["b/"]}
+    assert skipped.doubtful.examples == {"cannot be reached": ["a/annex.mp3", "a/loop.mp3"]}
+
+
+@pytest.mark.parametrize("broken", ["a/annex.mp3", "a/loop.txt", "b/"])
+def test_a_strict_listing_stops_at_what_cannot_be_read(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_tree(tmp_path)
+    for link in (
+        path for path in sorted((tmp_path / "a").iterdir()) if path.is_symlink() and path.name not in broken
+    ):
+        link.unlink()
+    if broken == "b/":
+        refuse(monkeypatch, "b/")
+    with pytest.raises(StorageError, match=re.escape(broken)):
+        list(list_audio(Store.open(str(tmp_path)), config=CatalogueConfig(strict=True)))
+    assert list(list_audio(Store.open(str(tmp_path)), config=CatalogueConfig()))
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    """Let a folder be one that its user may not list: root may list all."""
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if path.endswith(folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+
+
+@pytest.mark.parametrize(
     "head",
     [
         b"",
@@ -124,12 +285,29 @@ def test_what_vanishes_before_it_is_sniffed_is_skipped() -> None:
     assert skipped.examples == {"unreadable": ["song"]}
 
 
-def test_a_name_that_is_no_utf8_is_skipped_and_shown(tmp_path: Path) -> None:
+def test_a_name_that_is_no_utf8_is_a_row_whose_uri_names_its_bytes(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path)
     (tmp_path / "good.wav").write_bytes(b"any")
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")).write_bytes(b"any")
-    skipped = Skipped()
-    assert keys_of(tmp_path, skipped) == ["good.wav"]
-    assert skipped.examples == {"name is not UTF-8": ["caf?.wav"]}
+    Path(os.fsdecode(folder + b"/caf\xe9 \x96 100%.wav")).write_bytes(b"odd")
+    store = Store.open(str(tmp_path))
+    (batch,) = with_content_hashes(list_audio(store), store)
+    odd, good = batch.to_pylist()
+    assert (odd["key"], good["key"], good["uri"]) == ("café – 100%.wav", "good.wav", None)
+    assert odd["track_id"] == track_id_of("café – 100%.wav"), "a manifest may name it as it looks"
+    assert odd["uri"] == f"file://{tmp_path}/caf%E9%20%96%20100%25.wav"
+    place = split_uri(odd["uri"])
+    assert Store(place.root).read_bytes(place.key) == b"odd"
+    assert odd["content_id"] == "blake2b:" + hashlib.blake2b(b"odd", digest_size=16).hexdigest()
+
+
+def test_files_under_a_root_that_is_no_utf8_all_have_a_uri(tmp_path: Path) -> None:
+    root = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    Path(root, "a b").mkdir(parents=True)
+    Path(root, "a b", "x#1.wav").write_bytes(b"any")
+    store = Store.open(root)
+    (batch,) = list_audio(store)
+    assert batch["uri"].to_pylist() == [f"file://{tmp_path}/caf%E9/a%20b/x%231.wav"]
+    assert Store.open(store.uri()).root == root
 
 
 def test_a_track_id_is_a_hash_of_the_key_whatever_the_encoding_of_its_accents() -> None:
@@ -153,6 +331,7 @@ def test_listing_comes_in_batches_that_lose_nothing() -> None:
         "key": key,
         "content_id": f"e{BATCH_ROWS}",
         "size_bytes": BATCH_ROWS,
+        "uri": None,
     }
 
 

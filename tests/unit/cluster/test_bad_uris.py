@@ -34,7 +34,6 @@ BAD = {
     "root": ("/", "names no file"),
     "host": ("file://elsewhere/a.wav", "names another machine"),
     "bracket": ("file://[a/b.wav", "names nothing"),
-    "no_user": ("~nobody-of-that-name/a.wav", "names nothing"),
     "long": ("/" + "a" * 5_000, "too long"),
 }
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +69,86 @@ def test_links_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
     (tmp_path / "root/other").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "root/dangling.wav").symlink_to(tmp_path / "nothing")
     assert [item.key for item in store.list()] == ["a/x.wav", "other/y.wav"]
+
+
+def walked(store: Store) -> list[str | tuple[str, str]]:
+    return [
+        item.key if isinstance(item, ObjectInfo) else (item.key, item.why) for item in store.walk(lambda key: False)
+    ]
+
+
+LINKED = "link to a folder that is listed already"
+
+
+def test_folders_that_link_to_each_other_are_listed_once_each(tmp_path: Path) -> None:
+    names = [f"f{number}" for number in range(8)]
+    store = store_with(tmp_path, *(f"{name}/song.mp3" for name in names))
+    for name in names:
+        for other in set(names) - {name}:
+            (tmp_path / name / f"to-{other}").symlink_to(f"../{other}", target_is_directory=True)
+    assert [item.key for item in store.list()] == [f"{name}/song.mp3" for name in names]
+    assert sum(item[1] == LINKED for item in walked(store) if isinstance(item, tuple)) == 56
+
+
+def test_folders_outside_that_link_to_each_other_are_listed_under_the_first_link(tmp_path: Path) -> None:
+    store = store_with(tmp_path / "root", "own.mp3")
+    store_with(tmp_path / "disk", "one/1.mp3", "two/2.mp3")
+    for name, other in [("one", "two"), ("two", "one")]:
+        (tmp_path / "disk" / name / "other").symlink_to(f"../{other}", target_is_directory=True)
+    for name in ("first", "second"):
+        (tmp_path / "root" / name).symlink_to(tmp_path / "disk" / "one", target_is_directory=True)
+    found = ["first/1.mp3", "first/other/2.mp3", ("first/other/other/", LINKED), "own.mp3", ("second/", LINKED)]
+    assert walked(store) == found
+
+
+def test_a_link_into_an_excluded_folder_is_followed(tmp_path: Path) -> None:
+    store = store_with(tmp_path, ".data/rock/1.mp3")
+    (tmp_path / "rock").symlink_to(".data/rock", target_is_directory=True)
+    items = store.walk(lambda key: key.startswith("."))
+    assert [(item.key, isinstance(item, ObjectInfo)) for item in items] == [(".data/", False), ("rock/1.mp3", True)]
+
+
+def test_what_is_no_file_is_walked_over_by_name(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "a.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "dangling.wav").symlink_to("nothing")
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    found = ["a.wav", ("dangling.wav", "not there"), ("loop.txt", "not there"), ("pipe.wav", "not a regular file")]
+    assert walked(store) == found
+    assert [item.key for item in store.list()] == ["a.wav"]
+    with pytest.raises(TrackError, match="it is a link that leads nowhere") as caught:
+        store.fetch("dangling.wav", 10)
+    assert caught.value.track_code is TrackCode.NOT_FOUND
+
+
+def test_a_folder_that_vanishes_while_it_is_listed_is_passed_over(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "a/1.wav", "b/2.wav", "c/3.wav")
+    listed = store.list()
+    assert next(listed).key == "a/1.wav"
+    shutil.rmtree(tmp_path / "b")
+    assert [item.key for item in listed] == ["c/3.wav"]
+
+
+def test_folders_deeper_than_python_recurses_are_listed(tmp_path: Path) -> None:
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        for _ in range(1_200):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("song.wav").write_bytes(b"any")
+    finally:
+        os.chdir(before)
+    assert [item.key for item in Store.open(str(tmp_path)).list()] == ["d/" * 1_200 + "song.wav"]
+    subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)  # shutil.rmtree recurses
+
+
+@pytest.mark.parametrize("name", ["~tilde.mp3", "~nobody"])
+def test_a_tilde_in_front_of_a_name_is_no_home(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert Store.open(name).root == str(tmp_path / name)
+    assert (Store.open("~").root, Store.open("~/Music").root) == ("/home/me", "/home/me/Music")
 
 
 def test_a_named_pipe_is_neither_listed_nor_read(tmp_path: Path) -> None:
