@@ -172,7 +172,7 @@ def _epoch_text(epoch: dict[str, Any]) -> str:
 def _tags(path: Path, name: str | None) -> tuple[str, ...]:
     try:
         value: Any = json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"'{path}' is not valid JSON: {error}", "give a list of tags, or lists by name") from error
     if isinstance(value, dict):
         if name not in value:

@@ -30,10 +30,10 @@ from mgc.catalogue.splits import UNLISTED
 from mgc.cluster.runtime import RaySession, root_cause
 from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of
 from mgc.config.taxonomy import Taxonomy
-from mgc.errors import FingerprintError, SplitError, TrainingError
+from mgc.errors import FingerprintError, SplitError, StorageError, TrainingError
 from mgc.models.bundle import load_bundle
 from mgc.models.published_weights import start_model
-from mgc.storage.store import ObjectNotFoundError, Store
+from mgc.storage.store import Store
 from mgc.tables.feature_shards import FeatureSet, read_feature_set
 from mgc.tables.run_index import ITEM, newest_index
 from mgc.tables.run_log import OutputDirectory
@@ -217,8 +217,14 @@ def checkpoint_folder(state: TrainingState, progress: Any) -> Iterator[str]:
 def read_checkpoint(checkpoint: Checkpoint) -> tuple[TrainingState, Any]:
     """Return what `checkpoint_folder` held."""
     with checkpoint.as_directory() as folder:
-        state = TrainingState.from_bytes(Path(folder, STATE_FILE).read_bytes())
-        return state, json.loads(Path(folder, PROGRESS_FILE).read_text(encoding="utf-8"))
+        try:
+            progress = json.loads(Path(folder, PROGRESS_FILE).read_text(encoding="utf-8"))
+            return TrainingState.from_bytes(Path(folder, STATE_FILE).read_bytes()), progress
+        except (OSError, ValueError, RecursionError) as error:
+            raise TrainingError(
+                f"the checkpoint at '{checkpoint.path}' cannot be read: {error}",
+                "delete the training directory beside the bundle to start anew",
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -339,7 +345,7 @@ class Watcher:
 
     def _history(self, member: int) -> Epochs:
         try:
-            history: Epochs = json.loads(self._store.read_bytes(progress_key(self.key, member)))
-        except ObjectNotFoundError:
+            history = json.loads(self._store.read_bytes(progress_key(self.key, member)))
+        except (StorageError, ValueError, RecursionError):  # none yet; or a store that fails: only shown, and no loss
             return []
-        return history
+        return history if isinstance(history, list) else []

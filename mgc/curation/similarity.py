@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import polars as pl
 
+from mgc.config.section import from_json
 from mgc.curation.nearest_neighbours import NeighbourIndex, Vectors, nearest_of, recall_at
 from mgc.errors import ConfigError, FingerprintError, SchemaError
 from mgc.reports.track_look import Neighbour
@@ -260,10 +261,10 @@ def hash_of(rows: pl.DataFrame, source: str) -> int:
 
 def _manifest(store: Store) -> SimilarityManifest | None:
     try:
-        value = json.loads(store.read_bytes(MANIFEST))
-        return SimilarityManifest(**value) if value.get("version") == VERSION else None
-    except (ObjectNotFoundError, ValueError, TypeError, AttributeError):
+        manifest = from_json(SimilarityManifest, store.read_bytes(MANIFEST))
+    except (ObjectNotFoundError, ValueError):
         return None
+    return manifest if manifest.version == VERSION else None
 
 
 def _loaded(store: Store, manifest: SimilarityManifest) -> SimilarityIndex:

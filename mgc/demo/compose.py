@@ -18,6 +18,7 @@ from scipy.signal import fftconvolve
 
 from mgc.arrays import Float32Array
 from mgc.audio.decode.sndfile import Container, encode
+from mgc.config.section import json_object
 from mgc.demo.instruments import INSTRUMENTS, Floats
 from mgc.demo.styles import STYLES, Part, Piece, compose_piece, derive_tags, plan_projects
 from mgc.errors import ConfigError, StorageError
@@ -215,10 +216,10 @@ def _prepare_folder(folder: Path) -> None:
 def _read_stamp(folder: Path) -> dict[str, Any] | None:
     """Return what a folder was made with and which files are its own, None where no stamp of mgc lies in it."""
     try:
-        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+        stamp = json_object((folder / STAMP).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
-    return stamp if isinstance(stamp, dict) and isinstance(stamp.get("files"), list) else None
+    return stamp if isinstance(stamp.get("files"), list) else None
 
 
 def _write_stamp(folder: Path, stamp: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mgc.config import AUDIO_SOURCE, FeatureConfig
+from mgc.config.section import json_object
 from mgc.errors import BundleError, FingerprintError
 from mgc.storage.objects import ObjectNotFoundError
 from mgc.storage.store import Store
@@ -59,12 +60,9 @@ class StoredBundle:
             It is no JSON object.
         """
         try:
-            value = json.loads(self.files[DESCRIPTION_FILE])
+            return json_object(self.files[DESCRIPTION_FILE])
         except ValueError as error:
             raise self.not_understood(error) from error
-        if not isinstance(value, dict):
-            raise self.not_understood("it is no object")
-        return value
 
     @property
     def features(self) -> FeatureConfig:
@@ -239,7 +237,10 @@ def read_manifest(store: Store) -> Manifest:
             f"no model bundle at '{where}': {MANIFEST_FILE} is missing",
             "check the path; a bundle whose writing was interrupted has no manifest: train anew",
         ) from error
-    value = _json_object(data)
+    try:
+        value = json_object(data)
+    except ValueError:
+        value = {}
     if value.get("format") != FORMAT:
         raise BundleError(f"'{where}/{MANIFEST_FILE}' is not that of a model bundle", "check the path")
     if value.get("format_version") != FORMAT_VERSION:
@@ -253,14 +254,6 @@ def read_manifest(store: Store) -> Manifest:
         return Manifest(value["fingerprint"], files)
     except (KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"'{where}/{MANIFEST_FILE}' is damaged", _DAMAGED) from error
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def read_files(store: Store, manifest: Manifest) -> dict[str, bytes]:

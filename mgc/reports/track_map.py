@@ -18,6 +18,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from mgc.arrays import Float64Array
+from mgc.config.section import json_object
 
 TRACKS_ON_MAP = 3_000
 """Enough to see what there is; more would lie on top of each other, and take minutes."""
@@ -60,7 +61,7 @@ class TrackMap:
     def from_json(cls, data: bytes) -> TrackMap | None:
         """Return a map that was kept; None where the bytes are none."""
         try:
-            value = json.loads(data)
+            value = json_object(data)
             places = [np.array(value[name], dtype=np.float64) for name in ("x", "y")]
             return cls(value["bundle"], list(value["track_ids"]), *places)
         except (ValueError, KeyError, TypeError):

@@ -19,6 +19,7 @@ import polars as pl
 from mgc import __version__
 from mgc.arrays import BoolArray, Float64Array, IntArray
 from mgc.config import AugmentConfig, EvaluationConfig, fingerprint_of
+from mgc.config.section import json_object
 from mgc.config.taxonomy import Taxonomy
 from mgc.config.view_settings import CLEAN
 from mgc.evaluation.answers import genre_indices, tag_vectors
@@ -31,6 +32,7 @@ from mgc.evaluation.metrics import (
     rank_tags,
     tag_ranking_figures,
 )
+from mgc.logs import log
 from mgc.storage.store import Store
 from mgc.studies.experiment_data import Material, folds_of
 from mgc.studies.experiment_settings import Experiment, ProtocolSettings, SystemSettings
@@ -129,7 +131,7 @@ class RunResult:
     @classmethod
     def from_bytes(cls, data: bytes) -> RunResult:
         """Return what `to_bytes` wrote."""
-        values = json.loads(data)
+        values = json_object(data)
         answers = {head: SystemPredictions(**one) for head, one in values.pop("answers").items()}
         return cls(answers=answers, **values)
 
@@ -194,7 +196,11 @@ def finished_runs(store: Store, runs: Iterable[ExperimentRun], *, any_code: bool
         key = info.key.removesuffix(".json").rpartition(".")[2]
         if key not in wanted:
             continue
-        result = RunResult.from_bytes(store.read_bytes(info.key))
+        try:
+            result = RunResult.from_bytes(store.read_bytes(info.key))
+        except (ValueError, TypeError, KeyError):
+            log.warning("'%s' is damaged: that run is made anew", store.uri(info.key))
+            continue
         if any_code or result.code == code_fingerprint():
             found[key] = result
     return found

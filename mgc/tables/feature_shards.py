@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from mgc.audio.features.feature_rows import UNITS, row_names, statistics_names
 from mgc.config import AugmentConfig, FeatureConfig
+from mgc.config.section import json_object
 from mgc.config.view_settings import CLEAN
 from mgc.errors import FingerprintError, SchemaError, SplitError
 from mgc.storage.store import Store
@@ -129,7 +130,10 @@ def shard_facts(features_uri: str) -> ShardFacts:
     place = output.store.uri(newest_part.key)
     with named_if_damaged(place), output.store.open_input(newest_part.key) as source:
         metadata = require_kind(pq.read_schema(source), "features", place)
-    features = FeatureConfig.model_validate(json.loads(metadata["mgc.feature_config"]))
+    try:
+        features = FeatureConfig.model_validate(json_object(metadata["mgc.feature_config"]))
+    except (ValueError, KeyError) as error:
+        raise SchemaError(f"'{place}' does not say by which settings it was made", "extract anew") from error
     if features.fingerprint() != metadata["mgc.fingerprint"]:
         raise FingerprintError(
             f"shards in '{features_uri}' say {metadata['mgc.fingerprint']}, their settings give "

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from mgc.config.section import from_json
 from mgc.errors import LeaseError, StorageError
 from mgc.storage.objects import ObjectNotFoundError
 from mgc.storage.store import Store
@@ -223,8 +224,8 @@ def _others(lease: RunLease) -> list[Lease]:
 
 def _read(store: Store, key: str) -> Lease | None:
     try:
-        return Lease(**json.loads(store.read_bytes(key)))
-    except (ObjectNotFoundError, ValueError, TypeError):  # it has ended, or is damaged: nobody lives by it
+        return from_json(Lease, store.read_bytes(key))
+    except (ObjectNotFoundError, ValueError):  # it has ended, or is damaged: nobody lives by it
         return None
 
 

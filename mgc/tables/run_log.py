@@ -29,6 +29,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from mgc.config.section import from_json, json_object
 from mgc.errors import SchemaError
 from mgc.logs import log
 from mgc.storage.store import ObjectNotFoundError, Store
@@ -138,8 +139,8 @@ def read_marker(store: Store) -> dict[str, Any]:
         The marker is damaged.
     """
     try:
-        return dict(json.loads(store.read_bytes(MARKER)))
-    except (ValueError, TypeError) as error:
+        return json_object(store.read_bytes(MARKER))
+    except ValueError as error:
         raise _damaged(store, MARKER) from error
 
 
@@ -205,8 +206,8 @@ class OutputDirectory:
         """Yield every run there is, committed or not; of one whose record is damaged, what its name says."""
         for item in self.store.list("started/"):
             try:
-                run = OutputRun(**json.loads(self.store.read_bytes(item.key)))
-            except (ValueError, TypeError):
+                run = from_json(OutputRun, self.store.read_bytes(item.key))
+            except ValueError:
                 # A committed run needs its record no more; of a killed one it is not known what made its parts.
                 log.warning("'%s' is damaged: nothing of that run is resumed", self.store.uri(item.key))
                 sequence, run_id = _parts_of_name(item.key)
@@ -230,9 +231,8 @@ class OutputDirectory:
         found = []
         for item in self.store.list("commits/"):
             try:
-                value = json.loads(self.store.read_bytes(item.key))
-                found.append(Commit(**{**value, "parts": [PartRef(**part) for part in value["parts"]]}))
-            except (ValueError, TypeError, KeyError) as error:
+                found.append(from_json(Commit, self.store.read_bytes(item.key)))
+            except ValueError as error:
                 raise _damaged(self.store, item.key) from error
         # A compaction holds the oldest rows, however new it is itself.
         return sorted(found, key=lambda commit: (not commit.replaces, commit.sequence, commit.run_id))

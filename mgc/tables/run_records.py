@@ -16,6 +16,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from mgc.config.section import json_object
 from mgc.tables.run_log import Commit, OutputDirectory
 
 FOLDER = "records/"
@@ -213,7 +214,7 @@ def read_records(output: OutputDirectory, last: int) -> list[RunRecord]:
 
 def _record(data: bytes) -> RunRecord | None:
     try:
-        value = json.loads(data)
+        value = json_object(data)
         if value.pop("version") != VERSION:
             return None
         summary = value["prediction_summary"]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mgc.config.job_settings import SearchConfig
+from mgc.config.section import json_object
 from mgc.config.settings import Config, read_toml, to_toml, with_settings
 from mgc.errors import ConfigError, SchemaError
 from mgc.storage.objects import ObjectNotFoundError
@@ -248,7 +249,7 @@ def read_result(store: Store) -> SearchResult | None:
         `tuning.json` is something else.
     """
     try:
-        value = json.loads(store.read_bytes(JSON_FILE))
+        value = json_object(store.read_bytes(JSON_FILE))
         trials = [Trial(**trial) for trial in value["trials"]]
         return SearchResult(value["key"], value["metric"], value["judged_on"], trials, searched=False)
     except ObjectNotFoundError:

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from mgc.config.section import json_object
 from mgc.errors import TrainingError
 
 FORMAT = "mgc-training-state-3"
@@ -84,23 +85,22 @@ class TrainingState:
         """
         try:
             facts = _facts(data)
+            if facts.pop("format", None) != FORMAT:
+                raise TrainingError("a checkpoint is of another version of mgc", "train anew")
             tensors = safetensors.torch.load(data)
+            parts: dict[str, Any] = {part: _part(tensors, part) for part in _TENSOR_FIELDS}
+            return cls(**parts, **facts)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"a checkpoint cannot be read: {error}",
                 "delete the training directory beside the bundle to start anew",
             ) from error
-        if facts.pop("format", None) != FORMAT:
-            raise TrainingError("a checkpoint is of another version of mgc", "train anew")
-        parts: dict[str, Any] = {part: _part(tensors, part) for part in _TENSOR_FIELDS}
-        return cls(**parts, **facts)
 
 
 def _facts(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
-    header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
-    facts: dict[str, Any] = json.loads(header["__metadata__"][_HEADER_KEY])
-    return facts
+    header = json_object(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
+    return json_object(header["__metadata__"][_HEADER_KEY])
 
 
 def _part(tensors: Tensors, part: str) -> Tensors:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mgc.audio.track_features import Outline, TrackFeatures, TrackResult
+from mgc.config.section import json_object
 from mgc.errors import Stage, TrackCode, TrackError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -77,8 +78,8 @@ def receive(descriptor: int, deadline: float | None = None) -> Message:
     text = _read_exactly(descriptor, header_size, deadline)
     body = _read_exactly(descriptor, body_size, deadline)
     try:
-        header = json.loads(bytes(text))
-        return Message(header["header"], body, _arrays_in(body, header["arrays"]))
+        header = json_object(text)
+        return Message(dict(header["header"]), body, _arrays_in(body, header["arrays"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ClosedError from error
 

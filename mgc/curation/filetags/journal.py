@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mgc.config.section import json_object, of_fields
 from mgc.errors import SchemaError, StorageError
 
 VERSION = 1
@@ -130,17 +131,21 @@ def read_journal(path: str) -> Journal:
         raise SchemaError(f"'{path}' is no journal of written tags", "check --undo") from error
     if not values or values[0].pop("mgc_tag_journal", None) != VERSION:
         raise SchemaError(f"'{path}' is no journal of written tags that this mgc reads", "check --undo")
-    return Journal(JournalHeader(**values[0]), [Entry(**value) for value in values[1:]])
+    try:
+        journal = Journal(of_fields(JournalHeader, values[0]), [of_fields(Entry, value) for value in values[1:]])
+        for entry in journal.entries:
+            delta_from_json(entry.delta)
+    except (ValueError, TypeError) as error:
+        raise SchemaError(f"the journal '{path}' is damaged: {str(error).splitlines()[0]}", "check --undo") from error
+    return journal
 
 
 def _values(text: str) -> Iterator[dict[str, Any]]:
     for line in text.splitlines():
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError:
+            yield json_object(line)
+        except ValueError:
             return  # cut off by a crash, before its file was touched
-        if isinstance(value, dict):
-            yield value
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,7 @@ def delta_to_json(delta: Delta) -> list[list[int] | str]:
 
 def delta_from_json(value: list[list[int] | str]) -> Delta:
     """Return a delta from its JSON."""
-    return [base64.b64decode(step) if isinstance(step, str) else Copy(*step) for step in value]
+    return [base64.b64decode(step, validate=True) if isinstance(step, str) else Copy(*step) for step in value]
 
 
 def _find(anchor: bytes, new: bytes, expected: int) -> int | None:

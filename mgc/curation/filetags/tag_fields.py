@@ -14,6 +14,7 @@ from typing import NamedTuple
 from mgc import __version__
 from mgc.audio.decode.ffmpeg import packet_digest
 from mgc.audio.decode.source import DecoderError, UnrecognisedError, one_line
+from mgc.config.section import json_object
 from mgc.curation.filetags.tag_formats import GENRE, Fields, UntaggableError, Values, open_tags
 from mgc.errors import SchemaError
 
@@ -148,10 +149,10 @@ def read_sidecar(data: bytes, uri: str) -> dict[str, object]:
         The file is no sidecar that mgc wrote: it is not to be replaced.
     """
     try:
-        value = json.loads(data)
+        value = json_object(data)
     except ValueError:
-        value = None
-    if not isinstance(value, dict) or value.get(MARK) != VERSION:
+        value = {}
+    if value.get(MARK) != VERSION:
         raise SchemaError(f"'{uri}' is no sidecar of mgc", "move it away, or write sidecars to another folder")
     return value
 
