@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -18,9 +20,11 @@ from table_makers import catalogue
 from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
 from mgc.storage.store import Store
+from mgc.tables import publish as published
 from mgc.tables.deletions import DeletionRule
 from mgc.tables.parquet_batches import frame_of
-from mgc.tables.publish import publish
+from mgc.tables.predictions import read_predictions
+from mgc.tables.publish import open_current, publish
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import marked
 from mgc.tables.work_items import clean_items
@@ -82,6 +86,27 @@ def tag_once(
     return run_incrementally(job, RunOptions(**options))
 
 
+def ids(n: int, content: str = "1") -> dict[str, str]:
+    """Return so many tracks with ids as mgc makes them, all of one content."""
+    return {hashlib.blake2b(str(number).encode(), digest_size=16).hexdigest(): content for number in range(n)}
+
+
+def identities(uri: str) -> dict[str, str]:
+    """Return the content that `current` has of each track."""
+    return dict(read_predictions(uri, ["track_id", "content_id"]).iter_rows())
+
+
+def output_of(uri: str) -> OutputDirectory:
+    """Return an output directory of predictions."""
+    return OutputDirectory(Store.open(uri), "predictions")
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """Return the files of `current` by the first digit of their tracks."""
+    table = open_current(Store.open(str(folder)))
+    return {Path(key).name.partition("-")[0]: folder / key for key in sorted(table.files)} if table else {}
+
+
 def history(uri: str) -> pl.DataFrame:
     """Return all rows of the history, oldest first."""
     store = Store.open(uri)
@@ -95,7 +120,7 @@ class SimulatedKillError(BaseException):
 
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], object]) -> bool:
-    """Do something that is killed at its `at`-th write or deletion; return whether it came to that."""
+    """Do something that is killed at its `at`-th write, deletion or commit; return whether it came to that."""
     left = at
 
     def dying(real: Any) -> Any:
@@ -110,8 +135,8 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], object
 
     with monkeypatch.context() as patch:
         patch.setattr("mgc.tables.lease._process_mark", lambda pid: None)
-        for name in ("write_atomic", "delete"):
-            patch.setattr(Store, name, dying(getattr(Store, name)))
+        for owner, name in ((Store, "write_atomic"), (Store, "delete"), (Store, "sync"), (published, "_commit")):
+            patch.setattr(owner, name, dying(getattr(owner, name)))
         try:
             act()
         except SimulatedKillError:

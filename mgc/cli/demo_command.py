@@ -15,7 +15,7 @@ from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, setting
 from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
 from mgc.cli.index_command import summary_rows
 from mgc.cli.report_command import latest_tagging_page
-from mgc.cli.terminal import announce, facts, run_summary, watched
+from mgc.cli.terminal import announce, facts, run_summary, tagging_summary, watched
 from mgc.cli.train_command import show_training, train_watched
 from mgc.cluster.extract import extract_features
 from mgc.cluster.predict import tag_catalogue
@@ -54,7 +54,7 @@ def demo(
         {
             "evaluation report": evaluation,
             "tagging report": predictions,
-            "predictions": str(place / "predictions" / "current" / "*.parquet"),
+            "predictions": str(place / "predictions" / "current"),
             "model bundle": str(place / "bundle"),
         },
     )
@@ -97,7 +97,7 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
     with watched(screen, "tagging") as watch:
         options = RunOptions(on_plan=watch.show_plan, on_progress=watch.advance)
         tagged = tag_catalogue(frame, bundle, predictions, config, options)
-    run_summary(screen, "Tagging", tagged, f"{predictions}/current/*.parquet")
+    tagging_summary(screen, tagged, predictions)
     return page, latest_tagging_page(tagged, tracks, predictions)
 
 

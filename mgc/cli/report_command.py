@@ -91,8 +91,9 @@ def latest_tagging_page(outcome: RunOutcome, catalogue: str, output: str) -> str
 
 def tagging_page(outcome: RunOutcome, catalogue: str, output: str) -> PageMade:
     """Keep a run's record, compare it with earlier ones, and write the page beside the predictions."""
-    place = OutputDirectory(Store.open(output), "predictions")
-    commit = next(one for one in reversed(place.commits()) if one.run_id == outcome.run_id)
+    place, commit = OutputDirectory(Store.open(output), "predictions"), outcome.commit
+    if commit is None:
+        raise ValueError("a run that had nothing to do has no page of its own")
     prediction_summary = summarise_predictions(rows_of_commit(read_predictions(output, SUMMARY_COLUMNS), commit))
     finished, plan = datetime.now(UTC), outcome.plan
     record = RunRecord(

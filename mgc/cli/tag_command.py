@@ -61,8 +61,8 @@ def tag(
 ) -> None:
     """Tag a catalogue (what is new, changed or was tagged by another bundle), or a few audio files at once.
 
-    A catalogue's answers go to OUTPUT/current/*.parquet, a row for each track. Files' answers are printed; the exit
-    status is 1 where a file has none.
+    A catalogue's answers go to OUTPUT/current, a Delta table with a row for each track. Files' answers are printed;
+    the exit status is 1 where a file has none.
     """
     bundle = student_of(bundle) if fast else bundle
     chosen = settings(config, set_, cluster__address=address, cluster__workers=workers)
@@ -117,7 +117,7 @@ def tag_catalogue(
     # Ray alone takes longer to import than a song takes to tag: a file's answer does not wait for it.
     from mgc.catalogue.index import read_catalogue
     from mgc.cli.report_command import show_page, tagging_page
-    from mgc.cli.terminal import dry_summary, run_summary, watched
+    from mgc.cli.terminal import dry_summary, tagging_summary, watched
     from mgc.cluster.predict import tag_catalogue as run_job
     from mgc.cluster.run import RunOptions
 
@@ -138,7 +138,7 @@ def tag_catalogue(
     if dry_run:
         dry_summary(screen, "tag", outcome, limit)
         return
-    run_summary(screen, "Tagging", outcome, f"{output.rstrip('/')}/current/*.parquet")
+    tagging_summary(screen, outcome, output)
     if outcome.run_id is not None:
         show_page(screen, tagging_page(outcome, catalogue, output))
     if outcome.refused:

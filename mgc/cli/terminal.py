@@ -112,12 +112,25 @@ def dry_summary(console: Console, verb: str, outcome: RunOutcome, limit: int | N
     facts(console, "Dry run: nothing was written, Ray was not started", rows)
 
 
-def run_summary(console: Console, title: str, outcome: RunOutcome, output: str) -> None:
-    """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is."""
+def run_summary(
+    console: Console, title: str, outcome: RunOutcome, output: str, readers: Mapping[str, str] | None = None
+) -> None:
+    """Print a run's short summary: tracks ok, failed by reason, × realtime, where the output is and what reads it."""
     if outcome.run_id is None:
         announce(console, title, f"nothing to do, {_current_text(outcome)} in {output}", done=True)
         return
-    facts(console, f"{title} {outcome.run_id}", _summary_rows(outcome) | {"output": output})
+    facts(console, f"{title} {outcome.run_id}", {**_summary_rows(outcome), "output": output, **(readers or {})})
+
+
+def tagging_summary(console: Console, outcome: RunOutcome, output: str) -> None:
+    """Print the summary of a run of predictions, with how others read them."""
+    place = f"{output.rstrip('/')}/current"
+    readers = {
+        "polars": f'polars.scan_delta("{place}")',
+        "pandas, DuckDB": f'deltalake.DeltaTable("{place}").to_pandas(), .to_pyarrow_dataset()',
+        "Spark": f'spark.read.format("delta").load("{place}")',
+    }
+    run_summary(console, "Tagging", outcome, f"{place} (a Delta table)", readers)
 
 
 def _only_clean(plan: WorkPlan) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -85,7 +85,8 @@ class CatalogueJob:
     deletions
         When tracks that left the catalogue are marked so; None: never, as for features.
     publish
-        Called under the lease once everything is committed: makes what readers open.
+        Called under the lease once everything is committed: makes what readers open. Its second argument raises where
+        another run has taken over.
     """
 
     output: OutputDirectory
@@ -95,7 +96,7 @@ class CatalogueJob:
     config: Config
     gpus_per_worker: Callable[[RaySession, int], float] = lambda session, workers: 0.0
     deletions: DeletionRule | None = None
-    publish: Callable[[OutputDirectory], object] = lambda output: None
+    publish: Callable[[OutputDirectory, Callable[[], None]], object] = lambda output, require_lease: None
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class RunOutcome:
         Of the rows made now; of the work without planning and start of Ray; of the whole run.
     cores
         CPUs that worked.
+    commit
+        That made the rows visible; None where there was nothing to do.
     forecast
         Of a dry run: how long the work is likely to take.
     deleted, restored, refused
@@ -133,7 +136,7 @@ class RunOutcome:
     work_seconds: float
     wall_seconds: float
     cores: int
-    facts: dict[str, object] = field(default_factory=dict)
+    commit: Commit | None = None
     forecast: Forecast | None = None
     deleted: int = 0
     restored: int = 0
@@ -176,7 +179,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
         run_plan = _plan_run(job, options)
         marks = run_plan.marks
         if run_plan.todo.is_empty() and not run_plan.resumed.parts and not marks.count:
-            job.publish(output)
+            job.publish(output, lease.require)
             output.note_completed(None, marks.refused)
             log.info("nothing to do: %d items are current", run_plan.plan.unchanged)
             return replace(_nothing_done(job, run_plan, started), refused=marks.refused)
@@ -190,11 +193,11 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
         with log_context(run_id=run.run_id):
             marked = write_marks(output, run, marks)
             lease.require()
-            _commit(job, run, run_plan, done, marked, started)
-            job.publish(output)
+            commit = _commit(job, run, run_plan, done, marked, started)
+            job.publish(output, lease.require)
             output.note_completed(run.run_id, marks.refused)
             log.info("run ended well: %d rows, %d tracks marked deleted", done.index.height, marks.removed.height)
-        outcome = _outcome(job, run.run_id, run_plan, done, started)
+        outcome = replace(_outcome(job, run.run_id, run_plan, done, started), commit=commit)
         return replace(outcome, deleted=marks.removed.height, restored=marks.restored.height, refused=marks.refused)
 
 
@@ -268,7 +271,7 @@ def _count_resumed(resumed: ResumedParts, plan: WorkPlan, items: pl.DataFrame) -
 
 def _commit(
     job: CatalogueJob, run: OutputRun, run_plan: _RunPlan, done: Done, marked: pl.DataFrame, started: float
-) -> None:
+) -> Commit:
     output = job.output
     index = stamped(done.index, run_plan.have, run_plan.rule)
     index_key = f"{run.folder}/index.parquet"
@@ -280,7 +283,9 @@ def _commit(
         facts |= {"deleted": deleted, "restored": marked.height - deleted}
     if done.workers:
         facts |= _pace(done, time.perf_counter() - started).facts()
-    output.commit(Commit(run.run_id, run.sequence, index_key, parts, facts))
+    commit = Commit(run.run_id, run.sequence, index_key, parts, facts)
+    output.commit(commit)
+    return commit
 
 
 def _pace(done: Done, wall_seconds: float) -> RunThroughput:

@@ -24,7 +24,7 @@ from mgc.curation.similarity import embedding_matrix
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import shard_facts
-from mgc.tables.predictions import current_index, current_rows
+from mgc.tables.run_index import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 
 BANDS = 16

@@ -231,7 +231,7 @@ def _joined(requested: pl.DataFrame, predictions: pl.DataFrame, split: str) -> p
     if len(repeated):
         raise SchemaError(
             f"{_tracks(len(repeated), split)} more than one prediction: {_named(repeated)}",
-            "give the output directory of `mgc tag`, or one of its files in current/, not its history",
+            "give the output directory of `mgc tag`, not its history",
         )
     joined = requested.join(made, on="track_id", how="left", maintain_order="left")
     missing = joined.filter(pl.col("predicted_content").is_null())["track_id"]

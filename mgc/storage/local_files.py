@@ -103,6 +103,7 @@ class LocalFiles:
                     sink.flush()
                     os.fsync(sink.fileno())
                 temporary.replace(target)
+                _sync(target.parent)
             finally:
                 temporary.unlink(missing_ok=True)
 
@@ -192,6 +193,17 @@ class LocalFiles:
     def arrow_location(self) -> ArrowLocation:
         """Return pyarrow's own local file system and the root in it."""
         return ArrowLocation(pafs.LocalFileSystem(), self.root)
+
+    def object_store_options(self) -> dict[str, str]:
+        """Return nothing: a folder needs only its path."""
+        return {}
+
+    def sync(self, key: str) -> None:
+        """Bring a file and its name to the disk."""
+        path = Path(self.uri(key))
+        with _as_storage_error(str(path), "write"):
+            _sync(path)
+            _sync(path.parent)
 
     def check_readable(self) -> None:
         """Raise a `StorageError` unless the root is a folder that can be listed."""
@@ -371,7 +383,7 @@ def replace_file(
         if stat_id(path) != expected:
             raise ChangedError(f"'{path}' is {stat_id(path)} now, was {expected}", "let its writer finish first")
         temporary.replace(target)
-        _sync_folder(target.parent)
+        _sync(target.parent)
     except OSError as error:
         raise StorageError(
             f"cannot write '{path}': {error.strerror or error}", "check the disk and the mode"
@@ -395,8 +407,9 @@ def _write_whole(temporary: Path, data: bytes, like: Path, modified_ns: int | No
         os.fsync(sink.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Bring a file's bytes, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

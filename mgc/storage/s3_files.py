@@ -83,6 +83,8 @@ class S3Client(Protocol):
     """What is used of `s3fs.S3FileSystem`."""
 
     loop: asyncio.AbstractEventLoop
+    s3: Any
+    session: Any
 
     def _call_s3(self, method: str, **arguments: Any) -> Coroutine[Any, Any, Any]: ...
     def _pipe_file(self, path: str, data: bytes) -> Coroutine[Any, Any, Any]: ...
@@ -233,6 +235,30 @@ class S3Files:
     def arrow_location(self) -> ArrowLocation:
         """Return s3fs behind pyarrow's interface, and bucket/prefix."""
         return ArrowLocation(pafs.PyFileSystem(pafs.FSSpecHandler(self.connect(True))), self._path(""))
+
+    def object_store_options(self) -> dict[str, str]:
+        """Return endpoint, region and credentials as botocore found them: environment, profile, role or process."""
+        fs = self.connect(True)
+        region = self._region()
+        client = fs.s3.meta
+        options = {"aws_region": region or client.region_name or "us-east-1"}
+        if not client.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn")):  # theirs follow from the region
+            options["aws_endpoint"] = client.endpoint_url
+            options["allow_http"] = str(client.endpoint_url.startswith("http://")).lower()
+        with _as_storage_error(self.uri("")):
+            found = asyncio.run_coroutine_threadsafe(_credentials(fs.session), fs.loop).result()
+        return options | found
+
+    def _region(self) -> str | None:
+        """Return where AWS has the bucket: requests elsewhere are redirected, which not all clients follow."""
+        try:
+            found: str | None = self._call("head_bucket", "").get("BucketRegion")
+        except AccessDeniedError:  # of a policy for the prefix alone
+            return None
+        return found
+
+    def sync(self, key: str) -> None:
+        """Do nothing: what S3 has accepted it keeps."""
 
     def check_readable(self) -> None:
         """Raise a `StorageError` unless the bucket answers and something is under the prefix."""
@@ -402,6 +428,15 @@ async def _body(response: dict[str, Any], check: Callable[[dict[str, Any]], None
     finally:
         response["Body"].close()
     return b"".join(pieces)
+
+
+async def _credentials(session: Any) -> dict[str, str]:
+    credentials = await session.get_credentials()
+    if credentials is None:
+        return {"aws_skip_signature": "true"}
+    frozen = await credentials.get_frozen_credentials()
+    names = {"aws_access_key_id": frozen.access_key, "aws_secret_access_key": frozen.secret_key}
+    return names | ({"aws_session_token": frozen.token} if frozen.token else {})
 
 
 @contextmanager

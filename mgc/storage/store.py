@@ -186,6 +186,14 @@ class Store:
         """Return the root as pyarrow and Ray Train name it."""
         return self._backend.arrow_location()
 
+    def object_store_options(self) -> dict[str, str]:
+        """Return what libraries on Rust's object_store, as delta-rs, need to reach the root; secrets are among it."""
+        return self._backend.object_store_options()
+
+    def sync(self, key: str) -> None:
+        """See that an object which another library wrote outlasts a loss of power."""
+        self._backend.sync(key)
+
     def check_readable(self) -> None:
         """Raise a `StorageError` that names the cause where the root cannot be listed."""
         self._backend.check_readable()

@@ -20,9 +20,8 @@ import polars as pl
 from mgc.errors import SchemaError
 from mgc.storage.objects import ObjectInfo
 from mgc.tables.parquet_batches import frame_of, in_batches, parquet_bytes
-from mgc.tables.predictions import current_rows
 from mgc.tables.publish import history_run, publish
-from mgc.tables.run_index import ITEM, answers_to_keep, empty_index, newest, read_index, write_index
+from mgc.tables.run_index import ITEM, answers_to_keep, current_rows, empty_index, newest, read_index, write_index
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun, PartRef
 
 COMPACTION = "compaction"

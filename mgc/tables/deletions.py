@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from mgc.storage.store import Store, split_uri
 from mgc.tables.diff import WorkPlan
 from mgc.tables.parquet_batches import frame_of, in_batches, named_if_damaged, parquet_bytes
-from mgc.tables.predictions import current_rows
 from mgc.tables.publish import publish
 from mgc.tables.retry import RETRY_COLUMNS
 from mgc.tables.run_index import (
     INDEX,
     ITEM,
+    current_rows,
     empty_index,
     index_rows,
     newest_index,

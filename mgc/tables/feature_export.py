@@ -16,7 +16,7 @@ from mgc.errors import ConfigError
 from mgc.storage.store import Store, split_uri
 from mgc.tables.csv_cells import csv_of_frame
 from mgc.tables.feature_shards import STATISTICS, frames_from, shard_facts
-from mgc.tables.predictions import current_index, current_rows
+from mgc.tables.run_index import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 
 SHAPE = ("content_id", "n_windows", "n_frames", "duration_seconds", "error_code")

@@ -23,8 +23,7 @@ from mgc.config.view_settings import CLEAN
 from mgc.errors import FingerprintError, SchemaError, SplitError
 from mgc.storage.store import Store
 from mgc.tables.parquet_batches import named_if_damaged
-from mgc.tables.predictions import current_index, current_rows
-from mgc.tables.run_index import ITEM
+from mgc.tables.run_index import ITEM, current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.schema import marked, require_kind
 from mgc.tables.work_items import clean_items, plan_items

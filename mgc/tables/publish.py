@@ -1,32 +1,46 @@
-"""The two data sets of predictions that readers open, made from what commits show; DuckDB and the like read both.
+"""The two data sets of predictions that readers open, made from what commits show.
 
 Below the output directory::
 
-    current/part-<x>.parquet                            the newest row of each track that is not deleted; where it
-                                                        failed, the last answer of the same content; under the
-                                                        URI that the catalogue has now
+    current/                                            a Delta table: the newest row of each track that is not
+                                                        deleted; where it failed, the last answer of the same content;
+                                                        under the URI that the catalogue has now
+    current/_data/<x>-<mark>-<unique>.parquet           its files, by the first hex digit of the track id
     history/run_date=<day>/<sequence>-<run_id>-<n>.parquet  every row of every run, deletions included
-    _published.json                                     which commits both show
 
-`current` is cut by the first hex digit of the track id, so that a track never changes files: each file is replaced
-whole, and only where something of it changed. Both are derived: the commits are the truth, and what a killed run
-left undone is done by the next. One bucket's compressed rows and a few thousand others are all that is
-held in memory.
+Both are derived: the commits are the truth, and what a killed run left undone is done by the next. `current` changes
+by one transaction, which replaces the files of which something changed, and fails where another one was there first:
+then all is derived anew. So no reader sees some of yesterday's files beside today's, and no writer that was held up
+brings back what it read before. What is published stands in the transaction itself: a second record could disagree.
+
+One bucket's compressed rows and a few thousand others are all that is held in memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass, field
+import re
+import time
+import uuid
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from mgc.errors import SchemaError
+from mgc.errors import SchemaError, StorageError
 from mgc.logs import log
+from mgc.storage.local_files import DISK_FULL_ERRNOS
+from mgc.storage.objects import DiskFullError, ObjectInfo, ObjectNotFoundError
+from mgc.storage.store import Store
 from mgc.tables.parquet_batches import (
     ROWS_A_GROUP,
     frame_of,
@@ -35,14 +49,31 @@ from mgc.tables.parquet_batches import (
     parquet_bytes,
     read_whole,
 )
-from mgc.tables.predictions import CURRENT, current_rows, read_predictions
-from mgc.tables.run_index import STALE, newest_index, with_last_answers
-from mgc.tables.run_log import Commit, OutputDirectory
+from mgc.tables.run_index import STALE, current_rows, newest_index, with_last_answers
+from mgc.tables.run_log import Commit, OutputDirectory, PartRef
 from mgc.tables.schema import CURRENT_PREDICTIONS, marked
 
+CURRENT = "current"
 HISTORY = "history"
-STATE = "_published.json"
-"""Begins with an underscore: Spark, Athena and the like pass over it."""
+
+GRACE_SECONDS = 24 * 3600
+"""How long a file that was replaced stays: for readers that opened an older version, and to travel back by a day."""
+
+WAITS_SECONDS = (0.1, 0.3, 1.0, 3.0, 9.0)
+"""Between attempts where another writer came first: a listing may be late to show what it wrote."""
+
+_DATA = f"{CURRENT}/_data/"
+"""Begins with an underscore: whoever reads the folder as plain Parquet passes over replaced and living files."""
+
+_NOTE = b"""This folder is a Delta table: some of its Parquet files are out of date. Read it as a table:
+polars.scan_delta(...), deltalake.DeltaTable(...).to_pandas() or .to_pyarrow_dataset() (DuckDB),
+spark.read.format("delta"), ray.data.read_delta(...), mgc.read_predictions(...). This file is no Parquet, on purpose.
+"""
+NOTES = (f"{CURRENT}/READ-AS-DELTA-TABLE.txt", f"{_DATA}READ-AS-DELTA-TABLE.parquet")
+"""What reads the folder, or all Parquet below it, as plain files ends at one of these with an error that says why."""
+
+_EARLIER_STATE = "_published.json"
+"""What was published by an mgc whose `current` was plain Parquet."""
 
 _HEX = "0123456789abcdef"
 _OTHER = "x"
@@ -51,104 +82,292 @@ _OTHER = "x"
 _KEY = ["track_id", "sequence"]
 _NAMED = ["track_id", "uri"]
 
+_SCHEMA = Schema.from_arrow(CURRENT_PREDICTIONS)
+
+_UNFIT = re.compile(r"%[0-9a-fA-F]{2}|[\\\x00-\x1f\x7f]")
+"""What delta-rs takes for something else in a path."""
+
 
 @dataclass(frozen=True)
-class Published:
-    """What the data sets show: the commits, and numbers that change with each bucket's rows and with any URI."""
+class TableRecord:
+    """What a version of `current` says of itself, in its own commit.
 
-    commits: list[str] = field(default_factory=list)
-    buckets: dict[str, str] = field(default_factory=dict)
+    Parameters
+    ----------
+    files
+        Keys of its files. Others are there where two writers met on a store without conditional PUT, or another
+        program rewrote the table: then all is derived anew.
+    history
+        What `history` holds: commits by name, with the mark of the parts that each brought there (`_HistoryFiles`).
+    replaced
+        Files that it no longer has, and when (seconds since the epoch) each was replaced.
+    uris
+        A number that changes with any URI of the catalogue; empty where some may be out of date.
+    """
+
+    files: list[str] = field(default_factory=list)
+    history: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, float] = field(default_factory=dict)
     uris: str = ""
 
 
-def publish(output: OutputDirectory, uris: pl.DataFrame | None = None) -> int | None:
+@dataclass(frozen=True)
+class CurrentTable:
+    """A version of `current`: its files with their bytes, and what it says of itself."""
+
+    table: DeltaTable | None = None
+    files: dict[str, int] = field(default_factory=dict)
+    record: TableRecord = field(default_factory=TableRecord)
+
+    def is_whole(self, there: dict[str, ObjectInfo]) -> bool:
+        """Return whether its files are those that its writer meant, and are all on the store."""
+        return sorted(self.files) == sorted(self.record.files) and all(self.has(key, there) for key in self.files)
+
+    def has(self, key: str, there: dict[str, ObjectInfo]) -> bool:
+        """Return whether a file is on the store, as long as it was written."""
+        return key in there and there[key].size_bytes == self.files[key]
+
+
+def open_current(store: Store) -> CurrentTable | None:
+    """Return the newest version of an output's `current`; None where there is none yet.
+
+    Raises
+    ------
+    SchemaError
+        Its log is damaged.
+    StorageError
+        The store fails, or its path is none that a Delta table can have.
+    """
+    with _delta_errors(store):
+        try:
+            table = DeltaTable(_table_uri(store), storage_options=store.object_store_options())
+        except TableNotFoundError:
+            return None
+        added = pa.table(table.get_add_actions(flatten=True))
+        last = next(iter(table.history(1)), {})
+    keys = [f"{CURRENT}/{path}" for path in added["path"].to_pylist()]
+    files = dict(zip(keys, added["size_bytes"].to_pylist(), strict=True))
+    return CurrentTable(table, files, _record(last.get("mgc")))
+
+
+def _record(value: object) -> TableRecord:
+    """Return what a commit says; nothing where another program made it: then it is found out anew."""
+    try:
+        return TableRecord(**value) if isinstance(value, dict) else TableRecord()
+    except TypeError:
+        return TableRecord()
+
+
+def publish(
+    output: OutputDirectory, require_lease: Callable[[], None] = lambda: None, uris: pl.DataFrame | None = None
+) -> int | None:
     """Bring `current/` and `history/` up to date; return the tracks in `current`, None where all was.
 
     Parameters
     ----------
+    require_lease
+        Called right before `current` changes: raises where another run has taken over. On a store without
+        conditional PUT nothing else keeps a writer that was held up from undoing what came after it.
     uris
         `track_id` and `uri` of the catalogue: a library that was moved keeps its answers, and readers find its files.
         None: those that `current` has.
+
+    Raises
+    ------
+    StorageError
+        The store fails, or others publish again and again at the same time.
     """
-    state = read_state(output)
-    commits = output.commits()
-    names = [commit.run_id for commit in commits]
-    mark = state.uris if uris is None else f"{uris.select(pl.struct(_NAMED).hash().sum()).item():016x}"
-    if state.commits == names and state.uris == mark:
+    for wait_seconds in WAITS_SECONDS:
+        try:
+            return _publish(output, require_lease, uris)
+        except CommitFailedError as error:
+            log.info("'%s' has a newer version, all is derived anew: %s", output.store.uri(CURRENT), error)
+            time.sleep(wait_seconds)
+    try:
+        return _publish(output, require_lease, uris)
+    except CommitFailedError as error:
+        raise StorageError(
+            f"'{output.store.uri(CURRENT)}' cannot be committed: {error}",
+            "start the command again when no other one publishes there; nothing is lost",
+        ) from error
+
+
+def _publish(output: OutputDirectory, require_lease: Callable[[], None], uris: pl.DataFrame | None) -> int | None:
+    store = output.store
+    # The version first, then the commits: whoever commits after they were listed publishes after this version.
+    seen = open_current(store)
+    commits = output.commits(also=seen.record.history if seen else ())
+    if seen is None:
+        seen = CurrentTable(record=TableRecord(history=_earlier_history(store, commits)))
+    history = _history_files(commits)
+    there = {item.key: item for item in store.list(f"{CURRENT}/")}
+    record = TableRecord(
+        history={name: each.mark for name, each in history.items()},
+        uris=seen.record.uris if uris is None else f"{uris.select(pl.struct(_NAMED).hash().sum()).item():016x}",
+    )
+    if not commits and seen.table is None:
         return None
-    shown = uris is None
-    uris = _shown_uris(output) if uris is None else uris
-    for commit in commits:
-        if commit.run_id not in state.commits:
-            publish_history(output, commit)
-    live = with_last_answers(output, newest_index(output).filter(~pl.col("deleted").fill_null(False)))
-    # Where two runs raced, a number may stand for two runs: then nothing of the old files is taken over.
-    raced = len({commit.sequence for commit in commits}) < len(commits)
-    live = live.join(uris, on="track_id", how="left", maintain_order="left")
-    if shown and live["uri"].null_count():
-        mark = ""  # a file of `current` is lost: the next run that knows the catalogue writes its places anew
-    buckets = _publish_current(output, live, {} if raced else state.buckets)
-    write_state(output, Published(names, buckets, mark))
+    is_same = (seen.record.history, seen.record.uris) == (record.history, record.uris)
+    if is_same and seen.table is not None and seen.is_whole(there):
+        _tidy(store, seen.record, history, there)
+        return None
+    for name, each in history.items():
+        if seen.record.history.get(name) != each.mark:
+            _write_history(output, each)
+    index = newest_index(output, commits).filter(~pl.col("deleted").fill_null(False))
+    places = _shown_uris(store, seen) if uris is None else uris
+    live = with_last_answers(output, index, commits).join(places, "track_id", "left", maintain_order="left")
+    if uris is None and live["uri"].null_count():
+        record = replace(record, uris="")  # the next run that knows the catalogue writes its places anew
+    change = _change(output, seen, live, commits, there)
+    record = replace(record, files=change.files(seen), replaced=change.replaced(seen, there))
+    require_lease()
+    _commit(store, seen, change, record, commits[-1:])
+    _tidy(store, record, history, there)
     return live.height
 
 
-def _shown_uris(output: OutputDirectory) -> pl.DataFrame:
-    try:
-        return read_predictions(output.store.uri(), _NAMED)
-    except SchemaError:  # nothing is published yet, or a file is damaged: the rows have URIs of their own
-        return pl.DataFrame(schema=dict.fromkeys(_NAMED, pl.String))
+def _shown_uris(store: Store, seen: CurrentTable) -> pl.DataFrame:
+    """Return where `current` says that tracks are; what is in a lost or damaged file is left out."""
+    frames = [pl.DataFrame(schema=dict.fromkeys(_NAMED, pl.String))]
+    for key in seen.files:
+        with suppress(SchemaError, ObjectNotFoundError), named_if_damaged(key), store.open_input(key) as source:
+            frames.append(frame_of(pq.ParquetFile(source).read(columns=_NAMED)))
+    return pl.concat(frames)
 
 
-def read_state(output: OutputDirectory) -> Published:
-    """Return what is published."""
-    if not output.store.exists(STATE):
-        return Published()
-    try:
-        return Published(**json.loads(output.store.read_bytes(STATE)))
-    except (ValueError, TypeError):
-        log.warning("'%s' is damaged: all that readers open is written anew", output.store.uri(STATE))
-        return Published()
+@dataclass(frozen=True)
+class _HistoryFiles:
+    """What of a commit is in `history`: its parts but those of earlier commits, under a mark where there are any.
+
+    Two commits name one part where a run that was taken for dead had its parts resumed, and committed all the same.
+    """
+
+    commit: Commit
+    parts: list[PartRef]
+
+    @property
+    def mark(self) -> str:
+        if len(self.parts) == len(self.commit.parts):
+            return ""
+        keys = json.dumps([part.key for part in self.parts])
+        return hashlib.blake2b(keys.encode(), digest_size=4).hexdigest()
+
+    @property
+    def _begin(self) -> str:
+        day = str(self.commit.facts.get("run_date", self.commit.run_id[:8]))  # of a compaction, its newest run's
+        mark = f"{self.mark}_" if self.mark else ""
+        return f"{HISTORY}/run_date={day[:4]}-{day[4:6]}-{day[6:]}/{self.commit.name}-{mark}"
+
+    def key(self, number: int) -> str:
+        return f"{self._begin}{number:04d}.parquet"
+
+    def has(self, key: str) -> bool:
+        """Return whether a file of the commit's run is one of these."""
+        return key.startswith(self._begin) and key[len(self._begin) : -len(".parquet")].isdecimal()
 
 
-def write_state(output: OutputDirectory, state: Published) -> None:
-    """Write down what is published: last, so that a killed run leaves too little in it and never too much."""
-    output.store.write_atomic(STATE, json.dumps(asdict(state), sort_keys=True).encode())
+def _history_files(commits: list[Commit]) -> dict[str, _HistoryFiles]:
+    taken: set[str] = set()
+    found = {}
+    for commit in commits:
+        found[commit.name] = _HistoryFiles(commit, [part for part in commit.parts if part.key not in taken])
+        taken |= {part.key for part in commit.parts}
+    return found
 
 
-def publish_history(output: OutputDirectory, commit: Commit) -> None:
+def _write_history(output: OutputDirectory, files: _HistoryFiles) -> None:
     """Write a commit's rows to `history/`; the same files under the same names however often."""
-    day = str(commit.facts.get("run_date", commit.run_id[:8]))  # of a compaction, its newest run's
-    folder = f"{HISTORY}/run_date={day[:4]}-{day[4:6]}-{day[6:]}"
-    tables = read_whole(output.store, [part.key for part in commit.parts], marked(output.kind))
-    for number, table in enumerate(in_batches(tables)):
-        key = f"{folder}/{commit.sequence:08d}-{commit.run_id}-{number:04d}.parquet"
-        output.store.write_atomic(key, parquet_bytes(table))
+    tables = read_whole(output.store, [part.key for part in files.parts], marked(output.kind))
+    number = 0
+    for number, table in enumerate(in_batches(tables), 1):
+        output.store.write_atomic(files.key(number - 1), parquet_bytes(table))
+    while output.store.exists(files.key(number)):  # of an mgc that cut them smaller
+        output.store.delete(files.key(number))
+        number += 1
 
 
-def _publish_current(output: OutputDirectory, live: pl.DataFrame, known: dict[str, str]) -> dict[str, str]:
+def history_run(key: str) -> str | None:
+    """Return the run whose rows a file of `history/` holds; None for any other object."""
+    if not key.startswith(f"{HISTORY}/"):
+        return None
+    return key.rpartition("/")[2].partition("-")[2].rpartition("-")[0]
+
+
+def _earlier_history(store: Store, commits: list[Commit]) -> dict[str, str]:
+    """Return what `history` holds where an older mgc wrote it, to which `current` was plain Parquet."""
+    try:
+        runs = json.loads(store.read_bytes(_EARLIER_STATE))["commits"]
+        return {commit.name: "" for commit in commits if commit.run_id in runs}
+    except (ObjectNotFoundError, ValueError, TypeError, KeyError):
+        return {}
+
+
+@dataclass(frozen=True)
+class _Change:
+    """Files that are to join `current`, already written, and the keys of those that are to leave it."""
+
+    added: list[AddAction]
+    removed: set[str]
+    is_all: bool
+
+    def files(self, seen: CurrentTable) -> list[str]:
+        """Return the files of the version to come."""
+        return sorted({*seen.files, *(f"{CURRENT}/{action.path}" for action in self.added)} - self.removed)
+
+    def replaced(self, seen: CurrentTable, there: Container[str]) -> dict[str, float]:
+        """Return when each file that is no longer used, and still there, was replaced."""
+        before = {key: since for key, since in seen.record.replaced.items() if key in there}
+        return before | dict.fromkeys(self.removed, time.time())
+
+
+def _change(
+    output: OutputDirectory,
+    seen: CurrentTable,
+    live: pl.DataFrame,
+    commits: list[Commit],
+    there: dict[str, ObjectInfo],
+) -> _Change:
+    """Write the files of which something changed, and return what is to become of the table."""
     first = pl.col("track_id").str.head(1)
     index = live.with_columns(bucket=pl.when(first.is_in(list(_HEX))).then(first).otherwise(pl.lit(_OTHER)))
     mark = pl.struct(*_KEY, *STALE, "uri").hash().sum().alias("mark")
     marks = {bucket: f"{number:016x}" for bucket, number in index.group_by("bucket").agg(mark).iter_rows()}
-    there = {item.key for item in output.store.list(f"{CURRENT}/")}
-    for bucket in sorted({*marks, *known}):
-        key = f"{CURRENT}/part-{bucket}.parquet"
-        if bucket not in marks:
-            output.store.delete(key)
-        elif known.get(bucket) != marks[bucket] or key not in there:
+    # Where two runs raced, a number may stand for two runs: then nothing of the old files is taken over.
+    raced = len({commit.sequence for commit in commits}) < len(commits)
+    anew = raced or seen.table is None or seen.table.schema() != _SCHEMA
+    change = _Change([], set(), anew)
+    for bucket in sorted({*marks, *map(_bucket_of, seen.files)}):
+        old = [key for key in seen.files if _bucket_of(key) == bucket]
+        whole = old[0] if len(old) == 1 and seen.has(old[0], there) else None
+        begin = f"{_DATA}{bucket}-{marks.get(bucket)}-"
+        if whole and whole.startswith(begin) and not anew:
+            continue
+        change.removed.update(old)
+        if bucket in marks:
             rows = index.filter(pl.col("bucket") == bucket).drop("bucket").sort("track_id")
-            _write_bucket(output, key, rows, reuse=bucket in known and key in there)
-    for key in there - {f"{CURRENT}/part-{bucket}.parquet" for bucket in marks}:
-        output.store.delete(key)
-    return marks
+            key = f"{begin}{uuid.uuid4().hex[:12]}.parquet"
+            change.added.append(_write_file(output, key, rows, None if raced else whole))
+    return change
 
 
-def _write_bucket(output: OutputDirectory, key: str, rows: pl.DataFrame, *, reuse: bool) -> None:
-    """Write one file of `current`: rows that its old one has from there, the others from the parts."""
+def _bucket_of(key: str) -> str:
+    return key.removeprefix(_DATA).partition("-")[0]
+
+
+def _write_file(output: OutputDirectory, key: str, rows: pl.DataFrame, old_key: str | None) -> AddAction:
+    """Write a new file of `current`: rows that its old one has from there, the others from the parts."""
+    data = _file_of(output, rows, _OldFile(output, old_key) if old_key else None)
+    output.store.write_atomic(key, memoryview(data))
+    # No bounds of some columns: to_pyarrow_dataset takes those of all others for null, and DuckDB drops its filters.
+    stats = json.dumps({"numRecords": rows.height})
+    return AddAction(key.removeprefix(f"{CURRENT}/"), data.size, {}, int(time.time() * 1000), True, stats)
+
+
+def _file_of(output: OutputDirectory, rows: pl.DataFrame, old: _OldFile | None) -> pa.Buffer:
     schema = marked(output.kind)
     shown = CURRENT_PREDICTIONS.with_metadata(schema.metadata)
     sink = pa.BufferOutputStream()
-    old = _old_file(output, key) if reuse else None
     with pq.ParquetWriter(sink, shown, compression="zstd") as writer:
         for start in range(0, rows.height, ROWS_A_GROUP):
             wanted = rows.slice(start, ROWS_A_GROUP)
@@ -157,7 +376,7 @@ def _write_bucket(output: OutputDirectory, key: str, rows: pl.DataFrame, *, reus
             fresh = [table.select(schema.names).cast(schema) for table in current_rows(output, missing)]
             table = pa.concat_tables([kept, *fresh]).sort_by("track_id")
             writer.write_table(_as_shown(table, wanted).cast(shown), row_group_size=ROWS_A_GROUP)
-    output.store.write_atomic(key, memoryview(sink.getvalue()))
+    return sink.getvalue()
 
 
 def _as_shown(table: pa.Table, wanted: pl.DataFrame) -> pa.Table:
@@ -178,41 +397,150 @@ def _as_shown(table: pa.Table, wanted: pl.DataFrame) -> pa.Table:
     return table
 
 
-def _old_file(output: OutputDirectory, key: str) -> _OldFile | None:
-    """Return a file of `current` to take rows from; None where it is damaged, as the parts have them all."""
-    try:
-        with named_if_damaged(output.store.uri(key)):
-            return _OldFile(output, key)
-    except SchemaError as error:
-        log.warning("%s; it is written anew", error.message)
-        return None
-
-
 class _OldFile:
-    """A file of `current` that is about to be replaced, read by spans of track ids."""
+    """A file of `current` that is about to be replaced, read by spans of track ids; none where it is damaged."""
 
     def __init__(self, output: OutputDirectory, key: str) -> None:
-        with output.store.open_input(key) as source:
-            self._file = pq.ParquetFile(io.BytesIO(source.read()))
+        self._uri = output.store.uri(key)
         self._schema = marked(output.kind)
-        column = self._file.schema_arrow.get_field_index("track_id")
-        groups = [self._file.metadata.row_group(number) for number in range(self._file.num_row_groups)]
-        self._spans = [(each.column(column).statistics.min, each.column(column).statistics.max) for each in groups]
+        self._spans: list[tuple[str, str]] = []
+        with self._reading(), output.store.open_input(key) as source:
+            self._file = pq.ParquetFile(io.BytesIO(source.read()))
+            column = self._file.schema_arrow.get_field_index("track_id")
+            groups = [self._file.metadata.row_group(number) for number in range(self._file.num_row_groups)]
+            bounds = [each.column(column).statistics for each in groups]
+            self._spans = [(each.min, each.max) for each in bounds]
 
     def rows(self, wanted: pl.DataFrame) -> pa.Table:
         """Return those of the wanted rows that are there."""
         first, last = wanted["track_id"][0], wanted["track_id"][-1]
         groups = [number for number, (low, high) in enumerate(self._spans) if low <= last and high >= first]
-        if not groups:
-            return self._schema.empty_table()
-        table = self._file.read_row_groups(groups, columns=self._schema.names).cast(self._schema)
+        table = self._schema.empty_table()
+        with self._reading():
+            if groups:
+                table = self._file.read_row_groups(groups, columns=self._schema.names).cast(self._schema)
         keys = frame_of(table.select(_KEY)).with_row_index()
         here = keys.join(wanted.select(_KEY), on=_KEY, how="semi")["index"].sort()
         return table.take(pc.cast(here.to_arrow(), pa.int64()))
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Read on without the file where it is damaged: the parts have all its rows."""
+        try:
+            with named_if_damaged(self._uri):
+                yield
+        except (SchemaError, ValueError, AttributeError) as error:
+            log.warning("%s; it is written anew", error)
+            self._spans = []
 
-def history_run(key: str) -> str | None:
-    """Return the run whose rows a file of `history/` holds; None for any other object."""
-    if not key.startswith(f"{HISTORY}/"):
-        return None
-    return key.rpartition("/")[2].partition("-")[2].rpartition("-")[0]
+
+def _commit(
+    store: Store, seen: CurrentTable, change: _Change, record: TableRecord, newest_commit: list[Commit]
+) -> None:
+    """Replace files of `current` by one transaction on the version seen.
+
+    Raises
+    ------
+    CommitFailedError
+        It is not the newest version any more.
+    """
+    properties = CommitProperties(
+        custom_metadata={"mgc": asdict(record)},
+        # By default a commit goes on from whatever version is newest: of two writers both would be accepted.
+        max_commit_retries=0,
+        app_transactions=[Transaction(commit.run_id, commit.sequence) for commit in newest_commit],
+    )
+    with _delta_errors(store):
+        if seen.table is None:
+            _create(store, change, properties)
+        elif change.is_all:
+            seen.table.create_write_transaction(
+                list(change.added), "overwrite", _SCHEMA, commit_properties=properties
+            )
+        else:
+            paths = {key.removeprefix(f"{CURRENT}/"): seen.files[key] for key in change.removed}
+            now_ms = int(time.time() * 1000)
+            removed = [RemoveAction(path, True, now_ms, size) for path, size in paths.items()]
+            seen.table.create_write_transaction(
+                [*change.added, *removed], "append", _SCHEMA, commit_properties=properties
+            )
+    store.sync(f"{CURRENT}/_delta_log/{seen.table.version() + 1 if seen.table else 0:020d}.json")
+
+
+def _create(store: Store, change: _Change, properties: CommitProperties) -> None:
+    uri, options = _table_uri(store), store.object_store_options()
+    try:
+        create_table_with_add_actions(
+            uri,
+            _SCHEMA,
+            change.added,
+            configuration={
+                "delta.deletedFileRetentionDuration": f"interval {GRACE_SECONDS} seconds",
+                "delta.checkpointInterval": "10",
+            },
+            storage_options=options,
+            commit_properties=properties,
+        )
+    except DeltaError as error:
+        if DeltaTable.is_deltatable(uri, options):  # another writer made it meanwhile
+            raise CommitFailedError(_first_line(error)) from error
+        raise
+
+
+def _tidy(store: Store, record: TableRecord, history: dict[str, _HistoryFiles], there: dict[str, ObjectInfo]) -> None:
+    """Delete what no version of the last day shows, and what broken-off or earlier publishing left."""
+    for key in NOTES:
+        if key not in there:
+            store.write_atomic(key, _NOTE)
+    earlier = [key for key in there if key.startswith(f"{CURRENT}/part-")]
+    if earlier:
+        for key in [_EARLIER_STATE, *earlier]:
+            store.delete(key)
+    for key, item in there.items():
+        unused = key.startswith(_DATA) and key not in {*record.files, *NOTES}
+        if unused and time.time() - record.replaced.get(key, item.modified) > GRACE_SECONDS:
+            store.delete(key)
+    runs = {each.commit.run_id: each for each in history.values()}
+    for item in store.list(f"{HISTORY}/"):
+        each = runs.get(history_run(item.key) or "")
+        if each is not None and not each.has(item.key):
+            store.delete(item.key)
+
+
+def _table_uri(store: Store) -> str:
+    uri = store.uri(CURRENT)
+    if _UNFIT.search(uri):
+        raise StorageError(
+            f"'{uri}' cannot be a Delta table: there is a backslash, a %xx or a control character in its path",
+            "give another directory as --output",
+        )
+    return uri
+
+
+@contextmanager
+def _delta_errors(store: Store) -> Iterator[None]:
+    """Turn what delta-rs raises into errors that name the table; conflicts pass.
+
+    Raises
+    ------
+    StorageError, SchemaError
+        The store fails; the table's log is damaged.
+    """
+    try:
+        yield
+    except (CommitFailedError, TableNotFoundError):
+        raise
+    except (DeltaError, OSError) as error:
+        uri, why = store.uri(CURRENT), _first_line(error)
+        if any(f"os error {number})" in str(error) for number in DISK_FULL_ERRNOS):
+            raise DiskFullError(f"no room to write '{uri}'", "free some space and start again") from error
+        if isinstance(error, OSError):
+            raise StorageError(f"'{uri}' failed: {why}", "check the store and start again") from error
+        raise SchemaError(
+            f"'{uri}' cannot be opened as a Delta table: {why}",
+            "if it stays so its log is damaged: delete that folder, and `mgc tag` makes it anew, tagging nothing",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -12,9 +13,9 @@ import pyarrow.parquet as pq
 from mgc.config.view_settings import CLEAN
 from mgc.errors import SchemaError
 from mgc.logs import log
-from mgc.tables.parquet_batches import frame_of, named_if_damaged, parquet_bytes
+from mgc.tables.parquet_batches import frame_of, named_if_damaged, parquet_bytes, prefetched
 from mgc.tables.retry import RETRY_COLUMNS
-from mgc.tables.run_log import OutputDirectory, OutputRun, PartRef
+from mgc.tables.run_log import Commit, OutputDirectory, OutputRun, PartRef
 from mgc.tables.schema import require_kind
 
 INDEX = pa.schema(
@@ -90,13 +91,14 @@ def write_index(output: OutputDirectory, key: str, index: pl.DataFrame) -> None:
     output.store.write_atomic(key, parquet_bytes(index.to_arrow().cast(INDEX), rows_a_group=None))
 
 
-def newest_index(output: OutputDirectory) -> pl.DataFrame:
+def newest_index(output: OutputDirectory, commits: Sequence[Commit] | None = None) -> pl.DataFrame:
     """Return the newest visible row of each item: `newest` of all that commits show, held one commit at a time.
 
-    Of a million tracks and years of runs no more is in memory than their newest rows and one run's.
+    Of a million tracks and years of runs no more is in memory than their newest rows and one run's. Without `commits`
+    they are those that are listed now.
     """
     have, held = empty_index(), []
-    for commit in output.commits():
+    for commit in output.commits() if commits is None else commits:
         held.append(read_index(output, commit.index_key))
         # Put together in lots: a million rows are not copied for the sake of each run's thousand.
         if sum(rows.height for rows in held) > max(have.height // 2, LOT_ROWS):
@@ -175,6 +177,56 @@ def _finished_rows(output: OutputDirectory, key: str, sequence: int, fingerprint
         return index_rows(table, key, sequence, fingerprint)
 
 
+def current_rows(
+    output: OutputDirectory, wanted: pl.DataFrame, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Yield the newest visible row of each wanted item, a part at a time.
+
+    Parameters
+    ----------
+    wanted
+        Rows of `newest_index(output)`: which items, and in which part.
+    columns
+        Columns to read, besides those that name the item; None: all.
+
+    Raises
+    ------
+    SchemaError
+        A part is damaged, or of another kind or version.
+    """
+    by_part = wanted.sort("part").group_by(["part"], maintain_order=True)
+    return prefetched(lambda each: _rows_of(output, str(each[0][0]), each[1], columns), by_part)
+
+
+def _rows_of(output: OutputDirectory, part: str, rows: pl.DataFrame, columns: Sequence[str] | None) -> pa.Table:
+    """Return those of the rows wanted that a part has."""
+    table = _read_part(output, part, columns)
+    by = [name for name in ITEM if name in table.column_names]
+    keep = rows.select(by).with_columns(pl.lit(True).alias("keep"))
+    found = frame_of(table.select(by)).join(keep, on=by, how="left", maintain_order="left")
+    return table.filter(pa.array(found["keep"].fill_null(False).to_list(), pa.bool_()))
+
+
+def _read_part(output: OutputDirectory, part: str, columns: Sequence[str] | None) -> pa.Table:
+    with named_if_damaged(output.store.uri(part)), output.store.open_input(part) as source:
+        file = pq.ParquetFile(source)
+        require_kind(file.schema_arrow, output.kind, output.store.uri(part))
+        by = [name for name in ITEM if name in file.schema_arrow.names]
+        return file.read(columns=sorted({*columns, *by}) if columns else None)
+
+
+def current_index(output: OutputDirectory, items: pl.DataFrame) -> pl.DataFrame:
+    """Return where the newest row of each item is; items without a row are left out.
+
+    Parameters
+    ----------
+    items
+        With columns `track_id` and `view`; where there is no `view`, as in a catalogue, the clean one is meant.
+    """
+    wanted = items if "view" in items.columns else items.with_columns(view=pl.lit(CLEAN))
+    return newest_index(output).join(wanted.select(ITEM), on=ITEM, how="semi")
+
+
 def newest(index: pl.DataFrame) -> pl.DataFrame:
     """Return the newest row of each item: of the highest sequence, then of the last part by name.
 
@@ -196,7 +248,9 @@ STALE: dict[str, pl.DataType] = {"stale_since": pl.Datetime("us", "UTC"), "stale
 """Of an answer that stands in for a failure: when the first try after it failed, and the code of the last."""
 
 
-def with_last_answers(output: OutputDirectory, rows: pl.DataFrame) -> pl.DataFrame:
+def with_last_answers(
+    output: OutputDirectory, rows: pl.DataFrame, commits: Sequence[Commit] | None = None
+) -> pl.DataFrame:
     """Return `newest` rows with each failed one replaced by the last answer of its content, where there is one.
 
     A failure says nothing about an answer that the same bytes had. Returns schema INDEX, and `STALE`: null in rows
@@ -208,7 +262,7 @@ def with_last_answers(output: OutputDirectory, rows: pl.DataFrame) -> pl.DataFra
     wanted = failed.select(*ITEM, "content_id")
     tries = [
         read_index(output, commit.index_key).join(wanted, on=wanted.columns, how="semi")
-        for commit in output.commits()
+        for commit in (output.commits() if commits is None else commits)
     ]
     answers = _stale(pl.concat(tries), failed)
     kept = rows.join(answers.select(ITEM), on=ITEM, how="anti")

@@ -22,7 +22,8 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -89,6 +90,11 @@ class Commit:
     index_key: str
     parts: list[PartRef]
     facts: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Names its object below `commits/`."""
+        return f"{self.sequence:08d}-{self.run_id}"
 
     @property
     def replaces(self) -> list[str]:
@@ -214,13 +220,19 @@ class OutputDirectory:
                 run = OutputRun(run_id, sequence, "")
             yield run
 
-    def commits(self) -> list[Commit]:
-        """Return the visible runs, oldest first; those that a compaction stands for are left out."""
-        found = self.all_commits()
+    def commits(self, also: Iterable[str] = ()) -> list[Commit]:
+        """Return the visible runs, oldest first; those that a compaction stands for are left out.
+
+        Parameters
+        ----------
+        also
+            Names of commits that were there: looked for even where the listing, which may be late, has them not.
+        """
+        found = self.all_commits(also)
         replaced = {run_id for commit in found for run_id in commit.replaces}
         return [commit for commit in found if commit.run_id not in replaced]
 
-    def all_commits(self) -> list[Commit]:
+    def all_commits(self, also: Iterable[str] = ()) -> list[Commit]:
         """Return every commit there is, oldest first.
 
         Raises
@@ -228,18 +240,23 @@ class OutputDirectory:
         SchemaError
             One is damaged: which rows count is not known without it.
         """
-        found = []
-        for item in self.store.list("commits/"):
-            try:
-                found.append(from_json(Commit, self.store.read_bytes(item.key)))
-            except ValueError as error:
-                raise _damaged(self.store, item.key) from error
+        listed = {item.key for item in self.store.list("commits/")}
+        found = [self._read_commit(key) for key in sorted(listed)]
+        for key in sorted({f"commits/{name}.json" for name in also} - listed):
+            with suppress(ObjectNotFoundError):  # a compaction stood for it, and it was deleted
+                found.append(self._read_commit(key))
         # A compaction holds the oldest rows, however new it is itself.
         return sorted(found, key=lambda commit: (not commit.replaces, commit.sequence, commit.run_id))
 
+    def _read_commit(self, key: str) -> Commit:
+        try:
+            return from_json(Commit, self.store.read_bytes(key))
+        except ValueError as error:
+            raise _damaged(self.store, key) from error
+
     def commit(self, commit: Commit) -> None:
         """Make a run's parts visible: the one write that counts."""
-        self._write_json(f"commits/{commit.sequence:08d}-{commit.run_id}.json", asdict(commit))
+        self._write_json(f"commits/{commit.name}.json", asdict(commit))
 
     def finished_parts(self, run: OutputRun) -> list[str]:
         """Return the keys of a run's finished parts, one a chunk, in chunk order."""

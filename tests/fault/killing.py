@@ -15,7 +15,7 @@ import polars as pl
 
 from mgc.storage.store import Store
 from mgc.tables.parquet_batches import frame_of
-from mgc.tables.predictions import current_index, current_rows
+from mgc.tables.run_index import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 
 JOBS = Path(__file__).parents[2] / "jobs"

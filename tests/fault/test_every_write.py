@@ -24,7 +24,7 @@ from mgc.errors import StorageError
 from mgc.storage.store import Store
 from mgc.tables import lease as leases
 from mgc.tables.parquet_batches import frame_of
-from mgc.tables.predictions import current_index, current_rows
+from mgc.tables.run_index import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 
 FIRST = {f"t{number:02d}": "1" for number in range(6)} | {"bad": "1"}

@@ -124,18 +124,30 @@ def json_keys() -> str:
     with tempfile.TemporaryDirectory() as folder:
         for _ in _writing_everything(folder):
             for path in (path for path in Path(folder).rglob("*") if path.is_file()):
-                keys = _paths(json.loads(path.read_bytes())) if path.suffix == ".json" else ()
+                keys = _paths(_record(path)) if path.suffix == ".json" else ()
                 found.setdefault(_general(str(path.relative_to(folder))), set()).update(keys)
     found["evaluation.json"] = set(json.loads(_evaluation()))
     lines = [line for name in sorted(found) for line in [name, *(f"  {key}" for key in sorted(found[name]))]]
     return "\n".join(lines) + "\n"
 
 
+def _record(path: Path) -> Any:
+    """Return what a file says; of a version of the Delta table what mgc says in it."""
+    lines = path.read_bytes().splitlines() if path.parent.name == "_delta_log" else [path.read_bytes()]
+    found = [json.loads(line) for line in lines]
+    # Names of commits and of files are no names of settings.
+    return next(
+        ({**one["commitInfo"]["mgc"], "history": {}, "replaced": {}} for one in found if "commitInfo" in one),
+        found[0],
+    )
+
+
 def _general(name: str) -> str:
     """Return a file's name without what differs from run to run."""
     name = re.sub(r"\d{8}T\d{6}Z-[0-9a-f]{8}", "RUN", name)
     name = re.sub(r"run_date=[\d-]+", "run_date=DAY", name)
-    return re.sub(r"part-[0-9a-fx]\.", "part-X.", re.sub(r"\d{3,8}", "N", name))
+    name = re.sub(r"[0-9a-fx]-[0-9a-f]{16}-[0-9a-f]{12}\.", "X-MARK-UNIQUE.", name)
+    return re.sub(r"\d{3,20}", "N", name)
 
 
 def _writing_everything(folder: str) -> Iterator[None]:

@@ -16,8 +16,7 @@ from mgc.config import CatalogueConfig, load_config
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import read_feature_set
-from mgc.tables.predictions import current_index, current_rows
-from mgc.tables.run_index import newest_index
+from mgc.tables.run_index import current_index, current_rows, newest_index
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.work_items import plan_items
 

@@ -88,7 +88,7 @@ def test_a_submitted_job_tags_the_catalogue(cluster: Cluster, trained: Trained, 
     done = cluster.call(*submit)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tagging: 36/36 tracks" in done.stdout
-    assert "current/*.parquet" in done.stdout
+    assert f'polars.scan_delta("{tmp_path}/current")' in done.stdout
     rows = read_predictions(str(tmp_path))
     assert rows["track_id"].sort().to_list() == read_catalogue(str(trained.catalogue))["track_id"].to_list()
     assert (tmp_path / "report" / "index.html").exists()

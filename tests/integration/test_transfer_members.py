@@ -43,7 +43,7 @@ def test_the_whole_way(trained: Trained, tmp_path: Path, monkeypatch: pytest.Mon
     Path("peers").rename("gone")
     _run("evaluate", catalogue, "-f", features, "-b", "bundle", "-o", "report")
     _run("tag", catalogue, "-b", "bundle", "-o", "predictions")
-    rows = pl.read_parquet("predictions/current/*.parquet")
+    rows = pl.read_delta("predictions/current")
     assert len(rows) == len(pl.read_parquet(catalogue))
     assert rows["error_code"].null_count() == len(rows)
     assert rows["genre"].null_count() == 0

@@ -60,7 +60,7 @@ def made_page(tagged: Tagged) -> PageMade:
         restored_rows=none,
         wanted_tracks=N,
     )
-    outcome = RunOutcome(commit.run_id, "b" * 16, plan, 0, index, 4_000.0, 8.0, 10.0, 2, deleted=3)
+    outcome = RunOutcome(commit.run_id, "b" * 16, plan, 0, index, 4_000.0, 8.0, 10.0, 2, commit, deleted=3)
     return tagging_page(outcome, str(tagged.catalogue), str(tagged.predictions))
 
 

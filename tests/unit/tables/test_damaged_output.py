@@ -17,9 +17,7 @@ from mgc.cli.prune_command import prune
 from mgc.errors import MgcError, SchemaError
 from mgc.storage.store import Store
 from mgc.tables.lease import run_lease
-from mgc.tables.predictions import current_index, current_rows
-from mgc.tables.publish import STATE, Published, read_state
-from mgc.tables.run_index import newest_index, resume_unfinished
+from mgc.tables.run_index import current_index, current_rows, newest_index, resume_unfinished
 from mgc.tables.run_log import OutputDirectory
 
 
@@ -134,10 +132,3 @@ def test_a_damaged_lease_is_nobodys(tmp_path: Path) -> None:
         store.write_atomic(f"leases/{number}.json", content)
     with run_lease(store, 5.0) as lease:
         lease.require()
-
-
-def test_a_damaged_note_of_what_is_published_is_none(tmp_path: Path) -> None:
-    output = OutputDirectory(Store.open(str(tmp_path)), "predictions")
-    for content in (b"", b"[]", b'{"other": 1}', b"3"):
-        output.store.write_atomic(STATE, content)
-        assert read_state(output) == Published()

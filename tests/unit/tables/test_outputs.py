@@ -8,8 +8,7 @@ from table_makers import TINY, catalogue, commit_part, feature_part, write_part
 
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
-from mgc.tables.predictions import current_index, current_rows
-from mgc.tables.run_index import newest_index, resume_unfinished
+from mgc.tables.run_index import current_index, current_rows, newest_index, resume_unfinished
 from mgc.tables.run_log import OutputDirectory
 
 

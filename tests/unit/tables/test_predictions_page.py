@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 import polars as pl
-import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 import tiny_predictions
+from deltalake import DeltaTable
 from in_process import without_ray
 from tiny_predictions import tag_once
 
@@ -20,6 +23,7 @@ from mgc.tables.schema import CURRENT_PREDICTIONS, PREDICTIONS
 PAGE = (Path(__file__).parents[3] / "docs" / "predictions.md").read_text(encoding="utf-8")
 SQL = re.findall(r"```sql\n(.*?)```", PAGE, re.S)
 POLARS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+READERS = re.findall(r"```py\n(.*?)```", PAGE, re.S)
 NAMES = ["genres", "piano", "failed", "moved", "deleted"]
 
 
@@ -51,7 +55,9 @@ def plain_rows(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
 def test_five_questions_are_answered_alike_in_sql_and_in_polars(place: Path) -> None:
     assert (len(SQL), len(POLARS)) == (5, 5)
     space: dict[str, Any] = {}
+    current = DeltaTable("predictions/current").to_pyarrow_dataset()
     with duckdb.connect() as database:
+        database.register("current", current)
         database.execute("SET TimeZone = 'UTC'")
         answers = {
             name: pl.DataFrame(database.sql(query).to_arrow_table()) for name, query in zip(NAMES, SQL, strict=True)
@@ -70,13 +76,56 @@ def test_five_questions_are_answered_alike_in_sql_and_in_polars(place: Path) -> 
 def test_the_page_names_the_columns_that_all_readers_see(place: Path) -> None:
     listed = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| [a-z]", PAGE[PAGE.index("## Columns") :], re.M)
     assert sorted(re.findall(r"`(\w+)`", " ".join(listed))) == sorted(CURRENT_PREDICTIONS.names)
-    athena = re.search(r"CREATE EXTERNAL TABLE predictions \((.*?)\)\nSTORED", PAGE, re.S)
+    athena = re.search(r"CREATE EXTERNAL TABLE history \((.*?)\)\nPARTITIONED", PAGE, re.S)
     assert athena is not None
     assert sorted(
         re.findall(r"(?:^|, )\s*(\w+) (?:string|double|float|boolean|map|array|int|bigint|time)", athena[1], re.M)
-    ) == (sorted(CURRENT_PREDICTIONS.names))
-    described = duckdb.sql("SELECT * FROM 'predictions/current/*.parquet'").columns
-    frame = pd.read_parquet("predictions/current")
-    assert list(described) == list(frame.columns) == CURRENT_PREDICTIONS.names
-    assert pa.Table.from_pandas(frame[["track_id"]]).num_rows == 8
+    ) == (sorted(PREDICTIONS.names))
+    table = DeltaTable("predictions/current")
+    assert duckdb.from_arrow(table.to_pyarrow_dataset()).columns == CURRENT_PREDICTIONS.names
+    assert list(table.to_pandas().columns) == CURRENT_PREDICTIONS.names
+    assert pl.read_delta("predictions/current").columns == CURRENT_PREDICTIONS.names
     assert set(pd.read_parquet("predictions/history").columns) == {*PREDICTIONS.names, "run_date"}
+
+
+def test_each_way_to_read_current_that_the_page_shows_gives_its_rows(place: Path) -> None:
+    heights = []
+    for block in READERS:
+        *before, last = block.strip().splitlines()
+        if "ray" not in block:  # tests/integration has that one
+            space: dict[str, Any] = {}
+            exec("\n".join(before), space)
+            heights.append(rows_of(eval(last, space)))
+    assert heights == [8, 8, 8, 8]
+
+
+def rows_of(found: Any) -> int:
+    if isinstance(found, pl.LazyFrame):
+        found = found.collect()
+    elif isinstance(found, duckdb.DuckDBPyRelation):
+        return sum(count for _, count in found.fetchall())
+    return len(found)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: duckdb.sql("SELECT count(*) FROM 'predictions/current/*.parquet'").fetchall(),
+        lambda: duckdb.sql("SELECT count(*) FROM 'predictions/current/**/*.parquet'").fetchall(),
+        lambda: duckdb.sql("SELECT * FROM read_parquet('predictions/current/**', union_by_name = true)").fetchall(),
+        lambda: pl.scan_parquet("predictions/current/*.parquet").collect(),
+        lambda: pl.scan_parquet("predictions/current/**/*.parquet", missing_columns="insert").collect(),
+        lambda: pl.read_parquet("predictions/current"),
+        lambda: pl.read_parquet("predictions/current/"),
+        lambda: pd.read_parquet("predictions/current"),
+        lambda: pq.read_table("predictions/current"),
+        lambda: ds.dataset("predictions/current", format="parquet").to_table(),
+    ],
+)
+def test_whoever_reads_the_files_of_current_as_such_gets_an_error_and_no_rows(
+    place: Path, read: Callable[[], object]
+) -> None:
+    with pytest.raises(
+        Exception, match=r"READ-AS-DELTA-TABLE|No files found|empty|different file ext|must end with PAR1"
+    ):
+        read()

@@ -19,8 +19,8 @@ from mgc.errors import LeaseError
 from mgc.storage.store import Store
 from mgc.tables.compact import plan_prune, prune
 from mgc.tables.lease import run_lease
-from mgc.tables.predictions import current_index, current_rows, read_predictions
-from mgc.tables.run_index import STALE, newest_index
+from mgc.tables.predictions import read_predictions
+from mgc.tables.run_index import STALE, current_index, current_rows, newest_index
 from mgc.tables.run_log import OutputDirectory
 
 LATER = datetime.now(UTC) + timedelta(days=1)

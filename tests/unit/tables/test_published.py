@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 import pytest
 from in_process import config_of, without_ray
-from tiny_predictions import BUNDLE, history, killed_at, tag_once
+from tiny_predictions import BUNDLE, files, history, identities, ids, killed_at, output_of, tag_once
 
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
@@ -19,9 +18,8 @@ from mgc.tables import publish as published
 from mgc.tables.compact import plan_prune, prune
 from mgc.tables.deletions import DeletionRule, rewrite_prediction_content_ids
 from mgc.tables.predictions import read_predictions
-from mgc.tables.publish import publish, read_state
+from mgc.tables.publish import open_current, publish
 from mgc.tables.run_index import STALE
-from mgc.tables.run_log import OutputDirectory
 
 
 @pytest.fixture(autouse=True)
@@ -29,30 +27,15 @@ def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     without_ray(monkeypatch)
 
 
-def ids(n: int, content: str = "1") -> dict[str, str]:
-    return {hashlib.blake2b(str(number).encode(), digest_size=16).hexdigest(): content for number in range(n)}
-
-
-def identities(uri: str) -> dict[str, str]:
-    return dict(read_predictions(uri, ["track_id", "content_id"]).iter_rows())
-
-
-def output_of(uri: str) -> OutputDirectory:
-    return OutputDirectory(Store.open(uri), "predictions")
-
-
-def files(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.glob("current/*")}
-
-
 def test_each_track_is_in_the_file_of_its_first_digit_in_order(tmp_path: Path) -> None:
     contents = ids(100) | {"z": "1"}
     tag_once(str(tmp_path), contents)
     assert identities(str(tmp_path)) == contents
-    for path in tmp_path.glob("current/*.parquet"):
+    assert len(files(tmp_path)) == 17
+    for digit, path in files(tmp_path).items():
         found = pl.read_parquet(path)["track_id"]
         assert found.is_sorted()
-        assert {track[0] for track in found} == ({path.stem[-1]} if path.stem != "part-x" else {"z"})
+        assert {track[0] for track in found} == ({digit} if digit != "x" else {"z"})
 
 
 def test_only_files_in_which_something_changed_are_written_anew(tmp_path: Path) -> None:
@@ -64,7 +47,7 @@ def test_only_files_in_which_something_changed_are_written_anew(tmp_path: Path) 
     assert files(tmp_path) == before
     tag_once(str(tmp_path), contents | {changed: "2"})
     after = files(tmp_path)
-    assert {name for name in after if after[name] != before[name]} == {"current/part-0.parquet"}
+    assert {name for name in after if after[name] != before[name]} == {"0"}
     assert identities(str(tmp_path)) == contents | {changed: "2"}
 
 
@@ -75,7 +58,7 @@ def test_files_longer_than_a_row_group_are_merged(tmp_path: Path, monkeypatch: p
     changed = contents | {"a000": "2", "a007": "2", "a0070": "1", "a999": "1"}
     tag_once(str(tmp_path), changed)
     assert identities(str(tmp_path)) == changed
-    assert pl.read_parquet(tmp_path / "current" / "part-a.parquet")["track_id"].to_list() == sorted(changed)
+    assert pl.read_parquet(files(tmp_path)["a"])["track_id"].to_list() == sorted(changed)
 
 
 def test_history_keeps_every_row_by_the_day_of_its_run(tmp_path: Path) -> None:
@@ -95,7 +78,7 @@ def test_what_a_killed_run_did_not_publish_the_next_one_does(tmp_path: Path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(published, "write_state", die)
+        patch.setattr(published, "_commit", die)
         with pytest.raises(KeyboardInterrupt):
             tag_once(str(tmp_path), {"a": "2", "b": "1"})
     assert tag_once(str(tmp_path), {"a": "2", "b": "1"}).run_id is None
@@ -108,8 +91,7 @@ def test_lost_files_are_made_anew_from_the_commits(tmp_path: Path) -> None:
     contents = ids(40)
     tag_once(str(tmp_path), contents)
     before = read_predictions(str(tmp_path))
-    for path in [*tmp_path.glob("current/*"), tmp_path / "_published.json"]:
-        path.unlink()
+    shutil.rmtree(tmp_path / "current")
     with pytest.raises(SchemaError, match="no predictions at"):
         read_predictions(str(tmp_path))
     assert publish(output_of(str(tmp_path))) == 40
@@ -183,7 +165,7 @@ def test_a_lost_file_of_a_moved_library_gets_its_places_back(tmp_path: Path) -> 
     output, contents = str(tmp_path), {"a": "1", "b": "1"}
     tag_once(output, contents)
     tag_once(output, contents, root="/moved")
-    (tmp_path / "current" / "part-a.parquet").unlink()
+    files(tmp_path)["a"].unlink()
     rewrite_prediction_content_ids(output, {"b": "2"})
     assert uris(output) == {"a": "/music/a.wav", "b": "/moved/b.wav"}
     tag_once(output, {"a": "1", "b": "2"}, root="/moved")
@@ -239,7 +221,9 @@ def test_a_clock_that_goes_backwards_changes_no_order(tmp_path: Path, monkeypatc
     assert identities(uri) == {"a": "2", "b": "1"}
     assert [row[:4] for row in history(uri).sort("sequence")["run_id"]][-1] == "2001"
     assert tag_once(uri, {"a": "2", "b": "1"}).run_id is None
-    assert read_state(output_of(uri)).commits[-1].startswith("2001")
+    table = open_current(Store.open(uri))
+    assert table is not None
+    assert max(table.record.history).startswith("00000002-2001")
 
 
 def test_an_output_of_another_bundle_is_tagged_anew_and_the_old_answers_stay_in_the_history(tmp_path: Path) -> None:
@@ -309,14 +293,3 @@ def test_a_failure_of_new_content_is_shown(tmp_path: Path) -> None:
     row = read_predictions(uri).to_dicts()[0]
     assert (row["content_id"], row["genre"], row["error_code"]) == ("2", None, "T102_ACCESS_DENIED")
     assert (row["stale_since"], row["stale_reason"]) == (None, None)
-
-
-def test_files_of_current_that_are_older_than_a_column_are_read_beside_newer_ones(tmp_path: Path) -> None:
-    uri = str(tmp_path)
-    tag_once(uri, {"a": "1", "b": "1"})
-    older = tmp_path / "current" / "part-a.parquet"
-    table = pq.read_table(older)
-    pq.write_table(table.drop_columns(list(STALE)), older)
-    assert read_predictions(uri).select("track_id", "stale_reason").rows() == [("a", None), ("b", None)]
-    tag_once(uri, {"a": "1", "b": "1"}, force=True, refused=["a"])
-    assert read_predictions(uri)["stale_reason"].to_list() == ["T102_ACCESS_DENIED", None]

@@ -13,8 +13,15 @@ from mgc.config import AugmentConfig
 from mgc.storage.store import Store
 from mgc.tables.diff import WorkPlan, plan_work
 from mgc.tables.parquet_batches import frame_of
-from mgc.tables.predictions import current_index, current_rows
-from mgc.tables.run_index import empty_index, newest, newest_index, run_part_refs, write_index
+from mgc.tables.run_index import (
+    current_index,
+    current_rows,
+    empty_index,
+    newest,
+    newest_index,
+    run_part_refs,
+    write_index,
+)
 from mgc.tables.run_log import Commit, OutputDirectory
 from mgc.tables.work_items import clean_items, plan_items
 

@@ -1,0 +1,241 @@
+"""`current` as a Delta table: writers that meet, readers that poll, files that are lost, replaced or of an older mgc."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pytest
+from curation_makers import prediction
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+from in_process import without_ray
+from tiny_predictions import BUNDLE, files, history, identities, ids, output_of, tag_once
+
+from mgc.errors import SchemaError, StorageError
+from mgc.storage.store import Store
+from mgc.tables import publish as published
+from mgc.tables.compact import plan_prune, prune
+from mgc.tables.parquet_batches import frame_of, parquet_bytes
+from mgc.tables.predictions import read_predictions
+from mgc.tables.publish import NOTES, open_current, publish
+from mgc.tables.run_index import index_rows, run_part_refs, write_index
+from mgc.tables.run_log import Commit
+from mgc.tables.schema import marked
+
+
+@pytest.fixture(autouse=True)
+def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
+
+
+def one_version_of(current: DeltaTable) -> dict[str, str]:
+    rows = current.to_pyarrow_table(columns=["track_id", "content_id"]).to_pylist()
+    assert len({row["track_id"] for row in rows}) == len(rows)
+    return {row["track_id"]: row["content_id"] for row in rows}
+
+
+class HeldUp:
+    """A publisher that is stopped right before it changes `current`, while something else happens."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object], *, killed: bool) -> None:
+        commit, self.first = published._commit, True
+
+        def stopped(*arguments: Any) -> None:
+            if self.first:
+                self.first = False
+                meanwhile()
+                if killed:
+                    raise KeyboardInterrupt
+            commit(*arguments)
+
+        monkeypatch.setattr(published, "_commit", stopped)
+
+
+def commit_only(uri: str, contents: dict[str, str]) -> None:
+    """Commit a run that is killed before it publishes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tiny_predictions.publish", lambda *_, **__: None)
+        tag_once(uri, contents)
+
+
+def test_a_writer_that_was_held_up_cannot_bring_back_what_it_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    tag_once(uri, contents)
+    second, third = (contents | dict.fromkeys(sorted(contents)[:count], f"{count}") for count in (10, 30))
+    commit_only(uri, second)
+    HeldUp(monkeypatch, lambda: tag_once(uri, third), killed=False)
+    before = open_current(Store.open(uri))
+    assert publish(output_of(uri)) is None, "all is done when it goes on"
+    assert identities(uri) == third
+    after = open_current(Store.open(uri))
+    assert before is not None
+    assert after is not None
+    assert [one.table.version() for one in (before, after) if one.table] == [0, 1]
+    assert history(uri).height == 40 + 10 + 30
+    assert tag_once(uri, third).run_id is None
+
+
+def test_a_writer_that_was_held_up_and_killed_leaves_what_came_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    tag_once(uri, contents)
+    newer = dict.fromkeys(contents, "3")
+    commit_only(uri, dict.fromkeys(contents, "2"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        HeldUp(patch, lambda: tag_once(uri, newer), killed=True)
+        publish(output_of(uri))
+    assert identities(uri) == newer
+    assert tag_once(uri, newer).run_id is None
+    assert identities(uri) == newer
+
+
+def test_two_that_publish_first_at_once_make_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = str(tmp_path)
+    commit_only(uri, {"a": "1", "b": "1"})
+    HeldUp(monkeypatch, lambda: tag_once(uri, {"a": "2", "b": "1"}), killed=False)
+    publish(output_of(uri))
+    assert identities(uri) == {"a": "2", "b": "1"}
+    assert history(uri).height == 3
+
+
+def test_who_always_comes_too_late_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "WAITS_SECONDS", (0.0, 0.0))
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1"})
+    commit_only(uri, {"a": "2"})
+
+    def late(*_: object) -> None:
+        raise CommitFailedError("version 1 exists")
+
+    monkeypatch.setattr(published, "_commit", late)
+    with pytest.raises(StorageError, match="cannot be committed: version 1 exists"):
+        publish(output_of(uri))
+
+
+def test_readers_that_poll_throughout_see_one_row_a_track_of_one_run(tmp_path: Path) -> None:
+    uri, contents = str(tmp_path), ids(48)
+    tag_once(uri, contents)
+    ended, seen = threading.Event(), []
+
+    def poll(read: Callable[[], dict[str, str]]) -> None:
+        while not ended.is_set():
+            seen.append(read())
+
+    def by_polars() -> dict[str, str]:
+        rows = pl.scan_delta(f"{uri}/current").select("track_id", "content_id").collect()
+        assert rows["track_id"].is_unique().all()
+        return dict(rows.iter_rows())
+
+    def by_duckdb() -> dict[str, str]:
+        with duckdb.connect() as database:
+            current = DeltaTable(f"{uri}/current").to_pyarrow_dataset()
+            rows = database.from_arrow(current).select("track_id, content_id").fetchall()
+        assert len({row[0] for row in rows}) == len(rows)
+        return dict(rows)
+
+    ways = [lambda: one_version_of(DeltaTable(f"{uri}/current")), by_polars, by_duckdb, lambda: identities(uri)]
+    with ThreadPoolExecutor(len(ways)) as pool:
+        polls = [pool.submit(poll, way) for way in ways]
+        for number in range(2, 14):
+            tag_once(uri, dict.fromkeys(contents, f"{number}"))
+        ended.set()
+        for done in polls:
+            done.result()
+    assert all(set(one) == set(contents) for one in seen)
+    assert all(len(set(one.values())) == 1 for one in seen), "no reader saw files of two runs"
+    assert len(seen) >= len(ways)
+    assert list(tmp_path.glob("current/_delta_log/*.checkpoint.parquet")), "a version that is read from a checkpoint"
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["deleted", "cut short"])
+def test_a_file_of_current_that_is_lost_is_named_and_made_anew_by_the_next_run(tmp_path: Path, cut: bool) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    tag_once(uri, contents)
+    before = read_predictions(uri)
+    path = files(tmp_path)["3"]
+    data = path.read_bytes()
+    path.unlink()
+    if cut:
+        path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(SchemaError) as caught:
+        read_predictions(uri)
+    assert str(path) in caught.value.message
+    assert tag_once(uri, contents).run_id is None
+    assert read_predictions(uri).equals(before)
+    assert files(tmp_path)["3"] != path
+
+
+def test_replaced_files_stay_for_a_day_and_go_with_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    tag_once(uri, contents)
+    first = set(files(tmp_path).values())
+    for path in first:
+        os.utime(path, (0, 0))  # how old it is says nothing of when it was replaced
+    orphan = tmp_path / "current" / "_data" / "a-0000000000000000-000000000000.parquet"
+    orphan.write_bytes(b"left by a killed run")
+    tag_once(uri, dict.fromkeys(contents, "2"))
+    assert all(path.exists() for path in [*first, orphan])
+    assert one_version_of(DeltaTable(f"{uri}/current", version=0)) == contents, "as it was before"
+    now = time.time()
+    monkeypatch.setattr(published.time, "time", lambda: now + published.GRACE_SECONDS + 60)
+    assert tag_once(uri, dict.fromkeys(contents, "2")).run_id is None
+    assert not any(path.exists() for path in [*first, orphan])
+    left = {path.name for path in (tmp_path / "current" / "_data").iterdir()}
+    assert left == {path.name for path in files(tmp_path).values()} | {Path(NOTES[1]).name}
+    assert identities(uri) == dict.fromkeys(contents, "2")
+
+
+def two_commits_of_one_part(uri: str) -> None:
+    """A run is taken for dead, its parts are resumed and committed by another; then it commits all the same."""
+    output = output_of(uri)
+    dead = output.start_run(BUNDLE, {})
+    tables = {
+        number: pa.Table.from_pylist(
+            [
+                prediction(name, f"/music/{name}.wav", "1", run_id=dead.run_id, sequence=dead.sequence)
+                for name in names
+            ],
+            schema=marked("predictions", fingerprint=BUNDLE),
+        )
+        for number, names in enumerate((["a", "b"], ["c"]))
+    }
+    for number in (0, 1):
+        output.store.write_atomic(dead.part_key(number), parquet_bytes(tables[number]))
+        if number == 0:
+            tag_once(uri, {"a": "1", "b": "1", "d": "1"})
+    index = pl.concat(
+        frame_of(index_rows(table, dead.part_key(number), dead.sequence, BUNDLE)) for number, table in tables.items()
+    )
+    write_index(output, f"{dead.folder}/index.parquet", index)
+    parts = run_part_refs(dead, index)
+    output.commit(Commit(dead.run_id, dead.sequence, f"{dead.folder}/index.parquet", parts, dead.facts))
+
+
+def test_parts_that_two_commits_show_are_once_in_the_history(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    two_commits_of_one_part(uri)
+    assert history(uri)["track_id"].sort().to_list() == ["a", "b", "d"], "of the one that was published"
+    publish(output_of(uri))
+    assert history(uri)["track_id"].sort().to_list() == ["a", "b", "c", "d"]
+    assert identities(uri) == dict.fromkeys("abcd", "1")
+    names = sorted(tmp_path.glob("history/*/*"))
+    assert publish(output_of(uri)) is None
+    assert sorted(tmp_path.glob("history/*/*")) == names
+    killed = output_of(uri)
+    prune(killed, plan_prune(killed, 0.0, datetime.now(UTC) + timedelta(days=1)))
+    assert history(uri)["track_id"].sort().to_list() == ["a", "b", "c", "d"]
