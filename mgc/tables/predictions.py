@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -15,7 +15,7 @@ from mgc.storage.objects import ObjectNotFoundError
 from mgc.storage.store import Store
 from mgc.tables.parquet_batches import frame_of, named_if_damaged
 from mgc.tables.publish import CURRENT, open_current
-from mgc.tables.schema import require_kind
+from mgc.tables.schema import CURRENT_PREDICTIONS, require_kind
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,18 @@ def prediction_files(uri: str) -> PredictionFiles:
     SchemaError
         There are none.
     """
+    current = None
     if uri.endswith(".parquet"):
         store, key = Store.open(uri.rpartition("/")[0] or "."), uri.rpartition("/")[2]
         found = [store.stat(key)] if store.exists(key) else []
-        marks = {item.key: item.content_id for item in found}
     else:
         store, key = Store.open(uri), CURRENT
         current = open_current(store)
-        marks = (
-            dict.fromkeys(sorted(current.files), "")  # of one name never other bytes
-            if current
-            else {item.key: item.content_id for item in store.list(f"{CURRENT}/part-")}  # an older mgc wrote it
-        )
-    if not marks:
+        found = [] if current else [*store.list(f"{CURRENT}/part-")]  # an older mgc wrote it
+    if not found and current is None:
         raise SchemaError(f"no predictions at '{store.uri(key)}'", "run `mgc tag` first, or check the path")
+    # Of a file of the table the name is enough: it never comes to be other bytes.
+    marks = dict.fromkeys(sorted(current.files), "") if current else {one.key: one.content_id for one in found}
     digest = hashlib.blake2b(json.dumps([*marks.items()]).encode(), digest_size=16).hexdigest()
     return PredictionFiles(store, [*marks], digest)
 
@@ -81,7 +79,10 @@ def read_predictions(
         There are none, or a file is no predictions table of this version.
     """
     files = prediction_files(uri)
-    tables = (_read_file(files.store, key, columns) for key in files.keys)
+    tables: Iterator[pl.DataFrame] = (_read_file(files.store, key, columns) for key in files.keys)
+    if not files.keys:  # every track was deleted
+        names = [name for name in columns or CURRENT_PREDICTIONS.names if name in CURRENT_PREDICTIONS.names]
+        tables = iter([frame_of(CURRENT_PREDICTIONS.empty_table().select(names))])
     if track_ids is None:
         return pl.concat(tables, how="diagonal")
     wanted = track_ids.unique().implode()
