@@ -158,6 +158,7 @@ def guarded(app: Callable[[], object]) -> None:
     """
     # Of processes that begin from here (Ray's, those of libraries) none looks for modules in the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
+    _in_utf8_mode()
     _accept_any_letter()
     configure_logging()
     _SIGTERM.clear()
@@ -248,6 +249,15 @@ def _fail(error: MgcError) -> NoReturn:
         sys.exit(2)
     Screen(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), " ", _error_text(error)))
     sys.exit(2)
+
+
+def _in_utf8_mode() -> None:
+    """Begin anew where the locale is not UTF-8: a file's name, and so its track's id, is the same in every locale."""
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:replace")  # what the terminal shows stays
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, sys.orig_argv)
 
 
 def _accept_any_letter() -> None:

@@ -274,7 +274,8 @@ def _runtime_env(address: str | None, config: ClusterConfig) -> dict[str, Any] |
     """
     if address is None or SUBMITTED_JOB in os.environ:
         return None
-    env_vars = {name: os.environ[name] for name in PUBLIC_VARIABLES if name in os.environ} | {"PYTHONSAFEPATH": "1"}
+    env_vars = {name: os.environ[name] for name in PUBLIC_VARIABLES if name in os.environ}
+    env_vars |= {"PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}  # no code of the current folder; names of files are UTF-8
     hook = {"worker_process_setup_hook": f"{__name__}.take_credentials"} if _hands_on(address, config) else {}
     return {"env_vars": env_vars, **hook}
 

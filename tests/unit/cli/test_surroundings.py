@@ -14,6 +14,8 @@ from audio_samples import music
 from model_makers import bundle_contents
 
 from mgc.audio.decode.sndfile import encode
+from mgc.catalogue.index import read_catalogue
+from mgc.catalogue.listing import track_id_of
 from mgc.config import load_config
 from mgc.models.bundle import write_bundle
 
@@ -55,6 +57,26 @@ def test_json_lines_are_whole_in_any_encoding(tag_arguments: list[str], encoding
     done = call([*tag_arguments, "--json"], PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout.decode(encoding))["audio_file"] == tag_arguments[1]
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""A locale that is not UTF-8 and that every machine has."""
+
+
+def test_a_track_has_one_id_whatever_the_locale(tag_arguments: list[str], tmp_path: Path) -> None:
+    for name, environment in (("ascii", ASCII), ("utf8", {"LC_ALL": "C.UTF-8"})):
+        done = call(["index", str(Path(tag_arguments[1]).parent), "-o", str(tmp_path / name)], **environment)
+        assert (done.returncode, done.stderr) == (0, b"")
+    frame = read_catalogue(str(tmp_path / "ascii"))
+    assert frame["uri"].to_list() == [tag_arguments[1]]
+    assert frame["track_id"].to_list() == [track_id_of("sóng ♪.flac")]
+    assert frame.equals(read_catalogue(str(tmp_path / "utf8")))
+
+
+def test_a_file_is_found_and_shown_in_a_locale_that_lacks_its_letters(tag_arguments: list[str]) -> None:
+    done = call(tag_arguments, **ASCII)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "s?ng ?.flac" in done.stdout.decode("ascii")
 
 
 @pytest.mark.parametrize("option", [["--json"], []])
