@@ -20,12 +20,11 @@ from PIL import Image
 
 from benchmarks.stretch_peers import shifters, stretchers
 from mgc.arrays import Float32Array
-from mgc.audio.decode.audio_reader import open_audio
+from mgc.audio.decode.audio_reader import Tape, open_audio
 from mgc.audio.decode.sndfile import encode
 from mgc.audio.extraction import OpenTrack, extract, extract_views, read_window
 from mgc.audio.track_features import TrackFeatures
 from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest, place
-from mgc.audio.windows import Tape
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.demo.compose import plan_clips, render
 from mgc.demo.styles import Piece

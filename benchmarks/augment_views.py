@@ -16,10 +16,9 @@ import numpy as np
 from benchmarks.material import CLIP_SECONDS, figure
 from benchmarks.stretch_peers import shifters, stretchers
 from mgc.arrays import Float32Array
-from mgc.audio.decode.audio_reader import open_audio
+from mgc.audio.decode.audio_reader import Tape, open_audio
 from mgc.audio.extraction import OpenTrack, analysis_of, extract_views, read_window
 from mgc.audio.views import CLEAN_RECIPE, Recipe, ViewRequest, place
-from mgc.audio.windows import Tape
 from mgc.config import DecodeConfig, FeatureConfig
 
 FEATURES = FeatureConfig()

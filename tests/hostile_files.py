@@ -27,7 +27,7 @@ from audio_samples import (
     wav_with,
 )
 
-from mgc.audio.decode.lengths import _crc
+from mgc.audio.decode.flac import _crc
 from mgc.audio.decode.sndfile import encode
 from mgc.errors import TrackCode
 

@@ -15,21 +15,21 @@ from functools import lru_cache
 import numpy as np
 
 from mgc.arrays import Float32Array
-from mgc.audio.decode.audio_reader import AudioReader, open_audio
+from mgc.audio.decode.audio_reader import AudioReader, Tape, open_audio
 from mgc.audio.decode.source import Content
 from mgc.audio.features.analysis import MEL_POWER, Analysis
 from mgc.audio.track_features import TrackFeatures, TrackResult
 from mgc.audio.transforms import change_samples, changes_samples, partner_start
 from mgc.audio.views import Placing, ViewRequest, place
-from mgc.audio.windows import Tape, plan_stretch, resample, thinned, window_starts, window_starts_every
+from mgc.audio.windows import plan_stretch, resample, thinned, window_starts, window_starts_every
 from mgc.config import DecodeConfig, FeatureConfig
 from mgc.errors import Stage, TrackCode, TrackError
 
 WindowMeasurements = Mapping[str, Float32Array]
 """What `Analysis.window` measured in one window, by name."""
 
-_SHORTFALL_SECONDS = 0.1
-"""How much earlier than its header says a track may end without the header being called wrong: codecs pad."""
+_SLACK_SECONDS = 0.1
+"""By how much the end may miss what the header says without the header being called wrong: codecs pad."""
 
 _CLEAN = (ViewRequest(),)
 
@@ -116,7 +116,7 @@ def _extract_planned(
     features: FeatureConfig,
     every_seconds: float | None,
 ) -> list[TrackResult] | None:
-    """Return the views of a track of `n_frames` samples; None if none are known, or the audio ends well before it."""
+    """Return the views of a track of `n_frames` samples; None if none are known, or the audio ends elsewhere."""
     if not n_frames:
         return None
     source_rate = reader.info.sample_rate
@@ -124,10 +124,11 @@ def _extract_planned(
     ratios = [place(view.recipe, features).tempo_ratio for view in views]
     starts = [_window_starts(track.duration_seconds / ratio, features, every_seconds) for ratio in ratios]
     measured = ViewAnalyser(track, views, partners, features).analyse(starts)
-    slack = math.ceil(_SHORTFALL_SECONDS * source_rate)
+    slack = math.ceil(_SLACK_SECONDS * source_rate)
     track.tape.read(max(0, n_frames - slack), n_frames)  # is the end there? Held already unless one window is all
     true_frames = n_frames if track.tape.end_frame is None else track.tape.end_frame
-    if n_frames - true_frames >= min(slack, n_frames):
+    goes_on = track.tape.end_frame is None and track.tape.read(n_frames, n_frames + slack).size == slack
+    if goes_on or n_frames - true_frames >= min(slack, n_frames):
         return None
     true_seconds = true_frames / source_rate
     return [

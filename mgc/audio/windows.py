@@ -15,7 +15,6 @@ import numpy as np
 import soxr
 
 from mgc.arrays import Float32Array, IntArray
-from mgc.audio.decode.audio_reader import AudioReader
 from mgc.config import FeatureConfig
 
 _TOLERANCE_WINDOWS = 0.05
@@ -108,35 +107,6 @@ def plan_stretch(start_seconds: float, n_samples: int, source_rate: int, target_
     steps = max(0, (first * source_rate // target_rate - margin) // source_step)
     stop = math.ceil((first + n_samples) * source_rate / target_rate) + margin
     return Stretch(steps * source_step, stop, first - steps * target_step)
-
-
-class Tape:
-    """Reads stretches in ascending order; what two of them share is decoded once.
-
-    Attributes
-    ----------
-    end_frame
-        Where the audio was found to end, or None while it was not.
-    """
-
-    def __init__(self, reader: AudioReader) -> None:
-        self._reader = reader
-        self._start = 0
-        self._samples: Float32Array = np.zeros(0, dtype=np.float32)
-        self.end_frame: int | None = None
-
-    def read(self, start: int, stop: int) -> Float32Array:
-        """Return source samples `start` to `stop`, fewer where the audio ends before."""
-        held = self._samples[start - self._start :] if start >= self._start else self._samples[:0]
-        position = start + held.size
-        if position < stop:
-            fresh = self._reader.read_mono(position, stop - position)
-            if fresh.size < stop - position:
-                self.end_frame = position + fresh.size
-            self._samples = np.concatenate([held, fresh]) if held.size else fresh
-            self._start = start
-            held = self._samples
-        return held[: stop - start]
 
 
 def resample(samples: Float32Array, source_rate: int, target_rate: int) -> Float32Array:

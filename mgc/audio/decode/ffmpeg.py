@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
@@ -115,6 +116,8 @@ class FfmpegSource:
         self._target: int | None = None  # of a jump that has not landed
         self._expected = -1  # the end of the frame before, while jumping
         self._held_over: AudioFrame | None = None
+        self._latest_pts = 0
+        self._resampler: tuple[tuple[int, str, int], AudioResampler] | None = None
 
     def _jump_towards(self, start_frame: int) -> None:
         preroll = round(_PREROLL_SECONDS * self._stream.sample_rate)
@@ -144,12 +147,26 @@ class FfmpegSource:
         return joined is not None
 
     def _next_frame(self) -> AudioFrame | None:
-        """Return the next frame at the stream's sample rate; one at another is damage, or not for us."""
+        """Return the next frame, at the stream's sample rate, whatever its own is."""
         while frame := self._held_over or next(self._stream.frames, None):
             self._held_over = None
-            if frame.sample_rate == self._stream.sample_rate and self._has_landed(frame):
+            if (frame.pts or 0) < self._latest_pts:
+                self._may_jump = False  # another recording begins: time stamps are no places
+            self._latest_pts = frame.pts or 0
+            if not self._has_landed(frame):
+                continue
+            if frame.sample_rate == self._stream.sample_rate:
                 return frame
+            if resampled := self._resampled(frame):
+                return resampled
         return None
+
+    def _resampled(self, frame: AudioFrame) -> AudioFrame | None:
+        key = (*_layout_of(frame), frame.sample_rate)
+        if self._resampler is None or self._resampler[0] != key:
+            resampler = AudioResampler(frame.format, frame.layout, self._stream.sample_rate)
+            self._resampler = key, resampler
+        return next(iter(self._resampler[1].resample(frame)), None)
 
     def _has_landed(self, frame: AudioFrame) -> bool:
         """Return whether a frame's place is known after a jump; take the position from it.
@@ -165,6 +182,7 @@ class FfmpegSource:
         self._expected = end
         if landed:
             self._position, self._target = place, None
+            self._stream.skip_no_more()
         return landed
 
 
@@ -258,6 +276,10 @@ class FfmpegStream:
             self._container.seek(self._skip_before_pts, stream=self._stream, backward=True)
             self._stream.codec_context.flush_buffers()
             self.has_sought = True
+
+    def skip_no_more(self) -> None:
+        """Decode whatever comes: behind the target, a recording may begin whose time stamps begin anew."""
+        self._skip_before_pts = None
 
     def place_of(self, frame: AudioFrame) -> int:
         """Return the index of a frame's first sample, from its time stamp; only where `can_jump`."""

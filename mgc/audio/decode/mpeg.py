@@ -20,6 +20,7 @@ from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 
 from mgc.arrays import Float32Array
+from mgc.audio.decode.joined import MOST_STREAMS, behind_id3v2
 from mgc.audio.decode.source import Content, DecoderError, StreamInfo, mix_to_mono, translated
 
 _CODECS = {1: "mp1float", 2: "mp2float", 3: "mp3float"}
@@ -33,7 +34,6 @@ _PREROLL_FRAMES = 32
 _PROBE_FRAMES = 64
 """If none of so many first frames can be decoded, the file is none of ours."""
 
-_ID3V2_HEADER_BYTES = 10
 _HEADER_BYTES = 4
 _TAG_SEARCH_BYTES = 192
 _HAS_FRAMES_AND_BYTES = 0b11
@@ -62,6 +62,9 @@ _START_SEARCH_BYTES = 1 << 16
 
 _SURE_FRAMES = 3
 """Headers in a row that make a beginning: two bytes of noise in a thousand look like one."""
+
+_JOINED_FRAMES = 8
+"""Headers in a row, of another layer or sample rate than those before, that make another stream."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +126,26 @@ def kind_of(header: bytes) -> MpegKind | None:
     return MpegKind(layer, sample_rate, frame_samples)
 
 
-def scan_frames(content: Content) -> MpegFrames | None:
-    """Return the table of an MPEG audio file's frames; None where the file does not begin with such frames.
+def scan_streams(content: Content) -> list[MpegFrames]:
+    """Return the tables of an MPEG audio file's frames; none where the file does not begin with such frames.
 
-    What lies between frames (tags, damage) is stepped over. A frame that the file's end cuts is none.
+    Where layer or sample rate change another stream begins. What lies between frames (tags, damage) is stepped over.
+    A frame that the file's end cuts is none.
     """
+    streams: list[MpegFrames] = []
     start = _first_frame(content)
-    if start is None:
-        return None
-    header = content.read(start, start + _HEADER_BYTES)
-    kind = kind_of(header)
-    if kind is None:
-        return None
-    offsets, lengths = _walk(content, start, header)
-    if not offsets:
-        return None
+    while start is not None and len(streams) < MOST_STREAMS:
+        header = content.read(start, start + _HEADER_BYTES)
+        kind = kind_of(header)
+        if kind is None:
+            break
+        offsets, lengths, start = _walk(content, start, header)
+        if offsets:
+            streams.append(_table(content, kind, offsets, lengths))
+    return streams
+
+
+def _table(content: Content, kind: MpegKind, offsets: array[int], lengths: array[int]) -> MpegFrames:
     tag = _read_tag(content, offsets[0], lengths[0])
     if tag is not None:
         del offsets[0], lengths[0]
@@ -150,7 +158,7 @@ def scan_frames(content: Content) -> MpegFrames | None:
 
 
 def _first_frame(content: Content) -> int | None:
-    start = _behind_id3v2(content)
+    start = behind_id3v2(content)
     head = content.read(start, start + _START_SEARCH_BYTES)
     at = head.find(b"\xff")
     while at >= 0:
@@ -160,27 +168,33 @@ def _first_frame(content: Content) -> int | None:
     return None
 
 
-def _is_row(content: Content, start: int) -> bool:
-    """Return whether like frames follow each other from `start` on (as many as the file can hold)."""
+def _is_row(content: Content, start: int, before: MpegKind | None = None) -> bool:
+    """Return whether like frames follow each other from `start` on.
+
+    As many as the file can hold do, but of another kind than those before it takes more, and all of them: UTF-16 text
+    in a tag begins as a frame of layer I.
+    """
     first = content.read(start, start + _HEADER_BYTES)
     kind = kind_of(first)
     if kind is None:
         return False
     steps = _frame_lengths(first)
-    for _ in range(_SURE_FRAMES):
+    is_like = before in (None, kind)
+    for _ in range(_SURE_FRAMES if is_like else _JOINED_FRAMES):
         header = content.read(start, start + _HEADER_BYTES)
         if not header:
-            return True
+            return is_like
         if kind_of(header) != kind:
             return False
         start += steps[header[2]]
     return True
 
 
-def _walk(content: Content, start: int, header: bytes) -> tuple[array[int], array[int]]:
-    """Return the offsets and lengths of all frames like the one at `start`."""
+def _walk(content: Content, start: int, header: bytes) -> tuple[array[int], array[int], int | None]:
+    """Return the offsets and lengths of the frames like the one at `start`, and where others begin, if there are."""
     offsets, lengths = array("q"), array("H")
     mark, steps, kind, size = header[1] & 0xFE, _frame_lengths(header), kind_of(header), content.size_bytes
+    found: int | None = None
     base, chunk = start, content.read(start, start + _SCAN_BYTES)
     at = 0
     while True:
@@ -191,27 +205,27 @@ def _walk(content: Content, start: int, header: bytes) -> tuple[array[int], arra
             lengths.append(step)
             at += step
         if at > last:
-            base += at
+            base, found = base + at, None
             if base + _HEADER_BYTES > size:
                 break
         else:
-            found = _resume(content, base + at + 1, kind)
-            if found is None:
+            found = _resume(content, base + at, kind)
+            if found is None or kind_of(content.read(found, found + _HEADER_BYTES)) != kind:
                 break
             base = found
         chunk, at = content.read(base, base + _SCAN_BYTES), 0
     if offsets and offsets[-1] + lengths[-1] > size:
         del offsets[-1], lengths[-1]
-    return offsets, lengths
+    return offsets, lengths, found
 
 
 def _resume(content: Content, start: int, kind: MpegKind | None) -> int | None:
-    """Return where frames of the kind go on behind damage or a tag."""
+    """Return where frames of the kind go on behind damage or a tag, or a row of another kind begins."""
     while start < content.size_bytes:
         chunk = content.read(start, start + _SCAN_BYTES)
         at = chunk.find(b"\xff")
         while at >= 0:
-            if kind_of(content.read(start + at, start + at + _HEADER_BYTES)) == kind and _is_row(content, start + at):
+            if _is_row(content, start + at, kind):
                 return start + at
             at = chunk.find(b"\xff", at + 1)
         start += len(chunk)
@@ -267,7 +281,7 @@ def suits_libsndfile(content: Content, frames: MpegFrames) -> bool:
     first frames' bit rate. So the tag must be there and hold the number of frames that there are and, within
     1 %, the size in bytes. And of mono MPEG-2 (22.05 and 24 kHz) mpg123 drops some sound frames.
     """
-    start = _behind_id3v2(content)
+    start = behind_id3v2(content)
     frame = content.read(start, start + _TAG_SEARCH_BYTES)
     kind = kind_of(frame[:_HEADER_BYTES])
     if kind is None or kind.layer != 3 or kind.frame_samples != 1_152:
@@ -280,18 +294,6 @@ def suits_libsndfile(content: Content, frames: MpegFrames) -> bool:
         return False
     counted = len(frames.offsets)
     return abs(content.size_bytes - start - n_bytes) <= 0.01 * n_bytes and abs(n_frames - counted) <= 1
-
-
-def _behind_id3v2(content: Content) -> int:
-    """Return the offset behind ID3v2 tags (a tag's size is four bytes of seven bits)."""
-    start = 0
-    while (head := content.read(start, start + _ID3V2_HEADER_BYTES))[:3] == b"ID3" and len(head) == 10:
-        size = 0
-        for byte in head[6:10]:
-            size = size << 7 | byte & 0x7F
-        has_footer = bool(head[5] & 0x10)
-        start += _ID3V2_HEADER_BYTES * (2 if has_footer else 1) + size
-    return start
 
 
 class MpegSource:

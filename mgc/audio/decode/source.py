@@ -133,31 +133,46 @@ class RangedContent:
             self._blocks.popitem(last=False)
 
 
-class PatchedContent:
-    """Other bytes with a few of them replaced: a header that was wrong."""
+class SplicedContent:
+    """A part of other bytes behind a beginning of ours: a header put right, or one stream of several.
 
-    def __init__(self, content: Content, start: int, patch: bytes) -> None:
+    Parameters
+    ----------
+    head
+        What comes first.
+    content, start, stop
+        What follows it: bytes [start, stop) of other content.
+    """
+
+    def __init__(self, head: bytes, content: Content, start: int, stop: int) -> None:
+        self._head = head
         self._content = content
         self._start = start
-        self._patch = patch
-
-    @property
-    def size_bytes(self) -> int:
-        """See `Content`."""
-        return self._content.size_bytes
+        self.size_bytes = len(head) + max(0, stop - start)
 
     def read(self, start: int, stop: int) -> bytes:
         """See `Content`."""
-        data = self._content.read(start, stop)
-        first = max(start, self._start)
-        last = min(start + len(data), self._start + len(self._patch))
-        if first >= last:
-            return data
-        return data[: first - start] + self._patch[first - self._start : last - self._start] + data[last - start :]
+        stop, n_head = min(stop, self.size_bytes), len(self._head)
+        if stop <= n_head:
+            return self._head[start:stop]
+        behind = self._content.read(self._start + max(0, start - n_head), self._start + stop - n_head)
+        return self._head[start:] + behind
 
     def open(self) -> BinaryIO:
         """See `Content`."""
         return io.BufferedReader(ContentFile(self), 1 << 16)
+
+
+def spliced(content: Content, start: int, stop: int, head: bytes = b"") -> Content:
+    """Return `head` and the bytes [start, stop) behind it; of held bytes a copy, which libraries read faster."""
+    if isinstance(content, HeldContent):
+        return HeldContent(head + content.read(start, stop))
+    return SplicedContent(head, content, start, stop)
+
+
+def with_patch(content: Content, at: int, patch: bytes) -> Content:
+    """Return the content with the bytes from `at` on, near its beginning, replaced by `patch`."""
+    return spliced(content, at + len(patch), content.size_bytes, content.read(0, at) + patch)
 
 
 class ContentFile(io.RawIOBase):

@@ -9,7 +9,15 @@ import pytest
 from audio_samples import m4a, music, untagged_mp3
 
 from mgc.audio.decode.sndfile import encode
-from mgc.audio.decode.source import BLOCK_BYTES, KEPT_BLOCKS, HeldContent, PatchedContent, RangedContent, RemoteBytes
+from mgc.audio.decode.source import (
+    BLOCK_BYTES,
+    KEPT_BLOCKS,
+    HeldContent,
+    RangedContent,
+    RemoteBytes,
+    SplicedContent,
+    spliced,
+)
 from mgc.audio.extraction import extract
 from mgc.config import DecodeConfig, FeatureConfig
 
@@ -74,12 +82,15 @@ def test_bytes_that_do_not_come_are_an_error_and_not_an_end():
         RangedContent(RemoteBytes(1_000, lambda start, stop: b"")).read(0, 10)
 
 
-@pytest.mark.parametrize("span", [(0, 10), (3, 4), (4, 6), (5, 9), (8, 20), (0, 4)])
-def test_a_patch_replaces_its_bytes(span):
-    content = PatchedContent(HeldContent(b"0123456789"), 4, b"abc")
-    assert content.read(*span) == b"0123abc789"[slice(*span)]
-    with content.open() as file:
-        assert file.read() == b"0123abc789"
+@pytest.mark.parametrize("span", [(0, 12), (3, 4), (4, 6), (5, 9), (8, 20), (0, 4), (7, 7), (11, 15)])
+def test_a_splice_is_a_head_and_a_part(span):
+    there = SplicedContent(b"head", Store(b"0123456789").content(), 2, 7)
+    held = spliced(HeldContent(b"0123456789"), 2, 7, b"head")
+    for content in (there, held):
+        assert content.size_bytes == 9
+        assert content.read(*span) == b"head23456"[slice(*span)]
+        with content.open() as file:
+            assert file.read() == b"head23456"
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg", "m4a", "bare"])

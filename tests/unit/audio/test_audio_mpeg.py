@@ -10,7 +10,7 @@ import soundfile
 from audio_samples import ape_tag, id3v1, id3v2, music, untagged_mp3, with_pyav
 
 from mgc.audio.decode.ffmpeg import FfmpegSource
-from mgc.audio.decode.mpeg import MpegFrames, MpegSource, looks_like_mpeg, scan_frames, suits_libsndfile
+from mgc.audio.decode.mpeg import MpegFrames, MpegSource, looks_like_mpeg, scan_streams, suits_libsndfile
 from mgc.audio.decode.sndfile import SndfileSource, encode
 from mgc.audio.decode.source import HeldContent
 
@@ -21,8 +21,7 @@ def tagged() -> bytes:
 
 
 def scanned(data: bytes) -> MpegFrames:
-    frames = scan_frames(HeldContent(data))
-    assert frames is not None
+    (frames,) = scan_streams(HeldContent(data))
     return frames
 
 
@@ -51,7 +50,7 @@ def test_no_tag_a_cut_and_a_join_do_not_suit(tagged):
     assert not suits(untagged_mp3(music(4.0, 44_100, channels=2)))
     assert not suits(tagged[: len(tagged) * 9 // 10])
     assert not suits(tagged + tagged)
-    assert scan_frames(HeldContent(tagged[:40])) is None
+    assert not scan_streams(HeldContent(tagged[:40]))
 
 
 @pytest.mark.parametrize("claimed", [0, 1, 50, 10**9])
@@ -153,6 +152,6 @@ def test_tags_and_damage_do_not_move_what_follows(tagged):
 
 def test_what_only_looks_like_mpeg_has_no_table():
     noise = np.random.default_rng(0).bytes(200_000)
-    assert scan_frames(HeldContent(noise)) is None
-    assert scan_frames(HeldContent(b"\xff\xfb\x90\x64" + noise)) is None
-    assert scan_frames(HeldContent(id3v2(10) + encode(music(1.0, 22_050), 22_050, "flac"))) is None
+    assert not scan_streams(HeldContent(noise))
+    assert not scan_streams(HeldContent(b"\xff\xfb\x90\x64" + noise))
+    assert not scan_streams(HeldContent(id3v2(10) + encode(music(1.0, 22_050), 22_050, "flac")))

@@ -7,9 +7,9 @@ import pytest
 import soxr
 from audio_samples import music
 
-from mgc.audio.decode.audio_reader import open_audio
+from mgc.audio.decode.audio_reader import Tape, open_audio
 from mgc.audio.decode.sndfile import encode
-from mgc.audio.windows import QUALITY, Tape, plan_stretch, resample
+from mgc.audio.windows import QUALITY, plan_stretch, resample
 from mgc.config import DecodeConfig
 
 
