@@ -9,5 +9,6 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 FloatingArray = npt.NDArray[np.floating]
 """Of any precision."""
-IntArray = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.signedinteger]
+"""Of any size."""
 BoolArray = npt.NDArray[np.bool_]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -33,13 +33,13 @@ from mgc.evaluation.evaluate import Evaluation
 from mgc.evaluation.evaluate import evaluate as figures_of
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle
+from mgc.models.forward import TRACKS_AT_ONCE
 from mgc.reports.evaluation_report import ReportContext, write_evaluation_report
 from mgc.storage.store import Store, split_uri
+from mgc.tables.feature_cache import clear_feature_cache
 from mgc.tables.feature_shards import FeatureSet, failed_tracks, read_feature_set
 from mgc.tables.predictions import read_predictions
 from mgc.training.batches import require_sound
-
-TRACKS_AT_ONCE = 256
 
 ALL = "all"
 """The tracks of every split: of a catalogue that the bundle was not trained on, say."""
@@ -106,6 +106,8 @@ def probe(
         found[f"SVM on the embedding of {uri}"] = _figures(
             _embedder(load_bundle(uri)), train_set, evaluation_set, chosen
         )
+    for shards in features:
+        clear_feature_cache(shards)
     if output is not None:
         figures = {name: one.to_json() for name, one in found.items()}
         place = split_uri(output)
@@ -124,6 +126,8 @@ def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
     answers = _answers(request, bundle, tracks)
     evaluation = figures_of(answers, request.config.evaluation, request.resample)
     comparison = _comparison(request, bundle, tracks, answers)
+    if request.features is not None:
+        clear_feature_cache(request.features)
     context = ReportContext(
         catalogue=request.catalogue,
         bundle=request.bundle,
@@ -161,7 +165,13 @@ def answers_from_shards(
         Features are not finite.
     """
     tracks = _sound_features(features_uri, catalogue, split)
-    predictions = _predicted(Predictor(bundle), tracks)
+    parts = [
+        (np.stack([one.genre_probabilities for one in some]), np.stack([one.tag_probabilities for one in some]))
+        for some in _predicted(Predictor(bundle), tracks)
+    ]
+    genre_probabilities, tag_probabilities = (
+        np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True)
+    )
     genres, tags = bundle.taxonomy.genres, bundle.taxonomy.tags
     return LabelledPredictions(
         track_ids=tracks.track_ids,
@@ -169,10 +179,10 @@ def answers_from_shards(
         genres=genres,
         tags=tags,
         genre_true=genre_indices(tracks.genres, genres),
-        genre_probabilities=np.stack([one.genre_probabilities for one in predictions]).astype(np.float64),
+        genre_probabilities=genre_probabilities,
         tag_true=tag_vectors(tracks.tags, tags),
         tags_known=np.array(tracks.tags_known, dtype=bool),
-        tag_probabilities=np.stack([one.tag_probabilities for one in predictions]).astype(np.float64),
+        tag_probabilities=tag_probabilities,
         failed=[Failure(*row) for row in failed_tracks(features_uri, catalogue, split).iter_rows()],
         outside_genres=names_outside(tracks.genres, genres),
         split=split,
@@ -215,10 +225,10 @@ def both_splits(features_uri: str, catalogue: pl.DataFrame, split: str) -> tuple
     return _sound_features(features_uri, catalogue, "train"), _sound_features(features_uri, catalogue, split)
 
 
-def _predicted(predictor: Predictor, tracks: FeatureSet) -> list[TrackPrediction]:
+def _predicted(predictor: Predictor, tracks: FeatureSet) -> Iterator[list[TrackPrediction]]:
     predictor.check_features(tracks.feature_fingerprint)
-    starts = range(0, len(tracks), TRACKS_AT_ONCE)
-    return [one for at in starts for one in predictor.predict(tracks.log_mels[at : at + TRACKS_AT_ONCE])]
+    for start in range(0, len(tracks), TRACKS_AT_ONCE):
+        yield predictor.predict(tracks.log_mels[start : start + TRACKS_AT_ONCE])
 
 
 def _sound_features(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet:
@@ -323,7 +333,8 @@ def _embedder(bundle: Bundle) -> Callable[[FeatureSet], Float64Array]:
     predictor = Predictor(bundle)
 
     def embed(tracks: FeatureSet) -> Float64Array:
-        return np.stack([one.embedding for one in _predicted(predictor, tracks)]).astype(np.float64)
+        parts = [np.stack([one.embedding for one in some]) for some in _predicted(predictor, tracks)]
+        return np.concatenate(parts).astype(np.float64)
 
     return embed
 

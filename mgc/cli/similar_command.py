@@ -24,6 +24,7 @@ from mgc.curation.similarity_score import Precision, SimilarityScore, score_simi
 from mgc.errors import ConfigError
 from mgc.storage.store import Store, split_uri
 from mgc.tables.csv_cells import csv_of_frame
+from mgc.tables.feature_cache import clear_feature_cache
 from mgc.tables.feature_shards import read_feature_set
 from mgc.tables.predictions import read_predictions
 
@@ -198,7 +199,10 @@ def _score(
         baseline_features = baseline_features.of_tracks(queries["track_id"].to_list())
     if queries.is_empty():
         raise ConfigError(f"no labelled track of split '{split}' has an embedding", "check --split and the catalogue")
-    return score_similarity(queries, embedding_matrix(queries), k, config, baseline_features)
+    score = score_similarity(queries, embedding_matrix(queries), k, config, baseline_features)
+    if features is not None:
+        clear_feature_cache(features)
+    return score
 
 
 def _duplicates(predictions: str, catalogue: str | None, features: str | None) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from mgc.cluster.runtime import RaySession, absolute_uris, ray_session
+from mgc.cluster.runtime import RaySession, absolute_uris, on_every_node, ray_session
 from mgc.cluster.tune import run_trials
 from mgc.config import ClusterConfig
 from mgc.errors import MgcError, TrainingError
@@ -22,6 +22,7 @@ from mgc.studies.experiment_data import Material, read_material
 from mgc.studies.experiment_settings import DataSettings, Experiment
 from mgc.studies.runs import ExperimentOutcome, ExperimentRun, RunResult, finished_runs, plan_runs
 from mgc.studies.systems import run_system
+from mgc.tables.feature_cache import clear_feature_cache
 
 TUNE_FOLDER = "tune"
 """In the output, while runs are made: Tune's own files, of no use afterwards."""
@@ -114,9 +115,11 @@ def run_experiment(
         setup = _Setup(tuple(todo), experiment.data, material.fingerprint, store.uri(), settings.threads)
         if settings.here:
             _run_here(setup, material, progress)
+            clear_feature_cache(material.features_uri)
         else:
             with ray_session(settings.cluster) as session:
                 _run_on_ray(setup, settings, session, progress)
+                on_every_node(clear_feature_cache, material.features_uri, session)
         results |= finished_runs(store, todo, any_code=False)
     return ExperimentOutcome(experiment, material, runs, results, progress.failures, len(todo))
 

@@ -28,7 +28,7 @@ from mgc.audio.features.filter_banks import FilterBanks, hold
 from mgc.catalogue.index import read_catalogue
 from mgc.catalogue.splits import UNLISTED
 from mgc.cluster.runtime import RaySession, root_cause
-from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of
+from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of, fingerprint_of_rows
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import FingerprintError, SplitError, StorageError, TrainingError
 from mgc.models.bundle import load_bundle
@@ -177,7 +177,7 @@ def data_fingerprint(features_uri: str, catalogue: pl.DataFrame) -> str:
     index = newest_index(OutputDirectory(Store.open(features_uri), "features"))
     rows = index.join(used.select("track_id"), on="track_id", how="semi")
     features = rows.select(*ITEM, "content_id", "recipe", "sequence", "fingerprint", "error_code").sort(ITEM)
-    return fingerprint_of({"labels": labels.rows(), "features": features.rows()})
+    return fingerprint_of({"labels": fingerprint_of_rows(labels), "features": fingerprint_of_rows(features)})
 
 
 def require_same_data(features_uri: str, catalogue: pl.DataFrame, fingerprint: str) -> None:

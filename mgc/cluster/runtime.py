@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ import ray
 import ray._private.state
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.job_config import JobConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mgc.config import ClusterConfig
 from mgc.errors import ClusterError, MgcError
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 CREDENTIALS_SECONDS = 10.0
+NODE_SECONDS = 10.0
 CREDENTIALS_NAMESPACE = b"mgc"
 SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 PUBLIC_VARIABLES = tuple(
@@ -339,6 +341,20 @@ def absolute_uris(request: object, *names: str) -> dict[str, Any]:
     """
     given = {name: getattr(request, name) for name in names}
     return {name: Store.open(uri).uri().rstrip("/") for name, uri in given.items() if uri}
+
+
+def on_every_node(function: Callable[[str], None], argument: str, session: RaySession) -> None:
+    """Call a function once on each node, this one included, and wait some seconds for all."""
+    function(argument)
+    if not session.joined:
+        return
+    task = ray.remote(num_cpus=0)(function)
+    alive = [node["NodeID"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    calls = [
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(argument)
+        for node in alive
+    ]
+    ray.wait(calls, num_returns=len(calls), timeout=NODE_SECONDS)
 
 
 def root_cause(error: BaseException) -> str:

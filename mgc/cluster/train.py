@@ -23,8 +23,8 @@ from mgc.cluster.members import (
     set_up_ray_train,
 )
 from mgc.cluster.monitoring import OnEpoch, OnResumed, monitored, tensorboard_log
-from mgc.cluster.runtime import RaySession, absolute_uris, ray_session
-from mgc.config import Config, fingerprint_of
+from mgc.cluster.runtime import RaySession, absolute_uris, on_every_node, ray_session
+from mgc.config import Config, fingerprint_of, fingerprint_of_rows
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, TrainingError
 from mgc.inference.predictor import Predictor
@@ -32,6 +32,7 @@ from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
 from mgc.models.published_weights import published_banks, published_facts, published_fingerprints
 from mgc.reports.training_report import write_training_report
 from mgc.storage.store import Store, split_uri
+from mgc.tables.feature_cache import clear_feature_cache
 from mgc.tables.feature_shards import require_views, shard_facts
 from mgc.training.assemble import assemble, fidelity_metrics
 
@@ -133,6 +134,7 @@ def train_ensemble(
         if teacher:
             contents = _with_teacher(request, contents, teacher, catalogue)
         require_same_data(request.features_uri, catalogue, data)
+        on_every_node(clear_feature_cache, request.features_uri, session)
     fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
     write_training_report(request.bundle_uri)
     work = split_uri(_work_uri(request))
@@ -193,7 +195,7 @@ def _training_key(
     return fingerprint_of(
         {
             **distillation,
-            "labels": fingerprint_of(labelled.sort("track_id").rows()),
+            "labels": fingerprint_of_rows(labelled.sort("track_id")),
             "features": facts.model_features.fingerprint(),
             "taxonomy": taxonomy.fingerprint(),
             "models": [model.fingerprint() for model in request.config.member_models()],

@@ -21,13 +21,14 @@ from ray.tune.schedulers import ASHAScheduler
 from mgc.audio.features.filter_banks import FilterBanks
 from mgc.catalogue.index import read_catalogue
 from mgc.cluster.members import data_fingerprint, member_resources, require_same_data
-from mgc.cluster.runtime import absolute_uris, ray_session, root_cause
+from mgc.cluster.runtime import absolute_uris, on_every_node, ray_session, root_cause
 from mgc.cluster.train import taxonomy_of
 from mgc.cluster.trial import TrialSetup, folds_of, run_trial
-from mgc.config import Config, FeatureConfig, fingerprint_of
+from mgc.config import Config, FeatureConfig, fingerprint_of, fingerprint_of_rows
 from mgc.errors import BundleError, ConfigError, SplitError, TrainingError
 from mgc.models.published_weights import published_banks, published_fingerprints
 from mgc.storage.store import Store
+from mgc.tables.feature_cache import clear_feature_cache
 from mgc.tables.feature_shards import read_feature_set, require_views, shard_facts
 from mgc.training.search import Dimension, SearchResult, Settings, Trial, draw_trials, read_result, write_result
 
@@ -111,6 +112,7 @@ def search_settings(request: SearchRequest, on_epoch: OnReport = lambda number, 
             banks=_banks(request),
         )
         found = _search(setup, f"{request.output_uri}/run/{key}-{data}", on_epoch)
+        on_every_node(clear_feature_cache, request.features_uri, session)
     # Trials that met other data failed by it, and the others cannot be compared with.
     require_same_data(request.features_uri, read_catalogue(request.catalogue_uri), data)
     if all(trial.failed for trial in found):
@@ -169,7 +171,7 @@ def _search_key(request: SearchRequest, catalogue: pl.DataFrame, trials: tuple[S
         "track_id", "content_id", "genre", "tags", "tags_known", "group", "split"
     )
     facts = {
-        "labels": fingerprint_of(labelled.sort("track_id").rows()),
+        "labels": fingerprint_of_rows(labelled.sort("track_id")),
         "features": shard_facts(request.features_uri).model_features.fingerprint(),
         "model": config.model.fingerprint(),
         "training": config.training.fingerprint(),

@@ -17,7 +17,7 @@ from mgc.config.job_settings import (
     TaggingConfig,
 )
 from mgc.config.network_settings import ModelConfig, model_sections, read_model_config
-from mgc.config.section import Fraction, Section, fingerprint_of
+from mgc.config.section import Fraction, Section, fingerprint_of, fingerprint_of_rows
 from mgc.config.settings import Config, load_config, with_settings
 from mgc.config.training_settings import FitConfig, MemberConfig, TrainingConfig
 from mgc.config.view_settings import AUGMENT_BOUNDS, AugmentConfig, Range
@@ -46,6 +46,7 @@ __all__ = [
     "TaggingConfig",
     "TrainingConfig",
     "fingerprint_of",
+    "fingerprint_of_rows",
     "load_config",
     "model_sections",
     "read_model_config",

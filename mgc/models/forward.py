@@ -28,6 +28,10 @@ was killed and resumed writes the table of one that was not.
 """
 
 
+TRACKS_AT_ONCE = 256
+"""Whose windows' outputs are in memory before their means are."""
+
+
 @dataclass(frozen=True)
 class TrackOutputs:
     """One network's output for tracks, the mean over each one's windows; or, a row each, for windows.
@@ -51,7 +55,12 @@ def member_outputs(
     model: nn.Module, log_mels: Sequence[LogMel], *, batch_windows: int = 64, device: str = "cpu"
 ) -> TrackOutputs:
     """Return a network's logits and embedding for each track, in order; see `window_outputs`."""
-    return outputs_by_track(window_outputs(model, log_mels, batch_windows=batch_windows, device=device), log_mels)
+    parts = []
+    for start in range(0, len(log_mels) or 1, TRACKS_AT_ONCE):
+        some = log_mels[start : start + TRACKS_AT_ONCE]
+        windows = window_outputs(model, some, batch_windows=batch_windows, device=device)
+        parts.append(outputs_by_track(windows, some))
+    return TrackOutputs(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
 
 
 def window_outputs(

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from mgc.arrays import FloatingArray
 from mgc.catalogue.index import read_catalogue
-from mgc.config import AugmentConfig, fingerprint_of
+from mgc.config import AugmentConfig, fingerprint_of, fingerprint_of_rows
 from mgc.config.taxonomy import Taxonomy
 from mgc.config.view_settings import CLEAN
 from mgc.errors import ConfigError, SplitError
@@ -25,6 +26,7 @@ from mgc.evaluation.protocols import (
     with_fold,
 )
 from mgc.studies.experiment_settings import DataSettings, ProtocolSettings
+from mgc.tables.feature_cache import LogMels
 from mgc.tables.feature_shards import FeatureSet, read_feature_set, require_views
 
 
@@ -92,8 +94,8 @@ def read_material(data: DataSettings) -> Material:
     taxonomy = Taxonomy.from_labels(there["genre"], known["tags"].to_list(), data.min_tag_positives)
     cut = in_segments(tracks, data.segment_seconds)
     facts = {
-        "labels": fingerprint_of(
-            there.select("track_id", "content_id", "genre", "tags", "tags_known", "group", "split").rows()
+        "labels": fingerprint_of_rows(
+            there.select("track_id", "content_id", "genre", "tags", "tags_known", "group", "split")
         ),
         "features": tracks.feature_fingerprint,
         "taxonomy": taxonomy.fingerprint(),
@@ -125,14 +127,12 @@ def in_segments(tracks: FeatureSet, segment_seconds: float | None) -> FeatureSet
             "choose a segment shorter than a window of the shards",
         )
 
-    def cut(
-        log_mel: np.ndarray[tuple[int, ...], np.dtype[np.float16]],
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
+    def cut(log_mel: FloatingArray) -> FloatingArray:
         windows, _, n_mels = log_mel.shape
         whole = log_mel.shape[1] // frames
         return log_mel[:, : whole * frames].reshape(windows * whole, frames, n_mels)
 
-    return replace(tracks, log_mels=[cut(log_mel) for log_mel in tracks.log_mels])
+    return replace(tracks, log_mels=LogMels(lambda row: cut(tracks.log_mels[row]), np.arange(len(tracks))))
 
 
 def folds_of(protocol: ProtocolSettings, material: Material, seed: int) -> Sequence[Fold | SegmentFold]:
@@ -193,5 +193,5 @@ def _windows(tracks: FeatureSet, chosen: Sequence[tuple[str, int]]) -> FeatureSe
     some = tracks.of_tracks(sorted(numbers))
     return replace(
         some,
-        log_mels=[own[numbers[track]] for track, own in zip(some.track_ids, some.log_mels, strict=True)],
+        log_mels=LogMels(lambda row: some.log_mels[row][numbers[some.track_ids[row]]], np.arange(len(some))),
     )

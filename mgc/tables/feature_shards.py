@@ -6,7 +6,7 @@ Columns beside the log-mel hold further features and statistics, where the setti
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,19 +16,19 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mgc.arrays import BoolArray
 from mgc.audio.features.feature_rows import UNITS, row_names, statistics_names
 from mgc.config import AugmentConfig, FeatureConfig
 from mgc.config.section import json_object
 from mgc.config.view_settings import CLEAN
 from mgc.errors import FingerprintError, SchemaError, SplitError
 from mgc.storage.store import Store
+from mgc.tables.feature_cache import LogMels, map_log_mels
 from mgc.tables.parquet_batches import named_if_damaged
-from mgc.tables.run_index import ITEM, current_index, current_rows
+from mgc.tables.run_index import ITEM, current_index
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.schema import marked, require_kind
 from mgc.tables.work_items import clean_items, plan_items
-
-COLUMNS = ("n_windows", "n_frames", "n_mels", "log_mel")
 
 ROWS_KEY = b"mgc.rows"
 UNIT_KEY = b"mgc.unit"
@@ -38,14 +38,15 @@ STATISTICS_NAMES = "statistics_names"
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The views of one split's tracks that have features, in memory, in the order of (track_id, view).
+    """The views of one split's tracks that have features, in the order of (track_id, view).
 
     Unless views are wanted there is one row a track, its clean view.
 
     Parameters
     ----------
     log_mels
-        One float16 array a row: dB in [-top_db, 0], shape (n_windows, n_frames, n_mels). n_windows differs.
+        One float16 array a row: dB in [-top_db, 0], shape (n_windows, n_frames, n_mels). n_windows differs. From
+        shards they lie on disk (`mgc.tables.feature_cache`): what is taken from one is what is read.
     genres
         Genre name, or None where it is not known.
     tags, tags_known
@@ -57,10 +58,12 @@ class FeatureSet:
         The settings that made the log-mels (`FeatureConfig.for_model`), and their fingerprint.
     views
         The view of each row.
+    finite
+        Whether all values of each row are finite; None: nobody looked.
     """
 
     track_ids: list[str]
-    log_mels: list[npt.NDArray[np.float16]]
+    log_mels: Sequence[npt.NDArray[Any]]
     genres: list[str | None]
     tags: list[list[str]]
     tags_known: list[bool]
@@ -68,6 +71,7 @@ class FeatureSet:
     features: FeatureConfig
     feature_fingerprint: str
     views: list[str]
+    finite: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.track_ids)
@@ -80,15 +84,17 @@ class FeatureSet:
     def at(self, rows: Iterable[int]) -> FeatureSet:
         """Return some of the rows, in the order given."""
         rows = list(rows)
+        numbers = np.array(rows, dtype=np.int64)
         return replace(
             self,
             track_ids=[self.track_ids[row] for row in rows],
-            log_mels=[self.log_mels[row] for row in rows],
+            log_mels=LogMels(lambda row: self.log_mels[row], numbers),
             genres=[self.genres[row] for row in rows],
             tags=[self.tags[row] for row in rows],
             tags_known=[self.tags_known[row] for row in rows],
             groups=[self.groups[row] for row in rows],
             views=[self.views[row] for row in rows],
+            finite=None if self.finite is None else self.finite[numbers],
         )
 
 
@@ -160,24 +166,24 @@ def read_feature_set(
         The split has no track with features.
     SchemaError
         A part is damaged.
+    StorageError
+        This node's disk has no room for the features.
     """
     facts = shard_facts(features_uri)
     output = OutputDirectory(Store.open(features_uri), "features")
     chosen = catalogue.filter(pl.col("split") == split)
     items = clean_items(chosen) if augment is None else plan_items(chosen, augment)
     where = _made(output, items, facts.fingerprint).filter(pl.col("error_code").is_null())
-    arrays: dict[tuple[str, str], npt.NDArray[np.float16]] = {}
-    for table in current_rows(output, where, COLUMNS):
-        arrays |= _arrays_of(table)
-    if not arrays:
+    if where.is_empty():
         raise SplitError(
             f"no track of split '{split}' has features in '{features_uri}'",
             "check the split names in the catalogue, and that `mgc extract` ran over this catalogue",
         )
     rows = _labelled(items, chosen).join(where.select(ITEM), on=ITEM, how="semi").sort(ITEM)
+    mapped = map_log_mels(output, where.sort(ITEM))
     return FeatureSet(
         track_ids=rows["track_id"].to_list(),
-        log_mels=[arrays[item] for item in rows.select(ITEM).iter_rows()],
+        log_mels=mapped.log_mels,
         genres=rows["genre"].to_list(),
         tags=rows["tags"].to_list(),
         tags_known=rows["tags_known"].to_list(),
@@ -185,6 +191,7 @@ def read_feature_set(
         features=facts.model_features,
         feature_fingerprint=facts.model_features.fingerprint(),
         views=rows["view"].to_list(),
+        finite=mapped.finite,
     )
 
 
@@ -235,20 +242,6 @@ def failed_tracks(features_uri: str, catalogue: pl.DataFrame, split: str) -> pl.
     chosen = catalogue.filter(pl.col("split") == split)
     failed = current_index(output, chosen).filter(pl.col("error_code").is_not_null())
     return failed.select("track_id", "error_code").join(chosen.select("track_id", "genre", "group"), on="track_id")
-
-
-def _arrays_of(table: pa.Table) -> dict[tuple[str, str], npt.NDArray[np.float16]]:
-    found = {}
-    for row in table.to_pylist():
-        shape = (row["n_windows"], row["n_frames"], row["n_mels"])
-        held = np.frombuffer(row["log_mel"], dtype="<f2")
-        if held.size != np.prod(shape):
-            raise SchemaError(
-                f"the features of track '{row['track_id']}' hold {held.size} values, which are no {shape}",
-                "extract it anew: the shards were changed after they were written",
-            )
-        found[row["track_id"], row["view"]] = held.reshape(shape)
-    return found
 
 
 def feature_schema(config: FeatureConfig) -> pa.Schema:

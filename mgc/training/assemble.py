@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from mgc.arrays import Float32Array
 from mgc.config import Config, FeatureConfig, FitConfig
@@ -26,12 +27,13 @@ from mgc.evaluation.metrics import (
 )
 from mgc.models.bundle import Bundle, BundleContents, Member, build_member
 from mgc.models.ensemble import Decision, EnsembleOutputs, Method, TemperatureScaling, combine
-from mgc.models.forward import LogMel, TrackOutputs, member_outputs, window_outputs
+from mgc.models.forward import TRACKS_AT_ONCE, LogMel, TrackOutputs, member_outputs, window_outputs
 from mgc.models.published_weights import without_published_path
+from mgc.tables.feature_cache import spilled
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import require_sound
 from mgc.training.calibrate import fit_abstention, fit_calibration, fit_fusion, fit_tag_thresholds, group_folds
-from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, mix, weigh_labels
+from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, genre_weights, mix
 from mgc.training.state import Tensors
 
 Figures = dict[str, float | None]
@@ -179,28 +181,49 @@ def distillation_labels(
         Features are not finite, or not alike in shape.
     """
     require_sound(tracks)
-    teacher_outputs = ensemble_predictions(teacher, tracks.log_mels, device=device, by_window=True)
-    soft = LabelWeights(
-        teacher_outputs.genre_probabilities,
-        teacher_outputs.tag_probabilities,
-        1.0 - teacher_outputs.tag_probabilities,
-    )
+    n_genres, n_tags = len(teacher.taxonomy.genres), len(teacher.taxonomy.tags)
     labels = encode_labels(tracks, teacher.taxonomy)
-    windows = np.repeat(np.arange(len(tracks)), [len(log_mel) for log_mel in tracks.log_mels])
-    hard = weigh_labels(labels, len(teacher.taxonomy.genres), config.class_weights).rows(windows)
-    genre = np.where(labels.genre_known, share, 1.0).astype(np.float32)[windows, np.newaxis]
-    tag = np.where(labels.tags_known, share, 1.0).astype(np.float32)[windows, np.newaxis]
-    return mix(soft, hard, genre, tag)
+    by_genre = genre_weights(labels.genres[labels.genre_known & config.class_weights], n_genres)
+    networks = _networks(teacher, device)
+
+    def weights(start: int) -> Float32Array:
+        chosen = slice(start, start + TRACKS_AT_ONCE)
+        log_mels, known = tracks.log_mels[chosen], labels.rows(np.arange(len(tracks))[chosen])
+        outputs = ensemble_predictions(teacher, log_mels, device=device, by_window=True, networks=networks)
+        tags = outputs.tag_probabilities
+        soft = LabelWeights(outputs.genre_probabilities, tags, 1.0 - tags)
+        windows = np.repeat(np.arange(len(log_mels)), [len(log_mel) for log_mel in log_mels])
+        genre_part, tag_part = (
+            np.where(part, share, 1.0).astype(np.float32)[windows, np.newaxis]
+            for part in (known.genre_known, known.tags_known)
+        )
+        mixed = mix(soft, known.weighted(by_genre).rows(windows), genre_part, tag_part)
+        return np.concatenate([mixed.genre, mixed.tag_positive, mixed.tag_negative], axis=1)
+
+    rows = spilled(map(weights, range(0, len(tracks), TRACKS_AT_ONCE)), (n_genres + 2 * n_tags,))
+    return LabelWeights(*np.split(rows, [n_genres, n_genres + n_tags], axis=1))
 
 
 def ensemble_predictions(
-    bundle: BundleContents, log_mels: list[LogMel], *, device: str = "cpu", by_window: bool = False
+    bundle: BundleContents,
+    log_mels: Sequence[LogMel],
+    *,
+    device: str = "cpu",
+    by_window: bool = False,
+    networks: Sequence[nn.Module] | None = None,
 ) -> EnsembleOutputs:
-    """Return the answers of a bundle's ensemble for tracks, a row each, or for each of their windows."""
+    """Return the answers of a bundle's ensemble for tracks, a row each, or for each of their windows.
+
+    `networks` are the members, where they are built already.
+    """
     forward_pass = window_outputs if by_window else member_outputs
-    members = [build_member(member, bundle.features, bundle.taxonomy, device) for member in bundle.members]
+    members = networks or _networks(bundle, device)
     outputs: list[TrackOutputs] = [forward_pass(member, log_mels, device=device) for member in members]
     return combine(outputs, [member.calibration for member in bundle.members], bundle.decision.fusion)
+
+
+def _networks(bundle: BundleContents, device: str) -> list[nn.Module]:
+    return [build_member(member, bundle.features, bundle.taxonomy, device) for member in bundle.members]
 
 
 def fidelity_metrics(student: BundleContents, teacher: Bundle, valid: FeatureSet) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The training set in memory and its batches: sampling, crops, augmentation; the same for the same (seed, epoch).
+"""The training set and its batches: sampling, crops, augmentation; the same for the same (seed, epoch).
 
-Log-mels stay float16 where they lie; only a batch's crops become float32.
+Log-mels stay float16 where they lie, on disk if they come from shards; only a batch's crops are in memory, float32.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mgc.config import FitConfig
 from mgc.config.taxonomy import UNKNOWN, Taxonomy
 from mgc.errors import TrainingError
 from mgc.tables.feature_shards import FeatureSet
-from mgc.training.losses import LabelWeights, encode_labels, weigh_labels
+from mgc.training.losses import LabelWeights, encode_labels, genre_weights
 from mgc.training.window_augment import NO_PARTNER, Draws, Overlay, WindowShape, augment, draw, draw_overlay, overlay
 
 Sampling = Literal["all", "oversample", "undersample"]
@@ -104,12 +104,16 @@ class TrainingWindows:
         require_sound(features)
         self._config = config
         self._log_mels = features.log_mels
-        counts = np.array([len(features.log_mels[track]) for track in useful])
-        self._tracks = np.repeat(useful, counts)
-        self._windows = np.concatenate([np.arange(count) for count in counts])
-        self._genres = labels.genres[self._tracks]
-        by_track = weigh_labels(labels, len(taxonomy.genres), config.class_weights)
-        self._label_weights = soft_labels or by_track.rows(self._tracks)
+        counts = np.array([len(features.log_mels[int(track)]) for track in useful])
+        self._tracks = np.repeat(useful.astype(np.int32), counts)
+        self._first = np.zeros(len(features), dtype=np.int64)
+        self._first[useful] = np.cumsum(counts) - counts
+        self._genres = labels.genres.astype(np.int32)[self._tracks]
+        self._soft_labels = soft_labels
+        self._labels = replace(labels, tags=labels.tags.astype(bool))
+        self._genre_weights = genre_weights(
+            labels.genres[labels.genre_known & config.class_weights], len(taxonomy.genres)
+        )
         self._shape = window_shape(features, config)
         self._unclear = np.array([tag in config.blend_unclear_tags for tag in taxonomy.tags], dtype=bool)
 
@@ -137,7 +141,7 @@ class TrainingWindows:
         rows = np.arange(shard.rank, len(whole.windows), shard.world_size)
         draws, layer = whole.draws, whole.overlay
         partners = np.where(layer.partner == NO_PARTNER, whole.windows, layer.partner)
-        overlaid = self._label_weights.rows(whole.windows).overlaid(self._label_weights.rows(partners))
+        overlaid = self._label_weights(whole.windows).overlaid(self._label_weights(partners))
         mixed = overlaid.blended(layer.blended, self._unclear).mixed(draws.partner, draws.own_part)
         own = mixed.rows(rows)
         return Batch(
@@ -148,6 +152,11 @@ class TrainingWindows:
             genre_total=mixed.genre_total / shard.world_size,
             tag_total=mixed.tag_total / shard.world_size,
         )
+
+    def _label_weights(self, windows: IntArray) -> LabelWeights:
+        if self._soft_labels:
+            return self._soft_labels.rows(windows)
+        return self._labels.rows(self._tracks[windows]).weighted(self._genre_weights)
 
     def _log_mel(self, whole: _Whole, rows: IntArray) -> Tensor:
         draws = whole.draws
@@ -174,8 +183,8 @@ class TrainingWindows:
     def _crops(self, windows: IntArray, starts: IntArray) -> Tensor:
         crops = []
         for window, start in zip(windows, starts, strict=True):
-            log_mel = self._log_mels[self._tracks[window]]
-            crops.append(log_mel[self._windows[window], start : start + self._shape.crop_frames])
+            track = self._tracks[window]
+            crops.append(self._log_mels[track][window - self._first[track], start : start + self._shape.crop_frames])
         return torch.from_numpy(np.stack(crops)).float()
 
 
@@ -239,16 +248,18 @@ def require_sound(features: FeatureSet) -> None:
     TrainingError
         A log-mel holds NaN or infinity, has no window, or windows of another shape than the first track's.
     """
-    for track_id, log_mel in zip(features.track_ids, features.log_mels, strict=True):
-        if log_mel.ndim != 3 or not len(log_mel) or log_mel.shape[1:] != features.log_mels[0].shape[1:]:
+    first = features.log_mels[0].shape if len(features) else ()
+    for row, log_mel in enumerate(features.log_mels):
+        if log_mel.ndim != 3 or not len(log_mel) or log_mel.shape[1:] != first[1:]:
             raise TrainingError(
-                f"track '{track_id}' has features of shape {log_mel.shape}, "
-                f"the first track of {features.log_mels[0].shape}",
+                f"track '{features.track_ids[row]}' has features of shape {log_mel.shape}, "
+                f"the first track of {first}",
                 "extract all tracks with one setting",
             )
         # The sum of values of some dB cannot overflow float32, and needs no second array.
-        if not math.isfinite(float(log_mel.sum(dtype=np.float32))):
+        finite = math.isfinite(log_mel.sum(dtype=np.float32)) if features.finite is None else features.finite[row]
+        if not finite:
             raise TrainingError(
-                f"track '{track_id}' has features that are not finite",
+                f"track '{features.track_ids[row]}' has features that are not finite",
                 "extract it anew, or leave it out of the catalogue",
             )

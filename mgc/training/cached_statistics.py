@@ -8,7 +8,7 @@ epoch then costs what the perceptron costs, and the weights are the same but for
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeGuard, cast
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mgc.config import FitConfig
 from mgc.models.layers import ModelOutput, StatisticsNetwork
+from mgc.tables.feature_cache import LogMels, spilled
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import require_sound, window_shape
 
@@ -62,6 +63,8 @@ def can_cache_statistics(model: nn.Module, train: FeatureSet, config: FitConfig)
 def cache_statistics(network: StatisticsNetwork, tracks: FeatureSet, device: str) -> FeatureSet:
     """Return tracks with the statistics of each window in its place, arrays of shape (n_windows, 1, size), float32.
 
+    They lie on disk, as the windows do.
+
     Raises
     ------
     TrainingError
@@ -69,8 +72,12 @@ def cache_statistics(network: StatisticsNetwork, tracks: FeatureSet, device: str
     """
     require_sound(tracks)
     network.eval()
-    cached = [_of_track(network, log_mel, device) for log_mel in tracks.log_mels]
-    return replace(tracks, log_mels=cast(list[npt.NDArray[np.float16]], cached))
+    statistics = (_of_track(network, log_mel, device) for log_mel in tracks.log_mels)
+    rows = spilled(statistics, (1, sum(network.statistics.sizes)))
+    counts = np.array([len(log_mel) for log_mel in tracks.log_mels], dtype=np.int64)
+    ends = np.cumsum(counts)
+    log_mels = LogMels(lambda track: rows[ends[track] - counts[track] : ends[track]], np.arange(len(tracks)))
+    return replace(tracks, log_mels=log_mels, finite=None)
 
 
 def _of_track(network: StatisticsNetwork, log_mel: npt.NDArray[np.float16], device: str) -> npt.NDArray[np.float32]:

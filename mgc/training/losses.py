@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgc.arrays import Float32Array
+from mgc.arrays import Float32Array, IntArray
 from mgc.config.taxonomy import UNKNOWN, Taxonomy
 from mgc.tables.feature_shards import FeatureSet
 
@@ -37,13 +38,13 @@ class LabelArrays:
     genres
         Genre index, `UNKNOWN` where it is not known, shape (n_tracks,).
     tags
-        Multi-hot, shape (n_tracks, n_tags).
+        Multi-hot, of any type, shape (n_tracks, n_tags).
     tags_known
         Shape (n_tracks,); where False the row of `tags` is unknown.
     """
 
-    genres: npt.NDArray[np.int64]
-    tags: Float32Array
+    genres: IntArray
+    tags: npt.NDArray[Any]
     tags_known: npt.NDArray[np.bool_]
 
     @property
@@ -52,9 +53,17 @@ class LabelArrays:
         known: npt.NDArray[np.bool_] = self.genres != UNKNOWN
         return known
 
-    def rows(self, rows: npt.NDArray[np.intp]) -> LabelArrays:
+    def rows(self, rows: IntArray) -> LabelArrays:
         """Return those of some tracks, in their order."""
         return LabelArrays(self.genres[rows], self.tags[rows], self.tags_known[rows])
+
+    def weighted(self, genre_weights: Float32Array) -> LabelWeights:
+        """Return what the labels weigh in the losses, each genre's by its own weight, shape (n_genres,)."""
+        known = np.flatnonzero(self.genre_known)
+        genre = np.zeros((len(self.genres), len(genre_weights)), np.float32)
+        genre[known, self.genres[known]] = genre_weights[self.genres[known]]
+        tags, tags_known = (part.astype(np.float32) for part in (self.tags, self.tags_known[:, np.newaxis]))
+        return LabelWeights(genre, tags * tags_known, (1.0 - tags) * tags_known)
 
     def useful(self) -> npt.NDArray[np.bool_]:
         """Return which tracks have anything to learn from, shape (n_tracks,)."""
@@ -88,11 +97,11 @@ class LabelWeights:
         """Label weight of all tags, positive and negative."""
         return float(self.tag_positive.sum() + self.tag_negative.sum())
 
-    def rows(self, rows: npt.NDArray[np.int64]) -> LabelWeights:
+    def rows(self, rows: IntArray) -> LabelWeights:
         """Return those of some rows, in their order."""
         return LabelWeights(self.genre[rows], self.tag_positive[rows], self.tag_negative[rows])
 
-    def mixed(self, partner: npt.NDArray[np.int64], own_part: Float32Array) -> LabelWeights:
+    def mixed(self, partner: IntArray, own_part: Float32Array) -> LabelWeights:
         """Return `own_part` of each row's weight and the rest of its partner's."""
         part = own_part[:, np.newaxis]
         return mix(self, self.rows(partner), part, part)
@@ -131,26 +140,21 @@ def encode_labels(features: FeatureSet, taxonomy: Taxonomy) -> LabelArrays:
     if strange:
         logger.warning("genre(s) not in split 'train' are left out: %s", ", ".join(strange))
     genres = [taxonomy.genre_index(None if genre in strange else genre) for genre in features.genres]
-    vectors = [taxonomy.tag_vector(tags) for tags in features.tags]
-    tags = np.stack(vectors) if vectors else np.zeros((0, len(taxonomy.tags)), np.float32)
+    tags = np.zeros((len(features), len(taxonomy.tags)), np.float32)
+    for row, names in enumerate(features.tags):
+        tags[row] = taxonomy.tag_vector(names)
     return LabelArrays(np.array(genres, dtype=np.int64), tags, np.array(features.tags_known, dtype=bool))
 
 
 def weigh_labels(labels: LabelArrays, n_genres: int, class_weights: bool) -> LabelWeights:
     """Return the label weights of labels; `class_weights` makes every genre count alike in sum."""
-    genre = np.zeros((len(labels.genres), n_genres), np.float32)
-    known = np.flatnonzero(labels.genre_known)
-    genre[known, labels.genres[known]] = 1.0
-    if class_weights and known.size:
-        genre *= genre_weights(labels.genres[known], n_genres)
-    tags_known = labels.tags_known[:, np.newaxis].astype(np.float32)
-    return LabelWeights(genre, labels.tags * tags_known, (1.0 - labels.tags) * tags_known)
+    return labels.weighted(genre_weights(labels.genres[labels.genre_known & class_weights], n_genres))
 
 
-def genre_weights(genres: npt.NDArray[np.int64], n_genres: int) -> Float32Array:
+def genre_weights(genres: IntArray, n_genres: int) -> Float32Array:
     """Return weights inverse to frequency, 1 for balanced genres and for one never seen, shape (n_genres,)."""
     counts = np.bincount(genres, minlength=n_genres)
-    present = np.count_nonzero(counts)
+    present = max(1, np.count_nonzero(counts))
     weights = np.where(counts, genres.size / (present * np.maximum(counts, 1)), 1.0)
     return np.clip(weights, 1.0 / MAX_CLASS_WEIGHT, MAX_CLASS_WEIGHT).astype(np.float32)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mgc.config import FitConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.evaluation.metrics import genre_accuracy, genre_rmse, tag_macro_average_precision
-from mgc.models.forward import member_outputs
+from mgc.models.forward import LogMel, member_outputs
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import Shard, require_sound
 from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, genre_loss, tag_loss, weigh_labels
@@ -73,7 +73,7 @@ class Validator:
         not disagree on when to stop.
     """
 
-    log_mels: list[npt.NDArray[np.float16]]
+    log_mels: Sequence[LogMel]
     labels: LabelArrays
     label_weights: LabelWeights
     tag_loss_weight: float

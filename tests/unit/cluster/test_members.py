@@ -9,6 +9,7 @@ import pytest
 from table_makers import catalogue, commit_part
 
 from mgc.cluster.members import data_fingerprint, require_same_data
+from mgc.config import fingerprint_of, fingerprint_of_rows
 from mgc.errors import FingerprintError
 from mgc.storage.store import Store
 from mgc.tables.compact import plan_prune, prune
@@ -22,6 +23,14 @@ def shards(tmp_path: Path) -> OutputDirectory:
     output = OutputDirectory(Store.open(str(tmp_path)), "features")
     commit_part(output, CONTENTS)
     return output
+
+
+@pytest.mark.parametrize("rows", [0, 1, 10_000, 10_001, 25_000])
+def test_rows_in_batches_have_the_fingerprint_of_all_rows(rows: int) -> None:
+    columns = {"n": range(rows), "text": ["ä"] * rows, "tags": [["a", "b"]] * rows, "known": [True] * rows}
+    types = {"n": pl.Int64, "text": pl.String, "tags": pl.List(pl.String), "known": pl.Boolean}
+    table = pl.DataFrame(columns, schema=types).with_columns(nothing=pl.lit(None, pl.String))
+    assert fingerprint_of_rows(table) == fingerprint_of(table.rows())
 
 
 def test_data_that_changed_are_refused_with_both_fingerprints(shards: OutputDirectory) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from model_makers import FEATURES, N_MELS, TAXONOMY, TRAINING, feature_set, without_labels
+from table_makers import catalogue, commit_table, feature_part
 
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import TrainingError
+from mgc.storage.store import Store
+from mgc.tables.feature_shards import read_feature_set
+from mgc.tables.run_log import OutputDirectory
 from mgc.training.batches import Batch, Shard, TrainingWindows
 from mgc.training.window_augment import MaskedBand, WindowShape, augment, draw
 
@@ -182,3 +189,26 @@ def test_the_equaliser_bends_the_spectrum_and_not_time() -> None:
     assert 1.0 < float(gain.abs().max()) <= 5.0
     assert torch.equal(gain[:, 0], gain[:, 6])
     np.testing.assert_allclose(gain[:, 0, 0].numpy(), draws.equaliser_db[:, 0], atol=1e-5)
+
+
+def test_batches_from_disk_are_those_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    part = feature_part(dict.fromkeys("abcdefg", "1"), FEATURES)
+    noise = np.random.default_rng(0).uniform(-80, 0, (7, FEATURES.n_frames * N_MELS)).astype("<f2")
+    place = part.schema.get_field_index("log_mel")
+    values = pa.array([row.tobytes() for row in noise], part.schema.field(place).type)
+    part = part.set_column(place, part.schema.field(place), values)
+    commit_table(OutputDirectory(Store.open(str(tmp_path)), "features"), part, FEATURES.fingerprint())
+    tracks = catalogue(dict.fromkeys("abcdefg", "1"))
+    stored = read_feature_set(str(tmp_path), tracks, "train")
+    held = replace(stored, log_mels=[np.array(log_mel) for log_mel in stored.log_mels], finite=None)
+    changes = {"mixup_alpha": 0.5, "overlay_probability": 0.5, "blend_probability": 0.5, "batch_size": 3}
+    config, taxonomy = TRAINING.model_copy(update=changes), Taxonomy(("jazz",), ("drums",))
+    assert [len(log_mel) for log_mel in stored.log_mels] == [1] * 7
+    for rank in range(2):
+        one, other = (
+            TrainingWindows(features, taxonomy, config).epoch(3, 1, Shard(rank, 2)) for features in (stored, held)
+        )
+        for from_disk, from_memory in zip(one, other, strict=True):
+            for name, values in vars(from_memory).items():
+                assert np.array_equal(vars(from_disk)[name], values)

@@ -1,0 +1,343 @@
+"""Log-mels on this node's own disk: shards are read once, and all who train or evaluate here map what they gave.
+
+    <cache>/features-<shards>/lock             held by the one process that writes
+    <cache>/features-<shards>/<name>.values    arrays back to back, float16 as in shards
+    <cache>/features-<shards>/<name>.arrow     which row each is; written last: without it the values do not count
+
+Parts of shards never change, so a row is named by its item and its part, whichever split or fold it is in. Pages that
+are mapped belong to the kernel, which shares them among processes and takes them back where memory is short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import mmap
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from mgc.arrays import BoolArray, Float32Array, FloatingArray, IntArray
+from mgc.config.view_settings import CLEAN
+from mgc.errors import SchemaError, StorageError
+from mgc.storage.local_files import DISK_FULL_ERRNOS
+from mgc.storage.objects import DiskFullError
+from mgc.storage.store import Store
+from mgc.tables.parquet_batches import frame_of
+from mgc.tables.run_index import ITEM, current_rows
+from mgc.tables.run_log import OutputDirectory
+
+SHAPE = ["n_windows", "n_frames", "n_mels"]
+KEY = [*ITEM, "part"]
+FILE_BYTES, FILE_ROWS = 1024**3, 10_000
+"""Of a file of values, about: a fill that is killed loses no more."""
+SPARE_BYTES = 64 * 1024**2
+"""Of the disk, left to others."""
+UNUSED_SECONDS = 24 * 3600.0
+"""What nobody opened for so long is of a run that was killed."""
+TRIES = 3
+FLOAT16_EXPONENT = 0x7C00
+"""All its bits are set in what is not finite."""
+
+_ENTRY = pa.schema(
+    [
+        *(pa.field(name, pa.string(), nullable=False) for name in KEY),
+        *(pa.field(name, pa.int64(), nullable=False) for name in SHAPE),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("finite", pa.bool_(), nullable=False),
+    ]
+)
+
+
+class LogMels(Sequence[FloatingArray]):
+    """Arrays of shape (n_windows, n_frames, n_mels), each made when it is asked for: never all are in memory.
+
+    Parameters
+    ----------
+    read
+        Returns the array of a number.
+    numbers
+        Of the arrays, in their order.
+    """
+
+    def __init__(self, read: Callable[[int], FloatingArray], numbers: IntArray) -> None:
+        self._read = read
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> FloatingArray: ...
+    @overload
+    def __getitem__(self, at: slice | IntArray) -> LogMels: ...
+    def __getitem__(self, at: int | slice | IntArray) -> FloatingArray | LogMels:
+        """Return the array at a place, or a sequence of those at some places."""
+        if isinstance(at, slice | np.ndarray):
+            return LogMels(self._read, self._numbers[at])
+        return self._read(int(self._numbers[at]))
+
+
+@dataclass(frozen=True)
+class MappedRows:
+    """The log-mels of rows, and whether all values of each are finite."""
+
+    log_mels: LogMels
+    finite: BoolArray
+
+
+def map_log_mels(output: OutputDirectory, rows: pl.DataFrame) -> MappedRows:
+    """Return the log-mels of rows of the index, none of them failed; those that this node lacks are read first.
+
+    Of processes that come at once, one reads and the others wait.
+
+    Raises
+    ------
+    DiskFullError, StorageError
+        The disk of the cache has no room, or cannot be written.
+    SchemaError
+        A part is damaged, or lacks a row.
+    """
+    folder = _folder_of(output.store.uri())
+    wanted = rows.select(KEY)
+    for tried in range(TRIES):
+        try:
+            with _disk_errors(folder):
+                _make(folder)
+                if wanted.join(_entries(folder), on=KEY, how="anti").height:
+                    with _locked(folder):
+                        _fill(folder, output, wanted.join(_entries(folder), on=KEY, how="anti"))
+                return _mapped(folder, wanted)
+        except FileNotFoundError:  # a run that ended cleared the folder in between
+            if tried == TRIES - 1:
+                raise
+    raise AssertionError
+
+
+def clear_feature_cache(features_uri: str) -> None:
+    """Delete what this node holds of shards: who has it mapped keeps it, who wants it later reads it again."""
+    shutil.rmtree(_folder_of(Store.open(features_uri).uri()), ignore_errors=True)
+
+
+def spilled(parts: Iterable[Float32Array], shape: tuple[int, ...]) -> Float32Array:
+    """Return float32 arrays one after the other, of shape (n, *shape), from a file that goes with its last reader.
+
+    Raises
+    ------
+    StorageError
+        The disk of the cache is full, or cannot be written.
+    """
+    root = _root()
+    with _disk_errors(root), tempfile.TemporaryFile(dir=root) as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part, dtype=np.float32).data)
+        file.flush()
+        return np.frombuffer(_map(file.fileno()), np.float32).reshape(-1, *shape)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where arrays lie: file, first byte and shape of each."""
+
+    maps: list[mmap.mmap | bytes]
+    file: IntArray
+    offset: IntArray
+    shape: IntArray
+
+    def array(self, number: int) -> FloatingArray:
+        shape = self.shape[number]
+        count, offset = int(shape.prod()), int(self.offset[number])
+        return np.frombuffer(self.maps[self.file[number]], "<f2", count, offset).reshape(shape)
+
+
+def _mapped(folder: Path, wanted: pl.DataFrame) -> MappedRows:
+    found = wanted.join(_entries(folder), on=KEY, how="left", maintain_order="left")
+    if found["file"].null_count():
+        raise FileNotFoundError(folder)
+    names = found["file"].unique().sort()
+    places = _Places(
+        [_open(folder / f"{name}.values") for name in names],
+        names.search_sorted(found["file"]).cast(pl.Int64).to_numpy(),
+        found["offset"].to_numpy(),
+        found.select(SHAPE).to_numpy(),
+    )
+    return MappedRows(LogMels(places.array, np.arange(found.height)), found["finite"].to_numpy())
+
+
+def _open(path: Path) -> mmap.mmap | bytes:
+    with path.open("rb") as file:
+        return _map(file.fileno())
+
+
+def _map(descriptor: int) -> mmap.mmap | bytes:
+    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if os.fstat(descriptor).st_size else b""
+
+
+# Folders and files.
+
+
+def _root() -> Path:
+    """Return `$XDG_CACHE_HOME/mgc` or `~/.cache/mgc`; where neither can be written, a folder in TMPDIR."""
+    with contextlib.suppress(OSError, RuntimeError):
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mgc"
+        root.mkdir(parents=True, exist_ok=True)
+        if os.access(root, os.W_OK):
+            return root
+    root = Path(tempfile.gettempdir()) / f"mgc-{os.getuid()}"
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if root.stat().st_uid != os.getuid():
+        raise StorageError(f"'{root}' is another user's", "set XDG_CACHE_HOME to a folder that may be written")
+    return root
+
+
+def _folder_of(features_uri: str) -> Path:
+    digest = hashlib.blake2b(features_uri.encode(), digest_size=12).hexdigest()
+    return _root() / f"features-{digest}"
+
+
+def _make(folder: Path) -> None:
+    """Make the folder, or note that it is in use; beside a new one delete those that are not."""
+    new = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    os.utime(folder)
+    for other in folder.parent.glob("features-*") if new else ():
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - other.stat().st_mtime > UNUSED_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process at the latest."""
+    with (folder / "lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        kind = DiskFullError if error.errno in DISK_FULL_ERRNOS else StorageError
+        raise _disk_error(kind, folder, error.strerror or str(error)) from error
+
+
+def _disk_error(kind: type[StorageError], folder: Path, reason: str) -> StorageError:
+    return kind(
+        f"features cannot be kept in '{folder}' while they are worked with: {reason}",
+        "free space there, or set XDG_CACHE_HOME on every node to a folder on a larger disk",
+    )
+
+
+def _entries(folder: Path) -> pl.DataFrame:
+    """Return which rows the folder holds: schema `_ENTRY`, and `file`, the name of the values."""
+    frames = [frame_of(_ENTRY.empty_table()).with_columns(file=pl.lit("", pl.String))]
+    for path in sorted(folder.glob("*.arrow")):
+        table = _entries_of(path)
+        if table is not None:
+            frames.append(frame_of(table).with_columns(file=pl.lit(path.stem)))
+    return pl.concat(frames)
+
+
+def _entries_of(path: Path) -> pa.Table | None:
+    """Return the entries of a file of values; None where either of the two is damaged."""
+    with contextlib.suppress(pa.ArrowException, OSError), pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+        length = path.with_suffix(".values").stat().st_size
+        if table.schema.equals(_ENTRY) and table.schema.metadata == {b"bytes": str(length).encode()}:
+            return table
+    return None
+
+
+# Filling.
+
+
+class _Row(NamedTuple):
+    """A row of a shard: `KEY`, its shape, and its values as they lie there."""
+
+    key: tuple[str, str, str]
+    shape: tuple[int, int, int]
+    values: memoryview
+
+
+def _fill(folder: Path, output: OutputDirectory, rows: pl.DataFrame) -> None:
+    """Write the log-mels of rows that the folder lacks, by the one process that holds its lock."""
+    for path in folder.iterdir():
+        entries = path.with_suffix(".arrow")
+        if path.name != "lock" and (path.suffix == ".tmp" or _entries_of(entries) is None):
+            path.unlink()
+    found = _rows_of(folder, output, rows)
+    for row in found:
+        _write(folder, chain([row], found))
+
+
+def _rows_of(folder: Path, output: OutputDirectory, rows: pl.DataFrame) -> Iterator[_Row]:
+    by_part = rows.sort("part").group_by(["part"], maintain_order=True)
+    done, size = 0, 0
+    for (name, wanted), table in zip(by_part, current_rows(output, rows, (*SHAPE, "log_mel")), strict=True):
+        part = str(name[0])
+        if table.num_rows != wanted.height:
+            raise SchemaError(
+                f"'{output.store.uri(part)}' holds {table.num_rows} of {wanted.height} rows that its index names",
+                "extract anew: the shards were changed after they were written",
+            )
+        for row in _rows_in(table, part):
+            size += row.values.nbytes
+            yield row
+        done += table.num_rows
+        needed = size * (rows.height - done) // done
+        free = shutil.disk_usage(folder).free - SPARE_BYTES
+        if needed > free:
+            reason = f"{needed / 1e9:.2g} GB more are needed, {max(free, 0) / 1e9:.2g} GB are free"
+            raise _disk_error(DiskFullError, folder, reason)
+
+
+def _rows_in(table: pa.Table, part: str) -> Iterator[_Row]:
+    names = [name for name in (*ITEM, *SHAPE) if name in table.column_names]
+    for facts, values in zip(table.select(names).to_pylist(), table["log_mel"], strict=True):
+        shape = (facts["n_windows"], facts["n_frames"], facts["n_mels"])
+        held = memoryview(values.as_buffer() or b"")
+        if held.nbytes != 2 * np.prod(shape):
+            raise SchemaError(
+                f"the features of track '{facts['track_id']}' hold {held.nbytes // 2} values, which are no {shape}",
+                "extract it anew: the shards were changed after they were written",
+            )
+        yield _Row((facts["track_id"], facts.get("view", CLEAN), part), shape, held)
+
+
+def _write(folder: Path, rows: Iterator[_Row]) -> None:
+    """Write a file of values and its entries, whole or not at all, from as many of the rows as fill it."""
+    name, offset, entries = uuid.uuid4().hex, 0, []
+    unfinished = folder / f"{name}.tmp"
+    try:
+        with unfinished.open("wb") as file:
+            for row in rows:
+                bits = np.frombuffer(row.values, "<u2") & FLOAT16_EXPONENT
+                file.write(row.values)
+                entries.append((*row.key, *row.shape, offset, not (bits == FLOAT16_EXPONENT).any()))
+                offset += row.values.nbytes
+                if offset >= FILE_BYTES or len(entries) >= FILE_ROWS:
+                    break
+        unfinished.rename(folder / f"{name}.values")
+        columns = [pa.array(column, of.type) for column, of in zip(zip(*entries, strict=True), _ENTRY, strict=True)]
+        schema = _ENTRY.with_metadata({"bytes": str(offset)})
+        with pa.ipc.new_file(str(unfinished), schema) as sink:
+            sink.write_table(pa.table(columns, schema=schema))
+        unfinished.rename(folder / f"{name}.arrow")
+    finally:
+        unfinished.unlink(missing_ok=True)
