@@ -50,5 +50,10 @@ def json_line(value: object) -> str:
     return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1] if found[0] != "\x7f" else r"\u007f", text)
 
 
+def not_sure(genre: str, probability: float) -> str:
+    """Return how a genre is named from which the ensemble abstained: "not sure: techno 65 %"."""
+    return f"not sure: {genre} {100 * probability:.0f} %"
+
+
 def _escape(letter: str) -> str:
     return ascii(letter)[1:-1]

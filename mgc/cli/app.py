@@ -1,7 +1,7 @@
 """The console script `mgc`: its commands, the options that they share, and how errors end them.
 
 Only the module of the command that is called is imported: `mgc --help` answers at once, and `mgc index` does not wait
-for torch and Ray. `mgc x`, `python jobs/x.py` and `ray job submit` all start here.
+for torch and Ray. `mgc x`, and of most commands `python jobs/x.py` and `ray job submit`, start here.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mgc.cli.app import ConfigOption, SetOption, console, plain, settings
-from mgc.cli.file_answers import FAILED, BundleAnswers, answer_cells, answers, audio_of, names_of
+from mgc.cli.file_answers import FAILED, BundleAnswers, answer_cells, answers, audio_of, names_of, unsure_text
 from mgc.cli.terminal import counted
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import STANDARD_INPUT, FileReader
@@ -81,7 +81,12 @@ def _show(screen: Console, a: BundleAnswers, b: BundleAnswers, pairs: list[tuple
     screen.print(plain(f"A  {a.bundle.uri}  {a.bundle.fingerprint}"), soft_wrap=True)
     screen.print(plain(f"B  {b.bundle.uri}  {b.bundle.fingerprint}"), soft_wrap=True)
     screen.print(table)
-    for line in (*_vocabulary_lines(Vocabularies.of(a.bundle, b.bundle)), _summary(found)):
+    unsure = [
+        f"{which}: {text}"
+        for which, answers in zip("AB", zip(*pairs, strict=True), strict=True)
+        if (text := unsure_text(answers))
+    ]
+    for line in (*_vocabulary_lines(Vocabularies.of(a.bundle, b.bundle)), _summary(found), *unsure):
         screen.print(plain(line), soft_wrap=True)
 
 

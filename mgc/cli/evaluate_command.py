@@ -18,6 +18,7 @@ from mgc.catalogue.index import read_catalogue
 from mgc.cli.app import ConfigOption, SetOption, console, plain, settings
 from mgc.cli.terminal import facts, figure_text
 from mgc.config import Config
+from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, FingerprintError, SchemaError, TrainingError
 from mgc.evaluation.answers import (
     Failure,
@@ -113,6 +114,11 @@ def probe(
         place = split_uri(output)
         Store.open(place.root).write_atomic(place.key, json.dumps(figures, indent=2).encode())
     _show(console(), split, found)
+    console().print(
+        f"Tags that {chosen.training.min_tag_positives} tracks of 'train' have, as `mgc train` learns by default: "
+        "`mgc evaluate` asks its SVM for those of the bundle, which may be others.",
+        style="dim",
+    )
 
 
 def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
@@ -342,9 +348,10 @@ def _embedder(bundle: Bundle) -> Callable[[FeatureSet], Float64Array]:
 def _figures(
     embed: Callable[[FeatureSet], Float64Array], train_set: FeatureSet, evaluation_set: FeatureSet, config: Config
 ) -> Evaluation:
-    return figures_of(
-        fit_svm_baseline(embed, train_set, evaluation_set, seed=config.evaluation.seed).answers, config.evaluation
-    )
+    known = [tags for tags, is_known in zip(train_set.tags, train_set.tags_known, strict=True) if is_known]
+    taxonomy = Taxonomy.from_labels(train_set.genres, known, config.training.min_tag_positives)
+    baseline = fit_svm_baseline(embed, train_set, evaluation_set, taxonomy, config.evaluation.seed)
+    return figures_of(baseline.answers, config.evaluation)
 
 
 def _show(screen: Console, split: str, found: dict[str, Evaluation]) -> None:

@@ -22,13 +22,14 @@ from rich.text import Text
 from mgc.arrays import Float32Array
 from mgc.catalogue.listing import Skipped, list_audio
 from mgc.cli.app import console, plain
+from mgc.cli.terminal import counted
 from mgc.config import CatalogueConfig, TaggingConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError
 from mgc.inference.file_reader import FileFeatures
 from mgc.inference.file_tagger import FileAnswer, FileTagger, json_answer, write_taggram
 from mgc.models.bundle_files import StoredBundle
-from mgc.printable import json_line, printable
+from mgc.printable import json_line, not_sure, printable
 from mgc.storage.store import Store
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def show_answers(given: BundleAnswers, shown: AnswerOptions) -> None:
         write_taggram(shown.taggram, kept, given.bundle)
     if not shown.json:
         console().print(answer_table(kept, given.bundle.taxonomy))
+        if len(kept) > 1 and (unsure := unsure_text(kept)):
+            console().print(unsure)
     if any(answer.error for answer in kept):
         raise typer.Exit(FAILED)
 
@@ -125,6 +128,13 @@ def answer_table(answers: Sequence[FileAnswer], taxonomy: Taxonomy) -> Table:
     return table
 
 
+def unsure_text(answers: Sequence[FileAnswer]) -> str:
+    """Return of how many files the genre is not sure; empty where it is of all."""
+    answered = [answer.prediction for answer in answers if answer.prediction]
+    unsure = sum(bool(prediction.abstained) for prediction in answered)
+    return f"not sure of the genre of {unsure:,} of {counted(len(answered), 'file')}" if unsure else ""
+
+
 def names_of(uris: Sequence[str]) -> list[str]:
     """Return the files' names, without their folders where no two are the same."""
     names = [uri.rstrip("/").rpartition("/")[2] for uri in uris]
@@ -140,8 +150,12 @@ def answer_cells(answer: FileAnswer, taxonomy: Taxonomy) -> list[Text]:
         return [Text.assemble(("failed ", "bold yellow"), (code, "yellow"), "\n", printable(why))]
     cells = []
     if taxonomy.genres:
-        ranked = _likeliest(taxonomy.genres, prediction.genre_probabilities)
-        cells.append(_bars(ranked[:GENRES_SHOWN], _width(taxonomy.genres), bold=1))
+        ranked, width = _likeliest(taxonomy.genres, prediction.genre_probabilities), _width(taxonomy.genres)
+        if prediction.abstained:
+            guess = Text(not_sure(_short(ranked[0][0], width), ranked[0][1]), "yellow")
+            cells.append(Text("\n").join([guess, _bars(ranked[1:GENRES_SHOWN], width, style="dim")]))
+        else:
+            cells.append(_bars(ranked[:GENRES_SHOWN], width, bold=1))
     if taxonomy.tags:
         cells.append(_tags(prediction, taxonomy))
     return cells
@@ -208,11 +222,14 @@ def _bars(rows: Sequence[tuple[str, float]], width: int, *, bold: int = 0, style
     """Return names with their probabilities as numbers and bars, a line each, the first `bold` of them in bold."""
     lines = []
     for number, (name, probability) in enumerate(rows):
-        shown = printable(name)
-        short = shown if len(shown) <= width else shown[: width - 1] + "…"
-        label = Text(f"{short:<{width}} {probability:>4.0%} ", "bold" if number < bold else style)
+        label = Text(f"{_short(name, width):<{width}} {probability:>4.0%} ", "bold" if number < bold else style)
         lines.append(label + Text(bar(probability).ljust(BAR_CELLS), "cyan"))
     return Text("\n").join(lines)
+
+
+def _short(name: str, width: int) -> str:
+    shown = printable(name)
+    return shown if len(shown) <= width else shown[: width - 1] + "…"
 
 
 def _clock(seconds: float | None) -> str:

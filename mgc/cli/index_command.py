@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from mgc.catalogue.index import IndexSummary, index_catalogue
+from mgc.catalogue.index import NO_GENRE, IndexSummary, index_catalogue
 from mgc.catalogue.joining import Corrections, Named
 from mgc.catalogue.listing import NOT_AUDIO
 from mgc.cli.app import ConfigOption, SetOption, console, settings
@@ -70,7 +70,10 @@ def summary_rows(summary: IndexSummary) -> dict[str, str | Text]:
         "groups": f"{summary.groups:,}",
         "splits": ", ".join(f"{name} {count:,}" for name, count in summary.by_split.items() if count),
     }
-    rows |= {f"genre {name}": _by_split(counts) for name, counts in summary.by_genre.items()}
+    rows |= {
+        "without a genre" if name == NO_GENRE else f"genre {name}": _by_split(counts)
+        for name, counts in summary.by_genre.items()
+    }
     rows |= {f"tracks: {why}": _warned(named) for why, named in summary.doubtful.items()}
     for why, named in summary.skipped.items():
         several = f" ({summary.extensions})" if why == NOT_AUDIO else ""

@@ -94,6 +94,7 @@ def _track_view(
         nearest=None if predictions is None else _nearest(predictions, extracted.uri, prediction.embedding, bundle),
         bundle_uri=bundle.uri,
         bundle_fingerprint=bundle.fingerprint,
+        abstained=bool(prediction.abstained),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from mgc.catalogue.index import catalogue_root, read_catalogue
 from mgc.cli.app import console, plain
-from mgc.cli.terminal import facts
+from mgc.cli.terminal import counted, facts
 from mgc.cluster.run import RunOutcome
 from mgc.curation.duplicates import TRACKS_AT_MOST, duplicate_groups, lookalikes, read_fingerprints
 from mgc.curation.review_queue import READ, ReviewOptions, review_queue
@@ -32,13 +33,20 @@ from mgc.reports.tagging_report import (
     shift_text,
     write_tagging_report,
 )
-from mgc.reports.tagging_table import PACKED, select_listed_tracks
+from mgc.reports.tagging_table import PACKED, pairs, select_listed_tracks
 from mgc.reports.track_map import TRACKS_ON_MAP, TrackMap, lay_out_map
 from mgc.storage.store import ObjectNotFoundError, Store
 from mgc.tables.predictions import read_predictions
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.run_records import COUNTED as SUMMARY_COLUMNS
-from mgc.tables.run_records import RunRecord, read_records, rows_of_commit, summarise_predictions, write_record
+from mgc.tables.run_records import (
+    PredictionSummary,
+    RunRecord,
+    read_records,
+    rows_of_commit,
+    summarise_predictions,
+    write_record,
+)
 
 MAP_FILE = "report/map.json"
 REVIEWED_AT_MOST = 10_000
@@ -51,10 +59,11 @@ _COPY_COLUMNS = ["track_id", "uri", "duration_seconds", "embedding"]
 
 @dataclass(frozen=True)
 class PageMade:
-    """Where the page is, and how the run differs from those before."""
+    """Where the page is, what the run answered, and how it differs from those before."""
 
     uri: str
     drift: Drift
+    answers: PredictionSummary
 
 
 def report(
@@ -70,7 +79,11 @@ def report(
 
 
 def show_page(console: Console, made: PageMade) -> None:
-    """Print what drifted, and where the page is."""
+    """Print of how many tracks the genre is not sure, what drifted, and where the page is."""
+    answers = made.answers
+    if answers.abstained:
+        of_all = f"{answers.abstained:,} of {counted(answers.answered, 'track')}"
+        console.print(f"not sure of the genre of {of_all}: column abstained", soft_wrap=True)
     rows: dict[str, str | Text] = {"compared": drift_verdict(made.drift)}
     moved = made.drift.moved
     for number, shift in enumerate(moved[:MOVED_PRINTED], 1):
@@ -94,7 +107,8 @@ def tagging_page(outcome: RunOutcome, catalogue: str, output: str) -> PageMade:
     place, commit = OutputDirectory(Store.open(output), "predictions"), outcome.commit
     if commit is None:
         raise ValueError("a run that had nothing to do has no page of its own")
-    prediction_summary = summarise_predictions(rows_of_commit(read_predictions(output, SUMMARY_COLUMNS), commit))
+    rows = rows_of_commit(read_predictions(output, [*SUMMARY_COLUMNS, "track_id"]), commit)
+    prediction_summary = summarise_predictions(rows, _vocabulary(output, rows))
     finished, plan = datetime.now(UTC), outcome.plan
     record = RunRecord(
         run_id=commit.run_id,
@@ -119,6 +133,16 @@ def tagging_page(outcome: RunOutcome, catalogue: str, output: str) -> PageMade:
     )
     write_record(place, record)
     return page_of(record, catalogue)
+
+
+def _vocabulary(output: str, rows: pl.DataFrame) -> Sequence[str]:
+    """Return all genres and tags that the bundle of some rows knows; none where it answered for no track."""
+    answered = rows.filter(pl.col("error_code").is_null())["track_id"].head(1)
+    if not len(answered):
+        return []
+    columns = ["genre_probabilities", "tag_probabilities"]
+    one = read_predictions(output, ["track_id", *columns], answered)
+    return [name for column in columns for name, _ in pairs(one[column][0])]
 
 
 def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> PageMade:
@@ -146,7 +170,8 @@ def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> P
         copies=_near_duplicates(output, record, catalogue, features),
         queue=_review_queue(output, record, catalogue),
     )
-    return PageMade(write_tagging_report(predictions, record, output, parts), drift)
+    where = write_tagging_report(predictions, record, output, parts)
+    return PageMade(where, drift, record.prediction_summary)
 
 
 def last_record(output: str) -> RunRecord:

@@ -22,6 +22,7 @@ from mgc.curation.review_queue import READ, ReviewOptions, review_queue
 from mgc.curation.similarity import SimilarityIndex, embedding_matrix, open_index
 from mgc.curation.similarity_score import Precision, SimilarityScore, score_similarity
 from mgc.errors import ConfigError
+from mgc.printable import not_sure
 from mgc.storage.store import Store, split_uri
 from mgc.tables.csv_cells import csv_of_frame
 from mgc.tables.feature_cache import clear_feature_cache
@@ -105,14 +106,19 @@ def show_neighbours(screen: Console, index: SimilarityIndex, rows: pl.DataFrame,
     if as_json:
         print_json_lines(rows)
         return
-    uri, genre = index.tracks.select("uri", "genre").row(row)
-    table = Table(
-        "", "cosine", "genre", "", "track", title=plain(f"Most like {uri} ({genre})", "italic"), title_justify="left"
-    )
-    for rank, cosine, _, other, _, named, probability in rows.iter_rows():
-        table.add_row(str(rank), f"{cosine:.3f}", plain(named or "–"), f"{100 * probability:.0f} %", plain(other))
+    uri, *answer = index.tracks.select("uri", "genre", "genre_probability", "abstained").row(row)
+    title = plain(f"Most like {uri} ({_genre_text(*answer)})", "italic")
+    table = Table("", "cosine", "genre", "track", title=title, title_justify="left")
+    for rank, cosine, _, other, _, *answer in rows.iter_rows():
+        table.add_row(str(rank), f"{cosine:.3f}", plain(_genre_text(*answer)), plain(other))
     screen.print(table)
     screen.print(plain(index_text(index)), soft_wrap=True)
+
+
+def _genre_text(genre: str | None, probability: float | None, abstained: bool | None) -> str:
+    if genre is None or probability is None:
+        return "–"
+    return not_sure(genre, probability) if abstained else f"{genre} {100 * probability:.0f} %"
 
 
 def show_all(screen: Console, index: SimilarityIndex, rows: int, output: str) -> None:
@@ -207,9 +213,14 @@ def _score(
 
 def _duplicates(predictions: str, catalogue: str | None, features: str | None) -> pl.DataFrame:
     tracks = read_catalogue(_given(catalogue, "duplicates are looked for among a catalogue's tracks", "--catalogue"))
-    shards = _given(features, "embeddings cannot tell two encodings from two similar tracks", "--features")
+    if features is None:
+        raise ConfigError(
+            "--features is missing: embeddings cannot tell two encodings from two similar tracks",
+            f"mgc similar {predictions} --duplicates -c {catalogue} -f FEATURES, the output of "
+            f"`mgc extract {catalogue} -o FEATURES`",
+        )
     columns = ["track_id", "uri", "duration_seconds", "embedding"]
-    return duplicate_groups(read_predictions(predictions, columns), read_fingerprints(shards, tracks))
+    return duplicate_groups(read_predictions(predictions, columns), read_fingerprints(features, tracks))
 
 
 def _given(value: str | None, why: str, option: str) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # commands that start no Ray do not import it for their table
     from mgc.cluster.run import RunOutcome
     from mgc.tables.diff import WorkPlan
 
+SHORT_SECONDS = 10.0
+"""At work: of a shorter run the speed says little."""
 _REASONS = {"new": "new", "changed": "changed", "remade": "to remake", "retried": "to retry"}
 
 
@@ -204,8 +206,14 @@ def _summary_rows(outcome: RunOutcome) -> dict[str, str | Text]:
         rows["audio"] = duration_text(outcome.audio_seconds)
         rows["time"] = f"{outcome.wall_seconds:.1f} s ({outcome.work_seconds:.1f} s of it at work)"
         speed = outcome.audio_seconds / max(outcome.work_seconds, 1e-9)
-        rows["speed"] = f"{speed:,.0f}× realtime, {speed / max(outcome.cores, 1):,.0f}× per core"
+        rows["speed"] = f"{_times(speed)}× realtime, {_times(speed / max(outcome.cores, 1))}× per core"
+        if outcome.work_seconds < SHORT_SECONDS:
+            rows["speed"] += " (too short a run to tell)"
     return rows
+
+
+def _times(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
 
 
 def _current_text(outcome: RunOutcome) -> str:

@@ -18,6 +18,7 @@ from mgc.errors import ConfigError
 from mgc.inference.predictor import windows_per_second
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.bundle_files import student_uri
+from mgc.models.model_card import behind_its_best_member
 from mgc.models.published_weights import published_bundle
 
 
@@ -138,6 +139,8 @@ def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
     rows["time"] = f"{outcome.wall_seconds:.1f} s"
     rows["output"] = bundle
     facts(screen, "Training", rows)
+    if behind := behind_its_best_member(outcome.metrics):
+        screen.print(behind, style="yellow")
     screen.print("Early stopping and calibration used the validation split: its figures flatter.", style="dim")
 
 

@@ -27,7 +27,7 @@ from mgc.tables.predictions import prediction_files, read_predictions
 
 FOLDER = "similar"
 MANIFEST = f"{FOLDER}/manifest.json"
-VERSION = 1
+VERSION = 2
 
 COLUMNS = [
     "track_id",
@@ -35,13 +35,14 @@ COLUMNS = [
     "duration_seconds",
     "genre",
     "genre_probability",
+    "abstained",
     "embedding",
     "error_code",
     "bundle_fingerprint",
     "run_id",
     "tagged_at",
 ]
-TRACK_COLUMNS = ["track_id", "uri", "duration_seconds", "genre", "genre_probability"]
+TRACK_COLUMNS = ["track_id", "uri", "duration_seconds", "genre", "genre_probability", "abstained"]
 
 RECALL_AT = 10
 RECALL_SAMPLES = 200
@@ -88,7 +89,7 @@ class SimilarityIndex:
     index
         The vectors.
     tracks
-        track_id, uri, duration_seconds, genre and genre_probability; row i is vector i.
+        Columns `TRACK_COLUMNS`; row i is vector i.
     """
 
     manifest: SimilarityManifest
@@ -232,10 +233,10 @@ def nearest_tracks(
     if others.is_empty():
         return []
     nearest = nearest_of(embedding_matrix(others), embedding[None], k)
-    rows = others[nearest.rows[0]].select("uri", "genre", "genre_probability").iter_rows()
+    rows = others[nearest.rows[0]].select("uri", "genre", "genre_probability", "abstained").iter_rows()
     return [
-        Neighbour(uri, float(cosine), genre, probability)
-        for cosine, (uri, genre, probability) in zip(nearest.cosines[0], rows, strict=True)
+        Neighbour(uri, float(cosine), genre, probability, bool(abstained))
+        for cosine, (uri, genre, probability, abstained) in zip(nearest.cosines[0], rows, strict=True)
     ]
 
 

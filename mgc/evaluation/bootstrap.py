@@ -25,7 +25,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from mgc.arrays import Float64Array, IntArray
 from mgc.config import EvaluationConfig
@@ -164,7 +163,7 @@ class Resampling:
         if figure.value is None or figure.low is not None or defined.mean() < USABLE_SHARE:
             return figure
         units = len(np.unique(self.independent[rows]))
-        other = float(binomtest(0, units).proportion_ci(self.confidence, "exact").high)
+        other = 1.0 - float(((1.0 - self.confidence) / 2) ** (1.0 / units))
         low, high = figure.value - other * (figure.value - least), figure.value + other * (1.0 - figure.value)
         return Figure(figure.value, low, high)
 

@@ -88,6 +88,8 @@ class Drift:
         Compared.
     cause
         What changed beside the tracks, in words; empty where nothing moved.
+    left_out
+        Genres and tags that only one of the two bundles knows: not compared.
     """
 
     shifts: list[Shift] = field(default_factory=list)
@@ -96,6 +98,7 @@ class Drift:
     tracks_before: int = 0
     cause: str = ""
     why_not: str = ""
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def moved(self) -> list[Shift]:
@@ -116,20 +119,35 @@ def detect_drift(run: RunRecord, earlier: Sequence[RunRecord]) -> Drift:
     if min(tracks, before) < FEWEST_TRACKS:
         why = f"{tracks} tracks beside {before} of earlier runs are too few to compare"
         return Drift(tracks=tracks, tracks_before=before, why_not=why)
-    shifts = _shifts(run.prediction_summary, [one.prediction_summary for one in chosen])
+    now, summaries = run.prediction_summary, [one.prediction_summary for one in chosen]
+    left_out = _not_in_both(now, summaries) if run.bundle_fingerprint != chosen[-1].bundle_fingerprint else []
+    shifts = _shifts(now, summaries, left_out)
     return Drift(
         shifts=shifts,
         against=[one.run_id for one in chosen],
         tracks=tracks,
         tracks_before=before,
         cause=_cause(run, chosen[-1], shifts),
+        left_out=left_out,
     )
 
 
-def _shifts(now: PredictionSummary, earlier: list[PredictionSummary]) -> list[Shift]:
+def _not_in_both(now: PredictionSummary, earlier: list[PredictionSummary]) -> list[str]:
+    """Return the genres and tags that one of two bundles does not know: their shares cannot be compared.
+
+    Of a run whose record is older than vocabularies in records, what it never answered counts as not known.
+    """
+    sides = [
+        [set(one.vocabulary or (*one.genres, *one.tags)) for one in side if one.answered] for side in ([now], earlier)
+    ]
+    known = [set().union(*side) for side in sides]
+    return sorted(known[0] ^ known[1]) if all(known) else []
+
+
+def _shifts(now: PredictionSummary, earlier: list[PredictionSummary], left_out: Sequence[str]) -> list[Shift]:
     tested = [
-        *_test_shares("genre", now, earlier, lambda one: one.genres, lambda one: sum(one.genres.values())),
-        *_test_shares("tag", now, earlier, lambda one: one.tags, lambda one: one.answered),
+        *_test_shares("genre", now, earlier, lambda one: one.genres, lambda one: sum(one.genres.values()), left_out),
+        *_test_shares("tag", now, earlier, lambda one: one.tags, lambda one: one.answered, left_out),
         *_test_shares("failed", now, earlier, lambda one: {"": sum(one.failed.values())}, lambda one: one.tracks),
         *_test_shares("code", now, earlier, lambda one: one.failed, lambda one: one.tracks),
         *_test_shares("abstained", now, earlier, lambda one: {"": one.abstained}, lambda one: one.answered),
@@ -146,12 +164,13 @@ def _test_shares(
     earlier: list[PredictionSummary],
     counts_of: Callable[[PredictionSummary], Mapping[str, int]],
     total_of: Callable[[PredictionSummary], int],
+    left_out: Sequence[str] = (),
 ) -> list[Shift]:
     """Return the shift of each share, p-values not yet corrected."""
     totals = np.array([total_of(one) for one in [*earlier, now]], dtype=np.float64)
     if not totals[-1] or not totals[:-1].sum():
         return []
-    names = sorted({name for one in [*earlier, now] for name in counts_of(one)})
+    names = sorted({name for one in [*earlier, now] for name in counts_of(one)} - set(left_out))
     rows = [[counts_of(one).get(name, 0) for name in names] for one in [*earlier, now]]
     counts = np.array(rows, dtype=np.float64).reshape(len(totals), len(names))
     found = compare_shares(counts, totals, _design_effect("failed" if kind == "code" else kind, now, earlier))

@@ -170,7 +170,23 @@ def _figures(metrics: Mapping[str, Any]) -> str:
     for name, value in ensemble.items():
         cells = (value, *(column.get(name) for column in columns.values()))
         lines.append(_row([name.replace("_", " "), *(_number(cell) for cell in cells)]))
-    return "\n".join(lines) + "\n\n" + FIGURES_NOTE.strip()
+    behind = behind_its_best_member(metrics)
+    return "\n".join(lines) + "\n\n" + (f"{behind}\n\n" if behind else "") + FIGURES_NOTE.strip()
+
+
+def behind_its_best_member(metrics: Mapping[str, Any]) -> str:
+    """Return in a sentence that a member alone does better than the ensemble; empty where none does."""
+    ensemble, members = metrics.get("ensemble", {}), metrics.get("members", [])
+    found = []
+    for name in ("genre_accuracy", "tag_macro_average_precision"):
+        own, alone = ensemble.get(name), [member.get(name) for member in members]
+        if own is None or len(alone) < 2 or None in alone or max(alone) <= own:
+            continue
+        best = alone.index(max(alone))
+        found.append(f"{name.replace('_', ' ')} {alone[best]:.3f} of member {best} alone, {own:.3f} of the ensemble")
+    if not found:
+        return ""
+    return f"The ensemble is behind its best member here: {'; '.join(found)}. The best of several is partly luck."
 
 
 def _curves(facts: Mapping[str, Any]) -> str:

@@ -144,6 +144,11 @@ def tagging_page(predictions: pl.DataFrame, record: RunRecord, parts: PageParts 
     )
 
 
+def _speed(times: float) -> str:
+    """Return × realtime in two digits at least: a short run's is not 0."""
+    return count(times) if times >= 10 else f"{times:.2g}"
+
+
 def _cards(summary: RunRecord, view: TaggingView) -> list[dict[str, str]]:
     seconds, cores = summary.busy_seconds, max(summary.cores, 1)
     realtime = summary.audio_seconds / seconds
@@ -165,8 +170,8 @@ def _cards(summary: RunRecord, view: TaggingView) -> list[dict[str, str]]:
         cards += [
             _card(
                 "Speed",
-                f"{count(realtime)} ×",
-                f"realtime; {count(realtime / cores)} × per core on {cores} core{'' if cores == 1 else 's'}",
+                f"{_speed(realtime)} ×",
+                f"realtime; {_speed(realtime / cores)} × per core on {cores} core{'' if cores == 1 else 's'}",
             ),
             _card(
                 "Tracks a second",
@@ -327,7 +332,11 @@ def drift_verdict(drift: Drift) -> str:
     runs = "the run before it" if n == 1 else f"the last {n} runs of one bundle"
     beside = f"{count(drift.tracks)} tracks of this run beside {count(drift.tracks_before)} of {runs}"
     found = "nothing moved" if not drift.moved else f"{len(drift.moved)} of {len(drift.shifts)} figures moved"
-    return f"{beside}: {found} more than chance and more than a trifle."
+    verdict = f"{beside}: {found} more than chance and more than a trifle."
+    if not drift.left_out:
+        return verdict
+    named = ", ".join(drift.left_out[:SHIFTS_NAMED]) + (", …" if len(drift.left_out) > SHIFTS_NAMED else "")
+    return f"{verdict} Not compared, because one of the bundles does not know them: {named} ({len(drift.left_out)})."
 
 
 def drift_headline(drift: Drift) -> str:

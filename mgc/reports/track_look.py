@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mgc.arrays import Float32Array
 from mgc.audio.track_features import Outline
 from mgc.config import FeatureConfig
+from mgc.printable import not_sure
 
 MOST_COLUMNS = 1_100
 """Columns of pictures in time: more than a page's pixels would show."""
@@ -33,14 +34,22 @@ class Neighbour:
     ----------
     similarity
         Cosine of the embeddings, 1 for the same sound.
-    genre, genre_probability
-        Its own answer.
+    genre, genre_probability, abstained
+        Its own answer, and whether its genre is not sure.
     """
 
     uri: str
     similarity: float
     genre: str | None
     genre_probability: float | None
+    abstained: bool = False
+
+    @property
+    def genre_text(self) -> str:
+        """The genre in words, "not sure: jazz 40 %" where the ensemble abstained; a dash where there is none."""
+        if self.genre is None or not self.abstained:
+            return self.genre or "–"
+        return not_sure(self.genre, self.genre_probability or 0.0)
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,8 @@ class TrackView:
         Probabilities of each window, shapes (n_windows, n_genres) and (n_windows, n_tags).
     nearest
         The most similar tracks of a catalogue; None where no predictions were given.
+    abstained
+        Whether the first of the genres is not sure.
     """
 
     uri: str
@@ -88,6 +99,7 @@ class TrackView:
     nearest: list[Neighbour] | None
     bundle_uri: str
     bundle_fingerprint: str
+    abstained: bool = False
 
     @property
     def duration_seconds(self) -> float:

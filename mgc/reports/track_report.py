@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mgc.arrays import Float32Array
 from mgc.audio.features.filter_banks import filter_banks
+from mgc.printable import not_sure
 from mgc.reports.page import base_name, clock, percent, render
 from mgc.reports.svg import BLUE, FULL_WIDTH, INK, LIGHT, MUTED, ONLY_DARK, ONLY_LIGHT, chart, picture, short
 from mgc.reports.track_look import TrackView, in_columns, spectrogram, strongest, window_edges
@@ -120,7 +121,7 @@ def _nearest_lines(view: TrackView) -> list[str]:
     if not view.nearest:
         return []
     named = [
-        f"{one.similarity:.3f}   {short(base_name(one.uri))}" + (f"   {one.genre}" if one.genre else "")
+        f"{one.similarity:.3f}   {short(base_name(one.uri))}" + (f"   {one.genre_text}" if one.genre else "")
         for one in view.nearest[:NEAREST_SHOWN]
     ]
     return ["nearest tracks, by the cosine of their embeddings", *named]
@@ -129,6 +130,8 @@ def _nearest_lines(view: TrackView) -> list[str]:
 def heading(view: TrackView) -> str:
     """Return the track's name, length and answer in one line."""
     genre = f"{view.genres[0][0]} {percent(view.genres[0][1], 0)}" if view.genres else ""
+    if genre and view.abstained:
+        genre = not_sure(*view.genres[0])
     tags = ", ".join(name for name, _ in view.listed_tags[:6])
     prediction = ": ".join(part for part in (genre, tags) if part)
     return "   ".join(part for part in (base_name(view.uri), clock(view.duration_seconds), prediction) if part)

@@ -32,7 +32,7 @@ SHOWN_AT_ONCE = 4
 """Confusion matrices, and systems in the charts of tags, that are shown without unfolding."""
 FACTS = (
     "train_tracks", "train_windows", "tracks_across", "groups_across", "parameters", "epochs", "train_seconds",
-    "answer_seconds", "audio_seconds", "seconds",
+    "answer_cpu_seconds", "answer_seconds", "audio_seconds", "seconds",
 )  # fmt: skip
 """Of a run, in results.parquet."""
 
@@ -274,8 +274,8 @@ def caveats(summary: Summary) -> list[str]:
         "A claim and the figure beside it are not of the same clips: sizes that a paper does not give are this "
         "project's, and so are the features, the epochs and the augmentation. What can be compared is how far a "
         "figure moves when nothing but the split does.",
-        "× realtime is that of the network alone, on features that are there, on the machine that ran the run; "
-        "side by side with others a run takes longer than alone.",
+        "× realtime is that of the network alone, on features that are there, by processor time (on a GPU by the "
+        "clock), the median of the runs. Training is timed by the clock: beside others a run takes longer.",
     ]
     seeds = len(experiment.seeds)
     if seeds == 1:

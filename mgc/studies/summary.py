@@ -54,7 +54,7 @@ class Result:
     confusion
         Tracks, summed over seeds.
     parameters, train_seconds, answer_xrealtime
-        Mean over runs; None where it was not measured.
+        Mean over runs, of × realtime the median; None where it was not measured.
     tracks_across, groups_across
         Tracks and groups (artists) that stand on both sides, mean over runs.
     curves
@@ -226,9 +226,11 @@ def _train_seconds(results: Sequence[RunResult], head: str) -> float | None:
 
 
 def _xrealtime(results: Sequence[RunResult]) -> float | None:
-    seconds = sum(float(result.facts.get("answer_seconds") or 0.0) for result in results)
-    audio = sum(float(result.facts["audio_seconds"]) for result in results)
-    return audio / seconds if seconds else None
+    """Return the median over runs: of processor time, on a GPU of the clock; None of what an earlier mgc measured."""
+    on_gpu = all(result.facts.get("device") == "cuda" for result in results)
+    name = "answer_seconds" if on_gpu else "answer_cpu_seconds"
+    timed = [result.facts for result in results if result.facts.get(name)]
+    return float(np.median([one["audio_seconds"] / one[name] for one in timed])) if timed else None
 
 
 def _peeked(results: Sequence[RunResult]) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 
@@ -65,6 +65,7 @@ class PredictionSummary:
     confidence_variance: float = 0.0
     confidence_bins: tuple[int, ...] = (0,) * CONFIDENCE_BINS
     design_effects: Mapping[str, float] = field(default_factory=dict)
+    vocabulary: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,15 @@ class RunRecord:
         return max(self.work_seconds or self.wall_seconds, 1e-9)
 
 
-def summarise_predictions(predictions: pl.DataFrame) -> PredictionSummary:
+def summarise_predictions(predictions: pl.DataFrame, vocabulary: Sequence[str] = ()) -> PredictionSummary:
     """Return the counts of rows.
 
     Parameters
     ----------
     predictions
         Columns of `COUNTED`.
+    vocabulary
+        Genres and tags that their bundle knows.
     """
     answered = predictions.filter(pl.col("error_code").is_null())
     confidences = answered["genre_probability"].drop_nulls().to_numpy().astype(np.float64)
@@ -143,6 +146,7 @@ def summarise_predictions(predictions: pl.DataFrame) -> PredictionSummary:
         confidence_variance=float(confidences.var(ddof=1)) if len(confidences) > 1 else 0.0,
         confidence_bins=tuple(map(int, np.histogram(confidences, CONFIDENCE_BINS, (0.0, 1.0))[0])),
         design_effects=design_effects(predictions),
+        vocabulary=tuple(vocabulary),
     )
 
 
@@ -218,7 +222,7 @@ def _record(data: bytes) -> RunRecord | None:
         if value.pop("version") != VERSION:
             return None
         summary = value["prediction_summary"]
-        summary["confidence_bins"] = tuple(summary["confidence_bins"])
+        summary |= {name: tuple(summary.get(name, ())) for name in ("confidence_bins", "vocabulary")}
         value["prediction_summary"] = PredictionSummary(**summary)
         for name in ("started_at", "finished_at"):
             value[name] = datetime.fromisoformat(value[name])

@@ -88,11 +88,11 @@ def _compared(*, as_json: bool) -> None:
 
 def _neighbours() -> None:
     index = SimpleNamespace(
-        tracks=pl.DataFrame({"uri": [HOSTILE], "genre": [HOSTILE]}),
+        tracks=pl.DataFrame({"uri": [HOSTILE], "genre": [HOSTILE], "genre_probability": [0.5], "abstained": [True]}),
         index=SimpleNamespace(is_exact=True),
         manifest=SimpleNamespace(left_out=0, count=1, bundle_fingerprint=HOSTILE),
     )
-    rows = pl.DataFrame([(1, 0.9, "", HOSTILE, "", HOSTILE, 0.5)], orient="row")
+    rows = pl.DataFrame([(1, 0.9, "", HOSTILE, "", HOSTILE, 0.5, False)], orient="row")
     similar_command.show_neighbours(similar_command.console(), cast(Any, index), rows, 0, as_json=False)
 
 

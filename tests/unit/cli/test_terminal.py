@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from in_process import config_of, run_tiny, without_ray
 from rich.console import Console
 from table_makers import TINY, catalogue
 
+from mgc.cli import similar_command
 from mgc.cli.terminal import dry_summary, run_summary
 from mgc.cluster.run import RunOptions, RunOutcome
+from mgc.errors import ConfigError
 from mgc.tables.run_log import Commit
 from mgc.tables.run_records import RunThroughput, forecast
 
@@ -101,3 +104,25 @@ def test_where_nothing_failed_nothing_is_said_of_it(tmp_path: Path) -> None:
     outcome = run_tiny(str(tmp_path), catalogue({"a": "1"}))
     assert outcome.failed_examples == {}
     assert not any(line.startswith(("failed", "why")) for line in summary_of(outcome))
+
+
+def test_a_short_runs_speed_is_not_zero_and_says_little(tmp_path: Path) -> None:
+    outcome = replace(run_tiny(str(tmp_path / "out"), catalogue({"a": "1"})), cores=2)
+    shown = {}
+    for work_seconds, audio_seconds in ((4.0, 5.2), (100.0, 50_000.0)):
+        console = Console(file=io.StringIO(), width=200)
+        run_summary(
+            console, "Tagging", replace(outcome, work_seconds=work_seconds, audio_seconds=audio_seconds), "out"
+        )
+        assert isinstance(console.file, io.StringIO)
+        shown[work_seconds] = console.file.getvalue()
+    assert "1.3× realtime, 0.65× per core (too short a run to tell)" in shown[4.0]
+    assert "500× realtime, 250× per core\n" in shown[100.0]
+
+
+def test_duplicates_without_features_name_the_command_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similar_command, "read_catalogue", lambda uri: None)
+    with pytest.raises(ConfigError) as caught:
+        similar_command._duplicates("predictions/", "catalogue.parquet", None)
+    assert "mgc similar predictions/ --duplicates -c catalogue.parquet -f FEATURES" in caught.value.remedy
+    assert "mgc extract catalogue.parquet -o FEATURES" in caught.value.remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from drift_makers import GENRES, SHARES, TAGS, made_history, made_run, make_pred
 from scipy import stats
 
 from mgc.evaluation.drift import SMALLEST_EFFECT, compare_means, compare_shares, detect_drift, holm
+from mgc.reports.tagging_report import drift_verdict
 from mgc.tables.run_records import PredictionSummary
 
 
@@ -112,6 +114,28 @@ def test_the_bundle_is_named_as_the_cause() -> None:
     assert detect_drift(new_tracks, history).cause.startswith("It may be the bundle or the tracks")
     again = made_run(other, 99, why={"remade": 900})
     assert "settings or the version" in detect_drift(again, history).cause
+
+
+def test_what_one_bundle_does_not_know_is_no_shift() -> None:
+    rng = generator(7)
+    names, history = [*GENRES, *TAGS], made_history(rng, 3, 900)
+    gone = next(iter(TAGS))
+    tags = {**{name: share for name, share in TAGS.items() if name != gone}, "tag of the new one": 0.9}
+    now = make_prediction_summary(rng, 900, tags=tags)
+    for knows in (True, False):  # records of an earlier mgc do not hold what a bundle knows
+        new = replace(now, vocabulary=[*GENRES, *tags] if knows else ())
+        old = [
+            replace(run, prediction_summary=replace(run.prediction_summary, vocabulary=names if knows else ()))
+            for run in history
+        ]
+        drift = detect_drift(made_run(new, 99, bundle_fingerprint="another"), old)
+        assert drift.left_out == sorted([gone, "tag of the new one"])
+        assert not drift.moved
+        assert "Not compared, because one of the bundles does not know them: " in drift_verdict(drift)
+    silent = replace(now, tags={}, vocabulary=names)
+    history = [replace(run, prediction_summary=replace(run.prediction_summary, vocabulary=names)) for run in history]
+    drift = detect_drift(made_run(silent, 99, bundle_fingerprint="another"), history)
+    assert ("tag", gone) in [(one.kind, one.name) for one in drift.moved], "a tag that it knows and never lists"
 
 
 def test_runs_of_the_same_bundle_are_what_is_compared_with() -> None:

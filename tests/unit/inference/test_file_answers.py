@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from model_makers import FEATURES, TAXONOMY, bundle_contents
 from tagged_files import job_rows
 
 from mgc.audio.decode.sndfile import encode
+from mgc.cli.file_answers import answer_cells, unsure_text
 from mgc.config import DecodeConfig, TaggingConfig
 from mgc.errors import TrackCode
 from mgc.inference.file_reader import FileReader, ReadOptions
@@ -102,6 +104,18 @@ def test_failures_have_their_codes_and_cost_the_others_nothing(
     assert said["predicted_genre"] is said["genre_probabilities"] is said["embedding"] is said["in_time"] is None
     assert list(said) == list(json_answer(answers[1], tagger.bundle, embedding=True, windows=True))
     json.dumps(said, allow_nan=False)
+
+
+def test_a_guess_is_shown_as_one_and_counted(songs: list[str], tagger: FileTagger, reader: FileReader) -> None:
+    sure, other = answered(tagger, reader, songs[:2])
+    assert sure.prediction is not None
+    guess = replace(sure, prediction=replace(sure.prediction, abstained=True))
+    ranked = sorted(zip(sure.prediction.genre_probabilities.tolist(), TAXONOMY.genres, strict=True), reverse=True)
+    first = answer_cells(guess, TAXONOMY)[0].plain.splitlines()[0]
+    assert first == f"not sure: {ranked[0][1]} {100 * ranked[0][0]:.0f} %"
+    assert "not sure" not in answer_cells(sure, TAXONOMY)[0].plain
+    assert unsure_text([guess, other]) == "not sure of the genre of 1 of 2 files"
+    assert unsure_text([sure, other]) == ""
 
 
 def test_standard_input_is_a_file(

@@ -76,6 +76,16 @@ def test_the_page_is_whole_and_shows_the_predictions() -> None:
     assert "loud" not in windows
 
 
+def test_a_guess_is_shown_as_one() -> None:
+    unsure = Neighbour("/music/songs/c.mp3", 0.9, "rock", 0.41, abstained=True)
+    shown = view(abstained=True, nearest=[unsure])
+    text = " ".join(re.sub(r"<[^>]+>", " ", track_page(shown)).split())
+    assert "Not sure of the genre: perhaps jazz (60 %" in text
+    assert "Sounds like" not in text
+    assert "not sure: rock 41 %" in text
+    assert "not sure: jazz 60 %: piano" in heading(shown)
+
+
 def test_the_picture_follows_light_and_dark() -> None:
     page = track_page(view())
     # Log-mel, genres and tags: one image for light pages and one for dark ones each.
