@@ -1,4 +1,4 @@
-"""Labels of tracks: from a CSV or Parquet manifest, or from the names of folders.
+"""Labels of tracks: from a manifest (`mgc.catalogue.label_files`), or from the names of folders.
 
 A manifest has a row a track and any of these columns, in any order and case; others are ignored:
 
@@ -13,31 +13,37 @@ group, artist   what must stay on one side of every split
 split           train, valid, test or unlisted
 ==============  =====================================================================================
 
-Where there is no `tags_known`, tags are known where the cell is not empty. An empty cell of a CSV leaves
-them unknown; an empty list of a Parquet column, and ``-`` in a CSV, mean that the track has none of the tags. An
-apostrophe before ``=``, ``+``, ``-`` or ``@`` at the start of a CSV's cell marks it as text for spreadsheets and is
-no part of it (`mgc.tables.csv_cells`).
+Genres, tags and groups are compared by what is seen: NFC, without invisible characters, spaces as one. `nan`,
+`NULL`, `N/A`, `None` and the like are empty cells. Where there is no `tags_known`, tags are known where the cell is
+not empty. An empty cell of a CSV leaves them unknown; an empty list of a Parquet column, and ``-`` in a CSV, mean
+that the track has none of the tags. An apostrophe before ``=``, ``+``, ``-`` or ``@`` at the start of a CSV's cell
+marks it as text for spreadsheets and is no part of it (`mgc.tables.csv_cells`).
 """
 
 from __future__ import annotations
 
-import io
+import unicodedata
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 import polars as pl
 
+from mgc.catalogue.label_files import KEYS, read_label_file
 from mgc.catalogue.listing import track_id_of
 from mgc.config import CatalogueConfig
 from mgc.errors import LabelError, did_you_mean
-from mgc.storage.store import ObjectNotFoundError, Store, split_uri
-from mgc.tables.csv_cells import without_mark
 from mgc.tables.schema import SPLITS
 
-KEYS = ("path", "uri", "track_id")
 LABELS = ("genre", "tags", "group", "artist", "split")
 EXAMPLES = 5
 NO_TAGS = "-"
 """In a cell of tags: the track has none of them, and that is known."""
+
+MISSING_WORDS = ("", "-", "nan", "-nan", "null", "none", "n/a", "#n/a", "na", "<na>", "nat")
+"""What spreadsheets, pandas, R and databases write where there is no value, in lower case."""
+
+INVISIBLE = "[\u00ad\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+"""Characters that show nothing, but for joiners: scripts and emoji need them."""
 
 TRUE_WORDS = ("true", "t", "yes", "y", "1", "1.0")
 FALSE_WORDS = ("false", "f", "no", "n", "0", "0.0")
@@ -49,7 +55,7 @@ def read_manifest(path_or_uri: str, config: CatalogueConfig) -> pl.DataFrame:
     Parameters
     ----------
     path_or_uri
-        A CSV (or TSV) or Parquet file, local or on S3.
+        A CSV, a spreadsheet or a Parquet file, local or on S3.
     config
         The genres allowed, and what to do with others.
 
@@ -65,7 +71,8 @@ def read_manifest(path_or_uri: str, config: CatalogueConfig) -> pl.DataFrame:
         The manifest is missing or unreadable, has no key or no label column, repeats a key, or names an
         unknown genre or split.
     """
-    raw = _lower_names(_read_table(path_or_uri), path_or_uri)
+    raw = read_label_file(path_or_uri)
+    _require_no_lists(raw, path_or_uri)
     key = next((name for name in KEYS if name in raw.columns), None)
     if key is None:
         raise LabelError(
@@ -110,7 +117,7 @@ def keyed_by_track(manifest: pl.DataFrame, root: str) -> pl.DataFrame:
 def folder_genre() -> pl.Expr:
     """Return the genre of a column `key` by its first folder; null for files at the root."""
     first = pl.col("key").str.extract(r"^([^/]+)/", 1)
-    return first.str.strip_chars().replace("", None).alias("genre")
+    return _seen(first).replace("", None).alias("genre")
 
 
 def with_known_genres(frame: pl.DataFrame, config: CatalogueConfig, where: str) -> pl.DataFrame:
@@ -123,7 +130,8 @@ def with_known_genres(frame: pl.DataFrame, config: CatalogueConfig, where: str) 
     """
     if not config.genres:
         return frame
-    unknown = pl.col("genre").is_not_null() & ~pl.col("genre").is_in(list(config.genres))
+    allowed = pl.Series(config.genres).to_frame().select(_seen(pl.first())).to_series()
+    unknown = pl.col("genre").is_not_null() & ~pl.col("genre").is_in(allowed.to_list())
     found = frame.filter(unknown)["genre"].value_counts(sort=True).rows()
     if found and config.unknown_genre == "error":
         shown = [f"'{name}' ({count} rows; {did_you_mean(name, list(config.genres))})" for name, count in found]
@@ -139,42 +147,22 @@ def _local(name: str) -> str:
     return unquote(name.removeprefix("file://"), errors="surrogateescape") if name.startswith("file://") else name
 
 
-def _read_table(path_or_uri: str) -> pl.DataFrame:
-    root, name = split_uri(path_or_uri)
-    try:
-        data = Store(root).read_bytes(name)
-    except ObjectNotFoundError as error:
-        raise LabelError(f"manifest '{path_or_uri}' does not exist", "check --manifest") from error
-    suffix = name.rpartition(".")[2].lower()
-    try:
-        if data.startswith(b"PAR1") or suffix in ("parquet", "pq"):
-            frame = pl.read_parquet(io.BytesIO(data))
-        else:
-            # Everything as text: the track id 00012 is not the number 12.
-            frame = pl.read_csv(data, infer_schema=False, separator="\t" if suffix == "tsv" else ",")
-            frame = frame.with_columns(without_mark(pl.all()))
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise LabelError(
-            f"manifest '{path_or_uri}' cannot be read: {reason}", "give a UTF-8 CSV or a Parquet file"
-        ) from error
-    if frame.is_empty():
-        raise LabelError(f"manifest '{path_or_uri}' has no rows", "give a row for each labelled track")
-    return frame
-
-
-def _lower_names(frame: pl.DataFrame, where: str) -> pl.DataFrame:
-    names = [name.strip().lower() for name in frame.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise LabelError(f"manifest '{where}' has more than one column '{twice[0]}'", "rename one of them")
-    return frame.rename(dict(zip(frame.columns, names, strict=True)))
-
-
 def _text(name: str) -> pl.Expr:
     """Return a column as trimmed text, null where it is empty."""
     text = pl.col(name).cast(pl.String).str.strip_chars()
     return pl.when(text != "").then(text)
+
+
+def _seen(text: pl.Expr) -> pl.Expr:
+    """Return text as it is seen: composed letters, nothing invisible, single spaces."""
+    visible = text.str.normalize("NFC").str.replace_all(INVISIBLE, "")
+    return visible.str.replace_all(r"\s+", " ").str.strip_chars()
+
+
+def _label(name: str) -> pl.Expr:
+    """Return a column of labels as they are seen, null where it is empty or says that there is none."""
+    text = _seen(pl.col(name).cast(pl.String))
+    return pl.when(~text.str.to_lowercase().is_in(MISSING_WORDS)).then(text)
 
 
 def _key(key: str) -> pl.Expr:
@@ -187,7 +175,7 @@ def _key(key: str) -> pl.Expr:
 def _text_or_null(raw: pl.DataFrame, *names: str) -> pl.Expr:
     """Return the first of some columns that is there, under the first's name; null where none is."""
     name = next((name for name in names if name in raw.columns), None)
-    return (_text(name) if name else pl.lit(None, pl.String)).alias(names[0])
+    return (_label(name) if name else pl.lit(None, pl.String)).alias(names[0])
 
 
 def _tags(raw: pl.DataFrame, where: str) -> tuple[pl.Expr, pl.Expr]:
@@ -197,9 +185,10 @@ def _tags(raw: pl.DataFrame, where: str) -> tuple[pl.Expr, pl.Expr]:
     if isinstance(raw.schema["tags"], pl.List | pl.Array):
         names = pl.col("tags").cast(pl.List(pl.String))
     else:
-        names = _text("tags").str.replace_all(";", "|", literal=True).str.split("|")
-    names = names.list.eval(pl.element().str.strip_chars()).list.eval(
-        pl.element().filter(pl.element().is_not_null() & ~pl.element().is_in(["", NO_TAGS]))
+        text = pl.when(_text("tags") == NO_TAGS).then(_text("tags")).otherwise(_label("tags"))
+        names = text.str.replace_all(";", "|", literal=True).str.split("|")
+    names = names.list.eval(_seen(pl.element())).list.eval(
+        pl.element().filter(~pl.element().str.to_lowercase().is_in(MISSING_WORDS))
     )
     known = _boolean(raw, where) if "tags_known" in raw.columns else names.is_not_null()
     tags = names.list.unique(maintain_order=True).fill_null(pl.lit([], pl.List(pl.String)))
@@ -207,7 +196,7 @@ def _tags(raw: pl.DataFrame, where: str) -> tuple[pl.Expr, pl.Expr]:
 
 
 def _boolean(raw: pl.DataFrame, where: str) -> pl.Expr:
-    word = _text("tags_known").str.to_lowercase()
+    word = _label("tags_known").str.to_lowercase()
     strange = raw.select(word)["tags_known"].drop_nulls().unique().sort()
     strange = strange.filter(~strange.is_in([*TRUE_WORDS, *FALSE_WORDS]))
     if len(strange):
@@ -216,6 +205,35 @@ def _boolean(raw: pl.DataFrame, where: str) -> pl.Expr:
             "write true or false, yes or no, 1 or 0",
         )
     return word.is_in(TRUE_WORDS).fill_null(False)
+
+
+def _require_no_lists(raw: pl.DataFrame, where: str) -> None:
+    """Raise where cells hold a list as Python or JSON writes it, or tags between commas: each would be one label."""
+    for name in ("genre", "tags"):
+        if raw.schema.get(name) != pl.String:
+            continue
+        cells = raw.select(_text(name)).to_series()
+        lists = cells.filter(cells.str.contains(r"^(\[.*\]|\{.*\}|\(\s*[\"'].*\))$"))
+        what = "look like a list of a program"
+        if lists.is_empty() and name == "tags" and not cells.str.contains("[|;]").any():
+            lists, what = cells.filter(cells.str.contains(",", literal=True)), "have commas"
+        if len(lists):
+            raise LabelError(
+                f"manifest '{where}': {len(lists)} cells of {name} {what}, such as {lists[0]!r}",
+                "write a genre bare (Rock), tags between bars (loud|fast), or give a list column of a Parquet file; "
+                "where commas or brackets belong to a tag, end its cell with a bar",
+            )
+
+
+def look_alikes(counts: Mapping[str, int]) -> list[str]:
+    """Return the names that differ in case, accents, spaces or punctuation alone, each group with its counts."""
+    groups: dict[str, list[str]] = {}
+    for name in counts:
+        letters = unicodedata.normalize("NFKD", name).casefold()
+        groups.setdefault("".join(each for each in letters if each.isalnum() or each in "+#") or name, []).append(
+            name
+        )
+    return [", ".join(f"{name} ({counts[name]:,})" for name in group) for group in groups.values() if len(group) > 1]
 
 
 def _require_keys(frame: pl.DataFrame, key: str, where: str) -> None:

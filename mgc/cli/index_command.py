@@ -14,6 +14,8 @@ from mgc.catalogue.listing import NOT_AUDIO
 from mgc.cli.app import ConfigOption, SetOption, console, settings
 from mgc.cli.terminal import facts, warned
 
+TAGS_SHOWN = 30
+
 
 def index(
     root: Annotated[str, typer.Argument(help="folder, or s3://bucket/prefix, that holds the audio")],
@@ -74,6 +76,12 @@ def summary_rows(summary: IndexSummary) -> dict[str, str | Text]:
         "without a genre" if name == NO_GENRE else f"genre {name}": _by_split(counts)
         for name, counts in summary.by_genre.items()
     }
+    tags = list(summary.by_tag.items())
+    rows |= {f"tag {name}": f"{count:,}" for name, count in tags[:TAGS_SHOWN]}
+    if len(tags) > TAGS_SHOWN:
+        rows["other tags"] = f"{len(tags) - TAGS_SHOWN:,}, with {tags[TAGS_SHOWN][1]:,} tracks or fewer"
+    if summary.look_alikes:
+        rows["look alike"] = warned(len(summary.look_alikes), f": {'; '.join(summary.look_alikes)}")
     rows |= {f"tracks: {why}": _warned(named) for why, named in summary.doubtful.items()}
     for why, named in summary.skipped.items():
         several = f" ({summary.extensions})" if why == NOT_AUDIO else ""

@@ -13,6 +13,7 @@ import pytest
 from mgc.catalogue.index import index_catalogue, read_catalogue, scan_catalogue
 from mgc.catalogue.joining import Named
 from mgc.catalogue.listing import track_id_of
+from mgc.cli.index_command import summary_rows
 from mgc.config import CatalogueConfig
 from mgc.errors import ConfigError, LabelError, MgcError, SchemaError, StorageError
 from mgc.storage.store import Store
@@ -176,6 +177,29 @@ def test_one_name_in_two_unicode_forms_is_one_track(tmp_path: Path) -> None:
     summary = index_catalogue(str(root), str(tmp_path / "c.parquet"), CatalogueConfig())
     assert summary.tracks == 1
     assert summary.skipped["same name in another Unicode form"].count == 1
+
+
+def test_folders_that_look_the_same_are_one_genre_and_others_are_flagged(tmp_path: Path) -> None:
+    folders = ["Café", unicodedata.normalize("NFD", "Café"), "Hip-Hop", "hip hop"]
+    root = music(tmp_path / "music", *(f"{name}/{number}.wav" for number, name in enumerate(folders)))
+    summary = index_catalogue(str(root), str(tmp_path / "c.parquet"), CatalogueConfig(labels_from="folder"))
+    assert {name: sum(counts.values()) for name, counts in summary.by_genre.items()} == {
+        "Café": 2,
+        "Hip-Hop": 1,
+        "hip hop": 1,
+    }
+    assert summary.look_alikes == ["Hip-Hop (1), hip hop (1)"]
+
+
+def test_the_summary_counts_tags(tmp_path: Path) -> None:
+    root = music(tmp_path / "music", "a.wav", "b.wav", "c.wav")
+    (tmp_path / "labels.csv").write_text("path,tags\na.wav,Loud|fast\nb.wav,loud|fast\nc.wav,fast\n")
+    config = CatalogueConfig(manifest=str(tmp_path / "labels.csv"), valid_fraction=0.0)
+    summary = index_catalogue(str(root), str(tmp_path / "c.parquet"), config)
+    assert list(summary.by_tag.items()) == [("fast", 3), ("Loud", 1), ("loud", 1)]
+    assert summary.look_alikes == ["Loud (1), loud (1)"]
+    shown = {name: str(value) for name, value in summary_rows(summary).items()}
+    assert (shown["tag fast"], shown["look alike"]) == ("3", "1: Loud (1), loud (1)")
 
 
 def test_odd_names_of_the_output_are_no_patterns(tmp_path: Path) -> None:

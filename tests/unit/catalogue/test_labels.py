@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import gzip
+import io
+import sys
+import unicodedata
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from mgc.catalogue.labels import folder_genre, keyed_by_track, read_manifest
+from mgc.catalogue.labels import folder_genre, keyed_by_track, look_alikes, read_manifest
 from mgc.catalogue.listing import track_id_of
 from mgc.config import CatalogueConfig
 from mgc.errors import LabelError
@@ -102,11 +107,178 @@ def test_a_manifest_that_is_not_there_or_not_readable(tmp_path: Path) -> None:
     assert "cannot be read" in refused(str(tmp_path / "bad.parquet"))
 
 
+TABLE = "path,genre,tags\na.wav,Bebop é,slow|sax\nb.wav,Rock,\n"
+ROWS = [("a.wav", "Bebop é", ["slow", "sax"]), ("b.wav", "Rock", [])]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        TABLE.encode(),
+        TABLE.encode("utf-8-sig"),
+        TABLE.replace(",", ";").encode(),
+        TABLE.replace(",", "\t").encode(),
+        ("sep=;\n" + TABLE.replace(",", ";")).encode(),
+        TABLE.replace("\n", "\r\n").encode(),
+        TABLE.replace("\n", "\r").encode(),
+        TABLE.replace("\n", "\n\n").encode(),
+        ("\n\n" + TABLE + ",,\n , ,\n").encode(),
+        TABLE.replace("tags\n", "tags,,\n").replace("sax\n", "sax,,\n").encode(),
+        TABLE.encode("utf-16"),
+        TABLE.replace(",", "\t").encode("utf-16-le"),
+        TABLE.replace(",", ";").replace("\n", "\r\n").encode("utf-16-be"),
+        TABLE.encode("utf-32"),
+        gzip.compress(TABLE.encode()),
+    ],
+)
+def test_separators_encodings_line_ends_and_rows_without_a_cell(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(data)
+    assert read_manifest(str(tmp_path / "labels.csv"), ANY).select("path", "genre", "tags").rows() == ROWS
+
+
+def test_an_encoding_of_eight_bits_is_named_with_its_place_and_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes(TABLE.replace("\n", "\r\n").encode("cp1252"))
+    text = refused(str(tmp_path / "latin.csv"))
+    assert "is not UTF-8: line 2 has the byte 0xE9; as Windows-1252 (cp1252) it reads 'Bebop é'" in text
+    assert "iconv -f WINDOWS-1252 -t UTF-8" in text
+    (tmp_path / "cut.csv").write_bytes(TABLE.encode("utf-16")[:-1])
+    assert "begins as utf-16-le and is none" in refused(str(tmp_path / "cut.csv"))
+
+
+def workbook(**sheets: list[list[object]]) -> bytes:
+    """Return an .xlsx of sheets, each a list of rows."""
+    main, package = "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://schemas.openxmlformats.org"
+    office = f"{package}/officeDocument/2006/relationships"
+    numbered = list(enumerate(sheets, 1))
+    names = "".join(f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in numbered)
+    links = "".join(
+        f'<Relationship Id="r{n}" Type="{office}/worksheet" Target="worksheets/s{n}.xml"/>' for n, _ in numbered
+    )
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/package/2006/content-types"/>',
+        "_rels/.rels": f'<Relationships xmlns="{package}/package/2006/relationships">'
+        f'<Relationship Id="r1" Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{office}"><sheets>{names}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/package/2006/relationships">{links}'
+        "</Relationships>",
+    }
+    for number, rows in enumerate(sheets.values(), 1):
+        cells = "".join(f"<row>{''.join(map(_cell, row))}</row>" for row in rows)
+        parts[f"xl/worksheets/s{number}.xml"] = (
+            f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>'
+        )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in parts.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+def _cell(value: object) -> str:
+    if value is None or isinstance(value, int):
+        return f"<c><v>{value}</v></c>" if value is not None else "<c/>"
+    return f'<c t="inlineStr"><is><t>{value}</t></is></c>'
+
+
+def test_a_spreadsheet_is_read_by_the_sheet_that_has_a_key(tmp_path: Path) -> None:
+    pytest.importorskip("fastexcel")
+    labels: list[list[object]] = [
+        ["Path", "genre", "tags", "group"],
+        ["a.wav", "Bebop é", "slow|sax", 7],
+        [None, None, None, None],
+        ["b.wav", "Rock", None, None],
+    ]
+    path = tmp_path / "labels.xlsx"
+    path.write_bytes(workbook(Notes=[["What this is"]], Labels=labels, Empty=[]))
+    frame = read_manifest(str(path), ANY)
+    assert frame.select("path", "genre", "tags").rows() == ROWS
+    assert frame["group"].to_list() == ["7", None]
+    path.write_bytes(workbook(One=labels, Two=labels))
+    assert "has labels on 2 sheets: One, Two" in refused(str(path))
+    path.write_bytes(workbook(Labels=labels)[:-20])
+    assert "is a spreadsheet or an archive that cannot be read" in refused(str(path))
+
+
+def test_without_fastexcel_a_spreadsheet_is_refused_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastexcel", None)
+    (tmp_path / "labels.xlsx").write_bytes(workbook(Labels=[["path", "genre"], ["a", "b"]]))
+    assert "pip install 'mgc-tagger[excel]'" in refused(str(tmp_path / "labels.xlsx"))
+
+
+def test_labels_that_look_the_same_are_the_same(tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "Café  Jazz")
+    path = written(
+        tmp_path,
+        f"path,genre,tags,artist\na,Café Jazz,loud|so\u200bft,Björk\nb,{decomposed},loud\u200b|soft,Bjo\u0308rk\n"
+        "c,Café\u00a0Jazz\u200b, loud |soft,Björk\ufeff\n",
+    )
+    for config in (ANY, CatalogueConfig(genres=(decomposed,))):
+        frame = read_manifest(path, config)
+        assert set(frame.select("genre", "group").rows()) == {("Café Jazz", "Björk")}
+        assert frame["tags"].to_list() == [["loud", "soft"]] * 3
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NULL", "None", "N/A", "n/a", "NA", "#N/A", "<NA>", "-", " nan "])
+def test_words_for_a_missing_value_are_empty_cells(word: str, tmp_path: Path) -> None:
+    text = f"path,genre,tags,artist,split,tags_known\na,{word},{word},{word},{word},{word}\nb,Rock,loud|{word},x,,1\n"
+    frame = read_manifest(written(tmp_path, text), ANY)
+    assert frame.rows() == [("a", None, [], False, None, None), ("b", "Rock", ["loud"], True, "x", None)]
+    known = read_manifest(written(tmp_path, f"path,tags\na,{word}\n"), ANY)["tags_known"].item()
+    assert known is (word == "-"), "- says that it has none of the tags"
+
+
+@pytest.mark.parametrize(
+    ("genre", "tags", "message"),
+    [
+        (
+            "Rock",
+            "\"['loud', 'fast']\"",
+            "1 cells of tags look like a list of a program, such as \"['loud', 'fast']\"",
+        ),
+        ("Rock", "[]", "1 cells of tags look like a list"),
+        ("Rock", '"{""loud"": 1}"', "1 cells of tags look like a list"),
+        ("Rock", "\"('loud',)\"", "1 cells of tags look like a list"),
+        ("\"['Rock']\"", "loud", "1 cells of genre look like a list"),
+        ("Rock", '"loud, fast"', "1 cells of tags have commas, such as 'loud, fast'"),
+    ],
+)
+def test_what_looks_like_a_list_is_refused_with_the_remedy(
+    genre: str, tags: str, message: str, tmp_path: Path
+) -> None:
+    text = refused(written(tmp_path, f"path,genre,tags\na,{genre},{tags}\nb,Rock,loud\n"))
+    assert message in text
+    assert "tags between bars (loud|fast)" in text
+
+
+def test_commas_and_brackets_may_belong_to_a_tag(tmp_path: Path) -> None:
+    text = 'path,genre,tags\na,(Sandy),"guitar, acoustic|"\nb,Rock,[live]|(early)\n'
+    frame = read_manifest(written(tmp_path, text), ANY)
+    assert frame["tags"].to_list() == [["guitar, acoustic"], ["[live]", "(early)"]]
+
+
+def test_names_that_differ_in_case_accents_or_spaces_look_alike() -> None:
+    counts = {
+        "Hip-Hop": 5,
+        "hip hop": 2,
+        "Café": 1,
+        "cafe": 1,
+        "C": 1,
+        "C#": 1,
+        "Rock": 9,
+        "jaz\u200bz": 1,
+        "jazz": 3,
+    }
+    assert look_alikes(counts) == ["Hip-Hop (5), hip hop (2)", "Café (1), cafe (1)", "jaz\u200bz (1), jazz (3)"]
+
+
 def test_columns_that_are_missing_or_doubled(tmp_path: Path) -> None:
     text = refused(written(tmp_path, "file,genre\na,pop\n"))
     assert "no column path, uri or track_id" in text
     assert "file, genre" in text
     assert "none of the columns genre, tags, group" in refused(written(tmp_path, "path,year\na,1999\n"))
+    assert "more than one column 'genre'" in refused(written(tmp_path, "path,genre,genre\na,b,c\n"))
     assert "more than one column 'path'" in refused(written(tmp_path, "path,Path,genre\na,b,pop\n"))
 
 
