@@ -27,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mgc.config import ClusterConfig
 from mgc.errors import ClusterError, MgcError
 from mgc.storage.store import AWS_VARIABLES, Store
+from mgc.tables.lease import release_held
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,13 @@ PUBLIC_VARIABLES = tuple(
     for name in AWS_VARIABLES
     if name not in SECRET_VARIABLES and not name.endswith(("FILE", "BUNDLE", "PROFILE"))
 )
+
+LOOK_SECONDS = 2.0
+LOST_SECONDS = 2 / 3 * float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s", "60"))  # noqa: SIM112
+"""For so long Ray's control store may be away, to be restarted elsewhere. After half as long again, Ray's own limit,
+Ray's C++ core ends the process silently."""
+UNWIND_SECONDS = 12.0
+"""For so long a run may put things in order once Ray is lost: calls of Ray may hang then."""
 
 SUBMITTED_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the process of a job that `ray job submit` started."""
@@ -161,10 +169,83 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
     except Exception as error:  # a bare one where Ray's own processes do not come up in time
         raise _cluster_error(address, error) from error
     try:
-        with _credentials_handed_on(address, config):
+        with _ended_when_lost(), _credentials_handed_on(address, config):
             yield _session(joined=address is not None)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _ended_when_lost() -> Iterator[None]:
+    """End the block by a `ClusterError` where Ray's control store, or this node's raylet, is gone for good.
+
+    Where the store is gone Ray ends the process silently; where the raylet is, the run would wait for ever.
+    """
+    node = ray._private.worker.global_worker.node
+    if node is None or threading.current_thread() is not threading.main_thread():  # a client (ray://) has no node
+        yield
+        return
+    lost: list[ClusterError] = []
+    over = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        raise lost[0]
+
+    before = signal.signal(signal.SIGUSR2, end)
+    watch = (node.gcs_address, node.raylet_socket_name, over, lost)
+    threading.Thread(target=_end_when_lost, args=watch, name="watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN if lost else before)
+
+
+def _end_when_lost(store: str, raylet: str, over: threading.Event, lost: list[ClusterError]) -> None:
+    seen = time.monotonic()
+    has_raylet = _is_served(raylet)
+    while not over.wait(LOOK_SECONDS):
+        if has_raylet and not _is_served(raylet):
+            lost.append(_lost_error("this node's raylet has ended", "raylet.out"))
+        elif _answers(store):
+            seen = time.monotonic()
+        elif time.monotonic() - seen > LOST_SECONDS:
+            what = f"its control store (GCS) at {store} does not answer any more, for {LOST_SECONDS:g} s"
+            lost.append(_lost_error(what, "gcs_server.out"))
+        if lost:
+            break
+    else:
+        return
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+    time.sleep(UNWIND_SECONDS)
+    release_held()
+    os.write(2, f"error: {lost[0]}\n".encode())
+    os._exit(2)
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), LOOK_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_served(path: str) -> bool:
+    """Return whether a socket of this machine is served, without a request, which it would log."""
+    try:
+        return path in Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no Linux
+        return False
+
+
+def _lost_error(what: str, log_file: str) -> ClusterError:
+    return ClusterError(
+        f"Ray is lost: {what}",
+        f"look at the memory of its machine and at {log_file} in Ray's logs there; then start the command again: "
+        "what was finished is resumed",
+    )
 
 
 class _PathOfMgc(JobConfig):
