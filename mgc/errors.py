@@ -143,6 +143,7 @@ class TrackCode(StrEnum):
     FETCH_FAILED = "T103_FETCH_FAILED"
     CHANGED_SINCE_INDEX = "T104_CHANGED_SINCE_INDEX"
     TOO_LARGE = "T105_TOO_LARGE"
+    ARCHIVED = "T106_ARCHIVED"
     EMPTY_FILE = "T201_EMPTY_FILE"
     NOT_AUDIO = "T202_NOT_AUDIO"
     DECODE_FAILED = "T203_DECODE_FAILED"
@@ -225,6 +226,10 @@ MEANINGS = {
     TrackCode.TOO_LARGE: ErrorMeaning(
         "The file is longer than decode.max_file_bytes; nothing of it was read.",
         "Raise the limit if the file is wanted: the next run tries it.",
+    ),
+    TrackCode.ARCHIVED: ErrorMeaning(
+        "The object is in an archive (S3 Glacier, Deep Archive).",
+        "Restore it (aws s3api restore-object, or a batch job for many), wait until it is there, run again.",
     ),
     TrackCode.EMPTY_FILE: ErrorMeaning("The file has 0 bytes.", "Upload it again."),
     TrackCode.NOT_AUDIO: ErrorMeaning(

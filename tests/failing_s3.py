@@ -29,6 +29,8 @@ class FailingS3:
     refused: int = 0
     denied: Callable[[str], bool] = lambda key: False
     """Keys that may not be read: their GET is answered with 403."""
+    denial: str = "AccessDenied"
+    """S3's code in that answer."""
     requests: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -80,7 +82,9 @@ def failing_s3() -> Iterator[FailingS3]:
             if state.refuses():
                 self._answer(503, SLOW_DOWN)
             elif self.command == "GET" and state.denied(key):
-                self._answer(403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+                self._answer(
+                    403, f"<Error><Code>{state.denial}</Code><Message>Not for you</Message></Error>".encode()
+                )
             elif self.command == "PUT":
                 state.objects[key] = body
                 self._answer(200, etag=_etag(body))

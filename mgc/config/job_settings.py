@@ -89,7 +89,7 @@ class RetryConfig(Section):
 
     section_kind: ClassVar[str] = "retry"
     codes: tuple[str, ...] = Field(
-        ("T101", "T102", "T103", "T104", "T207"),
+        ("T101", "T102", "T103", "T104", "T106", "T207"),
         description="error codes that say little about the track itself; the others wait for another content, or "
         "for another decoder or other bounds of `[decode]`",
     )

@@ -140,6 +140,10 @@ class TooLargeError(StorageError):
     """An object is longer than the reader allows; nothing of it was read."""
 
 
+class ArchivedError(StorageError):
+    """An object is in an archive (S3 Glacier, Deep Archive) and must be restored before it can be read."""
+
+
 class ChangedError(StorageError):
     """An object is not the one that was indexed; nothing of it was read."""
 

@@ -35,6 +35,7 @@ from mgc.storage.objects import (
     HASH_MARK,
     TEMPORARY_PREFIX,
     AccessDeniedError,
+    ArchivedError,
     ArrowLocation,
     ChangedError,
     DamagedBodyError,
@@ -479,6 +480,8 @@ def _storage_error(error: Exception, uri: str) -> StorageError:
         return ObjectNotFoundError(f"there is no bucket for '{uri}'", "check the bucket's name, or make it")
     if isinstance(error, FileNotFoundError):
         return ObjectNotFoundError(f"'{uri}' does not exist", "check the bucket and the key")
+    if code == "InvalidObjectState":  # s3fs takes it for a lack of permission
+        return ArchivedError(f"'{uri}' is archived (S3 Glacier)", "restore it: aws s3api restore-object")
     if isinstance(error, PermissionError):
         why = f"{code}: {error}" if code and not code.isdigit() else str(error)
         return AccessDeniedError(f"access to '{uri}' is denied ({why})", CREDENTIALS_REMEDY)

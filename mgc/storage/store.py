@@ -28,6 +28,7 @@ from mgc.storage.local_files import Excludes, LocalFiles
 from mgc.storage.objects import (
     HASH_MARK,
     AccessDeniedError,
+    ArchivedError,
     ArrowLocation,
     ChangedError,
     FetchBounds,
@@ -228,7 +229,7 @@ class Store:
         Raises
         ------
         TrackError
-            Stage FETCH: NOT_FOUND, ACCESS_DENIED, TOO_LARGE, CHANGED_SINCE_INDEX or FETCH_FAILED.
+            Stage FETCH: NOT_FOUND, ACCESS_DENIED, TOO_LARGE, CHANGED_SINCE_INDEX, ARCHIVED or FETCH_FAILED.
         """
         bounds = FetchBounds(max_bytes, whole_bytes, size_bytes)
         with self._as_track_error(key):
@@ -399,5 +400,6 @@ def _track_code(error: StorageError) -> TrackCode:
         AccessDeniedError: TrackCode.ACCESS_DENIED,
         TooLargeError: TrackCode.TOO_LARGE,
         ChangedError: TrackCode.CHANGED_SINCE_INDEX,
+        ArchivedError: TrackCode.ARCHIVED,
     }
     return codes.get(type(error), TrackCode.FETCH_FAILED)

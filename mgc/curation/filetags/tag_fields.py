@@ -76,7 +76,7 @@ def with_fields(data: bytes, name: str, changes: Fields) -> bytes:
     try:
         tags.set(changes)
         tags.save(buffer)
-    except MemoryError:
+    except (MemoryError, UntaggableError):
         raise
     except Exception as error:  # see open_tags
         raise UntaggableError(f"its {tags.family} cannot be written: {one_line(error)}") from error

@@ -9,13 +9,14 @@ attributes or items of that name.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import mutagen
 from mutagen import id3
 from mutagen.aiff import AIFF
-from mutagen.apev2 import APEv2File
+from mutagen.apev2 import APENoHeaderError, APEv2, APEv2File
 from mutagen.asf import ASF
 from mutagen.asf._attrs import ASFUnicodeAttribute
 from mutagen.dsdiff import DSDIFF
@@ -51,6 +52,7 @@ KINDS = (*ID3_KINDS, *VORBIS_KINDS, *APE_KINDS, MP4, ASF)
 
 MP4_FREEFORM = "----:com.apple.iTunes:"
 ID3V1_BYTES = 128
+MOST_INFO_BYTES = 1 << 20
 
 
 class UntaggableError(Exception):
@@ -67,6 +69,7 @@ def open_tags(file: io.IOBase) -> Tags:
         if isinstance(found, ID3_KINDS):
             file.seek(0)
             found = type(found)(file, known_frames=_OnlyOurs(), translate=False, load_v1=False)
+            genre_beside = _genre_beside(file)
     except MemoryError:
         raise
     except Exception as error:  # struct, index, key and unicode errors have all been seen
@@ -74,8 +77,12 @@ def open_tags(file: io.IOBase) -> Tags:
     if isinstance(found, ID3_KINDS) and found.tags is None and _id3v1(file):
         # A 2.4 tag of a genre alone would hide the title from players that stop at the newest tag.
         raise UntaggableError("it has an ID3v1 tag and no newer one: a new one would hide it")
+    if isinstance(found, WAVE | AIFF) and _claims_more(file):
+        raise UntaggableError("its header says another length than it has (a recording through a pipe)")
     if found is not None and found.tags is None:
         found.add_tags()
+    if isinstance(found, ID3_KINDS):
+        return _Id3(found, genre_beside)
     for kinds, tags in _FAMILIES:
         if isinstance(found, kinds):
             return tags(found)
@@ -122,9 +129,44 @@ class _OnlyOurs(dict[str, Any]):
         return name in id3.Frames
 
 
+def _claims_more(file: io.IOBase) -> bool:
+    """Return whether the header of a RIFF or IFF file says that it goes on behind its end."""
+    length = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(8)
+    return int.from_bytes(head[4:], "little" if head.startswith(b"RIFF") else "big") + 8 > length + 1
+
+
+def _genre_beside(file: io.IOBase) -> Values:
+    """Return the genre that an APEv2 tag, or the INFO list of a WAV, holds beside ID3: players may show that one."""
+    file.seek(0)
+    try:
+        return tuple(map(str, APEv2(file).get("Genre", ())))
+    except APENoHeaderError:
+        return _info_genre(file)
+
+
+def _info_genre(file: io.IOBase) -> Values:
+    file.seek(0)
+    head, place = file.read(12), 12
+    while head.startswith(b"RIFF") and len(name_and_size := file.read(8)) == 8:
+        size = int.from_bytes(name_and_size[4:], "little")
+        if name_and_size.startswith(b"LIST") and size < MOST_INFO_BYTES:
+            found = re.search(rb"IGNR(....)", file.read(size), re.S)
+            if found:
+                value = found.string[found.end() :][: int.from_bytes(found[1], "little")]
+                return (value.rstrip(b"\0").decode("utf-8", "replace"),)
+        place += 8 + size + size % 2
+        file.seek(place)
+    return ()
+
+
 class _Id3(Tags):
-    def __init__(self, found: Any) -> None:
+    """ID3, and the genre that another tag of the file has: somebody else's, where ID3 has none."""
+
+    def __init__(self, found: Any, genre_beside: Values) -> None:
         super().__init__(found)
+        self._genre_beside = genre_beside
         version = getattr(self._tags, "version", (2, 4, 0))
         if version[:2] not in ((2, 3), (2, 4)):
             # Frames of 2.2 have other names, and players that find a 2.4 tag look no further for an ID3v1 tag.
@@ -134,14 +176,17 @@ class _Id3(Tags):
 
     def own(self) -> dict[str, Values]:
         fields = {name: tuple(frame.text) for name, frame in self._user_text() if name.startswith(OWN_PREFIX)}
-        genre = self._tags.get("TCON")
-        return fields if genre is None else {GENRE: tuple(genre.text), **fields}
+        frame = self._tags.get("TCON")
+        genre = self._genre_beside if frame is None else tuple(frame.text)
+        return {GENRE: genre, **fields} if genre else fields
 
     def others(self) -> object:
         rest = sorted((name, tuple(frame.text)) for name, frame in self._user_text() if name[:4] != OWN_PREFIX)
         return self.family, rest, [bytes(frame) for frame in self._tags.unknown_frames]
 
     def set(self, changes: Fields) -> None:
+        if changes.get(GENRE) and self._genre_beside and "TCON" not in self._tags:
+            raise UntaggableError("another tag beside its ID3 has a genre, which players may go on showing")
         for name, values in changes.items():
             self._tags.delall("TCON" if name == GENRE else f"TXXX:{name}")
             if values:
@@ -264,7 +309,6 @@ class _Ape(_Mapped):
 
 
 _FAMILIES: tuple[tuple[Any, type[Tags]], ...] = (
-    (ID3_KINDS, _Id3),
     (VORBIS_KINDS, _Vorbis),
     (MP4, _Mp4),
     (ASF, _Asf),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,9 @@ from mgc.curation.filetags.tag_formats import GENRE, UntaggableError, Values
 from mgc.errors import ConfigError, SchemaError, StorageError, TrackError
 from mgc.storage.objects import HASH_MARK, LongObject, ObjectNotFoundError
 from mgc.storage.store import Store, split_uri
+
+LONGEST_NAME = 255
+"""Bytes of a file's name, on common file systems."""
 
 Where = Literal["auto", "file", "sidecar"]
 
@@ -201,6 +205,8 @@ def _sidecar_change(
     target = sidecar_uri(uri, root, options.sidecars_to)
     try:
         folder, key = split_uri(target)
+        if len(os.fsencode(key)) > LONGEST_NAME and not target.startswith("s3://"):
+            raise _LeftAloneError(f"the name of its sidecar would be longer than {LONGEST_NAME} bytes")
         store = Store(folder)
         old = store.read_bytes(key) if store.exists(key) else b""
         before = _readable(read_sidecar(old, target)) if old else {}

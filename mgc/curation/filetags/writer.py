@@ -94,8 +94,8 @@ def _write_file(
     change: TagChange, journal: JournalWriter, written: Written, max_bytes: int, editor: SupervisedTagEditor
 ) -> None:
     root, key = split_uri(change.uri)
-    store = Store(root)
-    stat_before = stat_id(change.uri)
+    store, path = Store(root), Store.open(change.uri).root  # the URI may be a file:// one
+    stat_before = stat_id(path)
     old = _whole(store, key, max_bytes, change.content_id)
     new = editor.with_fields(old, PurePosixPath(key).name, change.after)
     delta = delta_back(old, new)
@@ -122,7 +122,7 @@ def _write_file(
             )
         )
 
-    made = replace_file(change.uri, new, stat_before, announce=announce)
+    made = replace_file(path, new, stat_before, announce=announce)
     written.files += 1
     written.content_ids[change.track_id] = _hash_id(new) if hashed else made
     written.sizes[change.track_id] = len(new)
@@ -167,7 +167,8 @@ def _undo_file(entry: Entry, written: Written, max_bytes: int) -> str:
     if _sha256(old) != entry.sha256_before:
         raise SchemaError(f"the journal does not lead back to what '{entry.uri}' was", "restore it from a backup")
     size, _, modified = entry.stat_before.partition("-")
-    made = replace_file(entry.uri, old, stat_id(entry.uri), modified_ns=int(modified))
+    path = Store.open(entry.uri).root
+    made = replace_file(path, old, stat_id(path), modified_ns=int(modified))
     written.files += 1
     written.content_ids[entry.track_id] = entry.content_before if made == entry.stat_before else made
     written.sizes[entry.track_id] = int(size)

@@ -11,6 +11,7 @@ import pytest
 from audio_samples import m4a, music, with_pyav
 from mutagen import id3
 from mutagen.aiff import AIFF
+from mutagen.apev2 import APEv2
 from mutagen.flac import FLAC, Picture
 from mutagen.mp3 import MP3
 from mutagen.mp4 import MP4, MP4Cover
@@ -20,7 +21,7 @@ from mutagen.wave import WAVE
 
 from mgc.audio.decode.ffmpeg import packet_digest
 from mgc.audio.decode.sndfile import encode
-from mgc.curation.filetags.tag_fields import read_fields, with_fields
+from mgc.curation.filetags.tag_fields import PredictedLabels, changes_for, read_fields, with_fields
 from mgc.curation.filetags.tag_formats import UntaggableError
 
 RATE = 44_100
@@ -186,6 +187,46 @@ def test_an_older_id3_tag_is_left_alone() -> None:
     data = b"ID3\x02\x00\x00\x00\x00\x00\x10" + b"TT2\x00\x00\x05\x00Song" + bytes(5) + FILES["plain.mp3"]()
     with pytest.raises(UntaggableError, match=r"ID3v2\.2"):
         with_fields(data, "x.mp3", CHANGES)
+
+
+def with_apev2(data: bytes) -> bytes:
+    buffer = io.BytesIO(data)
+    tag = APEv2()
+    tag["Genre"] = "Jazz"
+    tag.save(buffer)
+    return buffer.getvalue()
+
+
+def with_info(data: bytes) -> bytes:
+    """Return a WAV with an INFO list whose genre is Jazz."""
+    info = b"INFOISFT\x04\0\0\0mgc\0IGNR\x05\0\0\0Jazz\0\0"
+    body = data[8:] + b"LIST" + struct.pack("<I", len(info)) + info
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("x.mp3", with_apev2(FILES["v24.mp3"]())), ("x.wav", with_info(encode(SOUND, RATE, "wav")))],
+    ids=["APEv2", "INFO"],
+)
+def test_a_genre_beside_id3_is_somebodys_and_stays(name: str, data: bytes) -> None:
+    found = read_fields(io.BytesIO(data)).values  # type: ignore[arg-type]
+    assert found == {"GENRE": ("Jazz",)}
+    predicted = PredictedLabels("Rock", 0.9, ["loud"], "b" * 16)
+    changes = changes_for(predicted, found)
+    assert "GENRE" not in changes
+    written = read_fields(io.BytesIO(with_fields(data, name, changes))).values  # type: ignore[arg-type]
+    assert written == {"GENRE": ("Jazz",), **changes}
+    with pytest.raises(UntaggableError, match="another tag beside its ID3 has a genre"):
+        with_fields(data, name, changes_for(predicted, found, replace_genre=True))
+
+
+@pytest.mark.parametrize("kind", ["wav", "aiff"])
+def test_a_recording_through_a_pipe_is_left_alone(kind: str) -> None:
+    data = bytearray(encode(SOUND, RATE, kind))
+    data[4:8] = b"\xff" * 4
+    with pytest.raises(UntaggableError, match="says another length than it has"):
+        read_fields(io.BytesIO(data))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "container"), [("x.au", "au"), ("x.caf", "caf")])

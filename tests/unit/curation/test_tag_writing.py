@@ -225,6 +225,20 @@ def test_a_link_stays_a_link(tagged: Tagged, tmp_path: Path) -> None:
     assert fields(elsewhere)["GENRE"] == ("jazz",)
 
 
+def test_names_that_are_long_or_no_utf8_are_written_and_undone(tmp_path: Path, editor: SupervisedTagEditor) -> None:
+    names = ["n" * 251 + ".mp3", os.fsdecode(b"caf\xe9.mp3"), "l" * 252 + ".au"]
+    made = tagged_folder(tmp_path, {name: encode(SOUND, 22_050, name.rpartition(".")[2]) for name in names})  # type: ignore[arg-type]
+    before = contents(made.music)
+    changes, skips = planned(made, WriteOptions(min_probability=0.0), editor)
+    assert {change.into for change in changes.values()} == {"file"}
+    assert len(changes) == 2
+    assert skips.counts == {"the name of its sidecar would be longer than 255 bytes": 1}
+    journal = apply(made)
+    assert {name for name, data in contents(made.music).items() if data != before[name]} == set(names[:2])
+    undo_journal(Console(file=io.StringIO()), str(journal), MAX_BYTES, LEASE_SECONDS)
+    assert contents(made.music) == before
+
+
 def test_sidecars_go_where_they_are_sent_and_never_over_strangers(tagged: Tagged, tmp_path: Path) -> None:
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "ogg.ogg.mgc.json").write_text("{}")

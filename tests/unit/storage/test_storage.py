@@ -364,6 +364,20 @@ def test_checks_before_any_work(tmp_path: Path) -> None:
         Store.open(str(tmp_path / "file/below")).check_writable()
 
 
+def test_an_archived_object_is_to_be_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    with failing_s3() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store = Store.open("s3://music/catalogue")
+        store.write_atomic("a.wav", b"bytes")
+        server.denied, server.denial = lambda key: True, "InvalidObjectState"
+        with pytest.raises(TrackError, match="archived") as caught:
+            store.fetch("a.wav", max_bytes=100)
+        assert caught.value.track_code is TrackCode.ARCHIVED
+        with pytest.raises(StorageError, match="restore it: aws s3api restore-object"):
+            store.read_bytes("a.wav")
+
+
 def test_each_call_is_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     with failing_s3() as server:
         for name, value in server.environment.items():
