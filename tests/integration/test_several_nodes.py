@@ -26,7 +26,7 @@ FLAGS = [word for setting in SETTINGS if "threads" not in setting for word in ("
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    with local_nodes(2, 2) as made:
+    with local_nodes(2, 2, dashboard=True) as made:
         yield made
 
 
