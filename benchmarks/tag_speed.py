@@ -1,9 +1,9 @@
 """Tagging speed on CPU, whole 4-minute MP3s, fetch, decode, features, networks and writing included.
 
-One member, the ensemble of five and a student; the same work without Ray; and, where published weights are given
-(`--peers FOLDER`), FCN, CRNN and musicnn: all in turn, on the same files. Speed per core is by the clock, in the
-steady state of a job. A CPU figure counts what all processes of the job had of the processors together, which other
-work on the machine changes less.
+One member, the ensemble of five and a student; one member and the ensemble again from feature shards, where nothing
+is decoded; the same work without Ray; and, where published weights are given (`--peers FOLDER`), FCN, CRNN and
+musicnn: all in turn, on the same files. Speed per core is by the clock, in the steady state of a job. A CPU figure
+counts what all processes of the job had of the processors together, which other work on the machine changes less.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def run(clips: Path, folder: Path, rounds: int, given: Given | None = None) -> N
     catalogue = folder / "tag.parquet"
     index_catalogue(str(songs), str(catalogue), CatalogueConfig())
     bundles = _bundles(folder, given)
+    shards = str(folder / "tag-features")
+    run_module("benchmarks.timed_job", "extract", str(catalogue), shards)
     found: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
         for name, bundle in bundles.items():
@@ -53,6 +55,10 @@ def run(clips: Path, folder: Path, rounds: int, given: Given | None = None) -> N
             job = run_module("benchmarks.timed_job", "tag", str(catalogue), str(output), bundle).values
             found[f"per_core_{name}"].append(job["pace"] * SONG_SECONDS / job["cores"])
             found[f"per_cpu_{name}"].append(1e3 * SONG_SECONDS / job["cpu_ms"])
+            if name != "student":
+                places = [str(catalogue), f"{output}-again", bundle, shards]
+                again = run_module("benchmarks.timed_job", "tag", *places).values
+                found[f"retag_{name}"].append(again["pace"] / job["pace"])
             if name == "ensemble":
                 _without_ray(job, str(catalogue), str(folder / f"plain-{number}"), bundle, found)
         if given.peers:
@@ -89,6 +95,8 @@ def _print(found: dict[str, list[float]], given: Given) -> None:
     for name in ("member", "ensemble", "student"):
         figure(f"tag_xrealtime_per_core_{name}", found[f"per_core_{name}"], "×realtime/core")
         figure(f"tag_xrealtime_per_cpu_second_{name}", found[f"per_cpu_{name}"], "×realtime/CPU-s")
+    for name in ("member", "ensemble"):
+        figure(f"retag_over_tag_{name}", found[f"retag_{name}"], "ratio")
     figure("tag_ray_share", found["ray_share"], "of_time")
     figure("tag_ray_share_cpu", found["ray_share_cpu"], "of_CPU_time")
     if not given.student:

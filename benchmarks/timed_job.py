@@ -1,7 +1,7 @@
 """Run one job of mgc as a program and print when it started, got its chunks back, and ended.
 
     python -m benchmarks.timed_job extract CATALOGUE OUTPUT
-    python -m benchmarks.timed_job tag CATALOGUE OUTPUT BUNDLE
+    python -m benchmarks.timed_job tag CATALOGUE OUTPUT BUNDLE [FEATURES]
     python -m benchmarks.timed_job ray
 
 The last only starts and stops Ray: what every job pays before it is mgc's turn.
@@ -60,7 +60,7 @@ def _job(what: str, rest: list[str]) -> Job:
     from mgc.cluster.predict import tag_catalogue
 
     return lambda on_progress: tag_catalogue(
-        catalogue, rest[2], rest[1], TAG_CONFIG, RunOptions(force=True, on_progress=on_progress)
+        catalogue, rest[2], rest[1], TAG_CONFIG, RunOptions(force=True, on_progress=on_progress), *rest[3:]
     )
 
 

@@ -35,6 +35,12 @@ def tag(
         bool, typer.Option("--fast", help="use the bundle's student (`mgc distill`) in place of its ensemble")
     ] = False,
     output: Annotated[str | None, typer.Option("--output", "-o", help="catalogue: where predictions go")] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features", "-f", help="catalogue: shards of `mgc extract`; what they hold is not decoded again"
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="catalogue: tag everything anew")] = False,
     limit: Annotated[int | None, typer.Option(help="catalogue: at most so many tracks", min=1)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="catalogue: say what would be done; do nothing")] = False,
@@ -72,11 +78,11 @@ def tag(
         _refuse(of_files, "audio files", "a catalogue's answers are in its predictions")
         if output is None:
             raise ConfigError("a catalogue's answers need a place", "give --output DIRECTORY")
-        tag_catalogue(tracks[0], bundle, output, chosen, accept_deletions=accept_deletions, **run)
+        tag_catalogue(tracks[0], bundle, output, chosen, features, accept_deletions=accept_deletions, **run)
     else:
         of_catalogue = {"accept_deletions": accept_deletions, "address": address, "workers": workers}
         _refuse(
-            {"output": output, **run, **of_catalogue},
+            {"output": output, "features": features, **run, **of_catalogue},
             "a catalogue",
             "answers for files are printed; --json for programs",
         )
@@ -100,6 +106,7 @@ def tag_catalogue(
     bundle: str,
     output: str,
     config: Config,
+    features: str | None = None,
     *,
     force: bool,
     limit: int | None,
@@ -134,7 +141,7 @@ def tag_catalogue(
             on_plan=watch.show_plan,
             on_progress=watch.advance,
         )
-        outcome = run_job(tracks, bundle, output, config, options)
+        outcome = run_job(tracks, bundle, output, config, options, features)
     if dry_run:
         dry_summary(screen, "tag", outcome, limit)
         return

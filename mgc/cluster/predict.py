@@ -13,7 +13,7 @@ import torch
 
 from mgc.audio.features.filter_banks import FilterBanks, filter_banks
 from mgc.audio.track_features import TrackFeatures, TrackResult
-from mgc.cluster.reader import AudioFeatureReader
+from mgc.cluster.reader import AudioFeatureReader, StoredFeatureReader
 from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
 from mgc.config import Config, TaggingConfig
@@ -23,6 +23,7 @@ from mgc.models.bundle import load_bundle
 from mgc.models.bundle_files import require_audio
 from mgc.storage.store import Store
 from mgc.tables.deletions import DeletionRule
+from mgc.tables.feature_shards import with_stored_features
 from mgc.tables.publish import publish
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import marked
@@ -35,27 +36,41 @@ def tag_catalogue(
     output_uri: str,
     config: Config,
     options: RunOptions,
+    features_uri: str | None = None,
 ) -> RunOutcome:
     """Tag what is new, changed or made by another bundle; mark deleted tracks; publish `current` and `history`.
 
     The features are those of the bundle, whatever `[features]` is: a bundle is only right on its own.
 
+    Parameters
+    ----------
+    features_uri
+        Shards of `mgc extract` or `mgc import-mels`: tracks that have features there are neither fetched nor decoded.
+
     Raises
     ------
     FingerprintError
-        The bundle was trained on features that are not computed from audio.
+        The bundle was trained on features that are not computed from audio, and there are no shards; or on others
+        than those of the shards.
     """
     bundle = load_bundle(bundle_uri)
-    require_audio(bundle.features, bundle.uri)
+    items = clean_items(catalogue)
+    if features_uri is None:
+        require_audio(bundle.features, bundle.uri)
+    else:
+        items = with_stored_features(items, features_uri, bundle.features)
+        features_uri = Store.open(features_uri).uri()
     own = config.model_copy(update={"features": bundle.features})
     # Absolute: an actor on a cluster that was joined has another working directory.
     bundle_uri = Store.open(bundle_uri).uri()
-    tagging, items = config.tagging, clean_items(catalogue)
+    tagging = config.tagging
     job = CatalogueJob(
         output=OutputDirectory(Store.open(output_uri), "predictions"),
         items=items,
         fingerprint=bundle.fingerprint,
-        make_worker=partial(PredictWorker, bundle_uri, bundle.fingerprint, own, filter_banks(own.features)),
+        make_worker=partial(
+            PredictWorker, bundle_uri, bundle.fingerprint, own, filter_banks(own.features), features_uri
+        ),
         config=config,
         gpus_per_worker=partial(_gpu_share, tagging),
         deletions=DeletionRule(tagging.ask_deleted_fraction, options.accept_deletions, options.confirm_deletions),
@@ -83,6 +98,8 @@ class PredictWorker:
         All settings; the features are the bundle's.
     banks
         Filter banks of these features; None: made here.
+    features_uri
+        Shards that hold the features of items which name them; None: all are decoded.
 
     Raises
     ------
@@ -90,9 +107,18 @@ class PredictWorker:
         Another bundle is there now.
     """
 
-    def __init__(self, bundle_uri: str, fingerprint: str, config: Config, banks: FilterBanks | None = None) -> None:
+    def __init__(
+        self,
+        bundle_uri: str,
+        fingerprint: str,
+        config: Config,
+        banks: FilterBanks | None = None,
+        features_uri: str | None = None,
+    ) -> None:
         # First: its decoding child imports its libraries while the ensemble is loaded.
-        self._reader = AudioFeatureReader(config, banks)
+        self._reader = (
+            StoredFeatureReader(features_uri, config, banks) if features_uri else AudioFeatureReader(config, banks)
+        )
         # One thread an actor: the pool has one actor a CPU, and more threads would fight for it.
         torch.set_num_threads(1)
         bundle = load_bundle(bundle_uri, fingerprint)

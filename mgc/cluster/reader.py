@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.features.filter_banks import FilterBanks
@@ -22,9 +24,36 @@ from mgc.config import ClusterConfig, Config, DecodeConfig
 from mgc.errors import TrackError
 from mgc.logs import log_context
 from mgc.storage.store import fetch_track
+from mgc.tables.feature_shards import stored_results
+from mgc.tables.parquet_batches import frame_of
 
 _COLUMNS = ["track_id", "uri", "content_id", "size_bytes", "recipe", "partner_uri", "partner_content_id"]
 _Bytes = bytes | RemoteBytes
+
+
+class StoredFeatureReader:
+    """Features of items from the shards that hold them, of the others from audio; one result an item, in order.
+
+    Parameters
+    ----------
+    features_uri
+        Of the shards, absolute.
+    config, banks
+        See `AudioFeatureReader`, which begins once there is audio to decode.
+    """
+
+    def __init__(self, features_uri: str, config: Config, banks: FilterBanks | None = None) -> None:
+        self._features_uri = features_uri
+        self._audio = cache(lambda: AudioFeatureReader(config, banks))
+
+    def read(self, rows: pa.Table) -> Iterator[TrackResult]:
+        """Yield what became of each item (schema PLAN, clean views)."""
+        is_stored = rows["features_part"].is_valid()
+        stored = stored_results(self._features_uri, frame_of(rows.filter(is_stored)))
+        others = rows.filter(pc.invert(is_stored))
+        decoded = self._audio().read(others) if others.num_rows else iter(())
+        for track_id, there in zip(rows["track_id"].to_pylist(), is_stored.to_pylist(), strict=True):
+            yield stored[track_id] if there else next(decoded)
 
 
 class AudioFeatureReader:

@@ -138,7 +138,7 @@ def require_audio(features: FeatureConfig, bundle_uri: str) -> None:
     raise FingerprintError(
         f"bundle '{bundle_uri}' was trained on features {features.fingerprint()} ({features.source}), which are "
         f"not those that mgc computes from audio with these frames and bands, {from_mgc_audio.fingerprint()}",
-        "evaluate it on imported shards (`mgc evaluate --features`), or train one on features of `mgc extract`",
+        "give imported shards (`mgc tag CATALOGUE --features`), or a bundle trained on features of `mgc extract`",
     )
 
 

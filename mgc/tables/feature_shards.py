@@ -18,22 +18,25 @@ import pyarrow.parquet as pq
 
 from mgc.arrays import BoolArray
 from mgc.audio.features.feature_rows import UNITS, row_names, statistics_names
+from mgc.audio.track_features import TrackFeatures, TrackResult
 from mgc.config import AugmentConfig, FeatureConfig
 from mgc.config.section import json_object
 from mgc.config.view_settings import CLEAN
-from mgc.errors import FingerprintError, SchemaError, SplitError
+from mgc.errors import FingerprintError, SchemaError, SplitError, Stage, TrackCode, TrackError
 from mgc.storage.store import Store
 from mgc.tables.feature_cache import LogMels, map_log_mels
 from mgc.tables.parquet_batches import named_if_damaged
-from mgc.tables.run_index import ITEM, current_index
+from mgc.tables.run_index import ITEM, current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
-from mgc.tables.schema import marked, require_kind
+from mgc.tables.schema import ERROR_FIELDS, marked, require_kind
 from mgc.tables.work_items import clean_items, plan_items
 
 ROWS_KEY = b"mgc.rows"
 UNIT_KEY = b"mgc.unit"
 STATISTICS = "statistics"
 STATISTICS_NAMES = "statistics_names"
+
+_SHAPE = ("n_windows", "n_frames", "n_mels")
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,56 @@ def require_views(features_uri: str, catalogue: pl.DataFrame, augment: AugmentCo
             f"augment.views wants {', '.join(missing)}, but '{features_uri}' has none made with these settings",
             "run `mgc extract` with the same [augment] settings first",
         )
+
+
+def with_stored_features(items: pl.DataFrame, features_uri: str, features: FeatureConfig) -> pl.DataFrame:
+    """Return items (schema PLAN, clean views) with the shard of each whose features are there, of the same content.
+
+    Parameters
+    ----------
+    features
+        Those wanted (`FeatureConfig.for_model`). Where they are not computed from audio, failed rows count, too.
+
+    Raises
+    ------
+    FingerprintError
+        The shards were made with other features.
+    SchemaError
+        There are no shards; or features that are not computed from audio are not there for every item.
+    """
+    facts = shard_facts(features_uri)
+    if facts.model_features.fingerprint() != features.fingerprint():
+        raise FingerprintError(
+            f"'{features_uri}' holds features {facts.model_features.fingerprint()}, the bundle was trained on "
+            f"{features.fingerprint()}",
+            "give shards that the bundle was trained on, or leave --features out: the audio is decoded",
+        )
+    made = _made(OutputDirectory(Store.open(features_uri), "features"), items, facts.fingerprint)
+    if features.from_audio:
+        made = made.filter(pl.col("error_code").is_null())
+    elif missing := items.height - made.height:
+        raise SchemaError(
+            f"{missing:,} of {items.height:,} tracks have no features in '{features_uri}', and this bundle takes "
+            "none from audio",
+            "run `mgc import-mels` over the same catalogue first",
+        )
+    where = made.select(*ITEM, pl.col("part").alias("features_part"))
+    return items.drop("features_part").join(where, on=ITEM, how="left", maintain_order="left").select(items.columns)
+
+
+def stored_results(features_uri: str, items: pl.DataFrame) -> dict[str, TrackResult]:
+    """Return what the shards named by items (`features_part`) hold of their clean views, by track."""
+    output = OutputDirectory(Store.open(features_uri), "features")
+    wanted = items.select(*ITEM, pl.col("features_part").alias("part"))
+    columns = ["duration_seconds", *_SHAPE, "log_mel", *(field.name for field in ERROR_FIELDS)]
+    rows = (row for table in current_rows(output, wanted, columns) for row in table.to_pylist())
+    return {row["track_id"]: _stored_result(row) for row in rows}
+
+
+def _stored_result(row: Mapping[str, Any]) -> TrackResult:
+    if row["error_code"] is not None:
+        return TrackError(TrackCode(row["error_code"]), Stage(row["error_stage"]), row["error_message"])
+    return TrackFeatures({"log_mel": frames_from(row, "log_mel")}, row["duration_seconds"], ())
 
 
 def _made(output: OutputDirectory, items: pl.DataFrame, fingerprint: str) -> pl.DataFrame:

@@ -41,10 +41,12 @@ PLAN = pa.schema(
         pa.field("partner_id", pa.string()),
         pa.field("partner_uri", pa.string()),
         pa.field("partner_content_id", pa.string()),
+        pa.field("features_part", pa.string()),
     ]
 )
 """One row a wanted (track, view): the items of work. `recipe` holds all that is decided about the view as JSON
-(`mgc.audio.views`), empty for the clean view; the partner is an overlay's other track."""
+(`mgc.audio.views`), empty for the clean view; the partner is an overlay's other track; `features_part` is the shard
+whose row serves in place of the audio."""
 
 SPLITS = ("train", "valid", "test", "unlisted")
 

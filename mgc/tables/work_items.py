@@ -27,7 +27,12 @@ def clean_items(catalogue: pl.DataFrame) -> pl.DataFrame:
     """Return one item a track, its clean view; schema PLAN."""
     none = pl.lit(None, dtype=pl.String)
     return catalogue.select(CATALOGUE.names).with_columns(
-        view=pl.lit(CLEAN), recipe=pl.lit(""), partner_id=none, partner_uri=none, partner_content_id=none
+        view=pl.lit(CLEAN),
+        recipe=pl.lit(""),
+        partner_id=none,
+        partner_uri=none,
+        partner_content_id=none,
+        features_part=none,
     )
 
 
@@ -49,8 +54,8 @@ def plan_items(catalogue: pl.DataFrame, config: AugmentConfig) -> pl.DataFrame:
     if views and augmented.height:
         rows = list(_rows(_classes(augmented, views), config))
         drawn = pl.DataFrame(rows, schema=frame_of(PLAN.empty_table()).select(*_DRAWN).schema, orient="row")
-        items.append(augmented.select(CATALOGUE.names).join(drawn, on="track_id").select(PLAN.names))
-    return pl.concat(items).sort("track_id", "view")
+        items.append(augmented.select(CATALOGUE.names).join(drawn, on="track_id"))
+    return pl.concat(items, how="diagonal").select(PLAN.names).sort("track_id", "view")
 
 
 _DRAWN = ("track_id", "view", "recipe", "partner_id", "partner_uri", "partner_content_id")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from in_process import without_ray
 from model_makers import FEATURES, bundle_contents
 from table_makers import catalogue as small_catalogue
 
@@ -15,7 +16,7 @@ from mgc.cluster.extract import extract_features, import_mel_arrays
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions
 from mgc.config import CatalogueConfig, Config, load_config
-from mgc.errors import ConfigError, FingerprintError
+from mgc.errors import ConfigError, FingerprintError, SchemaError
 from mgc.models.bundle import write_bundle
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import read_feature_set, shard_facts
@@ -92,6 +93,27 @@ def test_a_bundle_trained_on_arrays_refuses_audio_and_names_both(tmp_path: Path)
     assert FEATURES.fingerprint() in message
     assert "npy, mels_first" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_trained_on_arrays_tags_them_from_their_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    root, shards, bundle = tmp_path / "mels", str(tmp_path / "shards"), str(tmp_path / "bundle")
+    (root / "jazz").mkdir(parents=True)
+    for number in range(3):
+        values = np.random.default_rng(number).uniform(-60, -20, (FEATURES.n_mels, 3 * FEATURES.n_frames))
+        np.save(root / f"jazz/{number}.npy", values.astype(np.float32))
+    (root / "jazz/2.npy").write_bytes(b"cut")
+    tracks, config = indexed(root, tmp_path / "c.parquet"), Config(features=FEATURES)
+    import_mel_arrays(tracks, shards, config, RunOptions())
+    write_bundle(bundle, bundle_contents(1, features=shard_facts(shards).model_features))
+    outcome = tag_catalogue(tracks, bundle, str(tmp_path / "out"), config, RunOptions(), shards)
+    assert (outcome.index.height, outcome.failed_by_code) == (3, {"T210_NOT_MELS": 1})
+    np.save(root / "jazz/3.npy", values)
+    more = indexed(root, tmp_path / "c.parquet")
+    with pytest.raises(SchemaError, match="1 of 4 tracks have no features"):
+        tag_catalogue(more, bundle, str(tmp_path / "out"), config, RunOptions(), shards)
 
 
 def test_extract_does_not_claim_to_make_arrays(tmp_path: Path) -> None:

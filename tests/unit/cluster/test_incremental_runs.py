@@ -28,12 +28,13 @@ from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cli.app import build_app
 from mgc.cli.tag_command import _confirmed
 from mgc.cluster.actor_pool import _own_error
+from mgc.cluster.extract import extract_features
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.config import CatalogueConfig, DecodeConfig, load_config
 from mgc.errors import DecoderStartError, DeletionsError, FailuresError, FingerprintError, StorageError, TrackError
 from mgc.logs import log_context
-from mgc.models.bundle import write_bundle
+from mgc.models.bundle import load_bundle, write_bundle
 from mgc.storage.objects import DiskFullError
 from mgc.storage.store import Store, fetch_track
 from mgc.tables.predictions import read_predictions
@@ -90,6 +91,34 @@ def test_four_scheduled_runs(songs: Path, bundle: str, tmp_path: Path) -> None:
     write_bundle(other, bundle_contents(1))
     assert tagged(songs, other).plan.remade == 6
     assert read_predictions(out)["bundle_fingerprint"].n_unique() == 1
+
+
+def test_features_that_were_extracted_are_not_decoded_again(
+    songs: Path, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, features = str(tmp_path / "catalogue.parquet"), str(tmp_path / "features")
+    index_catalogue(str(songs), place, CatalogueConfig())
+    catalogue = read_catalogue(place)
+    own = CONFIG.model_copy(update={"features": load_bundle(bundle).features})
+    extract_features(catalogue.head(4), features, own, RunOptions())
+    tag_catalogue(catalogue, bundle, str(tmp_path / "audio"), CONFIG, RunOptions())
+    for path in sorted(songs.iterdir()):
+        path.unlink()
+    outcome = tag_catalogue(catalogue, bundle, str(tmp_path / "shards"), CONFIG, RunOptions(), features)
+    assert outcome.failed_by_code == {"T101_NOT_FOUND": 1}, "the track without features, whose audio is gone"
+    by_audio, by_shards = (read_predictions(str(tmp_path / name)).sort("track_id") for name in ("audio", "shards"))
+    run = ["run_id", "tagged_at"]
+    assert by_shards.drop(run).filter(pl.col("error_code").is_null()).equals(by_audio.drop(run).head(4)), "to the bit"
+
+
+def test_features_of_other_settings_are_refused(songs: Path, bundle: str, tmp_path: Path) -> None:
+    place, features = str(tmp_path / "catalogue.parquet"), str(tmp_path / "features")
+    index_catalogue(str(songs), place, CatalogueConfig())
+    catalogue = read_catalogue(place)
+    extract_features(catalogue, features, load_config(None, ["features.n_mels=20"]), RunOptions())
+    with pytest.raises(FingerprintError, match="the bundle was trained on"):
+        tag_catalogue(catalogue, bundle, str(tmp_path / "out"), CONFIG, RunOptions(), features)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_bundle_replaced_after_the_run_began_ends_it(songs: Path, tmp_path: Path) -> None:
