@@ -6,7 +6,7 @@ CATALOGUE ?=
 OUT ?= demo-out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo reproduce reproduce-quick test test-all lint format types bench clean
+.PHONY: help setup setup-test demo reproduce reproduce-quick cluster-up cluster-down submit lock test test-all lint format types bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,43 @@ else
 	@$(BIN)/mgc reproduce docs/experiments/literature.toml $(DATA) --output "$(OUT)/literature"
 endif
 
+# A cluster of one node on this machine, closed by a token: what a real one is, in small. Ray's files of it and its log
+# are in CLUSTER; cluster-down ends this head and no other Ray.
+CLUSTER ?= /tmp/mgc-cluster
+CPUS ?= 2
+RAY = RAY_AUTH_MODE=token $(BIN)/ray
+
+cluster-up: setup  ## a local Ray cluster with token authentication; CPUS=2, its dashboard at http://127.0.0.1:8265
+	@mkdir -p "$(CLUSTER)"
+	@! kill -0 $$(cat "$(CLUSTER)/pid" 2>/dev/null) 2>/dev/null || { echo "it runs already: make cluster-down ends it"; exit 2; }
+	@$(RAY) get-auth-token --generate >/dev/null
+	@PATH="$(abspath $(BIN)):$$PATH" RAY_AUTH_MODE=token RAY_TMPDIR="$(CLUSTER)" nohup $(BIN)/ray start --head --block \
+		--num-cpus=$(CPUS) --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1 --metrics-export-port=8080 \
+		>"$(CLUSTER)/log" 2>&1 & echo $$! >"$(CLUSTER)/pid"
+	@for try in $$(seq 60); do \
+		$(RAY) job list --address=http://127.0.0.1:8265 >/dev/null 2>&1 && { echo "up: make submit JOB='tag_catalogue.py …'"; exit 0; }; \
+		kill -0 $$(cat "$(CLUSTER)/pid") 2>/dev/null || break; sleep 1; \
+	done; echo "it did not come up:"; tail -20 "$(CLUSTER)/log"; exit 2
+
+cluster-down:  ## end it, with all jobs in it
+	@test -f "$(CLUSTER)/pid" || { echo "no cluster of make cluster-up runs"; exit 2; }
+	@kill $$(cat "$(CLUSTER)/pid") 2>/dev/null; for try in $$(seq 60); do \
+		kill -0 $$(cat "$(CLUSTER)/pid") 2>/dev/null || break; sleep 1; \
+	done; rm "$(CLUSTER)/pid"; echo "down"
+
+submit:  ## run a job there and follow it: JOB='tag_catalogue.py catalogue.parquet -b bundle -o predictions'
+	@test -n "$$JOB" || { echo "give JOB='SCRIPT ARGUMENTS…', a script of jobs/"; exit 2; }
+	@$(RAY) job submit --address=http://127.0.0.1:8265 -- sh -c "cd '$(CURDIR)' && exec '$(abspath $(BIN))/python' jobs/$$JOB"
+
+# PyTorch for the CPU is on an index of its own; or TORCH_CPU="--find-links FOLDER", of a folder that holds the wheel.
+TORCH_CPU ?= --torch-backend cpu
+LOCKED = uv pip compile pyproject.toml --constraint constraints.txt --python-version 3.11 \
+	--python-platform x86_64-manylinux_2_28 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet
+
+lock:  ## what the container images install, with hashes: deploy/requirements-*.txt (needs uv: pip install uv)
+	@$(LOCKED) $(TORCH_CPU) --output-file deploy/requirements-cpu.txt
+	@$(LOCKED) --output-file deploy/requirements-cuda.txt
+
 # What starts a Ray or an S3 server has the cores for itself, one test after the other; the rest shares them out.
 test: setup-test  ## unit, property, golden and integration tests (under 10 minutes on 2 cores)
 	@$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow and not ray and not s3"
@@ -56,11 +93,12 @@ test: setup-test  ## unit, property, golden and integration tests (under 10 minu
 test-all: setup-test  ## the slow ones too
 	@$(BIN)/python -m pytest
 
-lint: setup-test  ## ruff, the import table, types
+lint: setup-test  ## ruff, the import table, types, the Dockerfile
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
+	@$(BIN)/hadolint deploy/Dockerfile
 
 types: setup-test  ## mypy alone
 	@$(BIN)/mypy
