@@ -24,7 +24,7 @@ from mgc.models.bundle_files import require_audio
 from mgc.storage.store import Store
 from mgc.tables.deletions import DeletionRule
 from mgc.tables.feature_shards import with_stored_features
-from mgc.tables.publish import publish
+from mgc.tables.publish import open_current, publish
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import marked
 from mgc.tables.work_items import clean_items
@@ -52,6 +52,8 @@ def tag_catalogue(
     FingerprintError
         The bundle was trained on features that are not computed from audio, and there are no shards; or on others
         than those of the shards.
+    SchemaError, StorageError
+        The output holds another table, or cannot hold this one: see `open_current`.
     """
     bundle = load_bundle(bundle_uri)
     items = clean_items(catalogue)
@@ -64,8 +66,10 @@ def tag_catalogue(
     # Absolute: an actor on a cluster that was joined has another working directory.
     bundle_uri = Store.open(bundle_uri).uri()
     tagging = config.tagging
+    output = OutputDirectory(Store.open(output_uri), "predictions")
+    open_current(output.store)  # what could not be published after hours is refused now
     job = CatalogueJob(
-        output=OutputDirectory(Store.open(output_uri), "predictions"),
+        output=output,
         items=items,
         fingerprint=bundle.fingerprint,
         make_worker=partial(

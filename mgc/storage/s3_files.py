@@ -13,7 +13,7 @@ import io
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -252,11 +252,10 @@ class S3Files:
 
     def _region(self) -> str | None:
         """Return where AWS has the bucket: requests elsewhere are redirected, which not all clients follow."""
-        try:
-            found: str | None = self._call("head_bucket", "").get("BucketRegion")
-        except AccessDeniedError:  # of a policy for the prefix alone
-            return None
-        return found
+        with suppress(StorageError):  # of a policy for the prefix alone, or a server that answers no such request
+            region: str | None = self._call("head_bucket", "").get("BucketRegion")
+            return region
+        return None
 
     def sync(self, key: str) -> None:
         """Do nothing: what S3 has accepted it keeps."""

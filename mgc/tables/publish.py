@@ -39,7 +39,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from mgc.errors import SchemaError, StorageError
 from mgc.logs import log
 from mgc.storage.local_files import DISK_FULL_ERRNOS
-from mgc.storage.objects import DiskFullError, ObjectInfo, ObjectNotFoundError
+from mgc.storage.objects import AccessDeniedError, DiskFullError, ObjectInfo, ObjectNotFoundError
 from mgc.storage.store import Store
 from mgc.tables.parquet_batches import (
     ROWS_A_GROUP,
@@ -144,18 +144,22 @@ def open_current(store: Store) -> CurrentTable | None:
         except TableNotFoundError:
             return None
         added = pa.table(table.get_add_actions(flatten=True))
-        last = next(iter(table.history(1)), {})
     keys = [f"{CURRENT}/{path}" for path in added["path"].to_pylist()]
     files = dict(zip(keys, added["size_bytes"].to_pylist(), strict=True))
-    return CurrentTable(table, files, _record(last.get("mgc")))
+    return CurrentTable(table, files, _read_record(store, table.version()))
 
 
-def _record(value: object) -> TableRecord:
-    """Return what a commit says; nothing where another program made it: then it is found out anew."""
+def _read_record(store: Store, version: int) -> TableRecord:
+    """Return what a version says; nothing where another program made it: then it is found out anew."""
     try:
-        return TableRecord(**value) if isinstance(value, dict) else TableRecord()
-    except TypeError:
+        lines = store.read_bytes(_log_key(version)).splitlines()
+        return next(TableRecord(**info["mgc"]) for line in lines if (info := json.loads(line).get("commitInfo")))
+    except (ObjectNotFoundError, StopIteration, ValueError, TypeError, KeyError, AttributeError):
         return TableRecord()
+
+
+def _log_key(version: int) -> str:
+    return f"{CURRENT}/_delta_log/{version:020d}.json"
 
 
 def publish(
@@ -464,7 +468,7 @@ def _commit(
             seen.table.create_write_transaction(
                 [*change.added, *removed], "append", _SCHEMA, commit_properties=properties
             )
-    store.sync(f"{CURRENT}/_delta_log/{seen.table.version() + 1 if seen.table else 0:020d}.json")
+    store.sync(_log_key(seen.table.version() + 1 if seen.table else 0))
 
 
 def _create(store: Store, change: _Change, properties: CommitProperties) -> None:
@@ -483,7 +487,7 @@ def _create(store: Store, change: _Change, properties: CommitProperties) -> None
         )
     except DeltaError as error:
         if DeltaTable.is_deltatable(uri, options):  # another writer made it meanwhile
-            raise CommitFailedError(_first_line(error)) from error
+            raise CommitFailedError(_one_line(str(error))) from error
         raise
 
 
@@ -531,9 +535,14 @@ def _delta_errors(store: Store) -> Iterator[None]:
     except (CommitFailedError, TableNotFoundError):
         raise
     except (DeltaError, OSError) as error:
-        uri, why = store.uri(CURRENT), _first_line(error)
-        if any(f"os error {number})" in str(error) for number in DISK_FULL_ERRNOS):
+        uri, text = store.uri(CURRENT), str(error)
+        why = _one_line(text)
+        if any(f"os error {number})" in text for number in DISK_FULL_ERRNOS):
             raise DiskFullError(f"no room to write '{uri}'", "free some space and start again") from error
+        if "necessary privileges" in text:
+            raise AccessDeniedError(
+                f"no permission for '{uri}' ({why})", "let its writer put objects there"
+            ) from error
         if isinstance(error, OSError):
             raise StorageError(f"'{uri}' failed: {why}", "check the store and start again") from error
         raise SchemaError(
@@ -542,5 +551,7 @@ def _delta_errors(store: Store) -> Iterator[None]:
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _one_line(text: str) -> str:
+    """Return an error of delta-rs without colours, arrows and the frames of its own code."""
+    plain = re.sub(r"\x1b\[\d+m|↳", " ", text.partition("   0: ")[0])
+    return " ".join(plain.split())[:500]

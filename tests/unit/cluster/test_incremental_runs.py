@@ -137,6 +137,17 @@ def test_a_bundle_replaced_after_the_run_began_ends_it(songs: Path, tmp_path: Pa
     assert tagged(songs, place).run_id is None, "the answers of the one that is there are current"
 
 
+@pytest.mark.parametrize("name", ["per%20cent", "back\\slash", "new\nline"])
+def test_a_path_that_no_delta_table_can_have_is_refused_before_any_work(
+    songs: Path, bundle: str, tmp_path: Path, name: str
+) -> None:
+    place = str(tmp_path / "catalogue.parquet")
+    index_catalogue(str(songs), place, CatalogueConfig())
+    with pytest.raises(StorageError, match="cannot be a Delta table"):
+        tag_catalogue(read_catalogue(place), bundle, str(tmp_path / name), CONFIG, RunOptions())
+    assert not (tmp_path / name).exists()
+
+
 def test_hours_of_silence_are_one_row(songs: Path, bundle: str, tmp_path: Path) -> None:
     (songs / "silence.flac").write_bytes(silence_bomb(9))
     tagged(songs, bundle)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,12 +18,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from curation_makers import prediction
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from in_process import without_ray
 from tiny_predictions import BUNDLE, files, history, identities, ids, output_of, tag_once
 
-from mgc.errors import SchemaError, StorageError
+from mgc.errors import LeaseError, SchemaError, StorageError
+from mgc.storage.objects import ObjectInfo
 from mgc.storage.store import Store
 from mgc.tables import publish as published
 from mgc.tables.compact import plan_prune, prune
@@ -29,9 +32,12 @@ from mgc.tables.deletions import DeletionRule
 from mgc.tables.parquet_batches import frame_of, parquet_bytes
 from mgc.tables.predictions import read_predictions
 from mgc.tables.publish import NOTES, open_current, publish
-from mgc.tables.run_index import index_rows, run_part_refs, write_index
+from mgc.tables.run_index import STALE, index_rows, run_part_refs, write_index
 from mgc.tables.run_log import Commit
-from mgc.tables.schema import marked
+from mgc.tables.schema import CURRENT_PREDICTIONS, marked
+
+NULLABLE = [each.name for each in CURRENT_PREDICTIONS if each.nullable]
+"""Columns that may be null."""
 
 
 @pytest.fixture(autouse=True)
@@ -251,3 +257,175 @@ def test_a_catalogue_that_lost_all_its_tracks_has_an_empty_table(tmp_path: Path)
     assert pl.read_delta(f"{uri}/current").is_empty()
     tag_once(uri, {"a": "1"})
     assert identities(uri) == {"a": "1"}
+
+
+def as_of_an_older_mgc(folder: Path) -> None:
+    """Put in place of the Delta table what stood there before: plain files, and a note of what they show."""
+    output = output_of(str(folder))
+    plain = {digit: path.read_bytes() for digit, path in files(folder).items()}
+    shutil.rmtree(folder / "current")
+    (folder / "current").mkdir()
+    for digit, data in plain.items():
+        (folder / "current" / f"part-{digit}.parquet").write_bytes(data)
+    commits = [commit.run_id for commit in output.commits()]
+    (folder / "_published.json").write_text(json.dumps({"commits": commits, "buckets": {}, "uris": ""}))
+
+
+def test_an_output_of_an_older_mgc_is_read_and_becomes_a_table_with_the_next_run(tmp_path: Path) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    tag_once(uri, contents)
+    before = read_predictions(uri)
+    as_of_an_older_mgc(tmp_path)
+    written = {path: path.stat().st_ino for path in tmp_path.glob("history/*/*")}
+    assert read_predictions(uri).equals(before)
+    assert tag_once(uri, contents).run_id is None, "nothing is tagged again"
+    assert read_predictions(uri).equals(before)
+    assert one_version_of(DeltaTable(f"{uri}/current")) == contents
+    left = {path.name for path in tmp_path.glob("current/*")}
+    assert left == {"_data", "_delta_log", Path(NOTES[0]).name}
+    assert not (tmp_path / "_published.json").exists()
+    assert {path: path.stat().st_ino for path in tmp_path.glob("history/*/*")} == written
+
+
+def test_an_output_of_an_older_mgc_that_was_not_published_to_its_end_is(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1", "b": "1"})
+    as_of_an_older_mgc(tmp_path)
+    commit_only(uri, {"a": "2", "b": "1"})
+    publish(output_of(uri))
+    assert identities(uri) == {"a": "2", "b": "1"}
+    assert history(uri)["content_id"].to_list() == ["1", "1", "2"]
+
+
+def test_a_new_column_of_a_later_mgc_is_in_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    older = pa.schema([each for each in CURRENT_PREDICTIONS if each.name not in STALE])
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "CURRENT_PREDICTIONS", older)
+        patch.setattr(published, "_SCHEMA", Schema.from_arrow(older))
+        patch.setattr(published, "STALE", {})
+        tag_once(uri, contents)
+    assert pl.read_delta(f"{uri}/current").columns == older.names
+    changed = contents | {sorted(contents)[0]: "2"}
+    tag_once(uri, changed)
+    rows = pl.read_delta(f"{uri}/current")
+    assert rows.columns == CURRENT_PREDICTIONS.names
+    assert dict(rows.select("track_id", "content_id").iter_rows()) == changed
+    assert pl.read_delta(f"{uri}/current", version=0).columns == older.names, "and a version of before is what it was"
+
+
+def test_a_table_that_another_program_changed_is_made_anew(tmp_path: Path) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    tag_once(uri, contents)
+    for change in (
+        lambda: DeltaTable(f"{uri}/current").delete("track_id >= '8'"),
+        lambda: write_deltalake(f"{uri}/current", DeltaTable(f"{uri}/current").to_pyarrow_table(), mode="append"),
+        lambda: DeltaTable(f"{uri}/current").optimize.compact(),
+        lambda: DeltaTable(f"{uri}/current").vacuum(0, dry_run=False, enforce_retention_duration=False, full=True),
+    ):
+        change()
+        assert tag_once(uri, contents).run_id is None
+        assert one_version_of(DeltaTable(f"{uri}/current")) == contents
+        assert publish(output_of(uri)) is None
+
+
+def test_what_two_writers_did_where_no_put_is_conditional_is_noticed_by_the_next_run(tmp_path: Path) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    tag_once(uri, contents)
+    whole = {path: path.read_bytes() for path in tmp_path.glob("current/*/*") if path.is_file()}
+    second, third = dict.fromkeys(contents, "2"), dict.fromkeys(contents, "3")
+    commit_only(uri, second)
+    publish(output_of(uri))
+    held_up = next(tmp_path.glob("current/_delta_log/*1.json")).read_bytes()
+    tag_once(uri, third)
+    # The first of them wrote over the version of the other, which a later one had gone on from.
+    log = tmp_path / "current" / "_delta_log"
+    (log / f"{2:020}.json").write_bytes(held_up)
+    assert whole
+    assert tag_once(uri, third).run_id is None
+    assert one_version_of(DeltaTable(f"{uri}/current")) == third
+    assert history(uri).height == 120
+
+
+def test_a_writer_whose_lease_was_taken_changes_nothing(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1"})
+    commit_only(uri, {"a": "2"})
+
+    def taken() -> None:
+        raise LeaseError("another run has taken over", "")
+
+    with pytest.raises(LeaseError):
+        publish(output_of(uri), taken)
+    assert identities(uri) == {"a": "1"}
+    assert publish(output_of(uri)) == 1
+    assert identities(uri) == {"a": "2"}
+
+
+def test_a_commit_that_the_listing_shows_late_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1", "b": "1"})
+    tag_once(uri, {"a": "2", "b": "1"})
+    late = next(path.name for path in (tmp_path / "commits").iterdir() if path.name.startswith("00000002"))
+    listed = Store.list
+
+    def without(store: Store, prefix: str = "") -> Iterator[ObjectInfo]:
+        return (item for item in listed(store, prefix) if not item.key.endswith(late))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "list", without)
+        assert publish(output_of(uri)) is None
+        commit_only(uri, {"a": "1", "b": "3"})  # which finds the first answer of a current, and does b alone
+        publish(output_of(uri))
+    assert identities(uri) == {"a": "2", "b": "3"}
+    assert publish(output_of(uri)) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"add":', None], ids=["empty", "torn", "deleted"])
+def test_a_damaged_version_is_named_or_made_anew(tmp_path: Path, damage: bytes | None) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1"})
+    tag_once(uri, {"a": "2"})
+    last = tmp_path / "current" / "_delta_log" / f"{1:020}.json"
+    last.unlink() if damage is None else last.write_bytes(damage)
+    if damage:
+        with pytest.raises(SchemaError, match="cannot be opened as a Delta table") as caught:
+            tag_once(uri, {"a": "2"})
+        assert "delete that folder" in caught.value.remedy
+        shutil.rmtree(tmp_path / "current")
+    assert tag_once(uri, {"a": "2"}).run_id is None
+    assert identities(uri) == {"a": "2"}
+
+
+@pytest.mark.parametrize("name", ["with space", "ünïcode", "a#b?c+d", "50% off", "[x]{y}'z"])
+def test_other_paths_are_fine(tmp_path: Path, name: str) -> None:
+    uri = str(tmp_path / name)
+    for content in "12":
+        tag_once(uri, {"a": content})
+        assert identities(uri) == {"a": content}
+        assert one_version_of(DeltaTable(f"{uri}/current")) == {"a": content}
+
+
+def test_null_and_wide_columns_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = str(tmp_path)
+    embedding = [float(number) for number in range(4_096)]
+    tags = {f"tag {number:03}": number / 1_000 for number in range(600)}
+
+    def wide(*identity: str, **changes: Any) -> dict[str, Any]:
+        row = prediction(*identity, **changes)
+        if identity[0] == "b":
+            return row | {name: None for name in NULLABLE if name in row}
+        return row | {"embedding": embedding, "tag_probabilities": list(tags.items()), "tags": list(tags)}
+
+    monkeypatch.setattr("tiny_predictions.prediction", wide)
+    tag_once(uri, {"a": "1", "b": "1"})
+    tag_once(uri, {"a": "1", "b": "1", "a2": "1"})
+    for rows in (
+        read_predictions(uri).sort("track_id").to_arrow().to_pylist(),
+        sorted(DeltaTable(f"{uri}/current").to_pyarrow_table().to_pylist(), key=lambda row: row["track_id"]),
+    ):
+        assert rows[0]["embedding"] == rows[1]["embedding"] == embedding
+        assert len(rows[0]["tag_probabilities"]) == 600
+        assert [name for name, value in rows[2].items() if value is None] == NULLABLE
