@@ -21,6 +21,7 @@ from benchmarks import (
     report_page,
     s3_over_local,
     stages,
+    streaming,
     supervise_cost,
     tag_speed,
     train_loop,
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "diff": diff_million.run,
     "report": report_page.run,
     "train": train_loop.run,
+    "streaming": streaming.run,
 }
 PROGRAMS = (
     "windows",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import ray
 import ray.train
 import torch
@@ -28,13 +29,22 @@ from mgc.audio.features.filter_banks import FilterBanks, hold
 from mgc.catalogue.index import read_catalogue
 from mgc.catalogue.splits import UNLISTED
 from mgc.cluster.runtime import RaySession, root_cause
-from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, fingerprint_of, fingerprint_of_rows
+from mgc.config import (
+    AugmentConfig,
+    Config,
+    FeatureConfig,
+    ModelConfig,
+    TrainingConfig,
+    fingerprint_of,
+    fingerprint_of_rows,
+)
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import FingerprintError, SplitError, StorageError, TrainingError
 from mgc.models.bundle import load_bundle
 from mgc.models.published_weights import start_model
 from mgc.storage.store import Store
-from mgc.tables.feature_shards import FeatureSet, read_feature_set
+from mgc.tables.feature_cache import mapped_table
+from mgc.tables.feature_shards import FeatureSet, feature_rows, feature_sets, read_feature_set
 from mgc.tables.run_index import ITEM, newest_index
 from mgc.tables.run_log import OutputDirectory
 from mgc.training.assemble import distillation_labels
@@ -63,13 +73,10 @@ class MemberSetup:
 
     member: int
     model: ModelConfig
-    catalogue_uri: str
     features_uri: str
     config: Config
     taxonomy: Taxonomy
     threads: int
-    data: str
-    """`data_fingerprint` of what the run began with."""
     teacher_uri: str | None = None
     teacher_fingerprint: str | None = None
     published: Mapping[str, str] = field(default_factory=dict)
@@ -83,13 +90,39 @@ def progress_key(key: str, member: int) -> str:
     return f"progress/{key}-member-{member}.json"
 
 
+def rows_key(key: str, split: str) -> str:
+    """Return where the driver writes which rows of shards a split is, for workers to map."""
+    return f"rows/{key}-{split}.arrow"
+
+
+def write_rows(work_uri: str, key: str, features_uri: str, catalogue: pl.DataFrame, augment: AugmentConfig) -> None:
+    """Write what workers read in place of the catalogue and the index: rows of the shards, and their labels.
+
+    Raises
+    ------
+    SplitError
+        Split 'train' has no track with features.
+    """
+    for split, views in (("train", augment), ("valid", None)):
+        try:
+            rows = feature_rows(features_uri, catalogue, split, views)
+        except SplitError:
+            if split == "train":
+                raise
+            continue
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, rows.schema) as file:
+            file.write_table(rows)
+        Store.open(work_uri).write_atomic(rows_key(key, split), sink.getvalue())
+
+
 def fit_member(setup: MemberSetup, work_uri: str, key: str, use_gpu: bool) -> ray.train.Result:
     """Fit one member on the cluster, and wait for it."""
     training = setup.config.training
     place = Store.open(work_uri).arrow_filesystem()
     trainer = TorchTrainer(
         _train_loop,
-        train_loop_config={"setup": setup, "work_uri": work_uri, "progress_key": progress_key(key, setup.member)},
+        train_loop_config={"setup": setup, "work_uri": work_uri, "key": key},
         scaling_config=ScalingConfig(
             num_workers=training.workers_per_member,
             use_gpu=use_gpu,
@@ -113,10 +146,11 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(setup.threads)
-    catalogue = read_training_rows(setup.catalogue_uri, setup.config, distilling=setup.teacher_uri is not None)
-    train = read_feature_set(setup.features_uri, catalogue, "train", setup.config.augment)
-    valid = read_optional(setup.features_uri, catalogue, "valid")
-    require_same_data(setup.features_uri, catalogue, setup.data)
+    work = Store.open(loop_config["work_uri"])
+    train_key, valid_key = (rows_key(loop_config["key"], split) for split in ("train", "valid"))
+    keys = [train_key, valid_key] if work.exists(valid_key) else [train_key]
+    train, *others = feature_sets(setup.features_uri, [mapped_table(work, key) for key in keys])
+    valid = others[0] if others else None
     checkpoint = ray.train.get_checkpoint()
     start, history = read_checkpoint(checkpoint) if checkpoint else (None, [])
     seed = training.seed + 1_000 * setup.member
@@ -133,7 +167,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
         with checkpoint_folder(state, history) as folder:
             ray.train.report({"epoch": report.epoch}, checkpoint=Checkpoint.from_directory(folder))
         progress = json.dumps(history).encode()
-        Store.open(loop_config["work_uri"]).write_atomic(loop_config["progress_key"], progress)
+        work.write_atomic(progress_key(loop_config["key"], setup.member), progress)
 
     fit(
         model,

@@ -21,6 +21,7 @@ from mgc.cluster.members import (
     read_training_rows,
     require_same_data,
     set_up_ray_train,
+    write_rows,
 )
 from mgc.cluster.monitoring import OnEpoch, OnResumed, monitored, tensorboard_log
 from mgc.cluster.runtime import RaySession, absolute_uris, on_every_node, ray_session
@@ -129,11 +130,11 @@ def train_ensemble(
         # Checkpoints go with the features that were read, too.
         work_key = f"{key}-{data}"
         watcher = Watcher(_work_uri(request), work_key, len(request.config.member_models()), log_epoch, log_resumed)
-        members = _members(request, taxonomy, teacher, data, session, watcher)
+        members = _members(request, catalogue, taxonomy, teacher, data, session, watcher)
         contents = _contents(request, catalogue, taxonomy, published, key, members)
         if teacher:
             contents = _with_teacher(request, contents, teacher, catalogue)
-        require_same_data(request.features_uri, catalogue, data)
+        _require_same_data(request, data)
         on_every_node(clear_feature_cache, request.features_uri, session)
     fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
     write_training_report(request.bundle_uri)
@@ -226,6 +227,7 @@ def _work_uri(request: TrainingRequest) -> str:
 
 def _members(
     request: TrainingRequest,
+    catalogue: pl.DataFrame,
     taxonomy: Taxonomy,
     teacher: Bundle | None,
     data: str,
@@ -241,12 +243,10 @@ def _members(
         MemberSetup(
             member=member,
             model=model,
-            catalogue_uri=request.catalogue_uri,
             features_uri=request.features_uri,
             config=request.config,
             taxonomy=taxonomy,
             threads=resources.threads,
-            data=data,
             teacher_uri=request.teacher_uri,
             teacher_fingerprint=teacher.fingerprint if teacher else None,
             published=published,
@@ -254,15 +254,20 @@ def _members(
         )
         for member, model in enumerate(models)
     ]
+    write_rows(_work_uri(request), watcher.key, request.features_uri, catalogue, request.config.augment)
     try:
         return fit_members(setups, _work_uri(request), watcher.key, resources, watcher)
     except TrainingError:
         # What ended a member may be that its data changed: that is then the error to show.
-        rows = read_training_rows(request.catalogue_uri, request.config, distilling=teacher is not None)
-        require_same_data(request.features_uri, rows, data)
+        _require_same_data(request, data)
         if request.teacher_uri and teacher:
             load_bundle(request.teacher_uri, teacher.fingerprint)
         raise
+
+
+def _require_same_data(request: TrainingRequest, data: str) -> None:
+    rows = read_training_rows(request.catalogue_uri, request.config, distilling=request.teacher_uri is not None)
+    require_same_data(request.features_uri, rows, data)
 
 
 def _contents(

@@ -181,7 +181,7 @@ def _tag_probabilities(
     rows = np.flatnonzero(train.tags_known)
     if not len(rows) or not taxonomy.tags:
         return probabilities, PenaltyChoice(None, 0)
-    true = tag_vectors([train.tags[row] for row in rows], taxonomy.tags)
+    true = tag_vectors([train.tags[int(row)] for row in rows], taxonomy.tags)
     probabilities[:] = true.mean(axis=0)  # what is left for a tag that every track has, or none
     varied = np.flatnonzero((true.min(axis=0) == 0) & (true.max(axis=0) == 1))
     if not len(varied):

@@ -35,8 +35,8 @@ from mgc.errors import SchemaError, StorageError
 from mgc.storage.local_files import DISK_FULL_ERRNOS
 from mgc.storage.objects import DiskFullError
 from mgc.storage.store import Store
-from mgc.tables.parquet_batches import frame_of
-from mgc.tables.run_index import ITEM, current_rows
+from mgc.tables.parquet_batches import frame_of, named_if_damaged
+from mgc.tables.run_index import ITEM, by_part, current_rows
 from mgc.tables.run_log import OutputDirectory
 
 SHAPE = ["n_windows", "n_frames", "n_mels"]
@@ -48,6 +48,7 @@ SPARE_BYTES = 64 * 1024**2
 UNUSED_SECONDS = 24 * 3600.0
 """What nobody opened for so long is of a run that was killed."""
 TRIES = 3
+NOWHERE = -1
 FLOAT16_EXPONENT = 0x7C00
 """All its bits are set in what is not finite."""
 
@@ -116,10 +117,12 @@ def map_log_mels(output: OutputDirectory, rows: pl.DataFrame) -> MappedRows:
         try:
             with _disk_errors(folder):
                 _make(folder)
-                if wanted.join(_entries(folder), on=KEY, how="anti").height:
+                found = _located(folder, wanted)
+                if found.lacking.height:
                     with _locked(folder):
-                        _fill(folder, output, wanted.join(_entries(folder), on=KEY, how="anti"))
-                return _mapped(folder, wanted)
+                        _fill(folder, output, _located(folder, wanted).lacking)
+                    found = _located(folder, wanted)
+                return found.mapped()
         except FileNotFoundError:  # a run that ended cleared the folder in between
             if tried == TRIES - 1:
                 raise
@@ -129,6 +132,16 @@ def map_log_mels(output: OutputDirectory, rows: pl.DataFrame) -> MappedRows:
 def clear_feature_cache(features_uri: str) -> None:
     """Delete what this node holds of shards: who has it mapped keeps it, who wants it later reads it again."""
     shutil.rmtree(_folder_of(Store.open(features_uri).uri()), ignore_errors=True)
+
+
+def mapped_table(store: Store, key: str) -> pa.Table:
+    """Return an Arrow file of a store from this node's disk, where it has no name and goes with its last reader."""
+    root = _root()
+    with _disk_errors(root), tempfile.TemporaryFile(dir=root) as file, store.open_input(key) as source:
+        shutil.copyfileobj(source, file)
+        file.flush()
+        with named_if_damaged(store.uri(key)):
+            return pa.ipc.open_file(pa.py_buffer(_map(file.fileno()))).read_all()
 
 
 def spilled(parts: Iterable[Float32Array], shape: tuple[int, ...]) -> Float32Array:
@@ -162,18 +175,45 @@ class _Places:
         return np.frombuffer(self.maps[self.file[number]], "<f2", count, offset).reshape(shape)
 
 
-def _mapped(folder: Path, wanted: pl.DataFrame) -> MappedRows:
-    found = wanted.join(_entries(folder), on=KEY, how="left", maintain_order="left")
-    if found["file"].null_count():
-        raise FileNotFoundError(folder)
-    names = found["file"].unique().sort()
-    places = _Places(
-        [_open(folder / f"{name}.values") for name in names],
-        names.search_sorted(found["file"]).cast(pl.Int64).to_numpy(),
-        found["offset"].to_numpy(),
-        found.select(SHAPE).to_numpy(),
-    )
-    return MappedRows(LogMels(places.array, np.arange(found.height)), found["finite"].to_numpy())
+@dataclass(frozen=True)
+class _Located:
+    """Where the rows wanted lie, in their order, and those that lie nowhere."""
+
+    files: list[Path]
+    file: IntArray
+    places: IntArray
+    finite: BoolArray
+    lacking: pl.DataFrame
+
+    def mapped(self) -> MappedRows:
+        if self.lacking.height:
+            raise FileNotFoundError
+        maps = [_open(path) for path in self.files]
+        places = _Places(maps, self.file, self.places[:, 0], self.places[:, 1:])
+        return MappedRows(LogMels(places.array, np.arange(len(self.file))), self.finite)
+
+
+def _located(folder: Path, wanted: pl.DataFrame) -> _Located:
+    """Look for the rows wanted file by file, among those of its parts: a join of all takes as much as they do."""
+    rows = wanted.with_row_index("row").sort("part")
+    files: list[Path] = []
+    file = np.full(wanted.height, NOWHERE, np.int16)
+    places = np.zeros((wanted.height, 1 + len(SHAPE)), np.int64)
+    finite = np.zeros(wanted.height, bool)
+    for path in sorted(folder.glob("*.arrow")):
+        table = _entries_of(path)
+        if table is None or not table.num_rows:
+            continue
+        entries = frame_of(table)
+        parts = entries["part"].unique().sort()
+        first, last = rows["part"].search_sorted(parts[0], "left"), rows["part"].search_sorted(parts[-1], "right")
+        found = rows.slice(first, last - first).join(entries, on=KEY)
+        if found.height:
+            at = found["row"].to_numpy()
+            file[at], places[at] = len(files), found.select("offset", *SHAPE).to_numpy()
+            finite[at] = found["finite"].to_numpy()
+            files.append(path.with_suffix(".values"))
+    return _Located(files, file, places, finite, wanted.filter(file == NOWHERE))
 
 
 def _open(path: Path) -> mmap.mmap | bytes:
@@ -244,16 +284,6 @@ def _disk_error(kind: type[StorageError], folder: Path, reason: str) -> StorageE
     )
 
 
-def _entries(folder: Path) -> pl.DataFrame:
-    """Return which rows the folder holds: schema `_ENTRY`, and `file`, the name of the values."""
-    frames = [frame_of(_ENTRY.empty_table()).with_columns(file=pl.lit("", pl.String))]
-    for path in sorted(folder.glob("*.arrow")):
-        table = _entries_of(path)
-        if table is not None:
-            frames.append(frame_of(table).with_columns(file=pl.lit(path.stem)))
-    return pl.concat(frames)
-
-
 def _entries_of(path: Path) -> pa.Table | None:
     """Return the entries of a file of values; None where either of the two is damaged."""
     with contextlib.suppress(pa.ArrowException, OSError), pa.memory_map(str(path)) as source:
@@ -284,13 +314,14 @@ def _fill(folder: Path, output: OutputDirectory, rows: pl.DataFrame) -> None:
     found = _rows_of(folder, output, rows)
     for row in found:
         _write(folder, chain([row], found))
+    pa.default_memory_pool().release_unused()
 
 
 def _rows_of(folder: Path, output: OutputDirectory, rows: pl.DataFrame) -> Iterator[_Row]:
-    by_part = rows.sort("part").group_by(["part"], maintain_order=True)
     done, size = 0, 0
-    for (name, wanted), table in zip(by_part, current_rows(output, rows, (*SHAPE, "log_mel")), strict=True):
-        part = str(name[0])
+    tables = current_rows(output, rows, (*SHAPE, "log_mel"), readers=2)
+    for wanted, table in zip(by_part(rows), tables, strict=True):
+        part = wanted["part"][0]
         if table.num_rows != wanted.height:
             raise SchemaError(
                 f"'{output.store.uri(part)}' holds {table.num_rows} of {wanted.height} rows that its index names",

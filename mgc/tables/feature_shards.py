@@ -6,7 +6,7 @@ Columns beside the log-mel hold further features and statistics, where the setti
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,8 +24,8 @@ from mgc.config.section import json_object
 from mgc.config.view_settings import CLEAN
 from mgc.errors import FingerprintError, SchemaError, SplitError, Stage, TrackCode, TrackError
 from mgc.storage.store import Store
-from mgc.tables.feature_cache import LogMels, map_log_mels
-from mgc.tables.parquet_batches import named_if_damaged
+from mgc.tables.feature_cache import KEY, LogMels, MappedRows, map_log_mels
+from mgc.tables.parquet_batches import frame_of, named_if_damaged
 from mgc.tables.run_index import ITEM, current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.schema import ERROR_FIELDS, marked, require_kind
@@ -33,6 +33,8 @@ from mgc.tables.work_items import clean_items, plan_items
 
 ROWS_KEY = b"mgc.rows"
 UNIT_KEY = b"mgc.unit"
+FEATURES_KEY = b"mgc.feature_config"
+VALUES_AT_ONCE = 10_000
 STATISTICS = "statistics"
 STATISTICS_NAMES = "statistics_names"
 
@@ -65,15 +67,15 @@ class FeatureSet:
         Whether all values of each row are finite; None: nobody looked.
     """
 
-    track_ids: list[str]
+    track_ids: Sequence[str]
     log_mels: Sequence[npt.NDArray[Any]]
-    genres: list[str | None]
-    tags: list[list[str]]
-    tags_known: list[bool]
-    groups: list[str]
+    genres: Sequence[str | None]
+    tags: Sequence[Sequence[str]]
+    tags_known: Sequence[bool]
+    groups: Sequence[str]
     features: FeatureConfig
     feature_fingerprint: str
-    views: list[str]
+    views: Sequence[str]
     finite: BoolArray | None = None
 
     def __len__(self) -> int:
@@ -172,6 +174,27 @@ def read_feature_set(
     StorageError
         This node's disk has no room for the features.
     """
+    (found,) = feature_sets(features_uri, [feature_rows(features_uri, catalogue, split, augment)])
+    # In memory: who evaluates goes through them more than once.
+    held: dict[str, Any] = {name: list(getattr(found, name)) for name in COLUMNS.values()}
+    return replace(found, **held)
+
+
+COLUMNS = {
+    "track_id": "track_ids",
+    "view": "views",
+    "genre": "genres",
+    "tags": "tags",
+    "tags_known": "tags_known",
+    "group": "groups",
+}
+"""Columns of `feature_rows`, and what a feature set calls them."""
+
+
+def feature_rows(
+    features_uri: str, catalogue: pl.DataFrame, split: str, augment: AugmentConfig | None = None
+) -> pa.Table:
+    """Return which rows of the shards a split's features are, and their labels; see `read_feature_set`."""
     facts = shard_facts(features_uri)
     output = OutputDirectory(Store.open(features_uri), "features")
     chosen = catalogue.filter(pl.col("split") == split)
@@ -182,20 +205,53 @@ def read_feature_set(
             f"no track of split '{split}' has features in '{features_uri}'",
             "check the split names in the catalogue, and that `mgc extract` ran over this catalogue",
         )
-    rows = _labelled(items, chosen).join(where.select(ITEM), on=ITEM, how="semi").sort(ITEM)
-    mapped = map_log_mels(output, where.sort(ITEM))
+    rows = _labelled(items, chosen).join(where.select(*ITEM, "part"), on=ITEM).sort(ITEM)
+    table = rows.select(*COLUMNS, "part").to_arrow()
+    return table.replace_schema_metadata({FEATURES_KEY: facts.model_features.model_dump_json()})
+
+
+def feature_sets(features_uri: str, tables: Sequence[pa.Table]) -> list[FeatureSet]:
+    """Return the features of several `feature_rows`, from one pass over the shards.
+
+    The columns of the tables stay where they are: mapped, they take no memory.
+    """
+    output = OutputDirectory(Store.open(features_uri), "features")
+    keys = [frame_of(rows.select(KEY)) for rows in tables]
+    mapped = map_log_mels(output, pl.concat(keys))
+    ends = np.cumsum([key.height for key in keys])
+    return [
+        _feature_set(rows, mapped, slice(end - rows.num_rows, end)) for rows, end in zip(tables, ends, strict=True)
+    ]
+
+
+def _feature_set(rows: pa.Table, mapped: MappedRows, place: slice) -> FeatureSet:
+    features = FeatureConfig.model_validate(json_object(rows.schema.metadata[FEATURES_KEY]))
+    columns: dict[str, Any] = {name: ArrowColumn(rows[column]) for column, name in COLUMNS.items()}
     return FeatureSet(
-        track_ids=rows["track_id"].to_list(),
-        log_mels=mapped.log_mels,
-        genres=rows["genre"].to_list(),
-        tags=rows["tags"].to_list(),
-        tags_known=rows["tags_known"].to_list(),
-        groups=rows["group"].to_list(),
-        features=facts.model_features,
-        feature_fingerprint=facts.model_features.fingerprint(),
-        views=rows["view"].to_list(),
-        finite=mapped.finite,
+        log_mels=mapped.log_mels[place],
+        features=features,
+        feature_fingerprint=features.fingerprint(),
+        finite=mapped.finite[place],
+        **columns,
     )
+
+
+class ArrowColumn(Sequence[Any]):
+    """A column of an Arrow table as Python's values, each made when it is asked for."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, at: Any) -> Any:
+        """Return the value at a place; at a slice, a list."""
+        return self._column[at].to_pylist() if isinstance(at, slice) else self._column[at].as_py()
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, len(self), VALUES_AT_ONCE):
+            yield from self[start : start + VALUES_AT_ONCE]
 
 
 def require_views(features_uri: str, catalogue: pl.DataFrame, augment: AugmentConfig) -> None:

@@ -43,11 +43,11 @@ def in_batches(tables: Iterable[pa.Table], max_bytes: int = BATCH_BYTES) -> Iter
         yield pa.concat_tables(held)
 
 
-def prefetched(read: Callable[[T], R], wanted: Iterable[T]) -> Iterator[R]:
+def prefetched(read: Callable[[T], R], wanted: Iterable[T], readers: int = READERS) -> Iterator[R]:
     """Yield `read(each)` in order, some of them begun ahead: a store far away answers late."""
-    with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
+    with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
         remaining = iter(wanted)
-        reads = deque(pool.submit(read, each) for each in islice(remaining, READERS))
+        reads = deque(pool.submit(read, each) for each in islice(remaining, readers))
         while reads:
             yield reads.popleft().result()
             reads.extend(pool.submit(read, each) for each in islice(remaining, 1))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from mgc.config.view_settings import CLEAN
 from mgc.errors import SchemaError
 from mgc.logs import log
-from mgc.tables.parquet_batches import frame_of, named_if_damaged, parquet_bytes, prefetched
+from mgc.tables.parquet_batches import READERS, frame_of, named_if_damaged, parquet_bytes, prefetched
 from mgc.tables.retry import RETRY_COLUMNS
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun, PartRef
 from mgc.tables.schema import require_kind
@@ -178,7 +178,7 @@ def _finished_rows(output: OutputDirectory, key: str, sequence: int, fingerprint
 
 
 def current_rows(
-    output: OutputDirectory, wanted: pl.DataFrame, columns: Sequence[str] | None = None
+    output: OutputDirectory, wanted: pl.DataFrame, columns: Sequence[str] | None = None, readers: int = READERS
 ) -> Iterator[pa.Table]:
     """Yield the newest visible row of each wanted item, a part at a time.
 
@@ -188,14 +188,24 @@ def current_rows(
         Rows of `newest_index(output)`: which items, and in which part.
     columns
         Columns to read, besides those that name the item; None: all.
+    readers
+        Parts that are read at once, and so are in memory.
 
     Raises
     ------
     SchemaError
         A part is damaged, or of another kind or version.
     """
-    by_part = wanted.sort("part").group_by(["part"], maintain_order=True)
-    return prefetched(lambda each: _rows_of(output, str(each[0][0]), each[1], columns), by_part)
+    return prefetched(lambda rows: _rows_of(output, rows["part"][0], rows, columns), by_part(wanted), readers)
+
+
+def by_part(wanted: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield the rows of each part, in the order of parts and of rows."""
+    rows = wanted.sort("part", maintain_order=True)
+    start = 0
+    for length in rows["part"].rle().struct.field("len"):
+        yield rows.slice(start, length)
+        start += length
 
 
 def _rows_of(output: OutputDirectory, part: str, rows: pl.DataFrame, columns: Sequence[str] | None) -> pa.Table:
@@ -204,6 +214,8 @@ def _rows_of(output: OutputDirectory, part: str, rows: pl.DataFrame, columns: Se
     by = [name for name in ITEM if name in table.column_names]
     keep = rows.select(by).with_columns(pl.lit(True).alias("keep"))
     found = frame_of(table.select(by)).join(keep, on=by, how="left", maintain_order="left")
+    if not found["keep"].null_count():
+        return table  # most are wanted whole, and large
     return table.filter(pa.array(found["keep"].fill_null(False).to_list(), pa.bool_()))
 
 

@@ -94,7 +94,7 @@ class TrainingWindows:
     def __init__(
         self, features: FeatureSet, taxonomy: Taxonomy, config: FitConfig, soft_labels: LabelWeights | None = None
     ) -> None:
-        labels = encode_labels(features, taxonomy)
+        labels = encode_labels(features, taxonomy, np.bool_)
         useful = np.arange(len(features)) if soft_labels else np.flatnonzero(labels.useful())
         if not useful.size:
             raise TrainingError(
@@ -110,7 +110,7 @@ class TrainingWindows:
         self._first[useful] = np.cumsum(counts) - counts
         self._genres = labels.genres.astype(np.int32)[self._tracks]
         self._soft_labels = soft_labels
-        self._labels = replace(labels, tags=labels.tags.astype(bool))
+        self._labels = labels
         self._genre_weights = genre_weights(
             labels.genres[labels.genre_known & config.class_weights], len(taxonomy.genres)
         )

@@ -134,13 +134,13 @@ def mix(own: LabelWeights, other: LabelWeights, genre_part: Float32Array, tag_pa
     )
 
 
-def encode_labels(features: FeatureSet, taxonomy: Taxonomy) -> LabelArrays:
+def encode_labels(features: FeatureSet, taxonomy: Taxonomy, tag_type: type = np.float32) -> LabelArrays:
     """Return the labels of a feature set; a genre that the taxonomy lacks counts as unknown, with a warning."""
     strange = sorted({genre for genre in features.genres if genre and genre not in taxonomy.genres})
     if strange:
         logger.warning("genre(s) not in split 'train' are left out: %s", ", ".join(strange))
     genres = [taxonomy.genre_index(None if genre in strange else genre) for genre in features.genres]
-    tags = np.zeros((len(features), len(taxonomy.tags)), np.float32)
+    tags: npt.NDArray[Any] = np.zeros((len(features), len(taxonomy.tags)), tag_type)
     for row, names in enumerate(features.tags):
         tags[row] = taxonomy.tag_vector(names)
     return LabelArrays(np.array(genres, dtype=np.int64), tags, np.array(features.tags_known, dtype=bool))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from table_makers import TINY, catalogue, commit_part, commit_table, feature_part
 
@@ -20,8 +21,8 @@ from mgc.errors import SchemaError, StorageError
 from mgc.storage.objects import DiskFullError
 from mgc.storage.store import Store
 from mgc.tables import feature_cache
-from mgc.tables.feature_cache import clear_feature_cache, spilled
-from mgc.tables.feature_shards import FeatureSet, read_feature_set
+from mgc.tables.feature_cache import clear_feature_cache, mapped_table, spilled
+from mgc.tables.feature_shards import COLUMNS, FeatureSet, feature_rows, feature_sets, read_feature_set
 from mgc.tables.run_log import OutputDirectory
 
 ABC = dict.fromkeys("abc", "1")
@@ -72,6 +73,34 @@ def test_a_shard_that_goes_in_the_middle_is_an_error_that_names_it(features: str
     assert not list(cache.rglob("*.values")) + list(cache.rglob("*.tmp"))
     shard.write_bytes(whole)
     assert values_of(read_feature_set(features, catalogue(ABC), "train")) == [0, -1, -2]
+
+
+def test_two_splits_are_read_in_one_pass(features: str, cache: Path, tmp_path: Path) -> None:
+    tracks = catalogue(ABC).with_columns(
+        split=pl.Series(["train", "valid", "train"]), genre=pl.Series(["x", None, "y"])
+    )
+    store = Store.open(str(tmp_path))
+    for split in ("train", "valid"):
+        rows = feature_rows(features, tracks, split)
+        with pa.OSFile(str(tmp_path / split), "wb") as file, pa.ipc.new_file(file, rows.schema) as sink:
+            sink.write_table(rows)
+    train, valid = feature_sets(features, [mapped_table(store, split) for split in ("train", "valid")])
+    assert len(list(cache.rglob("*.values"))) == 1
+    assert (values_of(train), values_of(valid)) == ([0, -2], [-1])
+    for found, split in ((train, "train"), (valid, "valid")):
+        held = read_feature_set(features, tracks, split)
+        assert [list(getattr(found, name)) for name in COLUMNS.values()] == [
+            getattr(held, name) for name in COLUMNS.values()
+        ]
+        assert (found.features, found.feature_fingerprint) == (held.features, held.feature_fingerprint)
+    assert (list(train.genres), list(valid.genres)) == (["x", "y"], [None])
+    assert (train.tags[1], train.groups[0:2], len(train.views)) == (["drums"], ["a", "c"], 2)
+
+
+def test_a_table_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.arrow").write_bytes(b"no table")
+    with pytest.raises(SchemaError, match=r"rows.arrow' cannot be read"):
+        mapped_table(Store.open(str(tmp_path)), "rows.arrow")
 
 
 def test_other_splits_of_the_same_rows_read_nothing_anew(features: str, cache: Path) -> None:
