@@ -155,6 +155,8 @@ class TrackCode(StrEnum):
     DECODE_MEMORY = "T209_DECODE_MEMORY"
     NOT_MELS = "T210_NOT_MELS"
     MELS_MISFIT = "T211_MELS_MISFIT"
+    SILENT = "T212_SILENT"
+    TOO_SHORT = "T213_TOO_SHORT"
     FEATURES_FAILED = "T301_FEATURES_FAILED"
     PREDICT_FAILED = "T401_PREDICT_FAILED"
 
@@ -263,6 +265,12 @@ MEANINGS = {
     TrackCode.MELS_MISFIT: ErrorMeaning(
         "The array has another shape, or other values, than [features] and [mels] say.",
         "Correct features.n_mels, mels.layout, mels.unit_db or mels.reference.",
+    ),
+    TrackCode.SILENT: ErrorMeaning(
+        "All windows that were looked at are silent, or nearly.", "Replace the file, or lower decode.silence_dbfs."
+    ),
+    TrackCode.TOO_SHORT: ErrorMeaning(
+        "It is too short to judge.", "Leave it out, or lower decode.min_seconds: the next run tries it."
     ),
     TrackCode.FEATURES_FAILED: ErrorMeaning(
         "mgc itself failed on this file, in decoding or after it.",

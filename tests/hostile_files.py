@@ -191,7 +191,7 @@ HOSTILE_FILES = {
     "claims_one_sample.flac": HostileFile(
         lambda: flac_claiming(1, encode(music(2.0, RATE), RATE, "flac")), None, 2.0
     ),
-    "nine_hours_of_silence.flac": HostileFile(lambda: silence_bomb(9), None, 9 * 3_600.0),
+    "nine_hours_of_silence.flac": HostileFile(lambda: silence_bomb(9), TrackCode.SILENT),
     "silence_and_a_tail.flac": HostileFile(lambda: silence_bomb(9) + bytes(100_000), TrackCode.DECODE_TIMEOUT),
     "huge_sample_table.m4a": HostileFile(huge_atom, TrackCode.DECODE_FAILED),
     "huge_element.mka": HostileFile(huge_matroska_block, TrackCode.NOT_AUDIO),
@@ -232,7 +232,7 @@ HOSTILE_FILES = {
     "garbage_start.flac": HostileFile(
         lambda: np.random.default_rng(3).bytes(5_000) + encode(music(2.0, RATE), RATE, "flac"), TrackCode.NOT_AUDIO
     ),
-    "cut.wav": HostileFile(lambda: short_wav()[:5_000], None),
+    "cut.wav": HostileFile(lambda: short_wav()[:20_000], None),
     "cut.flac": HostileFile(lambda: encode(music(4.0, RATE), RATE, "flac")[:40_000], None),
     "cut.mp3": HostileFile(lambda: encode(music(4.0, 44_100), 44_100, "mp3")[:20_000], None),
     "cut.ogg": HostileFile(lambda: encode(music(4.0, 44_100), 44_100, "ogg")[:20_000], None),

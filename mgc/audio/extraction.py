@@ -58,7 +58,7 @@ def extract(
     Raises
     ------
     TrackError
-        EMPTY_FILE, NOT_AUDIO, DECODE_FAILED, NO_SAMPLES, NOT_FINITE or UNSUPPORTED_LAYOUT.
+        EMPTY_FILE, NOT_AUDIO, DECODE_FAILED, NO_SAMPLES, NOT_FINITE, UNSUPPORTED_LAYOUT, SILENT or TOO_SHORT.
     """
     (extracted,) = extract_views(data, _CLEAN, (), features, decode, every_seconds)
     if isinstance(extracted, TrackError):
@@ -100,30 +100,36 @@ def extract_views(
     with ExitStack() as stack:
         reader = stack.enter_context(open_audio(data, decode))
         others = [Partner(content, decode, stack) for content in partners]
-        extracted = _extract_planned(reader, reader.info.n_frames, views, others, features, every_seconds)
+        wanted = _Wanted(views, others, features, decode, every_seconds)
+        extracted = _extract_planned(reader, reader.info.n_frames, wanted)
         if extracted is None:
-            extracted = _extract_planned(reader, reader.count_frames(), views, others, features, every_seconds)
+            extracted = _extract_planned(reader, reader.count_frames(), wanted)
     if extracted is None:
         raise TrackError(TrackCode.NO_SAMPLES, Stage.DECODE, "the file holds 0 samples")
     return extracted
 
 
-def _extract_planned(
-    reader: AudioReader,
-    n_frames: int | None,
-    views: Sequence[ViewRequest],
-    partners: Sequence[Partner],
-    features: FeatureConfig,
-    every_seconds: float | None,
-) -> list[TrackResult] | None:
+@dataclass(frozen=True)
+class _Wanted:
+    """What `extract_views` was called with; the partners opened."""
+
+    views: Sequence[ViewRequest]
+    partners: Sequence[Partner]
+    features: FeatureConfig
+    decode: DecodeConfig
+    every_seconds: float | None
+
+
+def _extract_planned(reader: AudioReader, n_frames: int | None, wanted: _Wanted) -> list[TrackResult] | None:
     """Return the views of a track of `n_frames` samples; None if none are known, or the audio ends elsewhere."""
     if not n_frames:
         return None
-    source_rate = reader.info.sample_rate
+    source_rate, features = reader.info.sample_rate, wanted.features
     track = OpenTrack(Tape(reader), source_rate, n_frames / source_rate)
-    ratios = [place(view.recipe, features).tempo_ratio for view in views]
-    starts = [_window_starts(track.duration_seconds / ratio, features, every_seconds) for ratio in ratios]
-    measured = ViewAnalyser(track, views, partners, features).analyse(starts)
+    ratios = [place(view.recipe, features).tempo_ratio for view in wanted.views]
+    starts = [_window_starts(track.duration_seconds / ratio, features, wanted.every_seconds) for ratio in ratios]
+    analyser = ViewAnalyser(track, wanted.views, wanted.partners, features)
+    measured = analyser.analyse(starts)
     slack = math.ceil(_SLACK_SECONDS * source_rate)
     track.tape.read(max(0, n_frames - slack), n_frames)  # is the end there? Held already unless one window is all
     true_frames = n_frames if track.tape.end_frame is None else track.tape.end_frame
@@ -131,10 +137,36 @@ def _extract_planned(
     if goes_on or n_frames - true_frames >= min(slack, n_frames):
         return None
     true_seconds = true_frames / source_rate
+    if not all(isinstance(windows, TrackError) for windows in measured):
+        _require_sound(true_seconds, analyser.loudest, wanted.decode)
+    note = _note(reader, true_frames)
     return [
-        windows if isinstance(windows, TrackError) else _features_of(windows, true_seconds / ratio, own, features)
-        for windows, ratio, own in zip(measured, ratios, starts, strict=True)
+        one if isinstance(one, TrackError) else _features_of(one, true_seconds / ratio, own, features, note)
+        for one, ratio, own in zip(measured, ratios, starts, strict=True)
     ]
+
+
+def _note(reader: AudioReader, n_frames: int) -> str | None:
+    """Return what of a file was put right."""
+    rate, claimed = reader.info.sample_rate, reader.info.n_frames
+    if claimed is None or abs(claimed - n_frames) < _SLACK_SECONDS * rate:
+        return reader.note or None
+    length = f"{n_frames / rate:.1f} s of sound, and not {claimed / rate:.1f} s as its header says"
+    return f"{reader.note}; {length}" if reader.note else length
+
+
+def _require_sound(seconds: float, mean_square: float, decode: DecodeConfig) -> None:
+    """Refuse what is too short, or too faint, to say anything about."""
+    if seconds < decode.min_seconds:
+        reason = f"{1000 * seconds:.1f} ms of sound; decode.min_seconds is {decode.min_seconds:g}"
+        raise TrackError(TrackCode.TOO_SHORT, Stage.DECODE, reason)
+    level = 10.0 * math.log10(mean_square) if mean_square else -math.inf
+    if level < decode.silence_dbfs:
+        found = f"{level:.0f} dB of full scale at most" if mean_square else "digital silence"
+        reason = (
+            f"all windows that were looked at are silent: {found}; decode.silence_dbfs is {decode.silence_dbfs:g}"
+        )
+        raise TrackError(TrackCode.SILENT, Stage.DECODE, reason)
 
 
 def _window_starts(
@@ -150,11 +182,12 @@ def _features_of(
     duration_seconds: float,
     start_seconds: tuple[float, ...],
     features: FeatureConfig,
+    note: str | None,
 ) -> TrackFeatures:
     arrays = analysis_of(features).track(windows)
     # Thinned last: decibels are relative to the maximum of all frames analysed.
     return TrackFeatures(
-        {name: thinned(array, features) for name, array in arrays.items()}, duration_seconds, start_seconds
+        {name: thinned(array, features) for name, array in arrays.items()}, duration_seconds, start_seconds, note
     )
 
 
@@ -236,6 +269,11 @@ class ViewAnalyser:
         Of its overlays.
     features
         The settings.
+
+    Attributes
+    ----------
+    loudest
+        Mean square of the samples of the loudest window read.
     """
 
     def __init__(
@@ -248,6 +286,7 @@ class ViewAnalyser:
         self._analysis = analysis_of(features)
         self._placings = [place(view.recipe, features) for view in views]
         self._last: tuple[tuple[float, Placing], _WindowSamples] | None = None
+        self.loudest = 0.0
 
     def analyse(self, starts: Sequence[Sequence[float]]) -> list[list[WindowMeasurements] | TrackError]:
         """Return what was measured in each view's windows, or why that view has none.
@@ -295,6 +334,7 @@ class ViewAnalyser:
         key = (start_seconds, placing)
         if self._last is None or self._last[0] != key:
             self._last = key, read_window(self._track, start_seconds, placing)
+            self.loudest = max(self.loudest, self._last[1].mean_square)
         return self._last[1]
 
     def _partner(self, job: _WindowJob, start_seconds: float, placing: Placing) -> Float32Array | None:
@@ -313,10 +353,11 @@ class ViewAnalyser:
 
 @dataclass(frozen=True)
 class _WindowSamples:
-    """A window's samples, zero beyond the track's end, and the source samples that they were made from."""
+    """A window's samples, zero beyond the track's end; their mean square before it; what they were made from."""
 
     samples: Float32Array
     source: Float32Array
+    mean_square: float
 
 
 def read_window(track: OpenTrack, start_seconds: float, placing: Placing) -> _WindowSamples:
@@ -327,7 +368,9 @@ def read_window(track: OpenTrack, start_seconds: float, placing: Placing) -> _Wi
     decoded = resample(source, track.sample_rate, placing.rate)[stretch.skip : stretch.skip + n_samples]
     samples = np.zeros(n_samples, dtype=np.float32)
     samples[: decoded.size] = decoded
-    return _WindowSamples(samples, source)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite, or too large, is said of the features
+        mean_square = float(np.dot(decoded, decoded)) / max(1, decoded.size)
+    return _WindowSamples(samples, source, mean_square)
 
 
 def _not_finite(source: Float32Array) -> TrackError:

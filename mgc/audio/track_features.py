@@ -27,11 +27,14 @@ class TrackFeatures:
         Length of the whole track.
     start_seconds
         Where each window starts.
+    note
+        What of the file was put right, None where nothing was.
     """
 
     arrays: Mapping[str, FloatingArray]
     duration_seconds: float
     start_seconds: tuple[float, ...]
+    note: str | None = None
 
     @property
     def log_mel(self) -> FloatingArray:

@@ -193,7 +193,7 @@ def _row(name: str, answer: FileAnswer, taxonomy: Taxonomy) -> list[RenderableTy
     if answer.prediction is None:
         empty = [""] * (bool(taxonomy.genres) + bool(taxonomy.tags))
         return [Text("\n").join([plain(name), *cells]), *empty, *end]
-    return [plain(name), *cells, *end]
+    return [Text("\n").join([plain(name), *([Text(answer.note, "dim")] if answer.note else [])]), *cells, *end]
 
 
 def _tags(prediction: TrackPrediction, taxonomy: Taxonomy) -> Text:

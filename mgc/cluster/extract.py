@@ -91,9 +91,9 @@ def _feature_row(row: dict[str, object], result: TrackResult) -> dict[str, objec
     kept = {name: row[name] for name in ("track_id", "view", "recipe", "uri", "content_id")}
     if isinstance(result, TrackError):
         shape = {"n_windows": 0, "n_frames": 0, "n_mels": 0}
-        return {**kept, "duration_seconds": None, **shape, **column_values({}), **error_columns(result)}
+        return {**kept, "duration_seconds": None, "note": None, **shape, **column_values({}), **error_columns(result)}
     shape = dict(zip(("n_windows", "n_frames", "n_mels"), result.log_mel.shape, strict=True))
-    made = {"duration_seconds": result.duration_seconds, **shape, **column_values(result.arrays)}
+    made = {"duration_seconds": result.duration_seconds, "note": result.note, **shape, **column_values(result.arrays)}
     return {**kept, **made, **error_columns(None)}
 
 

@@ -155,13 +155,13 @@ class PredictWorker:
             "track_id": row["track_id"],
             "uri": row["uri"],
             "content_id": row["content_id"],
-            "duration_seconds": _duration_seconds(features, outcome),
+            **_file_columns(features, outcome),
             **answer_columns(outcome, self._taxonomy),
             "bundle_fingerprint": self._fingerprint,
         }
 
 
-def _duration_seconds(features: TrackResult, outcome: TrackPrediction | TrackError) -> float | None:
+def _file_columns(features: TrackResult, outcome: TrackPrediction | TrackError) -> dict[str, Any]:
     if isinstance(features, TrackError) or isinstance(outcome, TrackError):
-        return None
-    return features.duration_seconds
+        return {"duration_seconds": None, "note": None}
+    return {"duration_seconds": features.duration_seconds, "note": features.note}

@@ -22,6 +22,12 @@ class DecodeConfig(Section):
     max_channels: int = Field(64, ge=1, description="files with more are refused")
     min_sample_rate: int = Field(1_000, ge=1, description="Hz")
     max_sample_rate: int = Field(768_000, ge=1, description="Hz")
+    min_seconds: float = Field(0.25, ge=0.0, description="what is shorter is not judged (T213)")
+    silence_dbfs: float = Field(
+        -70.0,
+        le=0.0,
+        description="RMS of a track's loudest window, dB of full scale, below which it is silent (T212)",
+    )
     time_limit_seconds: float = Field(60.0, gt=0.0, description="a track's decoding and features; then killed")
     memory_limit_bytes: int = Field(4 * 1024**3, ge=256 * 1024**2, description="of the decoding process")
 

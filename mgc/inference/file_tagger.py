@@ -57,6 +57,8 @@ class FileAnswer:
     in_time
         The windows that the prediction was made from, or, where `ReadOptions` wants them, those every so many
         seconds.
+    note
+        What of the file was put right.
     """
 
     uri: str
@@ -64,6 +66,7 @@ class FileAnswer:
     prediction: TrackPrediction | None = None
     in_time: WindowPredictions | None = None
     error: TrackError | None = None
+    note: str | None = None
 
 
 class FileTagger:
@@ -109,7 +112,8 @@ class FileTagger:
             return FileAnswer(uri, track.duration_seconds, error=prediction)
         if isinstance(in_time, TrackError):
             return FileAnswer(uri, track.duration_seconds, error=in_time)
-        return FileAnswer(uri, track.duration_seconds, prediction, self._window_predictions(dense, in_time))
+        windows = self._window_predictions(dense, in_time)
+        return FileAnswer(uri, track.duration_seconds, prediction, windows, note=track.note)
 
     def _window_predictions(self, track: TrackFeatures, prediction: TrackPrediction) -> WindowPredictions | None:
         if prediction.in_time is None:
@@ -145,6 +149,7 @@ def json_answer(
         "tags": prediction and list(prediction.tags),
         "tag_probabilities": prediction and _named(taxonomy.tags, prediction.tag_probabilities),
         "duration_seconds": answer.duration_seconds,
+        "note": answer.note,
         "windows": prediction.windows if prediction else 0,
         **error_columns(answer.error),
         "bundle_fingerprint": bundle.fingerprint,

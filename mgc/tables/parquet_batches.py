@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
+from mgc.tables.schema import completed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,7 +81,7 @@ def read_whole(store: Store, keys: Iterable[str], schema: pa.Schema) -> Iterator
 
     def read(key: str) -> pa.Table:
         with named_if_damaged(store.uri(key)), store.open_input(key) as source:
-            return pq.ParquetFile(source).read(columns=schema.names).cast(schema)
+            return completed(pq.ParquetFile(source).read(columns=schema.names), schema).cast(schema)
 
     return prefetched(read, keys)
 

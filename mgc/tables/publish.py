@@ -51,7 +51,7 @@ from mgc.tables.parquet_batches import (
 )
 from mgc.tables.run_index import STALE, current_rows, newest_index, with_last_answers
 from mgc.tables.run_log import Commit, OutputDirectory, PartRef
-from mgc.tables.schema import CURRENT_PREDICTIONS, marked
+from mgc.tables.schema import CURRENT_PREDICTIONS, completed, marked
 
 CURRENT = "current"
 HISTORY = "history"
@@ -422,7 +422,8 @@ class _OldFile:
         table = self._schema.empty_table()
         with self._reading():
             if groups:
-                table = self._file.read_row_groups(groups, columns=self._schema.names).cast(self._schema)
+                read = self._file.read_row_groups(groups, columns=self._schema.names)
+                table = completed(read, self._schema).cast(self._schema)
         keys = frame_of(table.select(_KEY)).with_row_index()
         here = keys.join(wanted.select(_KEY), on=_KEY, how="semi")["index"].sort()
         return table.take(pc.cast(here.to_arrow(), pa.int64()))

@@ -16,7 +16,7 @@ from mgc.logs import log
 from mgc.tables.parquet_batches import READERS, frame_of, named_if_damaged, parquet_bytes, prefetched
 from mgc.tables.retry import RETRY_COLUMNS
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun, PartRef
-from mgc.tables.schema import require_kind
+from mgc.tables.schema import KINDS, completed, require_kind
 
 INDEX = pa.schema(
     [
@@ -224,7 +224,9 @@ def _read_part(output: OutputDirectory, part: str, columns: Sequence[str] | None
         file = pq.ParquetFile(source)
         require_kind(file.schema_arrow, output.kind, output.store.uri(part))
         by = [name for name in ITEM if name in file.schema_arrow.names]
-        return file.read(columns=sorted({*columns, *by}) if columns else None)
+        if columns:
+            return file.read(columns=sorted({*columns, *by}))
+        return completed(file.read(), KINDS[output.kind])
 
 
 def current_index(output: OutputDirectory, items: pl.DataFrame) -> pl.DataFrame:

@@ -65,6 +65,7 @@ FEATURES = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("content_id", pa.string(), nullable=False),
         pa.field("duration_seconds", pa.float64()),
+        pa.field("note", pa.string()),
         pa.field("n_windows", pa.int32(), nullable=False),
         pa.field("n_frames", pa.int32(), nullable=False),
         pa.field("n_mels", pa.int32(), nullable=False),
@@ -73,6 +74,9 @@ FEATURES = pa.schema(
     ]
 )
 """One row a (track, view). `log_mel` holds float16 dB, C order, shape (n_windows, n_frames, n_mels).
+
+`note` says what of the file was put right: a length, streams one behind the other. It is null where nothing was, and
+in what was written before there were notes.
 
 Raw bytes rather than nested lists or tensors: variable-shaped tensor columns have broken in Ray (#54186),
 and a track's windows are read back with one `numpy.frombuffer`. Labels and splits are not copied in: the
@@ -85,6 +89,7 @@ PREDICTIONS = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("content_id", pa.string(), nullable=False),
         pa.field("duration_seconds", pa.float64()),
+        pa.field("note", pa.string()),
         pa.field("genre", pa.string()),
         pa.field("genre_probability", pa.float32()),
         pa.field("abstained", pa.bool_()),
@@ -131,6 +136,9 @@ TAGGRAM = pa.schema(
 )
 """One row a window, in time order. `track_id` is null for files that were tagged without a catalogue."""
 
+_SINCE = ("note",)
+"""Columns that came without another version: null in what was written before."""
+
 KINDS = {"catalogue": CATALOGUE, "features": FEATURES, "predictions": PREDICTIONS, "taggram": TAGGRAM}
 
 
@@ -162,7 +170,16 @@ def require_kind(schema: pa.Schema, kind: str, where: str) -> dict[str, str]:
             f"'{where}' has schema version {version}, this mgc reads {SCHEMA_VERSIONS[kind]}",
             "write it anew with this version of mgc",
         )
-    missing = [name for name in KINDS[kind].names if name not in schema.names]
+    missing = [field.name for field in KINDS[kind] if field.name not in (*schema.names, *_SINCE)]
     if missing:
         raise SchemaError(f"'{where}' lacks the column(s) {', '.join(missing)}", "write it anew")
     return metadata
+
+
+def completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table of all columns of a schema, those that were not written yet null, and then of its own others."""
+    there = table.schema
+    fields = [there.field(one.name) if one.name in there.names else one for one in schema]
+    fields += [one for one in there if one.name not in schema.names]
+    columns = [table[one.name] if one.name in there.names else pa.nulls(table.num_rows, one.type) for one in fields]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, there.metadata))

@@ -29,6 +29,7 @@ from mgc.audio.decode.source import (
     Content,
     DecoderError,
     HeldContent,
+    Mixer,
     Source,
     StreamInfo,
     UnrecognisedError,
@@ -67,10 +68,11 @@ class AudioReader:
         self.note = note
         self._content = content
         self._source = source
+        self._mixer = Mixer()
         self._may_fall_back = not isinstance(source, FfmpegSource)
 
     def read_mono(self, start_frame: int, n_frames: int) -> Float32Array:
-        """Return samples at the source's rate, the mean over channels, shape (n,).
+        """Return samples at the source's rate, all channels mixed to one (`Mixer`), shape (n,).
 
         n is less than `n_frames` where the audio ends earlier, which it may do before the header says so.
 
@@ -79,7 +81,10 @@ class AudioReader:
         TrackError
             DECODE_FAILED where no sample at all can be decoded.
         """
-        return np.concatenate([np.zeros(0, np.float32), *self._blocks(start_frame, start_frame + n_frames)])
+        mixed = self._mixed(start_frame, n_frames)
+        while self._mixer.turns():
+            mixed = self._mixed(start_frame, n_frames)
+        return mixed
 
     def count_frames(self) -> int:
         """Return how many samples a channel can be decoded, by decoding them all, a block at a time.
@@ -89,7 +94,7 @@ class AudioReader:
         TrackError
             DECODE_FAILED where no sample at all can be decoded.
         """
-        return sum(block.size for block in self._blocks(0, _NO_END))
+        return sum(block.shape[1] for block in self._blocks(0, _NO_END))
 
     def close(self) -> None:
         """Free what the decoder holds."""
@@ -100,6 +105,10 @@ class AudioReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _mixed(self, start: int, n_frames: int) -> Float32Array:
+        blocks = self._blocks(start, start + n_frames)
+        return np.concatenate([np.zeros(0, np.float32), *map(self._mixer.mix, blocks)])
 
     def _blocks(self, start: int, stop: int) -> Iterator[Float32Array]:
         position = start
@@ -115,7 +124,7 @@ class AudioReader:
             if block.size == 0:
                 return
             yield block
-            position += block.size
+            position += block.shape[1]
 
     def _fall_back(self) -> bool:
         """Go on with FFmpeg, which finds its way again behind damage; False if it cannot take over."""

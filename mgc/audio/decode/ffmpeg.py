@@ -24,7 +24,6 @@ from mgc.audio.decode.source import (
     HeldContent,
     StreamInfo,
     UnrecognisedError,
-    mix_to_mono,
     one_line,
     translated,
 )
@@ -100,18 +99,18 @@ class FfmpegSource:
             self._stream.close()
             self._rewind()
         self._jump_towards(start_frame)
-        while start_frame >= self._position + self._block.size:
+        while start_frame >= self._position + self._block.shape[1]:
             if not self._advance():
-                return np.zeros(0, dtype=np.float32)
+                return np.zeros((1, 0), dtype=np.float32)
         if start_frame < self._position and self._stream.has_sought:
             self._may_jump = False  # it landed too late: the index is wrong
             return self._read(start_frame, n_frames)
         offset = max(0, start_frame - self._position)
-        return self._block[offset : offset + n_frames]
+        return self._block[:, offset : offset + n_frames]
 
     def _rewind(self) -> None:
         self._stream = FfmpegStream(self._content)
-        self._block: Float32Array = np.zeros(0, dtype=np.float32)
+        self._block: Float32Array = np.zeros((1, 0), dtype=np.float32)
         self._position = 0
         self._target: int | None = None  # of a jump that has not landed
         self._expected = -1  # the end of the frame before, while jumping
@@ -121,15 +120,15 @@ class FfmpegSource:
 
     def _jump_towards(self, start_frame: int) -> None:
         preroll = round(_PREROLL_SECONDS * self._stream.sample_rate)
-        decoded = self._position + self._block.size
+        decoded = self._position + self._block.shape[1]
         if self._may_jump and start_frame > decoded + 2 * preroll:
             self._stream.skip_before(start_frame - preroll, decoded)
             self._target, self._expected = start_frame, -1
 
     def _advance(self) -> bool:
         """Decode the next block; False at the end of the audio."""
-        self._position += self._block.size
-        self._block = self._block[:0]
+        self._position += self._block.shape[1]
+        self._block = self._block[:, :0]
         # FFmpeg's own queue joins frames far faster than numpy does: an MP3's hold 1,152 samples each.
         queue = AudioFifo()
         layout: tuple[int, str] | None = None
@@ -143,7 +142,7 @@ class FfmpegSource:
             queue.write(frame)
         joined = queue.read()
         if joined is not None:
-            self._block = mix_to_mono(_to_planes(joined))
+            self._block = _to_planes(joined)
         return joined is not None
 
     def _next_frame(self) -> AudioFrame | None:

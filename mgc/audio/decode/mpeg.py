@@ -21,7 +21,7 @@ from av.audio.frame import AudioFrame
 
 from mgc.arrays import Float32Array
 from mgc.audio.decode.joined import MOST_STREAMS, behind_id3v2
-from mgc.audio.decode.source import Content, DecoderError, StreamInfo, mix_to_mono, translated
+from mgc.audio.decode.source import Content, DecoderError, StreamInfo, translated
 
 _CODECS = {1: "mp1float", 2: "mp2float", 3: "mp3float"}
 
@@ -327,7 +327,7 @@ class MpegSource:
         """See `Source.read`."""
         n_frames = min(n_frames, self._frames.n_samples - start_frame)
         if n_frames <= 0:
-            return np.zeros(0, dtype=np.float32)
+            return np.zeros((1, 0), dtype=np.float32)
         with translated("FFmpeg"):
             return self._read(start_frame + self._frames.skip_samples, n_frames)
 
@@ -351,7 +351,7 @@ class MpegSource:
     def _start_at(self, number: int) -> None:
         self._codec = self._new_codec()
         self._next = number
-        self._block: Float32Array = np.zeros(0, dtype=np.float32)
+        self._block: Float32Array = np.zeros((1, 0), dtype=np.float32)
         self._position = number * self._frames.kind.frame_samples
 
     def _read(self, start: int, n_samples: int) -> Float32Array:
@@ -359,23 +359,24 @@ class MpegSource:
         # From -1 on, so that the first frame is always decoded with the same history.
         if start < self._position or wanted > self._next + _PREROLL_FRAMES:
             self._start_at(max(0, wanted - _PREROLL_FRAMES))
-        while start >= self._position + self._block.size:
+        while start >= self._position + self._block.shape[1]:
             if self._next >= self._n_frames:
-                return np.zeros(0, dtype=np.float32)
+                return np.zeros((1, 0), dtype=np.float32)
             self._advance()
         offset = start - self._position
-        return self._block[offset : offset + n_samples]
+        return self._block[:, offset : offset + n_samples]
 
     def _advance(self) -> None:
-        self._position += self._block.size
+        self._position += self._block.shape[1]
         length = self._frames.kind.frame_samples
         numbers = range(self._next, min(self._next + _BATCH_FRAMES, self._n_frames))
-        block = np.zeros(len(numbers) * length, dtype=np.float32)
-        for place, number in enumerate(numbers):
-            frame = self._decode(self._codec, number)
+        frames = [self._decode(self._codec, number) for number in numbers]
+        channels = max((frame.layout.nb_channels for frame in frames if frame), default=1)
+        block = np.zeros((channels, len(numbers) * length), dtype=np.float32)
+        for place, frame in enumerate(frames):
             if frame is not None:
-                mono = mix_to_mono(np.asarray(frame.to_ndarray(), dtype=np.float32))[:length]
-                block[place * length : place * length + mono.size] = mono
+                planes = np.asarray(frame.to_ndarray(), dtype=np.float32)[:, :length]
+                block[:, place * length : place * length + planes.shape[1]] = planes  # one channel fills both
         self._block, self._next = block, numbers.stop
 
     def _decode(self, codec: AudioCodecContext, number: int) -> AudioFrame | None:

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from mgc.arrays import Float32Array
-from mgc.audio.decode.source import Content, DecoderError, StreamInfo, UnrecognisedError, mix_to_mono, translated
+from mgc.audio.decode.source import Content, DecoderError, StreamInfo, UnrecognisedError, translated
 
 _NO_AUDIO = frozenset({1, 7})
 """libsndfile's SF_ERR_UNRECOGNISED_FORMAT, and its SFE_BAD_FILE, which for bytes in memory can only mean that
@@ -49,14 +49,14 @@ class SndfileSource:
     def read(self, start_frame: int, n_frames: int) -> Float32Array:
         """See `Source.read`."""
         if self.info.n_frames is not None and start_frame >= self.info.n_frames:
-            return np.zeros(0, dtype=np.float32)
+            return np.zeros((1, 0), dtype=np.float32)
         with translated("libsndfile"):
             if start_frame != self._position:
                 self._position = -1  # not known until the read has gone well
                 self._file.seek(start_frame)
             block = self._file.read(n_frames, dtype="float32", always_2d=True)
         self._position = start_frame + len(block)
-        return mix_to_mono(block.T)
+        return np.asarray(block.T)
 
     def close(self) -> None:
         """See `Source.close`."""

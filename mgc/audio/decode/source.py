@@ -7,6 +7,7 @@ than a gigabyte) only what the windows need is fetched, in blocks, and few block
 from __future__ import annotations
 
 import io
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -241,7 +242,7 @@ class Source(Protocol):
     info: StreamInfo
 
     def read(self, start_frame: int, n_frames: int) -> Float32Array:
-        """Return up to `n_frames` samples from `start_frame` on, mono, shape (n,).
+        """Return up to `n_frames` samples from `start_frame` on, shape (channels, n).
 
         May return fewer at any time; an empty array means that the audio ends at or before
         `start_frame`.
@@ -268,6 +269,72 @@ def translated(library: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise DecoderError(f"{library}: {one_line(error)}") from error
+
+
+MOST_CANCELLED_DB = 1.5
+"""Power that the mean may lose against that of unrelated channels: two equally loud ones correlate at -0.29 there."""
+
+_SUSPECT_DB = 0.5
+_MEASURED_PART = 16
+"""One sample in so many, the first ones of each block, shows whether all are to be looked at."""
+
+
+class Mixer:
+    """Mixes channels to one by their mean, but so that they do not cancel.
+
+    Of a recording with one channel turned over, the mean is silence, or all but what is in the middle. Where over a
+    stretch the mean has `MOST_CANCELLED_DB` less power than unrelated channels would leave in it, the channels that
+    run against the loudest are turned over, from there on, until the mean loses nothing.
+    """
+
+    def __init__(self) -> None:
+        self._signs: npt.NDArray[np.float64] | None = None
+        self._products: npt.NDArray[np.float64] | None = None
+        self._part = _MEASURED_PART
+
+    def mix(self, planes: npt.NDArray[np.float32]) -> Float32Array:
+        """Return the mix of samples of shape (channels, n)."""
+        if len(planes) > 1:
+            if self._signs is not None and len(self._signs) != len(planes):
+                self._signs = None
+            self._measure(planes[:, : -(-planes.shape[1] // self._part)])
+            if self._signs is not None:
+                planes = planes * self._signs[:, np.newaxis].astype(np.float32)
+        return mix_to_mono(planes)
+
+    def turns(self) -> bool:
+        """Return whether what was mixed since the last call is to be mixed once more, as more is known of it."""
+        products, self._products = self._products, None
+        if products is None or not np.isfinite(products).all():
+            return False
+        lost_db = _lost_db(products, np.ones(len(products)))
+        if self._part != 1:
+            if lost_db <= _SUSPECT_DB if self._signs is None else lost_db > 0.0:
+                return False
+            self._part = 1
+            return True
+        self._part = _MEASURED_PART
+        if self._signs is not None:
+            self._signs = self._signs if lost_db > 0.0 else None
+            return self._signs is None
+        turned = np.where(products[np.diag(products).argmax()] < 0.0, -1.0, 1.0)
+        if lost_db <= MOST_CANCELLED_DB or _lost_db(products, turned) > MOST_CANCELLED_DB:
+            return False
+        self._signs = turned
+        return True
+
+    def _measure(self, part: npt.NDArray[np.float32]) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            products = (part @ part.T).astype(np.float64)
+            if self._products is not None and len(self._products) == len(products):
+                products += self._products
+        self._products = products
+
+
+def _lost_db(products: npt.NDArray[np.float64], signs: npt.NDArray[np.float64]) -> float:
+    """Return how much less power than unrelated channels' the mix has, from the channels' products."""
+    power, unrelated = float(signs @ products @ signs), float(np.trace(products))
+    return 10.0 * math.log10(unrelated / power) if power > 0.0 < unrelated else (math.inf if unrelated else 0.0)
 
 
 def mix_to_mono(planes: npt.NDArray[np.float32]) -> Float32Array:

@@ -91,7 +91,8 @@ def answer_message(answer: TrackResult | Outline) -> Message:
     if isinstance(answer, Outline):
         arrays = {"low": answer.low, "high": answer.high, "rms": answer.rms}
         return Message({"outline": [answer.duration_seconds, answer.stretch_seconds]}, arrays=arrays)
-    return Message({"features": [answer.duration_seconds, answer.start_seconds]}, arrays=answer.as_stored().arrays)
+    facts = [answer.duration_seconds, answer.start_seconds, answer.note]
+    return Message({"features": facts}, arrays=answer.as_stored().arrays)
 
 
 def answer_in(message: Message) -> TrackResult | Outline:
@@ -110,7 +111,7 @@ def answer_in(message: Message) -> TrackResult | Outline:
         if kind == "outline":
             return Outline(**message.arrays, duration_seconds=values[0], stretch_seconds=values[1])
         if kind == "features":
-            return TrackFeatures(message.arrays, values[0], tuple(values[1]))
+            return TrackFeatures(message.arrays, values[0], tuple(values[1]), values[2])
     except (ValueError, TypeError, IndexError) as error:
         raise ClosedError from error
     raise ClosedError

@@ -110,14 +110,9 @@ def test_a_bad_file_gets_its_code_and_one_line(name):
     assert " at 0x" not in caught.value.message
 
 
-def test_silence_is_constant_and_finite():
-    track = extract(encode(np.zeros(22_050 * 5, dtype=np.float32), 22_050, "wav"), FEATURES, LIMITS)
-    assert np.isfinite(track.log_mel).all()
-    assert np.unique(track.log_mel).size == 1
-
-
 def test_one_sample_is_a_track():
-    track = extract(encode(np.full(1, 0.5, dtype=np.float32), 44_100, "wav"), FEATURES, LIMITS)
+    short = LIMITS.model_copy(update={"min_seconds": 0.0})
+    track = extract(encode(np.full(1, 0.5, dtype=np.float32), 44_100, "wav"), FEATURES, short)
     assert track.log_mel.shape[0] == 1
     assert np.isfinite(track.log_mel).all()
 

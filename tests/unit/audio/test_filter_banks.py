@@ -15,6 +15,7 @@ from typing import Any
 import librosa
 import numpy as np
 import pytest
+from audio_samples import music
 
 from mgc.audio.decode.sndfile import encode
 from mgc.audio.features import filter_banks as module
@@ -194,7 +195,7 @@ def test_workers_do_not_pay_for_librosa(cache, tmp_path, source):
     for name in ("librosa", "numba"):
         (poison / f"{name}.py").write_text(POISON)
     song = tmp_path / "song.wav"
-    song.write_bytes(encode(np.zeros(32_000, dtype=np.float32), 16_000, "wav"))
+    song.write_bytes(encode(music(2.0, 16_000), 16_000, "wav"))
     done = subprocess.run(
         [sys.executable, "-c", WORKER, features.model_dump_json(), song],
         input=pickle.dumps(None if source == "a warm cache" else banks),

@@ -85,6 +85,8 @@ def test_all_streams_of_a_file_are_heard(kind):
     track = extract(data, FEATURES, LIMITS)
     assert track.duration_seconds == pytest.approx(expected, abs=0.002 if kind in EXACT else PADDED_SECONDS)
     assert len(track.start_seconds) == 6
+    assert kind == "mpegts" or track.note is None or "3 streams, one behind the other" in track.note
+    assert (track.note is None) == (kind in ("mp3", "mp2", "adts")), "frames of one kind are one stream anyway"
     assert track.start_seconds[-1] == pytest.approx(track.duration_seconds - 1.0, abs=0.1), "windows cover the whole"
     if kind in EXACT:
         mixed = np.concatenate([samples.mean(axis=1) for samples in (JINGLE, SONG, JINGLE)])

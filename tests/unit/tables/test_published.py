@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from in_process import config_of, without_ray
 from tiny_predictions import BUNDLE, files, history, identities, ids, killed_at, output_of, tag_once
@@ -293,3 +294,23 @@ def test_a_failure_of_new_content_is_shown(tmp_path: Path) -> None:
     row = read_predictions(uri).to_dicts()[0]
     assert (row["content_id"], row["genre"], row["error_code"]) == ("2", None, "T102_ACCESS_DENIED")
     assert (row["stale_since"], row["stale_reason"]) == (None, None)
+
+
+def test_what_was_written_before_there_were_notes_is_read_shown_and_pruned(tmp_path: Path) -> None:
+    contents = ids(30)
+    tag_once(str(tmp_path), contents)
+    written = [*tmp_path.glob("history/**/*.parquet"), *tmp_path.glob("runs/**/*.parquet")]
+    parts = [path for path in written if "note" in pq.read_schema(path).names]
+    assert parts
+    for path in parts:
+        table = pq.read_table(path, partitioning=None)
+        pq.write_table(table.drop_columns(["note"]), path)
+    shutil.rmtree(tmp_path / "current")
+    changed = contents | {sorted(contents)[0]: "2"}
+    tag_once(str(tmp_path), changed)
+    assert identities(str(tmp_path)) == changed
+    assert read_predictions(str(tmp_path))["note"].null_count() == 30
+    tag_once(str(tmp_path), changed | {sorted(contents)[1]: "2"})
+    output = output_of(str(tmp_path))
+    prune(output, plan_prune(output, 1))
+    assert len(identities(str(tmp_path))) == 30
