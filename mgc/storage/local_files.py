@@ -97,6 +97,7 @@ class LocalFiles:
         temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
         with _as_storage_error(str(target), "write"):
             target.parent.mkdir(parents=True, exist_ok=True)
+            _require_writable(target)
             try:
                 with temporary.open("xb") as sink:
                     sink.write(data)
@@ -125,6 +126,15 @@ class LocalFiles:
         with _as_storage_error(self.uri(key), "delete"):
             if Path(self.uri(key)).is_dir():
                 shutil.rmtree(self.uri(key))
+
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """Yield temporary files."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if name.startswith(TEMPORARY_PREFIX):
+                    key = Path(folder, name).relative_to(self.root).as_posix()
+                    with suppress(ObjectNotFoundError):
+                        yield self.stat(key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the files whose key begins with `prefix`, in key order, as S3 would; see `walk`."""
@@ -377,6 +387,7 @@ def replace_file(
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     try:
+        _require_writable(target)
         _write_whole(temporary, data, target, modified_ns)
         made = stat_id(str(temporary))
         announce(made)
@@ -392,6 +403,14 @@ def replace_file(
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     return made
+
+
+def _require_writable(target: Path) -> None:
+    """Raise a `PermissionError` where a file is read-only: a rename needs no permission to write it."""
+    with suppress(FileNotFoundError):
+        # Root may write anything, and a file without any write permission is meant to stay as it is.
+        if not target.stat().st_mode & 0o222 or not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, "it is read-only")
 
 
 def _write_whole(temporary: Path, data: bytes, like: Path, modified_ns: int | None) -> None:

@@ -190,6 +190,11 @@ class S3Files:
         """Yield the objects whose key begins with `prefix`, in key order, a page at a time."""
         return self._pages(prefix, with_hidden=False)
 
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """Yield what is no object of a run: only a check that was killed leaves any."""
+        everything = self._pages("", with_hidden=True)
+        return (item for item in everything if item.key.rpartition("/")[2].startswith(TEMPORARY_PREFIX))
+
     def _pages(self, prefix: str, with_hidden: bool) -> Iterator[ObjectInfo]:
         more: dict[str, Any] = {}
         starts: set[str] = set()  # the first key of each page

@@ -174,6 +174,10 @@ class Store:
         """Yield the objects whose key begins with `prefix`, in key order, a page at a time."""
         return self._backend.list(prefix)
 
+    def leftovers(self) -> Iterator[ObjectInfo]:
+        """Yield what `list` hides: what killed writers left half written, and living ones have not ended yet."""
+        return self._backend.leftovers()
+
     def walk(self, excludes: Excludes) -> Iterator[ObjectInfo | Unlisted]:
         """Yield all objects in key order, and what of a folder is no file; see `LocalFiles.walk`."""
         backend = self._backend

@@ -12,6 +12,7 @@ deleted after it is only waste: killed there, the next `prune` deletes the rest.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +24,9 @@ from mgc.tables.parquet_batches import frame_of, in_batches, parquet_bytes
 from mgc.tables.publish import history_run, publish
 from mgc.tables.run_index import ITEM, answers_to_keep, current_rows, empty_index, newest, read_index, write_index
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun, PartRef
+
+HALF_WRITTEN_SECONDS = 24 * 3600
+"""No write takes so long."""
 
 COMPACTION = "compaction"
 """In place of a fingerprint: rows of any are put together, and no run resumes what a killed compaction wrote."""
@@ -92,7 +96,12 @@ def plan_prune(output: OutputDirectory, keep_days: float, now: datetime | None =
     everything = list(output.store.list(""))
     replaced = [item for item in everything if (run := _run_of(item.key)) in _runs_of(old) and run not in needed]
     waste = [item for item in everything if (run := _run_of(item.key)) and run not in needed | _runs_of(old)]
-    return PrunePlan(old, kept, dropped, waste, replaced)
+    return PrunePlan(old, kept, dropped, [*waste, *_half_written(output)], replaced)
+
+
+def _half_written(output: OutputDirectory) -> list[ObjectInfo]:
+    """Return what killed writers left under temporary names; what is young may be somebody's who lives."""
+    return [item for item in output.store.leftovers() if time.time() - item.modified > HALF_WRITTEN_SECONDS]
 
 
 def prune(output: OutputDirectory, plan: PrunePlan) -> Pruned:

@@ -503,6 +503,7 @@ def _tidy(store: Store, record: TableRecord, history: dict[str, _HistoryFiles], 
             store.delete(key)
     for key, item in there.items():
         unused = key.startswith(_DATA) and key not in {*record.files, *NOTES}
+        unused |= "#" in key  # what delta-rs leaves of a version that it was killed in
         if unused and time.time() - record.replaced.get(key, item.modified) > GRACE_SECONDS:
             store.delete(key)
     runs = {each.commit.run_id: each for each in history.values()}

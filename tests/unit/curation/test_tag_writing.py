@@ -178,6 +178,17 @@ def test_a_file_that_changed_since_it_was_tagged_is_left_alone(tagged: Tagged, e
     assert skips.counts["deleted since it was tagged"] == 1
 
 
+def test_a_read_only_file_is_left_alone_and_named(tagged: Tagged, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tagged.music / "mp3.mp3"
+    before = path.read_bytes()
+    path.chmod(0o444)
+    apply(tagged)
+    assert path.read_bytes() == before
+    said = capsys.readouterr().out
+    assert "could not be written" in said
+    assert "it is read-only" in said
+
+
 def test_a_file_that_changes_between_plan_and_write_is_left_alone(
     tagged: Tagged, editor: SupervisedTagEditor
 ) -> None:

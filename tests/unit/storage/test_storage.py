@@ -17,6 +17,7 @@ from failing_s3 import failing_s3
 
 from mgc.config import DecodeConfig
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
+from mgc.storage.local_files import replace_file, stat_id
 from mgc.storage.objects import TEMPORARY_PREFIX, AccessDeniedError, ObjectInfo, ObjectNotFoundError
 from mgc.storage.store import Store, content_hash, fetch_track, split_uri
 
@@ -119,6 +120,30 @@ def test_what_is_no_file_is_walked_over_by_name(tmp_path: Path) -> None:
     with pytest.raises(TrackError, match="it is a link that leads nowhere") as caught:
         store.fetch("dangling.wav", 10)
     assert caught.value.track_code is TrackCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o400])
+def test_a_file_that_is_read_only_stays_as_it_is(tmp_path: Path, mode: int) -> None:
+    store = store_with(tmp_path, "a.parquet")
+    before = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").chmod(mode)
+    with pytest.raises(AccessDeniedError, match="it is read-only"):
+        store.write_atomic("a.parquet", b"new")
+    with pytest.raises(StorageError, match="it is read-only"):
+        replace_file(str(tmp_path / "a.parquet"), b"new", stat_id(str(tmp_path / "a.parquet")))
+    assert (tmp_path / "a.parquet").read_bytes() == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.parquet"]
+    (tmp_path / "a.parquet").chmod(0o644)
+    store.write_atomic("a.parquet", b"new")
+    assert (tmp_path / "a.parquet").read_bytes() == b"new"
+
+
+def test_names_are_on_the_disk_once_a_write_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(str(Path(f"/proc/self/fd/{handle}").readlink())))
+    Store.open(str(tmp_path)).write_atomic("folder/a", b"new")
+    assert synced[1:] == [str(tmp_path / "folder")]
+    assert TEMPORARY_PREFIX in synced[0]
 
 
 def test_a_folder_that_vanishes_while_it_is_listed_is_passed_over(tmp_path: Path) -> None:

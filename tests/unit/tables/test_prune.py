@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from mgc.cli.app import build_app
 from mgc.cluster.run import RunOptions
 from mgc.errors import LeaseError
+from mgc.storage.objects import TEMPORARY_PREFIX
 from mgc.storage.store import Store
 from mgc.tables.compact import plan_prune, prune
 from mgc.tables.lease import run_lease
@@ -141,6 +143,23 @@ def test_what_killed_runs_left_goes_unless_the_next_run_would_take_it_up(
     prune(output_of(uri), plan)
     outcome = tag_once(uri, {"a": "1", "b": "1"})
     assert (outcome.resumed, outcome.index.height) == (1, 0), "the other killed run's part is still there"
+
+
+def test_what_writers_were_killed_in_goes_once_it_is_old(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1"})
+    folders = [tmp_path, next(tmp_path.glob("runs/*")), tmp_path / "current" / "_data"]
+    old, young = ([folder / f"{TEMPORARY_PREFIX}{age}" for folder in folders] for age in ("old", "young"))
+    staged = tmp_path / "current" / "_delta_log" / f"{1:020}.json#1"
+    for path in [*old, *young, staged]:
+        path.write_bytes(b"half")
+    for path in [*old, staged]:
+        os.utime(path, (0, 0))
+    assert tag_once(uri, {"a": "1"}).run_id is None
+    assert not staged.exists()
+    pruned(uri)
+    assert [path.exists() for path in [*old, *young]] == [False] * 3 + [True] * 3
+    assert plan_prune(output_of(uri), 0.0).is_empty
 
 
 def test_feature_shards_are_pruned_too(tmp_path: Path) -> None:
