@@ -47,10 +47,10 @@ def status(
     last = state["last_completed"]
     healthy = max_age is None or (last is not None and last["seconds_ago"] <= max_age * 3_600)
     if json:
-        typer.echo(json_lines.dumps({"healthy": healthy, **state}))
+        typer.echo(json_lines.dumps({"healthy": healthy, **state}, default=_time))
     else:
         title = f"{state['kind'].capitalize()} in {state['output']}"
-        facts(console(), title, _shown(state, max_age, healthy=healthy))
+        facts(console(), title, _shown(state, healthy=healthy))
     if not healthy:
         sys.exit(1)
 
@@ -58,22 +58,26 @@ def status(
 def output_state(output: OutputDirectory, cluster: ClusterConfig) -> dict[str, Any]:
     """Return what `mgc status --json` prints beside `healthy`."""
     last, unfinished = output.last_completed(), output.unfinished_run()
+    rows = _current(output) if last else pl.DataFrame(schema=_READ)
+    answered = rows.filter(pl.col("error_code").is_null())
     return {
         "output": output.store.uri(),
         "kind": output.kind,
         "last_completed": last
-        and asdict(last)
-        | {
-            "completed_at": last.completed_at.isoformat(),
-            "seconds_ago": (datetime.now(UTC) - last.completed_at).total_seconds(),
-        },
+        and asdict(last) | {"seconds_ago": (datetime.now(UTC) - last.completed_at).total_seconds()},
         "at_work": [
             {name: getattr(seen.lease, name) for name in ("host", "pid", "since")}
             | {"seconds_ago": seen.seconds_ago, "alive": seen.alive}
             for seen in signs_of_life(output.store, cluster.lease_seconds)
         ],
         "unfinished_run": unfinished and asdict(unfinished),
-        **_counts(_current(output) if last else pl.DataFrame(schema=_READ)),
+        "tracks": rows["track_id"].n_unique(),
+        "rows": rows.height,
+        "failed": counts_by_name(rows["error_code"]),
+        "stale": counts_by_name(rows["stale_reason"]),
+        "stale_since": rows["stale_since"].min(),
+        "answered_at": [answered["tagged_at"].min(), answered["tagged_at"].max()],
+        "fingerprints": counts_by_name(answered["bundle_fingerprint"]),
     }
 
 
@@ -85,58 +89,37 @@ def _current(output: OutputDirectory) -> pl.DataFrame:
     return index.with_columns(pl.lit(None, kind).alias(name) for name, kind in _READ.items() if name not in index)
 
 
-def _counts(rows: pl.DataFrame) -> dict[str, Any]:
-    answered = rows.filter(pl.col("error_code").is_null())
-    made = answered["tagged_at"].drop_nulls().sort()
-    return {
-        "tracks": rows["track_id"].n_unique(),
-        "rows": rows.height,
-        "failed": counts_by_name(rows["error_code"]),
-        "stale": counts_by_name(rows["stale_reason"]),
-        "stale_since": _time(rows["stale_since"].min()),
-        "answered_at": {
-            name: _time(made[place]) if len(made) else None
-            for name, place in {"oldest": 0, "median": len(made) // 2, "newest": -1}.items()
-        },
-        "fingerprints": counts_by_name(answered["bundle_fingerprint"]),
+def _shown(state: dict[str, Any], *, healthy: bool) -> dict[str, str | Text]:
+    rows: dict[str, str | Text] = {
+        "last good run": Text(_last_text(state["last_completed"]), "" if healthy else "red")
     }
-
-
-def _time(value: Any) -> str | None:
-    return value.isoformat(timespec="seconds") if value is not None else None
-
-
-def _shown(state: dict[str, Any], max_age: float | None, *, healthy: bool) -> dict[str, str | Text]:
-    failed, stale, made = state["failed"], state["stale"], state["answered_at"]
-    rows: dict[str, str | Text] = {"last good run": _last_text(state["last_completed"], max_age, healthy=healthy)}
-    for number, one in enumerate(state["at_work"]):
+    alive = [one for one in state["at_work"] if one["alive"]]
+    for number, one in enumerate(state["at_work"], 1):
         seen = "" if one["alive"] else f": no sign of life for {duration_text(one['seconds_ago'])}"
-        who = f"process {one['pid']} on {one['host']}, since {one['since']}{seen}"
-        rows["at work" if number == 0 else f"at work, {number + 1}"] = who if one["alive"] else Text(who, "yellow")
-    if unfinished := state["unfinished_run"]:
-        rows["unfinished run"] = _unfinished_text(unfinished, at_work=any(one["alive"] for one in state["at_work"]))
-    rows["tracks"] = f"{state['tracks']:,}"
-    rows["without an error"] = f"{state['rows'] - sum(failed.values()):,} of {counted(state['rows'], 'row')}"
-    rows |= {f"failed: {code}": warned(count) for code, count in failed.items()}
-    rows |= {f"stale: {code}": warned(count, ", the last answer stays") for code, count in stale.items()}
-    if state["stale_since"]:
-        rows["stale since"] = f"{state['stale_since']}, the oldest"
-    if made["median"]:
-        rows["answered"] = f"{made['oldest']} to {made['newest']}, half of them before {made['median']}"
-    rows |= {f"by {fingerprint}": f"{count:,}" for fingerprint, count in state["fingerprints"].items()}
-    return rows
+        rows[f"at work, {number}"] = f"process {one['pid']} on {one['host']}, since {one['since']}{seen}"
+    if run := state["unfinished_run"]:
+        done = (
+            "not planned yet" if run["items"] is None else f"{run['done']:,} of {counted(run['items'], 'item')} done"
+        )
+        rows["unfinished run"] = (
+            f"{run['run_id']}: {done}{'' if alive else '; it was ended, the next run resumes it'}"
+        )
+    fine = state["rows"] - sum(state["failed"].values())
+    rows["tracks"] = f"{state['tracks']:,}; {fine:,} of {counted(state['rows'], 'row')} without an error"
+    rows |= {f"failed: {code}": warned(count) for code, count in state["failed"].items()}
+    rows |= {f"stale: {code}": warned(count, ", the last answer stays") for code, count in state["stale"].items()}
+    times = {"stale since": [state["stale_since"]], "answered": state["answered_at"]}
+    return rows | {name: " to ".join(map(_time, found)) for name, found in times.items() if found[0]}
 
 
-def _last_text(last: dict[str, Any] | None, max_age: float | None, *, healthy: bool) -> str | Text:
+def _last_text(last: dict[str, Any] | None) -> str:
     if last is None:
-        return Text("none", "" if healthy else "red")
-    run = last["run_id"] or "nothing to do"
+        return "none"
     refused = last["refused_deletions"]
     missing = f", {refused:,} missing tracks not marked deleted" if refused else ""
-    text = f"{duration_text(last['seconds_ago'])} ago ({last['completed_at']}: {run}{missing})"
-    return text if healthy else Text(f"{text}, more than {max_age:g} h", "red")
+    run = last["run_id"] or "nothing to do"
+    return f"{duration_text(last['seconds_ago'])} ago ({_time(last['completed_at'])}: {run}{missing})"
 
 
-def _unfinished_text(run: dict[str, Any], *, at_work: bool) -> str:
-    done = "not planned yet" if run["items"] is None else f"{run['done']:,} of {counted(run['items'], 'item')} done"
-    return f"{run['run_id']}: {done}{'' if at_work else '; it was ended, the next run resumes it'}"
+def _time(value: datetime) -> str:
+    return value.isoformat(timespec="seconds")

@@ -161,17 +161,7 @@ def release_held() -> None:
 
 @dataclass(frozen=True)
 class SignOfLife:
-    """A lease as somebody sees it who waits for nothing.
-
-    Parameters
-    ----------
-    lease
-        Who it is.
-    seconds_ago
-        Since it was renewed, by the store's clock against this machine's.
-    alive
-        Whether the process runs, where that can be looked up; else whether it was renewed in time.
-    """
+    """A lease, when it was last renewed by the store's clock, and whether its process is taken to be alive."""
 
     lease: Lease
     seconds_ago: float

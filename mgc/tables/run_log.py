@@ -104,32 +104,16 @@ class Commit:
 
 @dataclass(frozen=True)
 class Completed:
-    """The last run that ended well.
-
-    Parameters
-    ----------
-    completed_at
-        By the clock of the machine that ran it.
-    run_id
-        None where there was nothing to do.
-    refused_deletions
-        Tracks that are missing in the catalogue and were not marked deleted.
-    """
+    """The last run that ended well, by its machine's clock; `run_id` is None where there was nothing to do."""
 
     completed_at: datetime
     run_id: str | None
-    refused_deletions: int = 0
+    refused_deletions: int
 
 
 @dataclass(frozen=True)
 class UnfinishedRun:
-    """A run that no commit shows: it is at work, or was ended.
-
-    Parameters
-    ----------
-    items, done
-        Of its plan, and those of them in finished parts; None and 0 where no plan is written yet.
-    """
+    """A run that no commit shows: items of its plan (None: not planned yet), and those of them in finished parts."""
 
     run_id: str
     items: int | None

@@ -58,8 +58,8 @@ def test_a_good_run_failures_and_the_age_of_answers(tmp_path: Path) -> None:
     assert (last["run_id"], last["refused_deletions"]) == (outcome.run_id, 0)
     assert before <= datetime.fromisoformat(last["completed_at"]) <= datetime.now(UTC)
     assert 0 <= last["seconds_ago"] < 60
-    made = [datetime.fromisoformat(state["answered_at"][name]) for name in ("oldest", "median", "newest")]
-    assert before <= made[0] <= made[1] <= made[2]
+    oldest, newest = map(datetime.fromisoformat, state["answered_at"])
+    assert before <= oldest <= newest
 
 
 def test_a_run_with_nothing_to_do_is_a_good_run(tmp_path: Path) -> None:
@@ -82,7 +82,6 @@ def test_the_exit_status_is_a_health_check(tmp_path: Path) -> None:
     late = called(str(tmp_path), "--max-age", "1")
     assert late.exit_code == 1
     assert "1 h 06 min ago" in late.output
-    assert "more than 1 h" in late.output
     assert json.loads(called(str(tmp_path), "--max-age", "1", "--json").output)["healthy"] is False
 
 
@@ -137,7 +136,7 @@ def test_an_output_of_features_has_a_status_too(tmp_path: Path) -> None:
     run_tiny(str(tmp_path), catalogue(TRACKS | {"bad": "1"}))
     state = state_of(tmp_path)
     assert (state["kind"], state["tracks"], state["failed"]) == ("features", 8, {"T202_NOT_AUDIO": 1})
-    assert state["answered_at"] == {"oldest": None, "median": None, "newest": None}
+    assert state["answered_at"] == [None, None]
     assert "8" in called(str(tmp_path), "--max-age", "1").output
 
 
