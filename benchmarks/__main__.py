@@ -49,6 +49,7 @@ PROGRAMS = (
     "windows",
     "fast_student",
     "review_loop",
+    "promises_held",
     "scheduled_runs",
     "augment_quality",
     "without_ray",

@@ -98,7 +98,7 @@ def _learn_and_tag(screen: Console, tracks: str, place: Path, config: Config) ->
         options = RunOptions(on_plan=watch.show_plan, on_progress=watch.advance)
         tagged = tag_catalogue(frame, bundle, predictions, config, options)
     tagging_summary(screen, tagged, predictions)
-    return page, latest_tagging_page(tagged, tracks, predictions)
+    return page, latest_tagging_page(tagged, tracks, predictions, bundle)
 
 
 def _step(screen: Console, number: int, name: str) -> None:

@@ -95,6 +95,7 @@ def _track_view(
         bundle_uri=bundle.uri,
         bundle_fingerprint=bundle.fingerprint,
         abstained=bool(prediction.abstained),
+        listed=prediction.tags,
     )
 
 

@@ -21,6 +21,8 @@ from mgc.curation.review_queue import READ, ReviewOptions, review_queue
 from mgc.curation.similarity import embedding_matrix
 from mgc.errors import SchemaError
 from mgc.evaluation.drift import Drift, detect_drift
+from mgc.models.bundle_files import read_bundle_files
+from mgc.models.model_card import promise_lines
 from mgc.reports.page import count
 from mgc.reports.tagging_report import (
     COUNTED,
@@ -95,14 +97,14 @@ def show_page(console: Console, made: PageMade) -> None:
     facts(console, "Drift", rows | {"report": made.uri})
 
 
-def latest_tagging_page(outcome: RunOutcome, catalogue: str, output: str) -> str:
+def latest_tagging_page(outcome: RunOutcome, catalogue: str, output: str, bundle: str | None = None) -> str:
     """Return where the page of a run is; of one that had nothing to do, that of the run before."""
     if outcome.run_id is None:
         return Store.open(output).uri(PAGE_FILE)
-    return tagging_page(outcome, catalogue, output).uri
+    return tagging_page(outcome, catalogue, output, bundle).uri
 
 
-def tagging_page(outcome: RunOutcome, catalogue: str, output: str) -> PageMade:
+def tagging_page(outcome: RunOutcome, catalogue: str, output: str, bundle: str | None = None) -> PageMade:
     """Keep a run's record, compare it with earlier ones, and write the page beside the predictions."""
     place, commit = OutputDirectory(Store.open(output), "predictions"), outcome.commit
     if commit is None:
@@ -130,6 +132,7 @@ def tagging_page(outcome: RunOutcome, catalogue: str, output: str) -> PageMade:
         deleted=outcome.deleted,
         restored=outcome.restored,
         prediction_summary=prediction_summary,
+        promises=tuple(promise_lines(read_bundle_files(bundle).description["metrics"])) if bundle else (),
     )
     write_record(place, record)
     return page_of(record, catalogue)

@@ -147,7 +147,7 @@ def tag_catalogue(
         return
     tagging_summary(screen, outcome, output)
     if outcome.run_id is not None:
-        show_page(screen, tagging_page(outcome, catalogue, output))
+        show_page(screen, tagging_page(outcome, catalogue, output, bundle))
     if outcome.refused:
         raise DeletionsError(
             f"{outcome.refused:,} of {outcome.plan.live:,} tracks are missing from '{catalogue}': not marked deleted",

@@ -18,7 +18,7 @@ from mgc.errors import ConfigError
 from mgc.inference.predictor import windows_per_second
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.bundle_files import student_uri
-from mgc.models.model_card import behind_its_best_member
+from mgc.models.model_card import behind_its_best_member, promise_lines
 from mgc.models.published_weights import published_bundle
 
 
@@ -52,6 +52,12 @@ def train(
         f"{counted(longest[0], 'epoch')} each" if len(set(longest)) == 1 else f"{', '.join(map(str, longest))} epochs"
     )
     announce(screen, "training", f"{counted(len(models), 'member')} ({', '.join(models)}), at most {at_most}")
+    if folds := chosen.training.promise_folds:
+        screen.print(
+            f"Then each member is fitted {folds} times more, on folds of train and valid, to know what precision can "
+            f"be promised: in all some {folds - 1} times the time of the members alone.",
+            style="dim",
+        )
     if TransferConfig().name in models:
         screen.print(
             "A transfer member runs every window through its frozen network before its first epoch: without a GPU "
@@ -139,6 +145,8 @@ def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
     rows["time"] = f"{outcome.wall_seconds:.1f} s"
     rows["output"] = bundle
     facts(screen, "Training", rows)
+    for line in promise_lines(outcome.metrics):
+        screen.print(line, soft_wrap=True, highlight=False)
     if behind := behind_its_best_member(outcome.metrics):
         screen.print(behind, style="yellow")
     screen.print("Early stopping and calibration used the validation split: its figures flatter.", style="dim")

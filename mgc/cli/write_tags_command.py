@@ -29,7 +29,8 @@ from mgc.tables.csv_cells import csv_of_rows
 from mgc.tables.deletions import rewrite_catalogue_content_ids, rewrite_prediction_content_ids
 from mgc.tables.lease import RunLease, run_lease
 from mgc.tables.predictions import read_predictions
-from mgc.tables.run_log import MARKER
+from mgc.tables.run_log import MARKER, OutputDirectory
+from mgc.tables.run_records import read_records
 
 ROWS_SHOWN = 20
 
@@ -63,6 +64,7 @@ def write_tags(
         if not apply:
             skips = Skips()
             show_plan(screen, _planned(catalogue, predictions, options, skips, editor), skips, changes)
+            _show_promises(screen, predictions)
             return
         with _held(predictions, lease_seconds, takeover=takeover) as lease:
             _apply(screen, Places(catalogue, predictions, journal, changes), options, max_bytes, lease, editor)
@@ -126,6 +128,7 @@ def _apply(
         writer.close()
     written.skips.merge(skips)
     _summary(screen, written, "Tags written", {"journal": path, "to undo it": f"mgc write-tags --undo {path}"})
+    _show_promises(screen, places.predictions)
     _rewrite_content_ids(screen, head, written, lease)
 
 
@@ -165,6 +168,14 @@ def show_plan(screen: Console, planned: Iterable[TagChange], skips: Skips, chang
 def _summary(screen: Console, written: Written, title: str, more: dict[str, str] | None = None) -> None:
     rows: dict[str, str | Text] = {"files": f"{written.files:,}", "sidecars": f"{written.sidecars:,}"}
     facts(screen, title, rows | _skip_rows(written.skips) | (more or {}))
+
+
+def _show_promises(screen: Console, predictions: str) -> None:
+    """Print what the bundle of the last run promises, where predictions are the output of `mgc tag`."""
+    if not predictions.endswith(".parquet"):
+        for record in read_records(OutputDirectory(Store.open(predictions), "predictions"), 1):
+            for line in record.promises:
+                screen.print(plain(line), soft_wrap=True)
 
 
 def _skip_rows(skips: Skips) -> dict[str, str | Text]:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import ray
@@ -47,7 +48,8 @@ from mgc.tables.feature_cache import mapped_table
 from mgc.tables.feature_shards import FeatureSet, feature_rows, feature_sets, read_feature_set
 from mgc.tables.run_index import ITEM, newest_index
 from mgc.tables.run_log import OutputDirectory
-from mgc.training.assemble import distillation_labels
+from mgc.training.assemble import distillation_labels, stops_training
+from mgc.training.calibrate import group_folds
 from mgc.training.loop import EpochReport, fit
 from mgc.training.losses import LabelWeights
 from mgc.training.state import TrainingState
@@ -55,6 +57,8 @@ from mgc.training.state import TrainingState
 POLL_SECONDS = 1.0
 STATE_FILE, PROGRESS_FILE = "state.bin", "progress.json"
 """In a checkpoint: where a fit stands, and the figures of its epochs."""
+HELD = "held"
+"""Split of the tracks of a fold that is left out."""
 Epochs = list[dict[str, Any]]
 """A member's epochs, as `EpochReport` names their figures."""
 
@@ -83,6 +87,8 @@ class MemberSetup:
     """See `published_fingerprints`."""
     banks: Mapping[FeatureConfig, FilterBanks] = field(default_factory=dict)
     """Filter banks that the network is started with (`published_banks`)."""
+    fold: int | None = None
+    """Of `training.promise_folds`: it is left out of the fit (`in_fold`)."""
 
 
 def progress_key(key: str, member: int) -> str:
@@ -151,6 +157,8 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     keys = [train_key, valid_key] if work.exists(valid_key) else [train_key]
     train, *others = feature_sets(setup.features_uri, [mapped_table(work, key) for key in keys])
     valid = others[0] if others else None
+    if valid and setup.fold is None and training.stops_early:
+        valid = valid.at(np.flatnonzero(stops_training(valid.groups, training)).tolist())
     checkpoint = ray.train.get_checkpoint()
     start, history = read_checkpoint(checkpoint) if checkpoint else (None, [])
     seed = training.seed + 1_000 * setup.member
@@ -199,6 +207,18 @@ def read_training_rows(catalogue_uri: str, config: Config, *, distilling: bool) 
     if not (distilling and config.distill.unlisted):
         return catalogue
     return catalogue.with_columns(split=pl.col("split").replace(UNLISTED, "train"))
+
+
+def in_fold(catalogue: pl.DataFrame, fold: int | None, folds: int) -> pl.DataFrame:
+    """Return tracks of train and valid, parted anew: one fold of groups is `HELD`, the next valid, the rest train."""
+    if fold is None:
+        return catalogue
+    used = catalogue.filter(pl.col("split").is_in(["train", "valid"]))
+    groups = used.select(pl.when(pl.col("group") == "").then("track_id").otherwise("group").alias("group"))["group"]
+    place = group_folds(groups.to_list(), folds)
+    return used.with_columns(
+        split=pl.Series(np.select([place == fold, place == (fold + 1) % folds], [HELD, "valid"], "train"))
+    )
 
 
 def data_fingerprint(features_uri: str, catalogue: pl.DataFrame) -> str:

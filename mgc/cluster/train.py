@@ -11,11 +11,13 @@ import polars as pl
 import torch
 
 from mgc.cluster.members import (
+    HELD,
     MemberCheckpoint,
     MemberSetup,
     Watcher,
     data_fingerprint,
     fit_members,
+    in_fold,
     member_resources,
     read_optional,
     read_training_rows,
@@ -25,17 +27,24 @@ from mgc.cluster.members import (
 )
 from mgc.cluster.monitoring import OnEpoch, OnResumed, monitored, tensorboard_log
 from mgc.cluster.runtime import RaySession, absolute_uris, on_every_node, ray_session
-from mgc.config import Config, fingerprint_of, fingerprint_of_rows
+from mgc.config import Config, TrainingConfig, fingerprint_of, fingerprint_of_rows
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import ConfigError, TrainingError
+from mgc.evaluation.answers import tag_vectors
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
-from mgc.models.published_weights import published_banks, published_facts, published_fingerprints
+from mgc.models.published_weights import (
+    published_banks,
+    published_facts,
+    published_fingerprints,
+    without_published_path,
+)
 from mgc.reports.training_report import write_training_report
 from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_cache import clear_feature_cache
 from mgc.tables.feature_shards import require_views, shard_facts
-from mgc.training.assemble import assemble, fidelity_metrics
+from mgc.training.assemble import HeldOut, assemble, fidelity_metrics, held_out_fold, joined_folds
+from mgc.training.promise import find_exclusive
 
 
 @dataclass(frozen=True)
@@ -130,8 +139,12 @@ def train_ensemble(
         # Checkpoints go with the features that were read, too.
         work_key = f"{key}-{data}"
         watcher = Watcher(_work_uri(request), work_key, len(request.config.member_models()), log_epoch, log_resumed)
-        members = _members(request, catalogue, taxonomy, teacher, data, session, watcher)
-        contents = _contents(request, catalogue, taxonomy, published, key, members)
+        setups = _setups(request, taxonomy, teacher, session)
+        members = _members(request, catalogue, setups, teacher, data, session, watcher)
+        held_out = None
+        if request.config.training.promise_folds and not teacher:
+            held_out = _held_out(request, catalogue, setups, session, work_key)
+        contents = _contents(request, catalogue, taxonomy, published, key, members, held_out)
         if teacher:
             contents = _with_teacher(request, contents, teacher, catalogue)
         _require_same_data(request, data)
@@ -188,7 +201,7 @@ def _training_key(
     """Return a name for all that decides the weights: data, labels, splits, features, views, model and training."""
     facts = shard_facts(request.features_uri)
     labelled = catalogue.filter(pl.col("split").is_in(["train", "valid"])).select(
-        "track_id", "content_id", "genre", "tags", "tags_known", "split"
+        "track_id", "content_id", "genre", "tags", "tags_known", "group", "split"
     )
     distillation = (
         {"teacher": teacher.fingerprint, "distill": request.config.distill.fingerprint()} if teacher else {}
@@ -225,21 +238,15 @@ def _work_uri(request: TrainingRequest) -> str:
     return f"{request.bundle_uri.rstrip('/')}.training"
 
 
-def _members(
-    request: TrainingRequest,
-    catalogue: pl.DataFrame,
-    taxonomy: Taxonomy,
-    teacher: Bundle | None,
-    data: str,
-    session: RaySession,
-    watcher: Watcher,
-) -> list[MemberCheckpoint]:
+def _setups(
+    request: TrainingRequest, taxonomy: Taxonomy, teacher: Bundle | None, session: RaySession
+) -> list[MemberSetup]:
     set_up_ray_train(session)
     models = request.config.member_models()
     resources = member_resources(request.config.training, len(models), session)
     published = published_fingerprints(models)
     banks = published_banks(models, shard_facts(request.features_uri).model_features)
-    setups = [
+    return [
         MemberSetup(
             member=member,
             model=model,
@@ -254,6 +261,18 @@ def _members(
         )
         for member, model in enumerate(models)
     ]
+
+
+def _members(
+    request: TrainingRequest,
+    catalogue: pl.DataFrame,
+    setups: list[MemberSetup],
+    teacher: Bundle | None,
+    data: str,
+    session: RaySession,
+    watcher: Watcher,
+) -> list[MemberCheckpoint]:
+    resources = member_resources(request.config.training, len(setups), session)
     write_rows(_work_uri(request), watcher.key, request.features_uri, catalogue, request.config.augment)
     try:
         return fit_members(setups, _work_uri(request), watcher.key, resources, watcher)
@@ -270,6 +289,30 @@ def _require_same_data(request: TrainingRequest, data: str) -> None:
     require_same_data(request.features_uri, rows, data)
 
 
+def _held_out(
+    request: TrainingRequest, catalogue: pl.DataFrame, setups: list[MemberSetup], session: RaySession, key: str
+) -> HeldOut | None:
+    """Return predictions of all tracks of train and valid, each by members fitted on other groups."""
+    training, taxonomy = request.config.training, setups[0].taxonomy
+    resources = member_resources(training, len(setups), session)
+    features = shard_facts(request.features_uri).model_features
+    parts = []
+    for fold in range(training.promise_folds):
+        own_key = f"{key}-fold{fold}"
+        watcher = Watcher(_work_uri(request), own_key, len(setups), lambda *_: None, lambda *_: None)
+        tracks = in_fold(catalogue, fold, training.promise_folds)
+        write_rows(_work_uri(request), own_key, request.features_uri, tracks, request.config.augment)
+        own = [replace(setup, fold=fold) for setup in setups]
+        weights = [
+            one.state.best_weights for one in fit_members(own, _work_uri(request), own_key, resources, watcher)
+        ]
+        seen, held = (read_optional(request.features_uri, tracks, split) for split in ("valid", HELD))
+        if seen and held:
+            models = [without_published_path(model) for model in request.config.member_models()]
+            parts.append(held_out_fold(models, weights, seen, held, taxonomy, training, features))
+    return joined_folds(parts, f"{training.promise_folds} folds of train and valid, groups apart")
+
+
 def _contents(
     request: TrainingRequest,
     catalogue: pl.DataFrame,
@@ -277,6 +320,7 @@ def _contents(
     published: list[dict[str, str]],
     key: str,
     members: list[MemberCheckpoint],
+    held_out: HeldOut | None,
 ) -> BundleContents:
     torch.set_num_threads(os.cpu_count() or 1)
     train = catalogue.filter(pl.col("split") == "train")
@@ -293,8 +337,25 @@ def _contents(
         "histories": [member.history for member in members],
     }
     return assemble(
-        [member.state.best_weights for member in members], valid, taxonomy, request.config, features, facts
+        [member.state.best_weights for member in members],
+        valid,
+        taxonomy,
+        request.config,
+        features,
+        facts,
+        held_out=held_out,
+        exclusive=_exclusive_tags(train, taxonomy, request.config.training),
     )
+
+
+def _exclusive_tags(train: pl.DataFrame, taxonomy: Taxonomy, training: TrainingConfig) -> tuple[tuple[int, ...], ...]:
+    """Return the groups of tags, by index, of which at most one is listed: as declared, or as the labels show."""
+    if training.exclusive_tags is None:
+        known = train.filter(pl.col("tags_known"))["tags"].to_list()
+        return find_exclusive(tag_vectors(known, taxonomy.tags) > 0)
+    places = {tag: place for place, tag in enumerate(taxonomy.tags)}
+    groups = (tuple(places[tag] for tag in group if tag in places) for group in training.exclusive_tags)
+    return tuple(group for group in groups if len(group) > 1)
 
 
 def _with_teacher(

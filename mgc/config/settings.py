@@ -69,7 +69,7 @@ class Config(Section):
 
     def student(self) -> Config:
         """Return the settings by which a student is fitted: one network, fitted to soft labels."""
-        alone = {"members": 1, "ensemble": (), "label_smoothing": 0.0, "class_weights": False}
+        alone = {"members": 1, "ensemble": (), "label_smoothing": 0.0, "class_weights": False, "promise_folds": 0}
         training = self.training.model_copy(update=alone)
         return self.model_copy(update={"model": self.distill.model, "training": training})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
@@ -153,14 +153,41 @@ class TrainingConfig(FitConfig):
         0.95,
         gt=0.0,
         le=1.0,
-        description="share of the genres answered that is to be right on the validation split; a genre less probable "
-        "than that takes is marked `abstained`; None: never",
+        description="share of the genres answered that is to be right on artists never met, with 90 % confidence; "
+        "where the tracks do not suffice, the most that can be promised; a genre less probable than that takes is "
+        "marked `abstained`; None: never",
+    )
+    tag_precision: float | None = Field(
+        0.7, gt=0.0, le=1.0, description="share of the tags listed that is to be right, likewise; None: from 0.5 on"
+    )
+    promise_folds: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="what both are promised on. 0: half of the validation groups, which stop no training, or all "
+        "where every member keeps its last weights. 3 or more: all groups of train and valid, by that many more "
+        "fits of each member, each on all folds but two",
+    )
+    exclusive_tags: tuple[tuple[str, ...], ...] | None = Field(
+        None, description="groups of tags of which at most one is listed; None: those that the labels show"
     )
     min_tag_positives: int = Field(5, ge=1, description="rarer tags in train are left out of the taxonomy")
     threads: int | None = Field(None, ge=1, description="torch threads a member; None: CPUs over members at once")
     workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
     use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
     max_failures: int = Field(3, ge=0, description="worker deaths survived per member")
+
+    @model_validator(mode="after")
+    def _enough_folds(self) -> Self:
+        if self.promise_folds in (1, 2):
+            raise ValueError("promise_folds: a fold is predicted and one stops training, so 3 are the fewest, or 0")
+        return self
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether the validation split decides an epoch of any member."""
+        members = range(len(self.ensemble) or 1)
+        return any(self.for_member(number).keep == "best" for number in members)
 
     def for_member(self, number: int) -> FitConfig:
         """Return how one member is fitted, counted from 0: these settings, with its own on top."""

@@ -121,7 +121,7 @@ class Abstention(JsonRecord):
     below
         It abstains where its genre is less probable than this.
     precision
-        The share right that was to be reached, on the validation split; None: not stated.
+        The share right that the bundle promises; None: not stated.
     answered, tracks
         Tracks at or above it, of how many.
     coverage, accuracy

@@ -15,8 +15,14 @@ import numpy.typing as npt
 
 from mgc.arrays import BoolArray, Float64Array, IntArray
 from mgc.evaluation.answers import LabelledPredictions, known_genre, predicted_genres
-from mgc.evaluation.bootstrap import Figure, JsonRecord, Resampling, ratio
-from mgc.evaluation.calibration_metrics import CalibrationMetrics, Selective, measure_calibration, measure_selective
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, JsonRecord, Resampling, ratio
+from mgc.evaluation.calibration_metrics import (
+    CalibrationMetrics,
+    Selective,
+    measure_calibration,
+    measure_selective,
+    share_right,
+)
 from mgc.evaluation.metrics import GenreStatistics, confusion_matrix, genre_statistics, unweighted
 
 MISTAKES_SHOWN = 10
@@ -26,7 +32,11 @@ CLASS_FIGURES = ("precision", "recall", "f1")
 
 @dataclass(frozen=True)
 class ClassFigures(JsonRecord):
-    """One genre: its examples, how often it was predicted, and its figures."""
+    """One genre: its examples, how often it was predicted, and its figures.
+
+    `stated_precision` and `stated_recall` are those of the answers that are not abstained, with Wilson's interval;
+    not defined where the bundle never abstains.
+    """
 
     genre: str
     support: int
@@ -34,6 +44,8 @@ class ClassFigures(JsonRecord):
     precision: Figure
     recall: Figure
     f1: Figure
+    stated_precision: Figure = UNDEFINED
+    stated_recall: Figure = UNDEFINED
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,7 @@ def evaluate_genres(answers: LabelledPredictions, resampling: Resampling) -> Gen
             for name, value in headline.items()
         },
         majority_share=float(np.bincount(true).max() / len(true)),
-        classes=_classes(answers.genres, predictions, resampling, exact, replicates),
+        classes=_classes(answers.genres, predictions, resampling, exact, replicates, answers.abstain_below),
         confusion=confusion_matrix(true, predicted, n_genres),
         calibration=measure_calibration(predictions.confidence, predictions.right, resampling, rows),
         histogram_right=np.histogram(predictions.confidence[predictions.right], edges)[0],
@@ -202,8 +214,17 @@ def _classes(
     resampling: Resampling,
     exact: GenreStatistics,
     replicates: dict[str, Float64Array],
+    abstain_below: float,
 ) -> tuple[ClassFigures, ...]:
     made = []
+    stated = predictions.confidence >= abstain_below
+    right = predictions.right & stated
+
+    def share(among: BoolArray) -> Figure:
+        if abstain_below <= 0 or not among.any():
+            return UNDEFINED
+        return share_right(right[among], resampling, predictions.rows[among])
+
     for index, genre in enumerate(genres):
         examples = predictions.rows[predictions.true == index]
         named = predictions.rows[predictions.predicted == index]
@@ -212,7 +233,8 @@ def _classes(
         precision = resampling.share(value["precision"], drawn["precision"], named)
         recall = resampling.share(value["recall"], drawn["recall"], examples)
         f1 = resampling.figure(value["f1"], drawn["f1"], enough=resampling.several(examples))
-        made.append(ClassFigures(genre, len(examples), len(named), precision, recall, f1))
+        of_stated = share((predictions.predicted == index) & stated), share(predictions.true == index)
+        made.append(ClassFigures(genre, len(examples), len(named), precision, recall, f1, *of_stated))
     return tuple(made)
 
 

@@ -16,7 +16,7 @@ from mgc.arrays import Float32Array
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import DeviceError, FingerprintError, Stage, TrackCode, TrackError, error_columns
 from mgc.models.bundle import Bundle
-from mgc.models.ensemble import EnsembleOutputs, combine
+from mgc.models.ensemble import EnsembleOutputs, at_most_one, combine
 from mgc.models.forward import LogMel, TrackOutputs, ensemble_window_outputs, outputs_by_track
 
 CPU_WINDOWS = 32
@@ -232,11 +232,9 @@ class Predictor:
 
     def _tags(self, probabilities: Float32Array) -> list[str]:
         likeliest_first = np.argsort(-probabilities, kind="stable")
-        return [
-            self._bundle.taxonomy.tags[tag]
-            for tag in likeliest_first
-            if probabilities[tag] >= self.tag_thresholds[tag]
-        ]
+        above = (probabilities >= self.tag_thresholds)[np.newaxis]
+        listed = at_most_one(probabilities[np.newaxis], above, self._bundle.decision.exclusive_tags)[0]
+        return [self._bundle.taxonomy.tags[tag] for tag in likeliest_first if listed[tag]]
 
 
 def _is_of_the_device(error: Exception) -> bool:

@@ -268,7 +268,7 @@ def describe(contents: BundleContents, fingerprint: str, created_at: str) -> dic
             {**entry, "training": contents.training.for_member(number).model_dump(mode="json", include=FIT_SETTINGS)}
             for number, entry in enumerate(_describe_members(contents))
         ],
-        "decision": asdict(contents.decision),
+        "decision": contents.decision.to_dict(),
         "features": contents.features.model_dump(mode="json"),
         "feature_fingerprint": contents.features.fingerprint(),
         "taxonomy": contents.taxonomy.to_dict(),
@@ -296,7 +296,7 @@ def answer_fingerprint(contents: BundleContents, weight_hashes: list[str]) -> st
             "format_version": FORMAT_VERSION,
             "weights": weight_hashes,
             "members": _describe_members(contents),
-            "decision": asdict(contents.decision),
+            "decision": contents.decision.to_dict(),
             "features": contents.features.fingerprint(),
             "taxonomy": contents.taxonomy.to_dict(),
         }

@@ -7,7 +7,7 @@ split, the bundle carries it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -116,17 +116,36 @@ class Decision:
     abstain_below
         A genre less probable than this is marked `abstained`; 0: never.
     abstain_precision
-        The share of answers that was to be right on the validation split, for which `abstain_below` was chosen.
+        The share of answers that `abstain_below` promises to be right; None: nothing is promised.
+    exclusive_tags
+        Groups of tags, by index, of which at most one is listed.
     """
 
     fusion: Fusion = field(default_factory=Fusion)
     tag_thresholds: tuple[float, ...] = ()
     abstain_below: float = 0.0
     abstain_precision: float | None = None
+    exclusive_tags: tuple[tuple[int, ...], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready; without exclusive tags as before there were any, so that fingerprints stay."""
+        return {key: value for key, value in asdict(self).items() if key != "exclusive_tags" or value}
 
     def thresholds(self, n_tags: int) -> npt.NDArray[np.float64]:
         """Return the threshold of each tag, shape (n_tags,)."""
         return np.array(self.tag_thresholds or (HALF,) * n_tags)
+
+
+def at_most_one(
+    probabilities: npt.NDArray[np.floating[Any]], listed: npt.NDArray[np.bool_], exclusive: Sequence[Sequence[int]]
+) -> npt.NDArray[np.bool_]:
+    """Return which tags stay listed, shape (n_tracks, n_tags): of each exclusive group the most probable."""
+    kept = listed.copy()
+    for group in exclusive:
+        columns = list(group)
+        own = np.where(kept[:, columns], probabilities[:, columns], -1.0)
+        kept[:, columns] &= np.arange(len(columns)) == own.argmax(axis=1)[:, np.newaxis]
+    return kept
 
 
 @dataclass(frozen=True)

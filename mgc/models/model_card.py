@@ -37,7 +37,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         "## Networks",
         _networks(description) + _distilled_from(description["facts"]) + _built_on(description["facts"]),
         "## How they decide",
-        _decision(description["decision"], description["metrics"].get("abstention", {})),
+        _decision(description["decision"], description["taxonomy"]["tags"], description["metrics"]),
         "## Validation figures",
         _figures(description["metrics"]) + _curves(description["facts"]),
         "## Training data",
@@ -137,24 +137,56 @@ FUSIONS = {
 }
 
 
-def _decision(decision: Mapping[str, Any], abstention: Mapping[str, float | None]) -> str:
+def _decision(decision: Mapping[str, Any], tags: Sequence[str], metrics: Mapping[str, Any]) -> str:
     thresholds = {
-        True: "A tag is listed at its own probability, that of best F1 on the validation split.",
+        True: "A tag is listed from its own probability on.",
         False: "A tag is listed from a probability of 0.5 on.",
     }
     lines = [FUSIONS[decision["fusion"]["method"]], thresholds[bool(decision["tag_thresholds"])]]
-    below, precision = decision["abstain_below"], decision["abstain_precision"]
-    if below:
-        lines.append(
-            f"A genre less probable than {below:.3f} is marked `abstained`, for {precision:.0%} of the answers to be "
-            f"right.\nOn the validation split {_share(abstention.get('coverage'))} of the tracks are answered, "
-            f"{_share(abstention.get('accuracy_of_answered'))} of them rightly."
-        )
-    return "\n".join(lines)
+    if exclusive := decision.get("exclusive_tags"):
+        groups = "; ".join(", ".join(tags[place] for place in group) for group in exclusive)
+        lines.append(f"At most one is listed of: {groups}.")
+    if decision["abstain_below"]:
+        lines.append(f"A genre less probable than {decision['abstain_below']:.3f} is marked `abstained`.")
+    return "\n".join([*lines, *promise_lines(metrics)])
 
 
-def _share(value: float | None) -> str:
-    return "none" if value is None else f"{value:.1%}"
+def promise_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what a bundle promises of its genres and tags, and on what, in sentences; none of a bundle without."""
+    promises = metrics.get("promise", {})
+    named = [(what, promises[key]) for key, what in (("genre", "genres"), ("tags", "tags")) if promises.get(key)]
+    lines = [f"{_promised(what, one)} {_seen(what, one)}" for what, one in named]
+    return [*lines, f"Promised on {promises['on']}."] if lines else []
+
+
+def _promised(what: str, promise: Mapping[str, Any]) -> str:
+    target, precision = promise["target"], promise["precision"]
+    if precision is None:
+        head = f"Nothing can be promised of its {what}: {target:.0%} right was wanted."
+    else:
+        head = f"{precision:.0%} of the {what} it states are right on artists never met, so it promises."
+        head += "" if precision == target else f" {target:.0%} was wanted."
+    if precision == target or what == "tags":
+        return head
+    needed = promise["needed"]
+    return f"{head} " + (
+        f"{target:.0%} would need about {needed:,} tracks."
+        if needed
+        else f"More tracks like these would not do for {target:.0%}."
+    )
+
+
+def _seen(what: str, promise: Mapping[str, Any]) -> str:
+    on = f"{promise['tracks']:,} tracks of {promise['groups']:,} groups"
+    if promise["accuracy"] is None:
+        return f"Seen: {on}."
+    answered = f"{promise['coverage']:.0%} of " + (
+        "those that tracks have are listed" if what == "tags" else "them answered"
+    )
+    return (
+        f"Seen on {on}: {promise['accuracy']:.1%} right, {answered}; lower bound {promise['bound']:.1%} "
+        f"at {promise['confidence']:.0%} confidence."
+    )
 
 
 def _figures(metrics: Mapping[str, Any]) -> str:

@@ -183,7 +183,8 @@ def _cards(summary: RunRecord, view: TaggingView) -> list[dict[str, str]]:
     if view.mean_confidence is not None:
         explained = f"mean stated probability of the genre, {count(view.answered)} tracks"
         cards.append(_card("Mean confidence", f"{100 * view.mean_confidence:.0f} %", explained))
-        unsure = f"{percent(view.abstained / view.answered)} of the answers are less sure than the bundle demands"
+        demands = f"{percent(view.abstained / view.answered)} of the answers are less sure than the bundle demands"
+        unsure = ". ".join([demands, *summary.promises[:1]])
         cards.append(_card("Abstained", count(view.abstained), unsure))
     return cards
 

@@ -100,6 +100,7 @@ class TrackView:
     bundle_uri: str
     bundle_fingerprint: str
     abstained: bool = False
+    listed: Sequence[str] | None = None
 
     @property
     def duration_seconds(self) -> float:
@@ -108,9 +109,10 @@ class TrackView:
 
     @property
     def listed_tags(self) -> list[tuple[str, float]]:
-        """Those at or above their thresholds."""
+        """Those at or above their thresholds; of tags that exclude each other the most probable alone."""
         listed_at = dict(zip(self.tag_names, self.tag_thresholds.tolist(), strict=True))
-        return [(name, probability) for name, probability in self.tags if probability >= listed_at[name]]
+        listed = [(name, probability) for name, probability in self.tags if probability >= listed_at[name]]
+        return listed if self.listed is None else [one for one in listed if one[0] in self.listed]
 
     @property
     def threshold_text(self) -> str:

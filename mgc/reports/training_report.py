@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mgc import __version__
 from mgc.models.bundle_files import StoredBundle, read_bundle_files
-from mgc.models.model_card import behind_its_best_member, fits_of, settings_text
+from mgc.models.model_card import behind_its_best_member, fits_of, promise_lines, settings_text
 from mgc.reports.page import render
 from mgc.reports.svg import FULL_WIDTH, SERIES, chart, percent_axis, picture
 from mgc.storage.store import Store
@@ -118,6 +118,7 @@ def training_json(stored: StoredBundle, reports: Sequence[MemberReport]) -> str:
     value = {
         "bundle_fingerprint": stored.manifest.fingerprint,
         "mgc_version": __version__,
+        "promise": stored.description["metrics"].get("promise"),
         "members": [
             {
                 "network": report.network,
@@ -142,6 +143,7 @@ def training_page(stored: StoredBundle, reports: Sequence[MemberReport]) -> str:
         reports=reports,
         chart=curves_chart([report.history for report in reports]),
         behind=behind_its_best_member(description["metrics"]),
+        promises=promise_lines(description["metrics"]),
         training=json.dumps(description["training"], indent=2),
         bundle=stored.uri,
     )

@@ -27,7 +27,9 @@ NOT_USED: dict[str, str] = {
         ("members_at_once", "threads", "workers_per_member", "use_gpu", "max_failures"),
         "--threads and --gpu-share say how runs are made",
     ),
-    "abstain_precision": "no system abstains here",
+    **dict.fromkeys(
+        ("abstain_precision", "tag_precision", "promise_folds", "exclusive_tags"), "no bundle is made here"
+    ),
     "min_tag_positives": "data.min_tag_positives decides",
 }
 """Settings of training that no run uses, and why."""

@@ -94,6 +94,8 @@ class RunRecord:
         Tracks marked deleted; restored as they were.
     prediction_summary
         Of the run's rows, those included that it resumed from a killed run.
+    promises
+        What the bundle promises of its genres and tags, in sentences.
     """
 
     run_id: str
@@ -115,6 +117,7 @@ class RunRecord:
     deleted: int = 0
     restored: int = 0
     prediction_summary: PredictionSummary = field(default_factory=PredictionSummary)
+    promises: Sequence[str] = ()
 
     @property
     def busy_seconds(self) -> float:
@@ -224,6 +227,7 @@ def _record(data: bytes) -> RunRecord | None:
         summary = value["prediction_summary"]
         summary |= {name: tuple(summary.get(name, ())) for name in ("confidence_bins", "vocabulary")}
         value["prediction_summary"] = PredictionSummary(**summary)
+        value["promises"] = tuple(value.get("promises", ()))
         for name in ("started_at", "finished_at"):
             value[name] = datetime.fromisoformat(value[name])
         known = {one.name for one in fields(RunRecord)}

@@ -8,15 +8,15 @@ labels are weights like any other, and a track without a label counts as much as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from mgc.arrays import Float32Array
-from mgc.config import Config, FeatureConfig, FitConfig
+from mgc.arrays import BoolArray, Float32Array, IntArray
+from mgc.config import Config, FeatureConfig, FitConfig, ModelConfig, TrainingConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.evaluation.metrics import (
     genre_accuracy,
@@ -32,8 +32,9 @@ from mgc.models.published_weights import without_published_path
 from mgc.tables.feature_cache import spilled
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import require_sound
-from mgc.training.calibrate import fit_abstention, fit_calibration, fit_fusion, fit_tag_thresholds, group_folds
+from mgc.training.calibrate import fit_calibration, fit_fusion, group_folds
 from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, genre_weights, mix
+from mgc.training.promise import Judged, Promise, TagPromise, promise_precision, promise_tags
 from mgc.training.state import Tensors
 
 Figures = dict[str, float | None]
@@ -47,6 +48,9 @@ def assemble(
     features: FeatureConfig,
     facts: dict[str, Any],
     device: str = "cpu",
+    *,
+    held_out: HeldOut | None = None,
+    exclusive: tuple[tuple[int, ...], ...] = (),
 ) -> BundleContents:
     """Return a bundle's contents: members at their temperatures, how they decide, and validation figures.
 
@@ -60,6 +64,10 @@ def assemble(
         What the members were trained on.
     facts
         What is known of the training data; JSON-ready.
+    held_out
+        Predictions to promise on; None: those of the part of `valid` that stopped no training.
+    exclusive
+        Groups of tags of which at most one is listed.
     """
     models = [without_published_path(model) for model in config.member_models()]
     members = [Member(model, tensors, TemperatureScaling()) for model, tensors in zip(models, weights, strict=True)]
@@ -71,11 +79,108 @@ def assemble(
         member_outputs(build_member(member, features, taxonomy, device), valid.log_mels, device=device)
         for member in members
     ]
-    return _decided(contents, outputs, labels, valid.groups)
+    held_out = held_out or held_out_part(outputs, labels, valid.groups, config.training)
+    return _decided(contents, outputs, labels, valid.groups, held_out, exclusive)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions that decided nothing: what precision is promised on.
+
+    Parameters
+    ----------
+    genre_probabilities, tag_probabilities
+        Shape (n_tracks, n_genres) and (n_tracks, n_tags).
+    groups
+        Of each track.
+    source
+        Where they are from, in a few words.
+    """
+
+    genre_probabilities: Float32Array
+    tag_probabilities: Float32Array
+    labels: LabelArrays
+    groups: Sequence[str]
+    source: str
+
+    @property
+    def group_index(self) -> IntArray:
+        """Index of each track's group; one without a group is one of its own."""
+        names = [group or f"\0{place}" for place, group in enumerate(self.groups)]
+        return np.unique(np.array(names, dtype=object), return_inverse=True)[1].astype(np.int64)
+
+
+def stops_training(groups: Sequence[str], training: TrainingConfig) -> BoolArray:
+    """Return which validation tracks may decide an epoch, shape (n_tracks,): of the others precision is promised."""
+    if training.promise_folds or (training.abstain_precision is None and training.tag_precision is None):
+        return np.ones(len(groups), dtype=bool)
+    return np.asarray((group_folds(groups, 2) == 0) & training.stops_early)
+
+
+def held_out_part(
+    outputs: list[TrackOutputs], labels: LabelArrays, groups: Sequence[str], training: TrainingConfig
+) -> HeldOut:
+    """Return the ensemble's predictions of validation tracks that stopped no training, joined by others' weights."""
+    rows = np.flatnonzero(~stops_training(groups, training))
+    genre, tag = _cross_fitted(outputs, labels, groups, training.fusion, training.temperature == "fused")
+    what = "validation tracks that stopped no training, joined and calibrated by the others"
+    return HeldOut(genre[rows], tag[rows], labels.rows(rows), [groups[row] for row in rows.tolist()], what)
+
+
+def held_out_fold(
+    models: Sequence[ModelConfig],
+    weights: Sequence[Tensors],
+    seen: FeatureSet,
+    held: FeatureSet,
+    taxonomy: Taxonomy,
+    training: TrainingConfig,
+    features: FeatureConfig,
+) -> HeldOut:
+    """Return predictions of a fold that was held back, joined by weights fitted on the one that stopped training."""
+    members = [Member(model, tensors, TemperatureScaling()) for model, tensors in zip(models, weights, strict=True)]
+    networks = [build_member(member, features, taxonomy) for member in members]
+    learned, asked = ([member_outputs(network, side.log_mels) for network in networks] for side in (seen, held))
+    answers = fuse(learned, encode_labels(seen, taxonomy), asked, training.fusion, training.temperature == "fused")
+    labels = encode_labels(held, taxonomy)
+    return HeldOut(answers.genre_probabilities, answers.tag_probabilities, labels, held.groups, "")
+
+
+def joined_folds(parts: Sequence[HeldOut], source: str) -> HeldOut | None:
+    """Return the predictions of several folds as one; None where there is none."""
+    if not parts:
+        return None
+    labels = LabelArrays(
+        *(np.concatenate([getattr(one.labels, name) for one in parts]) for name in ("genres", "tags", "tags_known"))
+    )
+    genre, tag = (
+        np.concatenate([getattr(one, name) for one in parts]) for name in ("genre_probabilities", "tag_probabilities")
+    )
+    return HeldOut(genre, tag, labels, [group for one in parts for group in one.groups], source)
+
+
+def _promise_genres(held_out: HeldOut, target: float) -> Promise:
+    known = held_out.labels.genre_known
+    probabilities, truth = held_out.genre_probabilities[known], held_out.labels.genres[known]
+    confidence = probabilities.max(axis=1, initial=0.0).astype(np.float64)
+    right = probabilities.argmax(axis=1) == truth if probabilities.shape[1] else np.zeros(len(truth), dtype=bool)
+    return promise_precision(Judged(confidence, right, held_out.group_index[known]), target)
+
+
+def _promise_tags(held_out: HeldOut, exclusive: Sequence[Sequence[int]], target: float) -> TagPromise:
+    known = np.flatnonzero(held_out.labels.tags_known)
+    folds = group_folds([held_out.groups[row] for row in known.tolist()]) if len(known) else known
+    probabilities = held_out.tag_probabilities[known].astype(np.float64)
+    truth, groups = held_out.labels.tags[known] > 0, held_out.group_index[known]
+    return promise_tags(probabilities, truth, groups, folds, exclusive, target)
 
 
 def _decided(
-    contents: BundleContents, outputs: list[TrackOutputs], labels: LabelArrays, groups: Sequence[str]
+    contents: BundleContents,
+    outputs: list[TrackOutputs],
+    labels: LabelArrays,
+    groups: Sequence[str],
+    held_out: HeldOut,
+    exclusive: tuple[tuple[int, ...], ...],
 ) -> BundleContents:
     """Return the contents with all that is fitted on validation tracks, and with the figures there."""
     training = contents.training
@@ -83,19 +188,28 @@ def _decided(
     calibrations = [TemperatureScaling() if fused else fit_calibration(output, labels) for output in outputs]
     fusion = fit_fusion(outputs, calibrations, labels, training.fusion, fused)
     whole = combine(outputs, calibrations, fusion)
-    precision = training.abstain_precision
+    genre = tags = None
+    if training.abstain_precision is not None and labels.genre_known.any():
+        genre = _promise_genres(held_out, training.abstain_precision)
+    if training.tag_precision is not None and labels.tags.shape[1]:
+        tags = _promise_tags(held_out, exclusive, training.tag_precision)
     decision = Decision(
         fusion,
-        fit_tag_thresholds(whole, labels),
-        0.0 if precision is None else fit_abstention(whole, labels, precision),
-        precision,
+        tuple(map(float, tags.thresholds)) if tags else (),
+        genre.below if genre else 0.0,
+        genre.precision if genre else None,
+        exclusive,
     )
     alone = [combine([output], [calibration]) for output, calibration in zip(outputs, calibrations, strict=True)]
     metrics = {
         "ensemble": figures(whole.genre_probabilities, whole.tag_probabilities, labels),
         "members": [figures(member.genre_probabilities, member.tag_probabilities, labels) for member in alone],
         "fusion": compare_fusions(outputs, labels, groups, fused),
-        "abstention": abstention_figures(whole, labels, decision.abstain_below),
+        "promise": {
+            "on": held_out.source,
+            "genre": genre and genre.to_json(),
+            "tags": tags and tags.promise.to_json(),
+        },
     }
     members = [
         replace(member, calibration=calibration)
@@ -111,38 +225,37 @@ def compare_fusions(
 
     Unlike the ensemble's own figures these do not come from tracks that temperatures and weights were fitted on.
     """
+    methods = get_args(Method) if len(outputs) > 1 else ("mean",)
+    return {
+        method: figures(*_cross_fitted(outputs, labels, groups, method, fused_temperature), labels)
+        for method in methods
+    }
+
+
+def _cross_fitted(
+    outputs: Sequence[TrackOutputs], labels: LabelArrays, groups: Sequence[str], method: Method, fused: bool
+) -> tuple[Float32Array, Float32Array]:
+    """Return the genre and tag probabilities of each track, by weights and temperatures fitted on other groups."""
+    genre, tag = np.zeros_like(outputs[0].genre_logits), np.zeros_like(outputs[0].tag_logits)
     fold = group_folds(groups)
-    found: dict[str, Figures] = {}
-    for method in get_args(Method) if len(outputs) > 1 else ("mean",):
-        genre = np.zeros_like(outputs[0].genre_logits)
-        tag = np.zeros_like(outputs[0].tag_logits)
-        for rest in np.unique(fold):
-            fit, held_out = np.flatnonzero(fold != rest), np.flatnonzero(fold == rest)
-            learned = [_rows(output, fit) for output in outputs]
-            known = labels.rows(fit)
-            calibrations = [
-                TemperatureScaling() if fused_temperature else fit_calibration(one, known) for one in learned
-            ]
-            fusion = fit_fusion(learned, calibrations, known, method, fused_temperature)
-            answers = combine([_rows(output, held_out) for output in outputs], calibrations, fusion)
-            genre[held_out], tag[held_out] = answers.genre_probabilities, answers.tag_probabilities
-        found[method] = figures(genre, tag, labels)
-    return found
+    for rest in np.unique(fold):
+        fit, others = np.flatnonzero(fold != rest), np.flatnonzero(fold == rest)
+        learned = [_rows(output, fit) for output in outputs]
+        answers = fuse(learned, labels.rows(fit), [_rows(output, others) for output in outputs], method, fused)
+        genre[others], tag[others] = answers.genre_probabilities, answers.tag_probabilities
+    return genre, tag
+
+
+def fuse(
+    learned: Sequence[TrackOutputs], known: LabelArrays, asked: Sequence[TrackOutputs], method: Method, fused: bool
+) -> EnsembleOutputs:
+    """Return the ensemble's answer for some tracks, with weights and temperatures fitted on others."""
+    calibrations = [TemperatureScaling() if fused else fit_calibration(one, known) for one in learned]
+    return combine(asked, calibrations, fit_fusion(learned, calibrations, known, method, fused))
 
 
 def _rows(output: TrackOutputs, rows: npt.NDArray[np.intp]) -> TrackOutputs:
     return TrackOutputs(output.genre_logits[rows], output.tag_logits[rows], output.embeddings[rows])
-
-
-def abstention_figures(outputs: EnsembleOutputs, labels: LabelArrays, abstain_below: float) -> Figures:
-    """Return the share of tracks answered, and the share of those that is right; None where there are none."""
-    probabilities = outputs.genre_probabilities[labels.genre_known]
-    if not probabilities.size:
-        return {"coverage": None, "accuracy_of_answered": None}
-    answered = probabilities.max(axis=1) >= abstain_below
-    right = probabilities.argmax(axis=1) == labels.genres[labels.genre_known]
-    accuracy = float(right[answered].mean()) if answered.any() else None
-    return {"coverage": float(answered.mean()), "accuracy_of_answered": accuracy}
 
 
 def figures(

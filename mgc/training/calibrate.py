@@ -1,4 +1,4 @@
-"""Calibration on validation tracks: temperatures, members' weights, tag thresholds, the abstention threshold.
+"""Calibration on validation tracks: temperatures and members' weights; thresholds are in `promise`.
 
 Members' weights, by head: `weighted` is the mixture of the members' probabilities of least negative log-likelihood,
 by expectation-maximization; `stacked` a logistic regression on the members' logits, held near their mean by a
@@ -16,11 +16,9 @@ import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 
-from mgc.arrays import BoolArray, Float32Array, FloatingArray
+from mgc.arrays import Float32Array
 from mgc.models.ensemble import (
-    HALF,
     LEAST_PROBABILITY,
-    EnsembleOutputs,
     Fusion,
     HeadFusion,
     Method,
@@ -42,20 +40,14 @@ PRIOR_TRACKS = 5.0
 WEIGHT_SPREAD = 0.25
 BIAS_SPREAD = 0.5
 """Standard deviations of the stack's weights around 1 / members, and of its biases around 0."""
-FEWEST_POSITIVES = 3
-"""A tag with fewer validation tracks keeps 0.5: its best threshold would be luck."""
-THRESHOLD_PRIOR_TRACKS = 2.0
-"""Added to the errors at every threshold, so that one lucky track does not decide."""
-FEWEST_ANSWERS = 10
-"""Answers that the stated precision must be seen on."""
 FOLDS = 5
 
 
-def group_folds(groups: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return the fold of each track, shape (n_tracks,): at most five, no group in two."""
+def group_folds(groups: Sequence[str], folds: int = FOLDS) -> npt.NDArray[np.int64]:
+    """Return the fold of each track, shape (n_tracks,): at most so many, no group in two."""
     names, index = np.unique(np.array(groups), return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(len(names))
-    return np.asarray(shuffled[index] % min(FOLDS, len(names)), dtype=np.int64)
+    return np.asarray(shuffled[index] % min(folds, len(names)), dtype=np.int64)
 
 
 def fit_calibration(outputs: TrackOutputs, labels: LabelArrays) -> TemperatureScaling:
@@ -134,69 +126,6 @@ def fit_fusion(
         members = list(zip(outputs, calibrations, strict=True))
         fusion = Fusion(method, _fit_genre(members, labels, method), _fit_tag(members, labels, method))
     return _with_temperature(fusion, outputs, calibrations, labels) if fused_temperature else fusion
-
-
-def fit_tag_thresholds(outputs: EnsembleOutputs, labels: LabelArrays) -> tuple[float, ...]:
-    """Return the probability of best F1 for each tag (Lipton, Elkan & Naryanaswamy 2014); 0.5 where few have it."""
-    known = labels.tags_known
-    probabilities, truth = outputs.tag_probabilities[known], labels.tags[known]
-    return tuple(best_f1_threshold(probabilities[:, tag], truth[:, tag]) for tag in range(truth.shape[1]))
-
-
-def best_f1_threshold(probabilities: FloatingArray, truth: FloatingArray) -> float:
-    """Return the threshold of best F1, midway between the last probability listed and the first left out.
-
-    Parameters
-    ----------
-    probabilities, truth
-        Of one tag, shape (n_tracks,).
-    """
-    positives = float(truth.sum())
-    if positives < FEWEST_POSITIVES or positives == len(truth):
-        return HALF
-    order = np.argsort(-probabilities, kind="stable")
-    ranked = probabilities[order].astype(np.float64)
-    f1 = 2.0 * np.cumsum(truth[order]) / (_ranks(order) + positives + THRESHOLD_PRIOR_TRACKS)
-    best = int(np.argmax(np.where(_can_end(ranked), f1, -1.0)))
-    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-    return float((ranked[best] + below) / 2.0)
-
-
-def fit_abstention(outputs: EnsembleOutputs, labels: LabelArrays, precision: float) -> float:
-    """Return the lowest genre probability at which so large a share of the answers is right.
-
-    The answers at or above it are right with at least `precision`, on the tracks given: of all such thresholds
-    the one that answers most. Where none does, on 10 answers or more, it is 1: all are abstained. 0 where no
-    genre is known.
-
-    Parameters
-    ----------
-    precision
-        In (0, 1].
-    """
-    known = labels.genre_known
-    probabilities = outputs.genre_probabilities[known]
-    if not probabilities.size:
-        return 0.0
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels.genres[known]
-    order = np.argsort(-confidence, kind="stable")
-    ranked = confidence[order]
-    precise = np.cumsum(right[order]) / _ranks(order) >= precision
-    good = np.flatnonzero(_can_end(ranked) & precise & (_ranks(order) >= FEWEST_ANSWERS))
-    if not good.size:
-        return 1.0
-    last = int(good[-1])
-    return 0.0 if last + 1 == len(ranked) else float((ranked[last] + ranked[last + 1]) / 2.0)
-
-
-def _ranks(order: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    return np.arange(1, len(order) + 1)
-
-
-def _can_end(ranked: Float64Array) -> BoolArray:
-    """Return where a list can end: equal probabilities are listed together or not at all."""
-    return np.append(ranked[1:] < ranked[:-1], True)
 
 
 def _fit_genre(members: Members, labels: LabelArrays, method: Method) -> HeadFusion:

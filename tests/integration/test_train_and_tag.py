@@ -95,7 +95,9 @@ def test_a_student_is_a_bundle_like_any_other(trained: Trained, tmp_path: Path) 
     assert [member.config for member in student.members] == [config.distill.model]
     assert student.facts["teacher"] == trained.outcome.fingerprint
     assert student.metrics["fidelity"]["same_genre"] >= 0.8
-    assert student.decision.abstain_precision == config.training.abstain_precision
+    promise = student.metrics["promise"]["genre"]
+    assert promise["target"] == config.training.abstain_precision
+    assert student.decision.abstain_precision == promise["precision"]
     again = train_ensemble(TrainingRequest(*places, config, teacher_uri=str(trained.bundle)))
     assert not again.trained
     with pytest.raises(TrainingError, match="a bundle of other data or settings"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from answer_makers import genre_answers, mixed_answers, one_hot, resampling
@@ -95,6 +97,19 @@ def test_class_never_predicted_has_no_precision_and_an_f1_of_zero() -> None:
     assert found.classes[1].precision.value is None
     assert found.classes[1].f1.value == 0.0
     assert found.top2_accuracy.value is None, "of two genres the right one is always among the first two"
+
+
+def test_what_is_stated_has_a_precision_and_a_recall_of_each_genre() -> None:
+    answers = genre_answers([0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 0], 2)
+    sure = np.array([0.9, 0.6, 0.9, 0.9, 0.9, 0.6])
+    answers.genre_probabilities[:] = 0.0
+    predicted = np.array([0, 0, 1, 1, 1, 0])
+    answers.genre_probabilities[np.arange(6), predicted] = sure
+    answers.genre_probabilities[np.arange(6), 1 - predicted] = 1 - sure
+    first, second = evaluated(replace(answers, abstain_below=0.8)).classes
+    assert (first.stated_precision.value, first.stated_recall.value) == (1.0, pytest.approx(1 / 3))
+    assert (second.stated_precision.value, second.stated_recall.value) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert evaluated(answers).classes[0].stated_precision == Figure(None)
 
 
 def test_one_example_says_next_to_nothing() -> None:
