@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
-from mgc.arrays import Float64Array, IntArray
+from mgc.arrays import BoolArray, Float64Array, IntArray
 from mgc.audio.features.log_mel import mfcc
 from mgc.config import EvaluationConfig
 from mgc.config.taxonomy import UNKNOWN, Taxonomy
@@ -39,6 +39,9 @@ SVM_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LOGISTIC_PENALTIES = (0.003, 0.03, 0.3, 3.0)
 FOLDS = 5
 MOST_NEWTON_FEATURES = 128
+MOST_SVM_TRACKS, MOST_CHOICE_TRACKS = 10_000, 1_500
+"""Training tracks, in whole groups, that an SVM is fitted on, and that C is chosen on where there are more: its time
+grows with their square."""
 DEFAULT_PENALTY = 1.0
 """C where there are too few groups to choose it."""
 
@@ -56,6 +59,8 @@ class BaselineResult:
         C; None where nothing was fitted.
     folds
         Of the cross-validation that chose C; 0 where there were too few groups.
+    svm_tracks
+        What the SVM was fitted on, where that is not all labelled tracks.
     """
 
     answers: LabelledPredictions
@@ -63,14 +68,16 @@ class BaselineResult:
     svm_penalty: float | None
     logistic_penalty: float | None
     folds: int
+    svm_tracks: int | None = None
 
     def describe(self) -> str:
         """Return how it was fitted, in a sentence."""
         chosen = f"C = {self.svm_penalty:g}" if self.svm_penalty is not None else "no genre to learn"
+        drawn = f"; the SVM on {self.svm_tracks:,} of them, groups drawn whole" if self.svm_tracks else ""
         how = f"{self.folds}-fold cross-validation over groups" if self.folds else "default, too few groups to choose"
         return (
             f"{N_MFCC} MFCCs, mean and standard deviation over the track; RBF kernel, {chosen} ({how}), "
-            f"fitted on {self.train_tracks:,} training tracks"
+            f"fitted on {self.train_tracks:,} training tracks{drawn}"
         )
 
 
@@ -131,7 +138,7 @@ def fit_svm_baseline(
     if not known:
         answers = replace(answers, tags_known=np.zeros(len(valid), dtype=bool))
     folds = max(genre_choice.folds, tag_choice.folds)
-    return BaselineResult(answers, len(train), genre_choice.penalty, tag_choice.penalty, folds)
+    return BaselineResult(answers, len(train), genre_choice.penalty, tag_choice.penalty, folds, genre_choice.tracks)
 
 
 def compare_with_baseline(
@@ -162,16 +169,19 @@ def _genre_probabilities(
 ) -> tuple[Float64Array, PenaltyChoice]:
     probabilities = np.zeros((len(valid_features), len(taxonomy.genres)))
     true = genre_indices(train.genres, taxonomy.genres)
-    rows = np.flatnonzero(true >= 0)
+    labelled = np.flatnonzero(true >= 0)
+    rows = labelled[whole_groups(np.array(train.groups)[labelled], MOST_SVM_TRACKS, seed)]
     classes = np.unique(true[rows])
     if len(classes) < 2:
         probabilities[:, classes] = 1.0
         return probabilities, PenaltyChoice(None, 0)
     groups = np.array(train.groups)[rows]
-    choice = choose_penalty(train_features[rows], true[rows], groups, SVM_PENALTIES, svm, svm_score, seed)
+    some = rows if len(rows) == len(labelled) else rows[whole_groups(groups, MOST_CHOICE_TRACKS, seed)]
+    groups = np.array(train.groups)[some]
+    choice = choose_penalty(train_features[some], true[some], groups, SVM_PENALTIES, svm, svm_score, seed)
     model = svm(choice.penalty or DEFAULT_PENALTY).fit(train_features[rows], true[rows])
     probabilities[:, classes] = softmax(decision_values(model, valid_features))
-    return probabilities, choice
+    return probabilities, replace(choice, tracks=None if len(rows) == len(labelled) else len(rows))
 
 
 def _tag_probabilities(
@@ -200,10 +210,14 @@ def _tag_probabilities(
 
 @dataclass(frozen=True)
 class PenaltyChoice:
-    """The C that was chosen, None where nothing is fitted; and over how many folds, 0: it is the default."""
+    """The C that was chosen, None where nothing is fitted; and over how many folds, 0: it is the default.
+
+    `tracks` are those fitted on, None: all.
+    """
 
     penalty: float | None
     folds: int
+    tracks: int | None = None
 
 
 def svm(penalty: float) -> Any:
@@ -265,6 +279,15 @@ class OneVersusRest:
 def tag_score(model: OneVersusRest, features: Float64Array, true: IntArray) -> float:
     """Return the mean average precision over tags that vary."""
     return tag_macro_average_precision(model.predict(features), true, np.ones(len(true), dtype=bool)) or 0.0
+
+
+def whole_groups(groups: npt.NDArray[np.str_], most: int, seed: int) -> BoolArray:
+    """Return which rows are of groups drawn at random, about `most` rows in all; where there are no more, all are."""
+    if len(groups) <= most:
+        return np.ones(len(groups), dtype=bool)
+    names = np.random.default_rng(seed).permutation(np.unique(groups))
+    share = max(2, int(len(names) * most / len(groups)))
+    return np.isin(groups, names[:share])
 
 
 def choose_penalty(

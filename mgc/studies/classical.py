@@ -21,6 +21,7 @@ from mgc.evaluation.answers import genre_indices, tag_vectors
 from mgc.evaluation.baselines import (
     DEFAULT_PENALTY,
     LOGISTIC_PENALTIES,
+    MOST_CHOICE_TRACKS,
     SVM_PENALTIES,
     OneVersusRest,
     choose_penalty,
@@ -30,12 +31,10 @@ from mgc.evaluation.baselines import (
     svm,
     svm_score,
     tag_score,
+    whole_groups,
 )
 from mgc.studies.experiment_settings import HeadKind, SystemSettings
 from mgc.tables.feature_shards import FeatureSet
-
-CHOSEN_ON_AT_MOST = 1_500
-"""Rows that C is chosen on: beyond, a part drawn of the groups, for an SVM's time grows with their square."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,8 @@ def _chosen(
 ) -> float:
     """Return C by cross-validation over groups of the training rows."""
     groups = np.array(train.tracks.groups)[train.of_track[rows]]
-    if len(rows) > CHOSEN_ON_AT_MOST:
-        names = np.random.default_rng(seed).permutation(np.unique(groups))
-        share = max(2, int(len(names) * CHOSEN_ON_AT_MOST / len(rows)))
-        kept = np.isin(groups, names[:share])
-        rows, groups = rows[kept], groups[kept]
+    kept = whole_groups(groups, MOST_CHOICE_TRACKS, seed)
+    rows, groups = rows[kept], groups[kept]
     choice = choose_penalty(train.values[rows], true[rows], groups, penalties, build, score, seed)
     return choice.penalty or DEFAULT_PENALTY
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -124,6 +125,15 @@ class TrainingWindows:
     def steps_per_epoch(self) -> int:
         """Batches an epoch."""
         return math.ceil(epoch_size(self._genres, self._config.sampling) / self._config.batch_size)
+
+    def epoch_ahead(self, seed: int, epoch: int, shard: Shard) -> Iterator[Batch]:
+        """Yield the batches of `epoch`, each read from disk and put together while the one before is at work."""
+        batches = self.epoch(seed, epoch, shard)
+        with ThreadPoolExecutor(1, thread_name_prefix="batch") as thread:
+            coming = thread.submit(next, batches, None)
+            while (batch := coming.result()) is not None:
+                coming = thread.submit(next, batches, None)
+                yield batch
 
     def epoch(self, seed: int, epoch: int, shard: Shard) -> Iterator[Batch]:
         """Yield the batches of an epoch: every window once, or as `sampling` says, in batches of about equal size."""

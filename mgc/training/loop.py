@@ -194,7 +194,9 @@ class Trainer:
         losses = []
         self.parallel.train()
         with _seeded(self.device, [self.seed, finished, self.shard.rank]):
-            for step, batch in enumerate(self.windows.epoch(self.seed, finished, self.shard)):
+            # On a CPU the network has every core already: a thread beside it would only take turns.
+            batches = self.windows.epoch if self.device == "cpu" else self.windows.epoch_ahead
+            for step, batch in enumerate(batches(self.seed, finished, self.shard)):
                 rate = learning_rate_at(finished * steps + step, steps, self.config)
                 set_learning_rate(self.optimizer, rate)
                 losses.append(self._step(batch, finished))

@@ -22,6 +22,7 @@ from mgc.evaluation.baselines import (
     svm,
     svm_baseline,
     svm_score,
+    whole_groups,
 )
 from mgc.evaluation.evaluate import evaluate
 
@@ -178,3 +179,23 @@ def test_groups_stay_together_when_c_is_chosen() -> None:
 def test_too_few_groups_leave_c_as_it_is() -> None:
     features, true = np.random.default_rng(0).normal(size=(6, 2)), np.arange(6) % 2
     assert choose_penalty(features, true, np.array(["one"] * 6), (0.1,), svm, svm_score, 0) == PenaltyChoice(1.0, 0)
+
+
+def test_beyond_a_number_of_tracks_the_svm_is_fitted_on_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mgc.evaluation.baselines.MOST_SVM_TRACKS", 30)
+    monkeypatch.setattr("mgc.evaluation.baselines.MOST_CHOICE_TRACKS", 20)
+    train, valid = feature_set(**many(60), seed=1), feature_set(**many(24), seed=2, prefix="v")
+    result = svm_baseline(train, valid)
+    assert result.svm_tracks is not None
+    assert 10 <= result.svm_tracks <= 30
+    said = f"fitted on 60 training tracks; the SVM on {result.svm_tracks} of them, groups drawn whole"
+    assert result.describe().endswith(said)
+    assert svm_baseline(feature_set(**many(24), seed=1), valid).svm_tracks is None
+
+
+def test_groups_are_drawn_whole() -> None:
+    groups = np.repeat([f"g{number}" for number in range(100)], 7)
+    kept = whole_groups(groups, 70, seed=1)
+    assert kept.sum() == 70
+    assert set(groups[kept]).isdisjoint(groups[~kept])
+    assert whole_groups(groups, 700, seed=1).all()

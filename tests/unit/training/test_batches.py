@@ -15,6 +15,7 @@ from table_makers import catalogue, commit_table, feature_part
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import TrainingError
 from mgc.storage.store import Store
+from mgc.tables.feature_cache import LogMels
 from mgc.tables.feature_shards import read_feature_set
 from mgc.tables.run_log import OutputDirectory
 from mgc.training.batches import Batch, Shard, TrainingWindows
@@ -189,6 +190,21 @@ def test_the_equaliser_bends_the_spectrum_and_not_time() -> None:
     assert 1.0 < float(gain.abs().max()) <= 5.0
     assert torch.equal(gain[:, 0], gain[:, 6])
     np.testing.assert_allclose(gain[:, 0, 0].numpy(), draws.equaliser_db[:, 0], atol=1e-5)
+
+
+def test_batches_made_ahead_are_the_same_and_so_are_their_errors() -> None:
+    windows = TrainingWindows(feature_set(20), TAXONOMY, TRAINING)
+    plain, ahead = epoch(windows, 3, 1), list(windows.epoch_ahead(3, 1, Shard()))
+    assert len(plain) == len(ahead) == 5
+    assert all(same(one, other) for one, other in zip(plain, ahead, strict=True))
+    next(windows.epoch_ahead(3, 1, Shard()))  # left in the middle, it ends
+
+    def failing(row: int) -> np.ndarray:
+        raise OSError("the disk is gone")
+
+    windows._log_mels = LogMels(failing, np.arange(20))
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(windows.epoch_ahead(3, 1, Shard()))
 
 
 def test_batches_from_disk_are_those_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
