@@ -191,7 +191,8 @@ def scan_catalogue(path: str) -> pl.LazyFrame:
     _marks(path)
     root, key = split_uri(path)
     store = Store(root)
-    place = io.BytesIO(store.read_bytes(key)) if root.startswith("s3://") else store.uri(key)
+    # polars reads no path that is no UTF-8 (a file:// URI then).
+    place = io.BytesIO(store.read_bytes(key)) if "://" in store.uri(key) else store.uri(key)
     return pl.scan_parquet(place, glob=False).select(CATALOGUE.names)
 
 

@@ -115,7 +115,7 @@ class Skipped(Tally):
 
     def __str__(self) -> str:
         reasons = [
-            f"{count:,} {why} ({self.by_extension() if why == NOT_AUDIO else repr(self.examples[why][0])} …)"
+            f"{count:,} {why} ({self.by_extension() if why == NOT_AUDIO else ', '.join(self.examples[why])})"
             for why, count in self.counts.items()
         ]
         return f"; skipped: {', '.join(reasons)}" if reasons else ""

@@ -6,6 +6,7 @@ for torch and Ray. `mgc x`, and of most commands `python jobs/x.py` and `ray job
 
 from __future__ import annotations
 
+import codecs
 import errno
 import functools
 import importlib
@@ -45,6 +46,9 @@ UNWIND_SECONDS = 8.0
 """For so long a command may put things in order after SIGTERM: schedulers send SIGKILL ten seconds later, or more."""
 OUTPUT_ENDED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE}
 """Errors of a write to standard output: it is full, or nobody reads it any more."""
+
+_PLAINER = str.maketrans("█▉▊▋▌▍▎▏…–→×✓", "#####   .->x+")
+"""What stands for the signs of tables and bars in a terminal that lacks them."""
 
 ConfigOption = Annotated[str | None, typer.Option("--config", help="TOML file of settings", metavar="FILE")]
 SetOption = Annotated[
@@ -261,10 +265,18 @@ def _in_utf8_mode() -> None:
 
 
 def _accept_any_letter() -> None:
-    """Let a letter that the terminal's encoding lacks become a question mark, not a traceback."""
+    """Let a letter that the terminal's encoding lacks become a question mark, not a traceback; and bars be bars."""
+
+    def replaced(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        lacking = error.object[error.start : error.end].translate(_PLAINER)
+        return lacking.encode("ascii", "replace").decode(), error.end
+
+    codecs.register_error("mgc.plainer", replaced)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "replace"):
+            stream.reconfigure(errors="mgc.plainer")
 
 
 class Screen(Console):

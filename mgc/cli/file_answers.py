@@ -183,7 +183,7 @@ def _audio_in(folder: str, config: CatalogueConfig | None) -> list[str]:
             "make it a catalogue (mgc index), and tag that: it uses all cores and does nothing twice",
         )
     if skipped.counts:
-        print(printable(f"{folder}: {len(found)} audio files{skipped}"), file=sys.stderr)
+        print(printable(f"{folder}: {counted(len(found), 'audio file')}{skipped}"), file=sys.stderr)
     return found
 
 

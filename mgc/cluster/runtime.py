@@ -304,6 +304,11 @@ def _cluster_error(address: str | None, error: Exception) -> ClusterError:
             f"Ray did not start in this process: the path of its folder for temporary files is too long: {reason}",
             "give it a short one: RAY_TMPDIR=/tmp in the environment",
         )
+    if isinstance(error, UnicodeEncodeError):
+        return ClusterError(
+            "Ray takes no command line that is not UTF-8",
+            "give such a path as a URI: file:///music/caf%E9 for its byte",
+        )
     if address is None:
         return ClusterError(
             f"Ray did not start in this process: {reason}",

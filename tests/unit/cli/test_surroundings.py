@@ -50,6 +50,7 @@ def test_a_letter_that_the_terminal_lacks_is_a_question_mark(
     done = call(tag_arguments, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     assert name in done.stdout.decode(encoding)
+    assert "% ###" in done.stdout.decode(encoding), "the bars"
 
 
 @pytest.mark.parametrize("encoding", ["latin1", "ascii", "utf-8"])

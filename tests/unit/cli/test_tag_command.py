@@ -56,12 +56,16 @@ def test_options_of_the_other_kind_are_refused() -> None:
         tag(["catalogue.parquet"], "bundle")
 
 
-def test_a_folder_stands_for_the_audio_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_stands_for_the_audio_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "b").mkdir()
     for name in ("a.mp3", "b/c.ogg", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     folder = str(tmp_path)
     assert audio_of(["-", f"{folder}/", "x.wav"]) == ["-", f"{folder}/a.mp3", f"{folder}/b/c.ogg", "x.wav"]
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", f"{folder}/: 2 audio files; skipped: 1 not audio (.txt 1)\n")
     monkeypatch.setattr(file_answers, "FEW_FILES", 1)
     with pytest.raises(ConfigError, match="more than 1 audio files"):
         audio_of([folder])
