@@ -111,28 +111,28 @@ TABLE = "path,genre,tags\na.wav,Bebop é,slow|sax\nb.wav,Rock,\n"
 ROWS = [("a.wav", "Bebop é", ["slow", "sax"]), ("b.wav", "Rock", [])]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        TABLE.encode(),
-        TABLE.encode("utf-8-sig"),
-        TABLE.replace(",", ";").encode(),
-        TABLE.replace(",", "\t").encode(),
-        ("sep=;\n" + TABLE.replace(",", ";")).encode(),
-        TABLE.replace("\n", "\r\n").encode(),
-        TABLE.replace("\n", "\r").encode(),
-        TABLE.replace("\n", "\n\n").encode(),
-        ("\n\n" + TABLE + ",,\n , ,\n").encode(),
-        TABLE.replace("tags\n", "tags,,\n").replace("sax\n", "sax,,\n").encode(),
-        TABLE.encode("utf-16"),
-        TABLE.replace(",", "\t").encode("utf-16-le"),
-        TABLE.replace(",", ";").replace("\n", "\r\n").encode("utf-16-be"),
-        TABLE.encode("utf-32"),
-        gzip.compress(TABLE.encode()),
-    ],
-)
-def test_separators_encodings_line_ends_and_rows_without_a_cell(data: bytes, tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_bytes(data)
+AS_PEOPLE_HAVE_IT = {
+    "comma": TABLE.encode(),
+    "byte order mark": TABLE.encode("utf-8-sig"),
+    "semicolon": TABLE.replace(",", ";").encode(),
+    "tab": TABLE.replace(",", "\t").encode(),
+    "sep=": ("sep=;\n" + TABLE.replace(",", ";")).encode(),
+    "Windows": TABLE.replace("\n", "\r\n").encode(),
+    "old Mac": TABLE.replace("\n", "\r").encode(),
+    "blank lines": TABLE.replace("\n", "\n\n").encode(),
+    "empty cells": ("\n\n" + TABLE + ",,\n , ,\n").encode(),
+    "empty columns": TABLE.replace("tags\n", "tags,,\n").replace("sax\n", "sax,,\n").encode(),
+    "UTF-16": TABLE.encode("utf-16"),
+    "UTF-16LE, tab": TABLE.replace(",", "\t").encode("utf-16-le"),
+    "UTF-16BE, semicolon": TABLE.replace(",", ";").replace("\n", "\r\n").encode("utf-16-be"),
+    "UTF-32": TABLE.encode("utf-32"),
+    "gzip": gzip.compress(TABLE.encode()),
+}
+
+
+@pytest.mark.parametrize("name", AS_PEOPLE_HAVE_IT)
+def test_separators_encodings_line_ends_and_rows_without_a_cell(name: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(AS_PEOPLE_HAVE_IT[name])
     assert read_manifest(str(tmp_path / "labels.csv"), ANY).select("path", "genre", "tags").rows() == ROWS
 
 
