@@ -16,6 +16,7 @@ from mgc.cli.app import ConfigOption, SetOption, console, settings
 from mgc.cli.prune_command import opened_output
 from mgc.cli.terminal import counted, duration_text, facts, warned
 from mgc.config import ClusterConfig
+from mgc.errors import SchemaError
 from mgc.tables.lease import signs_of_life
 from mgc.tables.predictions import read_predictions
 from mgc.tables.run_index import newest_index
@@ -58,7 +59,12 @@ def status(
 def output_state(output: OutputDirectory, cluster: ClusterConfig) -> dict[str, Any]:
     """Return what `mgc status --json` prints beside `healthy`."""
     last, unfinished = output.last_completed(), output.unfinished_run()
-    rows = _current(output) if last else pl.DataFrame(schema=_READ)
+    try:
+        rows = _current(output)
+    except SchemaError:  # before the first run has ended well there may be nothing to read
+        if last:
+            raise
+        rows = pl.DataFrame(schema=_READ)
     answered = rows.filter(pl.col("error_code").is_null())
     return {
         "output": output.store.uri(),

@@ -20,6 +20,7 @@ needs a conditional PUT or a rename. What a killed run finished is not visible; 
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,7 @@ from mgc.config.section import from_json, json_object
 from mgc.errors import SchemaError
 from mgc.logs import log
 from mgc.storage.store import ObjectNotFoundError, Store
+from mgc.tables.parquet_batches import named_if_damaged
 from mgc.tables.schema import SCHEMA_VERSIONS
 
 MARKER, COMPLETED = "_mgc.json", "_completed.json"
@@ -194,15 +196,19 @@ class OutputDirectory:
 
     def runs(self) -> Iterator[OutputRun]:
         """Yield every run there is, committed or not; of one whose record is damaged, what its name says."""
-        for item in self.store.list("started/"):
+        for key, (sequence, run_id) in self._records("started").items():
             try:
-                run = from_json(OutputRun, self.store.read_bytes(item.key))
+                run = from_json(OutputRun, self.store.read_bytes(key))
             except ValueError:
                 # A committed run needs its record no more; of a killed one it is not known what made its parts.
-                log.warning("'%s' is damaged: nothing of that run is resumed", self.store.uri(item.key))
-                sequence, run_id = _parts_of_name(item.key)
+                log.warning("'%s' is damaged: nothing of that run is resumed", self.store.uri(key))
                 run = OutputRun(run_id, sequence, "")
             yield run
+
+    def _records(self, folder: str) -> dict[str, tuple[int, str]]:
+        """Return sequence and run id of each key of `started/` or `commits/`; what others put there is left out."""
+        named = {item.key: re.fullmatch(r"\w+/(\d+)-(.+)\.json", item.key) for item in self.store.list(f"{folder}/")}
+        return {key: (int(name[1]), name[2]) for key, name in named.items() if name}
 
     def commits(self, also: Iterable[str] = ()) -> list[Commit]:
         """Return the visible runs, oldest first; those that a compaction stands for are left out.
@@ -224,7 +230,7 @@ class OutputDirectory:
         SchemaError
             One is damaged: which rows count is not known without it.
         """
-        listed = {item.key for item in self.store.list("commits/")}
+        listed = set(self._records("commits"))
         found = [self._read_commit(key) for key in sorted(listed)]
         for key in sorted({f"commits/{name}.json" for name in also} - listed):
             with suppress(ObjectNotFoundError):  # a compaction stood for it, and it was deleted
@@ -263,34 +269,23 @@ class OutputDirectory:
 
     def last_completed(self) -> Completed | None:
         """Return the last run that ended well; None where there is none, or its note is damaged."""
-        try:
-            value = json.loads(self.store.read_bytes(COMPLETED))
-            return Completed(**{**value, "completed_at": datetime.fromisoformat(value["completed_at"])})
-        except (ObjectNotFoundError, ValueError, TypeError, KeyError):
-            return None
+        with suppress(ObjectNotFoundError, ValueError):
+            return from_json(Completed, self.store.read_bytes(COMPLETED))
+        return None
 
     def unfinished_run(self) -> UnfinishedRun | None:
         """Return the run that was started last, and how far it is; None where a commit shows it."""
-        last = max((_parts_of_name(item.key) for item in self.store.list("started/")), default=None)
-        if last is None or last in {_parts_of_name(item.key) for item in self.store.list("commits/")}:
+        last = max(self._records("started").values(), default=None)
+        if last is None or last in self._records("commits").values():
             return None
-        run = OutputRun(last[1], last[0], "")
-        try:
-            with self.store.open_input(f"{run.folder}/plan.parquet") as source:
-                plan = pq.ParquetFile(source).metadata
-        except ObjectNotFoundError:
+        run, key = OutputRun(last[1], last[0], ""), f"runs/{last[1]}/plan.parquet"
+        if not self.store.exists(key):
             return UnfinishedRun(run.run_id, None, 0)
-        chunks = (
-            int(key.removesuffix(".parquet").removesuffix(SECOND).rpartition("-")[2])
-            for key in self.finished_parts(run)
-        )
-        return UnfinishedRun(run.run_id, plan.num_rows, sum(plan.row_group(chunk).num_rows for chunk in chunks))
+        with named_if_damaged(self.store.uri(key)), self.store.open_input(key) as source:
+            plan = pq.ParquetFile(source).metadata
+        chunks = {int(chunk) for part in self.finished_parts(run) for chunk in re.findall(r"part-(\d+)", part)}
+        done = sum(plan.row_group(chunk).num_rows for chunk in chunks if chunk < plan.num_row_groups)
+        return UnfinishedRun(run.run_id, plan.num_rows, done)
 
     def _write_json(self, key: str, value: dict[str, Any]) -> None:
         self.store.write_atomic(key, json.dumps(value, indent=1, sort_keys=True).encode())
-
-
-def _parts_of_name(key: str) -> tuple[int, str]:
-    """Return sequence and run id, by which objects of `started/` and `commits/` are named."""
-    sequence, _, run_id = key.rpartition("/")[2].removesuffix(".json").partition("-")
-    return int(sequence), run_id

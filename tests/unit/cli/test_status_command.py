@@ -132,6 +132,28 @@ def test_who_is_at_work_and_who_left_a_lease(tmp_path: Path) -> None:
         assert "process 1 on elsewhere, since then: no sign of life for 5 min" in called(str(tmp_path)).output
 
 
+def test_what_is_damaged_or_not_mgcs_is_passed_over_or_named(tmp_path: Path) -> None:
+    def end(step: object) -> None:
+        raise SimulatedKillError
+
+    with pytest.raises(SimulatedKillError):
+        tag_once(str(tmp_path), TRACKS, on_progress=end)
+    for place in ("started/.DS_Store", "started/notes.txt", "commits/.DS_Store", "_completed.json", "leases/a.json"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text("[]")
+    state = state_of(tmp_path)
+    assert (state["last_completed"], state["at_work"], state["unfinished_run"]["done"]) == (None, [], 2)
+    assert tag_once(str(tmp_path), TRACKS).resumed == 2, "nor do they stop a run"
+    assert state_of(tmp_path)["last_completed"] is not None
+    (tmp_path / "_completed.json").write_text("{")
+    assert (state_of(tmp_path)["last_completed"], state_of(tmp_path)["tracks"]) == (None, 7)
+    with pytest.raises(SimulatedKillError):
+        tag_once(str(tmp_path), TRACKS, on_progress=end, bundle="c" * 16)
+    run = state_of(tmp_path)["unfinished_run"]["run_id"]
+    (tmp_path / "runs" / run / "plan.parquet").write_bytes(b"no parquet")
+    assert "plan.parquet' cannot be read" in str(called(str(tmp_path)).exception)
+
+
 def test_an_output_of_features_has_a_status_too(tmp_path: Path) -> None:
     run_tiny(str(tmp_path), catalogue(TRACKS | {"bad": "1"}))
     state = state_of(tmp_path)
