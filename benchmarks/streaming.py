@@ -29,7 +29,7 @@ from mgc.catalogue.index import read_catalogue
 from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import Config, FeatureConfig, TrainingConfig
-from mgc.config.network_settings import CrnnConfig
+from mgc.config.network_settings import JainMlpConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.models.network_registry import build_model
 from mgc.storage.store import Store
@@ -44,9 +44,9 @@ PROGRAM = "benchmarks.streaming"
 SIZES = (10_000, 100_000)
 SPEED_TRACKS = 1_000
 FEATURES = FeatureConfig(sample_rate=8_000, n_fft=256, hop_length=256, n_mels=32, window_seconds=2.5, max_windows=2)
-NETWORK = CrnnConfig(channels=8, blocks=1, rnn_units=8, embedding_size=16)
-"""Small: what a batch costs before it comes to the network shows the more."""
-TRAINING = TrainingConfig(members=1, epochs=1, batch_size=256, threads=2)
+NETWORK = JainMlpConfig(segment_frames=64)
+"""Quick: what a batch costs before it comes to the network shows the more."""
+TRAINING = TrainingConfig(members=1, epochs=1, batch_size=256, threads=1)
 GENRES, TAGS = 20, 50
 PART_BYTES = 20_000_000
 """Of a part of shards, as 32 tracks of the default settings are."""
@@ -197,6 +197,7 @@ def _evaluate(made: str, bundle: str, output: str) -> None:
 
 def _speed(made: str, _: str, __: str) -> None:
     """Fit twice, on features from disk and on the same in memory; print windows a second of each."""
+    torch.set_num_threads(2)
     catalogue = read_catalogue(f"{made}/catalogue.parquet")
     mapped = read_feature_set(f"{made}/features", catalogue, "train")
     held = replace(mapped, log_mels=[np.array(log_mel) for log_mel in mapped.log_mels])

@@ -16,6 +16,17 @@ settings.load_profile("mgc")
 pytest_plugins = ["bundle_fixtures", "ray_fixtures", "s3_fixtures"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests cache goes with their other files; filter banks, which take a second to make, are taken over."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mgc"
+    folder = tmp_path_factory.mktemp("cache") / "mgc"
+    folder.mkdir()
+    for banks in kept.glob("filter-banks-*"):
+        (folder / banks.name).symlink_to(banks)
+    os.environ["XDG_CACHE_HOME"] = str(folder.parent)
+
+
 @pytest.fixture(autouse=True)
 def _environment_put_back() -> Iterator[None]:
     """What a test (or a command that it calls) sets in the environment decides nothing in the tests after it."""

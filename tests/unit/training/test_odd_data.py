@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from model_makers import FEATURES, MODEL, TAXONOMY, TRAINING, bundle_contents, feature_set, small_model
 from table_makers import catalogue, commit_table, feature_part
 
@@ -22,9 +25,11 @@ from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, load_bundle, write_bundle
 from mgc.reports.evaluation_report import ReportContext, evaluation_page
 from mgc.storage.store import Store
+from mgc.tables.feature_cache import clear_feature_cache
 from mgc.tables.feature_shards import FeatureSet, read_feature_set
 from mgc.tables.run_log import OutputDirectory
 from mgc.training.assemble import assemble
+from mgc.training.batches import Shard, TrainingWindows
 from mgc.training.loop import fit
 
 QUICK = TRAINING.model_copy(update={"epochs": 2, "members": 1})
@@ -175,3 +180,67 @@ def test_shards_of_another_fingerprint_are_refused_by_both_names(tmp_path: Path,
     other = replace(bundle, features=FEATURES.model_copy(update={"top_db": 60.0}))
     with pytest.raises(FingerprintError, match=f"{FEATURES.fingerprint()}.*{other.features.fingerprint()}"):
         answers_from_shards(other, str(tmp_path / "features"), tracks, "valid")
+
+
+def noise_shards(folder: Path, windows: dict[str, int]) -> pl.DataFrame:
+    """Write shards of tracks of noise with so many windows each, one part; return their catalogue."""
+    rng = np.random.default_rng(0)
+    part = feature_part(dict.fromkeys(windows, "1"), FEATURES)
+    log_mels = [
+        rng.uniform(-80, 0, (count, FEATURES.n_frames, FEATURES.n_mels)).astype("<f2") for count in windows.values()
+    ]
+    changes = {"n_windows": list(windows.values()), "log_mel": [one.tobytes() for one in log_mels]}
+    for name, values in changes.items():
+        place = part.schema.get_field_index(name)
+        part = part.set_column(place, part.schema.field(place), pa.array(values, part.schema.field(place).type))
+    commit_table(OutputDirectory(Store.open(str(folder)), "features"), part, FEATURES.fingerprint())
+    tracks = catalogue(dict.fromkeys(windows, "1"))
+    return tracks.with_columns(genre=pl.Series([("high", "low")[row % 2] for row in range(tracks.height)]))
+
+
+def weights_of(train: FeatureSet, on_epoch: Callable[[], object] = lambda: None) -> dict[str, torch.Tensor]:
+    taxonomy = Taxonomy(TAXONOMY.genres, ("drums",))
+    result = fit(small_model(taxonomy), train, None, taxonomy, QUICK, seed=0, on_epoch=lambda *_: on_epoch())
+    return result.best_weights
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_one_track_and_one_window_are_learnt_from_shards(tmp_path: Path) -> None:
+    tracks = noise_shards(tmp_path, {"a": 1})
+    assert all(
+        tensor.isfinite().all() for tensor in weights_of(read_feature_set(str(tmp_path), tracks, "train")).values()
+    )
+
+
+def test_ten_windows_a_track_beside_one_and_more_workers_than_parts(tmp_path: Path) -> None:
+    windows = {"a": 10, "b": 1, "c": 3, "d": 1}
+    train = read_feature_set(str(tmp_path), noise_shards(tmp_path, windows), "train")
+    assert [len(log_mel) for log_mel in train.log_mels] == list(windows.values())
+    taxonomy = Taxonomy(TAXONOMY.genres, ("drums",))
+    plain = QUICK.model_copy(
+        update={"crop_seconds": None, "gain_db": 0.0, "mask_frames": 0, "mask_frequency_bins": 0}
+    )
+    wanted = sorted(float(window.astype(np.float32).sum()) for log_mel in train.log_mels for window in log_mel)
+    for world_size in (1, 3, 5):
+        parts = [
+            list(TrainingWindows(train, taxonomy, plain).epoch(1, 0, Shard(rank, world_size)))
+            for rank in range(world_size)
+        ]
+        sums = [float(row.sum()) for part in parts for batch in part for row in batch.log_mel]
+        np.testing.assert_allclose(sorted(sums), wanted, rtol=1e-5)
+
+
+def test_shards_that_go_and_a_split_that_changes_in_mid_training_change_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "features"
+    tracks = noise_shards(place, dict.fromkeys("abcdefgh", 2))
+    whole = weights_of(read_feature_set(str(place), tracks, "train"))
+
+    def meanwhile() -> None:
+        clear_feature_cache(str(place))
+        shutil.rmtree(place, ignore_errors=True)
+        noise_shards(place, dict.fromkeys("abc", 1))
+
+    assert equal(weights_of(read_feature_set(str(place), tracks, "train"), meanwhile), whole)
