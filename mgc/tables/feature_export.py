@@ -6,9 +6,9 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from mgc.audio.features.feature_rows import statistics_names
 from mgc.config import FeatureConfig
@@ -16,6 +16,7 @@ from mgc.errors import ConfigError
 from mgc.storage.store import Store, split_uri
 from mgc.tables.csv_cells import csv_of_frame
 from mgc.tables.feature_shards import STATISTICS, frames_from, shard_facts
+from mgc.tables.parquet_batches import frame_of
 from mgc.tables.run_index import current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
 
@@ -68,13 +69,12 @@ def export_statistics(features_uri: str, catalogue: pl.DataFrame, output_uri: st
             f"the shards in '{features_uri}' hold no statistics",
             "extract with --set features.statistics=cao2024, or other features or sets of docs/features.md",
         )
-    found: list[dict[str, Any]] = []
-    for row in _rows(features_uri, catalogue, STATISTICS):
-        values = dict(zip(names, row[STATISTICS] or [None] * len(names), strict=True))
-        facts = {name: row[name] for name in ("track_id", "duration_seconds", "error_code")}
-        found.append(facts | values)
+    values = [pl.col(STATISTICS).list.get(place, null_on_oob=True).alias(name) for place, name in enumerate(names)]
+    facts = ("track_id", "duration_seconds", "error_code")
+    found = [frame_of(table).select(*facts, *values) for table in _tables(features_uri, catalogue, STATISTICS)]
     types = {"track_id": pl.String, "duration_seconds": pl.Float64, "error_code": pl.String}
-    values_of = pl.DataFrame(found, schema=types | dict.fromkeys(names, pl.Float32))
+    empty = pl.DataFrame(schema=types | dict.fromkeys(names, pl.Float32))
+    values_of = pl.concat([empty, *found])
     labels = catalogue.select("track_id", "uri", "genre", "tags", "group", "split")
     table = labels.join(values_of, on="track_id", how="left").sort("track_id")
     _write(output_uri, _as_file(table, output_uri))
@@ -106,7 +106,8 @@ def export_segments(features_uri: str, catalogue: pl.DataFrame, output_uri: str,
     genres = sorted(catalogue["genre"].drop_nulls().unique())
     labels = {row["track_id"]: row for row in catalogue.select("track_id", "genre", "split").iter_rows(named=True)}
     tracks: list[tuple[str, list[str]]] = []
-    for row in _rows(features_uri, catalogue.filter(pl.col("genre").is_not_null()), "mfcc"):
+    tables = _tables(features_uri, catalogue.filter(pl.col("genre").is_not_null()), "mfcc")
+    for row in (row for table in tables for row in table.to_pylist()):
         if row["error_code"] is None:
             windows = frames_from(row, "mfcc")[..., :n_mfcc].astype(float).round(JSON_DECIMALS)
             tracks.append((row["track_id"], [json.dumps(window.tolist()) for window in windows]))
@@ -134,14 +135,13 @@ def _check_has_mfcc(config: FeatureConfig, features_uri: str, n_mfcc: int) -> No
     )
 
 
-def _rows(features_uri: str, catalogue: pl.DataFrame, column: str) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the catalogue's tracks, of its content and of the newest settings."""
+def _tables(features_uri: str, catalogue: pl.DataFrame, column: str) -> Iterator[pa.Table]:
+    """Return the rows of the catalogue's tracks, of its content and of the newest settings, a part at a time."""
     fingerprint = shard_facts(features_uri).fingerprint
     output = OutputDirectory(Store.open(features_uri), "features")
     where = current_index(output, catalogue).filter(pl.col("fingerprint") == fingerprint)
     where = where.join(catalogue.select("track_id", "content_id"), on=["track_id", "content_id"], how="semi")
-    for table in current_rows(output, where, (*SHAPE, column)):
-        yield from table.to_pylist()
+    return current_rows(output, where, (*SHAPE, column))
 
 
 def _as_file(table: pl.DataFrame, uri: str) -> bytes:
