@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from mgc.config.view_settings import CLEAN
 from mgc.storage.store import Store
+from mgc.tables import publish as published
 from mgc.tables.parquet_batches import frame_of
-from mgc.tables.publish import Published, write_state
 from mgc.tables.run_index import INDEX, run_part_refs, write_index
 from mgc.tables.run_log import Commit, OutputDirectory
 from mgc.tables.schema import CATALOGUE, marked
@@ -40,12 +40,15 @@ def make_history(folder: Path, tracks: int, bundle: str, runs: int) -> Path:
     pq.write_table(table, folder / "catalogue.parquet", row_group_size=100_000)
     output = OutputDirectory(Store.open(str(folder / "predictions")), "predictions")
     output.mark()
-    names = []
     for number in range(runs):
         changed = max(1, min(tracks // 1_000, CHANGED_A_RUN))
         some = catalogue if number < 2 else catalogue.sample(changed, seed=number)
-        names.append(_commit(output, some.sort("track_id"), "another" if number == 0 else bundle))
-    write_state(output, Published(names, dict.fromkeys("0123456789abcdef", "0" * 16)))
+        _commit(output, some.sort("track_id"), "another" if number == 0 else bundle)
+    # A table without files that says it is up to date: whoever has nothing to do opens none.
+    history = {commit.name: "" for commit in output.commits()}
+    record = published.TableRecord(history=history, uris=published.uris_mark(catalogue))
+    nothing = published._Change([], set(), is_all=True)
+    published._commit(output.store, published.CurrentTable(), nothing, record, [])
     return folder
 
 

@@ -207,7 +207,7 @@ def _publish(output: OutputDirectory, require_lease: Callable[[], None], uris: p
     there = {item.key: item for item in store.list(f"{CURRENT}/")}
     record = TableRecord(
         history={name: each.mark for name, each in history.items()},
-        uris=seen.record.uris if uris is None else f"{uris.select(pl.struct(_NAMED).hash().sum()).item():016x}",
+        uris=seen.record.uris if uris is None else uris_mark(uris),
     )
     if not commits and seen.table is None:
         return None
@@ -229,6 +229,11 @@ def _publish(output: OutputDirectory, require_lease: Callable[[], None], uris: p
     _commit(store, seen, change, record, commits[-1:])
     _tidy(store, record, history, there)
     return live.height
+
+
+def uris_mark(uris: pl.DataFrame) -> str:
+    """Return a number that changes with any URI of a catalogue."""
+    return f"{uris.select(pl.struct(_NAMED).hash().sum()).item():016x}"
 
 
 def _shown_uris(store: Store, seen: CurrentTable) -> pl.DataFrame:
