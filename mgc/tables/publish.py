@@ -512,9 +512,11 @@ def _tidy(store: Store, record: TableRecord, history: dict[str, _HistoryFiles], 
         if unused and time.time() - record.replaced.get(key, item.modified) > GRACE_SECONDS:
             store.delete(key)
     runs = {each.commit.run_id: each for each in history.values()}
+    replaced = {run_id for each in history.values() for run_id in each.commit.replaces}
     for item in store.list(f"{HISTORY}/"):
-        each = runs.get(history_run(item.key) or "")
-        if each is not None and not each.has(item.key):
+        run = history_run(item.key) or ""
+        # Files of a run that is not known are let be: its commit may be listed late.
+        if run in replaced or (run in runs and not runs[run].has(item.key)):
             store.delete(item.key)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import ray
 from bundle_fixtures import Trained
 from small_music import OWN_EPOCHS, SETTINGS, TWO_FITS, add_bad_files, write_track
 from table_makers import commit_items
@@ -129,6 +130,8 @@ def test_every_track_has_one_prediction(trained: Trained, music: Path, tmp_path:
     tracks = indexed(music)
     outcome = tag_catalogue(tracks, str(trained.bundle), str(tmp_path / "tags"), CONFIG, RunOptions())
     rows = read_predictions(str(tmp_path / "tags"))
+    by_ray = ray.data.read_delta(str(tmp_path / "tags" / "current")).take_all()
+    assert sorted(row["track_id"] for row in by_ray) == rows["track_id"].sort().to_list()
     assert rows.columns == CURRENT_PREDICTIONS.names
     assert rows["track_id"].sort().to_list() == tracks["track_id"].to_list()
     failed = rows.filter(pl.col("error_code").is_not_null())

@@ -429,3 +429,23 @@ def test_null_and_wide_columns_come_back_as_they_were(tmp_path: Path, monkeypatc
         assert rows[0]["embedding"] == rows[1]["embedding"] == embedding
         assert len(rows[0]["tag_probabilities"]) == 600
         assert [name for name, value in rows[2].items() if value is None] == NULLABLE
+
+
+def test_what_a_killed_pruning_left_in_the_history_goes_with_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1", "b": "1"})
+    tag_once(uri, {"a": "2", "b": "1"})
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "delete", die)
+        output = output_of(uri)
+        with pytest.raises(KeyboardInterrupt):
+            prune(output, plan_prune(output, -1.0))
+    assert history(uri).height == 5, "the old rows, and those that stay once more"
+    assert tag_once(uri, {"a": "2", "b": "1"}).run_id is None
+    assert history(uri).select("track_id", "content_id").rows() == [("b", "1"), ("a", "2")]
