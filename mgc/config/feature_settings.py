@@ -122,7 +122,14 @@ class FeatureConfig(Section):
     f_min: float = Field(0.0, ge=0.0, description="Hz")
     f_max: float | None = Field(None, gt=0.0, description="Hz; None: half the sample rate")
     mel_scale: Literal["slaney", "htk"] = Field("slaney", description="Slaney's scale as in librosa, or HTK's")
-    top_db: float = Field(80.0, gt=0.0, le=200.0, description="dB kept below the maximum over the track's windows")
+    top_db: float = Field(80.0, gt=0.0, le=200.0, description="dB kept below `reference`")
+    reference: Literal["track_maximum", "full_scale"] = Field(
+        "track_maximum",
+        description="what is 0 dB: the maximum over the track's windows, or a power of 1, which keeps its level",
+    )
+    padding: Literal["constant", "reflect"] = Field(
+        "constant", description="what frames hold beyond a window's ends: zeros, or the window turned back"
+    )
     window_seconds: float = Field(
         10.0, gt=0.0, le=600.0, description="length of a window; what the model sees at once"
     )
@@ -206,6 +213,9 @@ class FeatureConfig(Section):
         settings = self.model_dump(mode="json")
         if self.frames == ("log_mel",) and not self.statistics:
             settings = {name: value for name, value in settings.items() if name not in _NOT_MODEL_INPUTS}
+        for name in _CHOICES_SINCE:  # as it was before there was a choice
+            if settings[name] == type(self).model_fields[name].default:
+                del settings[name]
         return fingerprint_of({"section": self.section_kind, **settings})
 
     def for_model(self) -> FeatureConfig:
@@ -265,6 +275,8 @@ class MelsConfig(Section):
             return AUDIO_SOURCE
         return f"npy, {self.layout}, {self.unit_db:g} dB a unit, reference {self.reference}"
 
+
+_CHOICES_SINCE = ("reference", "padding")
 
 _NOT_MODEL_INPUTS = frozenset(
     {

@@ -52,13 +52,14 @@ def model_card(description: Mapping[str, Any]) -> str:
 def _features(features: Mapping[str, Any], fingerprint: str) -> str:
     source = "" if features["source"] == "audio" else f"\nNot computed from audio: {features['source']}."
     stride = "" if features["frame_stride"] == 1 else f", of which one in {features['frame_stride']:g} is kept"
+    zero = "full scale" if features.get("reference") == "full_scale" else "the track's maximum"
     return (
         f"Log-mel spectrograms of at most {features['max_windows']} "
         f"{'window' if features['max_windows'] == 1 else 'windows'} of {features['window_seconds']:g} s a "
         f"track, evenly placed:\n{features['n_mels']} mel bins ({features['mel_scale']}) at "
         f"{features['sample_rate']} Hz, frames of {features['n_fft']} samples every "
         f"{features['hop_length']}{stride},\n"
-        f"{features['top_db']:g} dB below the track's maximum. Feature fingerprint `{fingerprint}`.{source}"
+        f"{features['top_db']:g} dB below {zero}. Feature fingerprint `{fingerprint}`.{source}"
     )
 
 

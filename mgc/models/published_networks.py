@@ -26,6 +26,8 @@ TIMBRE_CHANNELS = 204
 TEMPORAL_FRAMES = (129, 65, 33)
 TEMPORAL_CHANNELS = 51
 BACKEND_LAYERS = 3
+FLOOR_DB = -100.0
+"""Of their `AmplitudeToDB`: no power counts as less than 1e-10."""
 
 LAYER_CHANNELS = {
     "choi_fcn": FCN_CHANNELS,
@@ -56,7 +58,8 @@ class PublishedScaling(nn.Module):
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Map (batch, n_frames, n_mels) in dB to (batch, 1, n_mels, n_frames)."""
-        image: Tensor = self.norm((log_mel + self.band_db).transpose(1, 2).unsqueeze(1))
+        decibels = (log_mel + self.band_db).clamp(min=FLOOR_DB)
+        image: Tensor = self.norm(decibels.transpose(1, 2).unsqueeze(1))
         return image
 
 

@@ -6,10 +6,9 @@ which builds tensors and executes nothing. They become safetensors in a bundle l
 tags the weights were trained on, and its embeddings are those of a frozen network.
 
 Their spectrogram is a layer of theirs and left out here; `mgc extract` computes it. It differs in scale alone: their
-mel filters are of equal height, ours of equal area, and they take dB relative to full scale, we relative to the
-track's maximum. The first is exact, for the filters travel with the weights; for the second a typical maximum is
-taken,
-`REFERENCE_DB`.
+mel filters are of equal height, ours of equal area, which the filters that travel with the weights set right. They
+take dB relative to full scale, as `features.reference` of such a bundle says. For a member upon log-mels that are
+relative to the track's maximum (`transfer`) a typical maximum is taken, `REFERENCE_DB`.
 """
 
 from __future__ import annotations
@@ -43,7 +42,15 @@ FILTER_TOLERANCE = 1e-3
 """Largest difference of their filters, of height 1, from ours scaled to that."""
 
 PUBLISHED_FEATURES = FeatureConfig(
-    sample_rate=16_000, n_fft=512, hop_length=256, n_mels=96, f_max=8_000.0, mel_scale="htk", top_db=100.0
+    sample_rate=16_000,
+    n_fft=512,
+    hop_length=256,
+    n_mels=96,
+    f_max=8_000.0,
+    mel_scale="htk",
+    top_db=130.0,
+    reference="full_scale",
+    padding="reflect",
 )
 """16 kHz, 96 HTK mel bands, 62.5 frames a second."""
 WINDOWS = {"musicnn": (3.0, 10), "choi_fcn": (29.0, 2), "choi_crnn": (29.0, 2)}
@@ -110,6 +117,8 @@ def start_model(
         member = bundle.members[0]
         frozen = {name: tensor for name, tensor in member.weights.items() if not name.startswith(HEADS)}
         model.statistics.network.load_state_dict(frozen)
+        if features.reference != bundle.features.reference:
+            model.statistics.network.spec_bn.band_db += REFERENCE_DB
         model.statistics.bridge.join(features, bundle.features)
     return model
 
@@ -238,7 +247,7 @@ def _band_db(filters: Tensor, features: FeatureConfig) -> Tensor:
     if theirs.shape == ours.shape:
         ratio = theirs.sum(axis=1) / ours.sum(axis=1)
         if np.abs(ours * ratio[:, np.newaxis] - theirs).max() < FILTER_TOLERANCE:
-            return torch.from_numpy(10.0 * np.log10(ratio) + REFERENCE_DB).float()
+            return torch.from_numpy(10.0 * np.log10(ratio)).float()
     raise BundleError(
         "the weights were trained on another spectrogram than 96 HTK mel bands of 512 samples at 16 kHz",
         "only the published ones of Won et al. (2020) can be imported",

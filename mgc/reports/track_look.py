@@ -128,11 +128,12 @@ def spectrogram(view: TrackView) -> Float32Array:
     A column is the mean over the frames that fall into it, of all windows; NaN where there is none.
     """
     features = view.features
-    step_seconds = features.hop_length / features.sample_rate
+    step_seconds = 1.0 / features.frames_per_second
+    first_seconds = features.frame_phase * features.hop_length / features.sample_rate
     # A little more than nothing, here and below: a frame that begins a column must not fall into the one before.
     n_columns = int(min(MOST_COLUMNS, max(1.0, view.duration_seconds / step_seconds + _ROUNDING)))
     n_windows, n_frames, n_mels = view.log_mel.shape
-    seconds = np.array(view.start_seconds)[:, np.newaxis] + step_seconds * np.arange(n_frames)
+    seconds = np.array(view.start_seconds)[:, np.newaxis] + first_seconds + step_seconds * np.arange(n_frames)
     columns = (seconds / view.duration_seconds * n_columns + _ROUNDING).astype(np.int64).ravel()
     inside = columns < n_columns  # a short track's window is filled with silence
     frames = view.log_mel.reshape(n_windows * n_frames, n_mels)[inside].astype(np.float32)

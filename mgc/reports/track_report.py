@@ -28,6 +28,8 @@ TAGS_SHOWN = 16
 NEAREST_SHOWN = 5
 ROW_PX = 19
 WAVE_PX, MEL_PX, AROUND_PX = 110, 190, 62
+MOST_DB_SHOWN = 80.0
+"""Of log-mels that reach down to where no recording does."""
 TICKS_HZ = (500, 1_000, 2_000, 5_000, 10_000, 20_000)
 CELL_PX, GAP_PX = 12, 3
 """Of a row of a taggram, in its image: viewers smooth what they enlarge, and these cells have edges."""
@@ -190,7 +192,10 @@ def _waveform(axes: Axes, view: TrackView, colour: Colours) -> None:
 
 def _log_mel(axes: Axes, view: TrackView, colour: Colours, *, both: bool) -> None:
     features = view.features
-    loudness = 1.0 + spectrogram(view) / features.top_db
+    decibels, range_db = spectrogram(view), features.top_db
+    if features.reference == "full_scale":
+        decibels, range_db = decibels - np.nanmax(decibels), min(range_db, MOST_DB_SHOWN)
+    loudness = np.maximum(1.0 + decibels / range_db, 0.0)
     heat(axes, loudness, (0.0, view.duration_seconds, 0.0, features.n_mels), SOUND, both=both)
     low, high = features.f_min, features.f_max or features.sample_rate / 2
     ticks = [hz for hz in TICKS_HZ if low < hz < high]
@@ -200,7 +205,7 @@ def _log_mel(axes: Axes, view: TrackView, colour: Colours, *, both: bool) -> Non
     )
     axes.set(ylim=(0.0, features.n_mels))
     axes.set_title(
-        f"log-mel, the input of the model: {features.top_db:g} dB from faint to strong",
+        f"log-mel, the input of the model: {range_db:g} dB from faint to strong",
         loc="left",
         color=colour(MUTED),
     )

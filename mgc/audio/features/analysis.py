@@ -85,8 +85,8 @@ class Analysis:
         samples
             Mono, at the configured sample rate, shape (n,).
         frame_step
-            Samples between frame centres, whole or not: frame k is centred at round(k * frame_step) and zero
-            beyond the samples' ends. None: `hop_length`.
+            Samples between frame centres, whole or not: frame k is centred at round(k * frame_step).
+            None: `hop_length`.
         n_frames
             How many frames; None: as many as are centred within the samples, n // frame_step + 1.
 
@@ -97,7 +97,7 @@ class Analysis:
         """
         step = self._config.hop_length if frame_step is None else frame_step
         count = int(samples.size // step) + 1 if n_frames is None else n_frames
-        grid = FrameGrid(self._config.n_fft, step, count)
+        grid = FrameGrid(self._config.n_fft, step, count, self._config.padding)
         found = {name: np.zeros((count, measure.rows), np.float32) for name, measure in self._measures.items()}
         with np.errstate(over="ignore", invalid="ignore"):
             for batch in grid.batches(samples):
@@ -167,13 +167,16 @@ class Track:
 
     @property
     def log_mel(self) -> Float32Array:
-        """In dB relative to the track's maximum."""
-        return self._decibels.relative_db
+        """In dB relative to the track's maximum, or to full scale where the settings say so."""
+        if self._config.reference == "track_maximum":
+            return self._decibels.relative_db
+        floor = np.float32(10.0 ** (-self._config.top_db / 10.0))
+        return np.float32(10.0) * np.log10(np.maximum(self._measured[MEL_POWER], floor))
 
     @cached_property
     def mfcc(self) -> Float32Array:
         """Of levels relative to a power of 1, as librosa's."""
-        return mfcc(self.log_mel, self._config.n_mfcc, self._decibels.reference_db)
+        return mfcc(self._decibels.relative_db, self._config.n_mfcc, self._decibels.reference_db)
 
     @property
     def mfcc_delta(self) -> Float32Array:
@@ -198,7 +201,7 @@ class Track:
     @cached_property
     def onset_strength(self) -> Float32Array:
         """In dB."""
-        return rhythm.onset_strength(self.log_mel, self._config)
+        return rhythm.onset_strength(self._decibels.relative_db, self._config)
 
     @cached_property
     def _tempogram(self) -> Float32Array:

@@ -1,14 +1,14 @@
 """The short-time Fourier transform that all spectral features share, a batch of frames at a time.
 
-Centred, zero-padded frames under a periodic Hann window, as `librosa.stft`. In single precision, whose error is below
--120 dB of the loudest bin. A batch's spectra stay in the processor's cache.
+Centred frames under a periodic Hann window, as `librosa.stft`. In single precision, whose error is below -120 dB of
+the loudest bin. A batch's spectra stay in the processor's cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import scipy.fft
@@ -38,7 +38,7 @@ class FrameBatch:
 
 @dataclass(frozen=True)
 class FrameGrid:
-    """Where frames lie: frame k is centred at sample round(k * step), and is zero beyond the samples' ends.
+    """Where frames lie: frame k is centred at sample round(k * step).
 
     Parameters
     ----------
@@ -49,18 +49,22 @@ class FrameGrid:
         another tempo.
     n_frames
         How many.
+    beyond
+        What is beyond the samples' ends, as `numpy.pad` names it: zeros (`constant`), or `reflect`.
     """
 
     n_fft: int
     step: float
     n_frames: int
+    beyond: Literal["constant", "reflect"] = "constant"
 
     def batches(self, samples: Float32Array) -> Iterator[FrameBatch]:
         """Yield all frames of samples of shape (n,), in order."""
         centres = np.rint(np.arange(self.n_frames) * self.step).astype(np.intp)
         margin = self.n_fft // 2
         beyond = int(centres[-1]) + self.n_fft - margin - samples.size
-        padded = np.pad(samples.astype(np.float32, copy=False), (margin, max(beyond, self.n_fft - margin)))
+        width = (margin, max(beyond, self.n_fft - margin))
+        padded = np.pad(samples.astype(np.float32, copy=False), width, self.beyond)
         every = sliding_window_view(padded, self.n_fft)
         whole = every[:: int(self.step)] if float(self.step).is_integer() else None
         count = max(1, _BATCH_SAMPLES // self.n_fft)

@@ -178,6 +178,17 @@ def test_what_was_not_decoded_is_empty_and_padding_is_left_out() -> None:
     checked(track_page(short))
 
 
+@pytest.mark.parametrize(("stride", "phase"), [(1.0, 0.0), (2.0, 0.0), (3.33678, 1.666), (7.5, 0.4)])
+def test_thinned_frames_fill_the_picture_to_its_end(stride: float, phase: float) -> None:
+    thinned = FEATURES.model_copy(update={"frame_stride": stride, "frame_phase": phase})
+    log_mel = np.zeros((5, thinned.n_frames, 16), np.float16)
+    log_mel[4] = -40.0
+    found = spectrogram(view(features=thinned, log_mel=log_mel))
+    assert found.shape == (int(3.0 * thinned.frames_per_second + 1e-6), 16)
+    assert not np.isnan(found).any()
+    np.testing.assert_allclose([found[0, 0], found[-1, 0]], [0.0, -40.0])
+
+
 def test_moments_end_between_the_middles_of_windows() -> None:
     np.testing.assert_allclose(window_edges(view()), [0.0, 0.75, 1.25, 1.75, 2.25, 3.0])
     columns = in_columns(view(), view().genre_in_time)[:, 0]
