@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import re
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -68,9 +69,9 @@ def read_label_file(uri: str) -> pl.DataFrame:
     return frame
 
 
-def _named(table: pl.DataFrame, header: tuple[str | None, ...] | list[str], uri: str) -> pl.DataFrame:
+def _named(table: pl.DataFrame, header: Sequence[str | None], uri: str) -> pl.DataFrame:
     """Return a table under its header; columns without a name are left out."""
-    names = [(name or "").strip("\ufeff\u200b").strip().lower() for name in header]
+    names = _lower(header)
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise LabelError(f"manifest '{uri}' has more than one column '{twice[0]}'", "rename one of them")
@@ -92,7 +93,7 @@ def _of_text(data: bytes, suffix: str, uri: str) -> pl.DataFrame:
 
 def _separator(head: str, usual: str) -> str:
     """Return what separates a header's names: that by which one of them is a key, else what gives the most."""
-    names = {each: [name.strip().lower() for name in next(csv.reader([head], delimiter=each))] for each in SEPARATORS}
+    names = {each: _lower(next(csv.reader([head], delimiter=each))) for each in SEPARATORS}
     return max(SEPARATORS, key=lambda each: (not {*KEYS}.isdisjoint(names[each]), len(names[each]), each == usual))
 
 
@@ -152,5 +153,5 @@ def _of_workbook(data: bytes, uri: str) -> pl.DataFrame:
     return sheets[keyed[0]] if keyed else next(iter(sheets.values()))
 
 
-def _lower(names: tuple[str | None, ...]) -> list[str]:
-    return [(name or "").strip().lower() for name in names]
+def _lower(names: Sequence[str | None]) -> list[str]:
+    return [(name or "").strip("\ufeff\u200b").strip().lower() for name in names]

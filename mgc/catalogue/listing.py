@@ -142,16 +142,12 @@ class Exclusion:
         any_of = "|".join(rule.matches.pattern for rule in self._rules if not rule.keeps)
         # One match tells for most names that no rule leaves them out.
         self._any = re.compile(any_of or r"(?!)")
-        self._folder = functools.lru_cache(maxsize=BATCH_ROWS)(self._own)
+        self._is_within = functools.lru_cache(maxsize=BATCH_ROWS)(self.__call__)
 
     def __call__(self, key: str) -> bool:
         """Return whether a key, or any folder above it, is left out."""
         above = key.rstrip("/").rpartition("/")[0]
-        return (bool(above) and self._within(f"{above}/")) or self._own(key)
-
-    def _within(self, folder: str) -> bool:
-        ends = (at + 1 for at, letter in enumerate(folder) if letter == "/")
-        return any(self._folder(folder[:end]) for end in ends)
+        return (bool(above) and self._is_within(f"{above}/")) or self._own(key)
 
     def _own(self, key: str) -> bool:
         path = key.rstrip("/")
