@@ -128,8 +128,10 @@ def train_watched(screen: Console, request: TrainingRequest) -> TrainOutcome:
     with Meter(screen, "training", total, "epochs").shown() as meter:
 
         def on_epoch(member: int, epoch: dict[str, Any]) -> None:
-            done[member] = epoch["epoch"]
-            meter.update(sum(done), note=f"member {member + 1}/{members} epoch {_epoch_text(epoch)}")
+            if "fold" not in epoch:
+                done[member] = epoch["epoch"]
+            fold = f"fold {epoch['fold']}/{epoch['folds']} " if "fold" in epoch else ""
+            meter.update(sum(done), note=f"{fold}member {member + 1}/{members} epoch {_epoch_text(epoch)}")
 
         return train_ensemble(request, on_epoch, resumed)
 

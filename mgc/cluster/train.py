@@ -103,7 +103,8 @@ def train_ensemble(
     Parameters
     ----------
     on_epoch
-        Called with a member's number and its epoch's figures as they come.
+        Called with a member's number and its epoch's figures as they come; those of `training.promise_folds` have
+        `fold` and `folds`.
     on_resumed
         Called with a member's number and the epochs of an earlier run that was stopped in the middle.
 
@@ -143,7 +144,7 @@ def train_ensemble(
         members = _members(request, catalogue, setups, teacher, data, session, watcher)
         held_out = None
         if request.config.training.promise_folds and not teacher:
-            held_out = _held_out(request, catalogue, setups, session, work_key)
+            held_out = _held_out(request, catalogue, setups, session, work_key, on_epoch)
         contents = _contents(request, catalogue, taxonomy, published, key, members, held_out)
         if teacher:
             contents = _with_teacher(request, contents, teacher, catalogue)
@@ -290,16 +291,32 @@ def _require_same_data(request: TrainingRequest, data: str) -> None:
 
 
 def _held_out(
-    request: TrainingRequest, catalogue: pl.DataFrame, setups: list[MemberSetup], session: RaySession, key: str
+    request: TrainingRequest,
+    catalogue: pl.DataFrame,
+    setups: list[MemberSetup],
+    session: RaySession,
+    key: str,
+    on_epoch: OnEpoch,
 ) -> HeldOut | None:
     """Return predictions of all tracks of train and valid, each by members fitted on other groups."""
+
+    def watcher_of(fold: int, own_key: str) -> Watcher:
+        place = {"fold": fold + 1, "folds": training.promise_folds}
+        return Watcher(
+            _work_uri(request),
+            own_key,
+            len(setups),
+            lambda *seen: on_epoch(seen[0], seen[1] | place),
+            lambda *_: None,
+        )
+
     training, taxonomy = request.config.training, setups[0].taxonomy
     resources = member_resources(training, len(setups), session)
     features = shard_facts(request.features_uri).model_features
     parts = []
     for fold in range(training.promise_folds):
         own_key = f"{key}-fold{fold}"
-        watcher = Watcher(_work_uri(request), own_key, len(setups), lambda *_: None, lambda *_: None)
+        watcher = watcher_of(fold, own_key)
         tracks = in_fold(catalogue, fold, training.promise_folds)
         write_rows(_work_uri(request), own_key, request.features_uri, tracks, request.config.augment)
         own = [replace(setup, fold=fold) for setup in setups]

@@ -139,12 +139,19 @@ class Decision:
 def at_most_one(
     probabilities: npt.NDArray[np.floating[Any]], listed: npt.NDArray[np.bool_], exclusive: Sequence[Sequence[int]]
 ) -> npt.NDArray[np.bool_]:
-    """Return which tags stay listed, shape (n_tracks, n_tags): of each exclusive group the most probable."""
-    kept = listed.copy()
+    """Return which tags stay listed, shape (n_tracks, n_tags).
+
+    From the most probable down, a tag stays unless one of a group of its own already has: what is left out itself
+    leaves nothing out.
+    """
+    if not exclusive:
+        return listed
+    apart = np.zeros((listed.shape[1],) * 2, dtype=bool)
     for group in exclusive:
-        columns = list(group)
-        own = np.where(kept[:, columns], probabilities[:, columns], -1.0)
-        kept[:, columns] &= np.arange(len(columns)) == own.argmax(axis=1)[:, np.newaxis]
+        apart[np.ix_(group, group)] = True
+    kept, rows = np.zeros_like(listed), np.arange(len(listed))
+    for tags in np.argsort(-probabilities, axis=1, kind="stable").T:
+        kept[rows, tags] = listed[rows, tags] & ~(kept & apart[tags]).any(axis=1)
     return kept
 
 

@@ -197,10 +197,10 @@ def tag_thresholds(probabilities: Float64Array, truth: BoolArray, precision: flo
     probabilities, truth
         Shape (n_tracks, n_tags).
     """
-    n_tracks, n_tags = probabilities.shape
-    thresholds = np.ones(n_tags)
+    n_tracks = len(probabilities)
+    thresholds = np.ones(probabilities.shape[1])
     ranks = np.arange(1, n_tracks + 1)
-    for tag in range(n_tags if n_tracks > 1 else 0):
+    for tag in np.flatnonzero(truth.any(axis=0)) if n_tracks > 1 else ():  # of what nobody has nothing is known
         order = np.argsort(-probabilities[:, tag], kind="stable")
         ranked = probabilities[order, tag]
         stated = np.cumsum(ranked) / ranks

@@ -106,6 +106,27 @@ def test_a_student_is_a_bundle_like_any_other(trained: Trained, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_precision_is_promised_on_folds_whose_artists_no_member_saw(trained: Trained, tmp_path: Path) -> None:
+    config = load_config(None, [*TWO_FITS, "training.promise_folds=3", "training.exclusive_tags=[['even', 'odd']]"])
+    places = (str(trained.catalogue), str(trained.features), str(tmp_path / "bundle"))
+    outcome = train_ensemble(TrainingRequest(*places, config))
+    bundle = load_bundle(str(tmp_path / "bundle"))
+    promise = outcome.metrics["promise"]
+    assert promise["on"] == "3 folds of train and valid, groups apart"
+    labelled = read_catalogue(str(trained.catalogue)).filter(pl.col("split").is_in(["train", "valid"]))
+    assert promise["genre"]["tracks"] == labelled["genre"].drop_nulls().len()
+    assert promise["genre"]["groups"] == labelled["group"].n_unique()
+    assert bundle.decision.abstain_precision == promise["genre"]["precision"]
+    assert bundle.decision.exclusive_tags == (
+        (bundle.taxonomy.tags.index("even"), bundle.taxonomy.tags.index("odd")),
+    )
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "Promised on 3 folds of train and valid, groups apart." in card
+    assert "At most one is listed of: even, odd." in card
+    assert not (tmp_path / "bundle.training").exists()
+
+
+@pytest.mark.slow
 def test_features_extracted_anew_while_members_are_fitted_make_no_bundle(trained: Trained, tmp_path: Path) -> None:
     shards = tmp_path / "features"
     shutil.copytree(trained.features, shards)

@@ -125,6 +125,7 @@ def test_thresholds_of_tags_have_their_precision_and_list_no_tag_everywhere() ->
     listed = probabilities >= at
     assert truth[listed[:, 0], 0].mean() == pytest.approx(0.8, abs=0.02)
     assert at[2] == 1.0, "never as right as that"
+    assert tag_thresholds(probabilities, np.zeros_like(truth), 0.5).tolist() == [1.0] * 3, "seen on no track"
     always = tag_thresholds(probabilities, np.ones_like(truth), 0.5)
     assert not (probabilities >= always).all(axis=0).any()
     assert tag_thresholds(np.full((9, 1), 0.9), np.ones((9, 1), dtype=bool), 0.5).tolist() == [1.0]
@@ -165,6 +166,10 @@ def test_of_exclusive_tags_the_most_probable_is_listed() -> None:
     probabilities = np.array([[0.9, 0.8, 0.7], [0.5, 0.8, 0.7], [0.2, 0.3, 0.9]])
     listed = at_most_one(probabilities, probabilities >= 0.5, [(0, 1)])
     assert listed.tolist() == [[True, False, True], [False, True, True], [False, False, True]]
+    # drums (0.97) leave solo (0.95) out, which then does not leave the bass (0.6) out.
+    solo_drums_bass = np.array([[0.95, 0.97, 0.6]])
+    pairs = [(0, 2), (0, 1)]
+    assert at_most_one(solo_drums_bass, solo_drums_bass >= 0.5, pairs).tolist() == [[False, True, True]]
     assert "exclusive_tags" not in Decision().to_dict(), "fingerprints of bundles without any stay"
     assert Decision(exclusive_tags=((0, 1),)).to_dict()["exclusive_tags"] == ((0, 1),)
 
