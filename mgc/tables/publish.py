@@ -550,7 +550,7 @@ def _delta_errors(store: Store) -> Iterator[None]:
             raise DiskFullError(f"no room to write '{uri}'", "free some space and start again") from error
         if "necessary privileges" in text:
             raise AccessDeniedError(
-                f"no permission for '{uri}' ({why})", "let its writer put objects there"
+                f"no permission for '{uri}' ({why})", "check credentials, policy, owner and mode"
             ) from error
         if isinstance(error, OSError):
             raise StorageError(f"'{uri}' failed: {why}", "check the store and start again") from error
