@@ -110,6 +110,16 @@ def test_a_writer_that_was_held_up_and_killed_leaves_what_came_after_it(
     assert identities(uri) == newer
 
 
+def test_a_track_that_two_writers_add_at_once_is_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1"})
+    commit_only(uri, {"a": "1", "d": "1"})
+    # Neither replaces a file: by default delta-rs would take both for appends that do not touch each other.
+    HeldUp(monkeypatch, lambda: tag_once(uri, {"a": "1", "d": "1", "e": "1"}), killed=False)
+    publish(output_of(uri))
+    assert one_version_of(DeltaTable(f"{uri}/current")) == {"a": "1", "d": "1", "e": "1"}
+
+
 def test_two_that_publish_first_at_once_make_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = str(tmp_path)
     commit_only(uri, {"a": "1", "b": "1"})
