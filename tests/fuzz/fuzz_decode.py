@@ -66,6 +66,17 @@ def seed_files() -> dict[str, bytes]:
         "tta": with_pyav(mono, 22_050, "tta", "tta", "s16"),
         "wavpack": with_pyav(mono, 22_050, "wv", "wavpack", "s32p"),
     }
+    low = music(0.5, 22_050)
+    files |= {
+        f"{kind} behind {kind}": files[kind] + encode(low, 22_050, kind) for kind in ("flac", "mp3", "ogg", "aiff")
+    }
+    files |= {
+        "wav behind wav": files["wav PCM_16"] + files["wav PCM_24"],
+        "opus and vorbis": files["opus"] + files["ogg"],
+        "adts of two rates": files["adts"] + with_pyav(low, 22_050, "adts", "aac"),
+        "ac3 behind ac3": files["ac3"] + with_pyav(music(0.5, 32_000), 32_000, "ac3", "ac3"),
+        "m4a behind m4a": files["m4a"] + files["alac"],
+    }
     return files
 
 

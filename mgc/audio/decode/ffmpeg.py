@@ -30,7 +30,7 @@ from mgc.audio.decode.source import (
 
 CONTAINERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,loas,matroska,mlp,mov,"
-    "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,tak,truehd,tta,voc,w64,wav,wv,xwma"
+    "mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,rm,shn,tak,truehd,tta,voc,w64,wav,wv,xwma"
 )
 """FFmpeg also opens playlists, subtitles, images and raw data. A catalogue's bytes are hostile: a playlist
 would make it open other files and URLs, and many a text file passes for some subtitle format."""
