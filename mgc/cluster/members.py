@@ -55,6 +55,10 @@ from mgc.training.losses import LabelWeights
 from mgc.training.state import TrainingState
 
 POLL_SECONDS = 1.0
+START_FAILURES = 10
+"""Of a member's workers, before they fit: by default Ray Train would start workers that die at once for ever."""
+START_SECONDS = "300"
+"""On a cluster that is joined: how long a start waits for nodes."""
 STATE_FILE, PROGRESS_FILE = "state.bin", "progress.json"
 """In a checkpoint: where a fit stands, and the figures of its epochs."""
 HELD = "held"
@@ -138,7 +142,7 @@ def fit_member(setup: MemberSetup, work_uri: str, key: str, use_gpu: bool) -> ra
             name=f"{key}-member-{setup.member}",
             storage_path=place.path,
             storage_filesystem=place.filesystem,
-            failure_config=FailureConfig(max_failures=training.max_failures),
+            failure_config=FailureConfig(training.max_failures, controller_failure_limit=START_FAILURES),  # type: ignore[call-arg] # v1 has none
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
@@ -344,7 +348,9 @@ def set_up_ray_train(session: RaySession) -> None:
     """Set what Ray Train takes from the environment of the driver and hands to its controllers."""
     # A report, so each epoch, waits for the controller's next look at its workers: by default two seconds.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    if not session.joined:
+    if session.joined:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", START_SECONDS)
+    else:
         # An actor a member that watches for nodes being taken away: of no use on this machine alone.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 
@@ -355,7 +361,8 @@ def _result(fit: Future[ray.train.Result]) -> ray.train.Result:
     except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
         raise TrainingError(
             f"a member could not be trained: {root_cause(error)}",
-            "the same command goes on from the last checkpoint",
+            "where workers died, look at the memory of their nodes: fewer at once (training.members_at_once) or "
+            "smaller batches; the same command goes on from the last checkpoint",
         ) from error
 
 

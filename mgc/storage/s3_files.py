@@ -54,7 +54,8 @@ WHOLE_BELOW_BYTES = 4 * 1024**2
 """Objects up to this size are opened with one GET: cheaper than a range request for each column."""
 
 REQUEST_SECONDS = 180.0
-"""For a request with its retries and waits, up to the header of its answer, and for the body of a listing."""
+"""For a request with its retries and waits, up to the header of its answer, and for the body of a listing; then it is
+tried once more."""
 
 BODY_PIECE_BYTES = 1 << 20
 STALL_SECONDS = 30.0
@@ -279,17 +280,19 @@ class S3Files:
         return next((item["Key"] for item in page.get("Contents", ())), None)
 
     def check_writable(self) -> None:
-        """Raise a `StorageError` unless a small object can be written under the prefix."""
+        """Raise a `StorageError` unless a small object can be written under the prefix; deleting may be forbidden."""
         key = f"{self.prefix}{TEMPORARY_PREFIX}write-check"
         self._call("put_object", "", patient=False, Key=key, Body=b"")
-        self._call("delete_object", "", patient=False, Key=key)
+        with suppress(Exception):
+            self._call_once("delete_object", False, {"Key": key})
 
     def _call(self, method: str, key: str, patient: bool = True, **arguments: Any) -> Any:
         with _as_storage_error(self.uri(key)):
             try:
                 return self._call_once(method, patient, arguments)
             except Exception as error:
-                if patient or not _may_pass(error):
+                # Of a patient call botocore has tried all again but an answer that came too slowly.
+                if not (isinstance(error, TimeoutError) if patient else _may_pass(error)):
                     raise
             log.warning("S3 is busy (%s): tried again for half a minute", self.uri(key))
             return self._call_once(method, True, arguments)
@@ -466,7 +469,7 @@ def _error_code(error: BaseException | None) -> str:
 def _may_pass(error: Exception) -> bool:
     """Return whether a server is there, and may answer later what it does not answer now."""
     status = _error_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status >= 500 or status == 429 or isinstance(error, ReadTimeoutError)
+    return status >= 500 or status == 429 or isinstance(error, ReadTimeoutError | TimeoutError)
 
 
 def _error_response(error: BaseException | None) -> Mapping[str, Any]:

@@ -33,6 +33,8 @@ from mgc.storage.objects import ObjectNotFoundError
 from mgc.storage.store import Store
 
 FOLDER = "leases"
+ENDED = "ended"
+"""In a lease's `process`: its run is over, and the store refused to delete the lease."""
 BEATS_A_LEASE = 6
 """How often a lease is renewed within `lease_seconds`: a few writes may fail or be late."""
 
@@ -115,7 +117,11 @@ class RunLease:
         """End it; a store that fails now only leaves a lease that will be taken for dead."""
         with contextlib.suppress(StorageError), self._writing:
             self._ended.set()
-            self.store.delete(self.mine.key)
+            try:
+                self.store.delete(self.mine.key)
+            except StorageError:  # deleting may be forbidden where writing is not
+                ended = replace(self.mine, process=ENDED)
+                self.store.write_atomic(ended.key, json.dumps(asdict(ended)).encode())
 
 
 @contextmanager
@@ -190,7 +196,8 @@ def _give_way(lease: RunLease, other: Lease, *, takeover: bool) -> None:
             f"since {living.since}",
             "let it end and start again; or end it, and take its place with --takeover",
         )
-    lease.store.delete(other.key)
+    with contextlib.suppress(StorageError):  # else it lies there, dead, for every later run to look at
+        lease.store.delete(other.key)
 
 
 def _living(lease: RunLease, other: Lease) -> Lease | None:
@@ -244,6 +251,8 @@ def _process_mark(pid: int | str) -> str | None:
 
 def _process_lives(mark: str) -> bool | None:
     """Return whether a process runs on this machine; None where it is another's, or the system cannot say."""
+    if mark == ENDED:
+        return False
     here = _process_mark(os.getpid())
     if not mark or here is None or mark.split()[:2] != here.split()[:2]:
         return None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bundle_fixtures import Trained
 from killing import descendants, job, kill_driver_when, run, wait_until
-from small_music import TWO_FITS
+from small_music import SETTINGS, TWO_FITS
 
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import load_config
@@ -90,3 +93,42 @@ def test_the_workers_are_killed_and_others_go_on(trained: Trained, tmp_path: Pat
     assert outcome.fingerprint == trained.outcome.fingerprint
     assert_each_epoch_once(bundle, trained)
     assert_went_on(bundle, before)
+
+
+def killed_again_and_again(command: list[str], bundle: Path) -> str:
+    """Run a command whose workers die whenever they are at work, as where memory is short; return its stderr."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: epochs_done(bundle) >= 1, 200.0, lambda: process.poll() is None)
+        begun = time.monotonic()
+        while process.poll() is None:
+            assert time.monotonic() - begun < 500.0, "it hangs"
+            for pid in descendants(process.pid, "ray::RayTrainWorker"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
+        _, printed = process.communicate()
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 2, printed
+    return " ".join(printed.split())
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", ["train", "distill"])
+def test_workers_that_die_again_and_again_end_the_command_with_its_reason(
+    trained: Trained, tmp_path: Path, kind: str
+) -> None:
+    bundle = tmp_path / "bundle"
+    places = [str(trained.catalogue), "--features", str(trained.features), "--bundle", str(bundle)]
+    script = {"train": ["train_ensemble.py"], "distill": ["distill.py", str(trained.bundle)]}[kind]
+    command = job(*script, *places, settings=[*SETTINGS, "training.members=1", "training.max_failures=1"])
+    said = killed_again_and_again([*command, "--set", "training.epochs=400"], bundle)
+    assert "[MGC402]" in said
+    assert "a member could not be trained: " in said
+    print(said)
+    assert "look at the memory of their nodes" in said
+    assert "the same command goes on from the last checkpoint" in said
+    assert "Traceback" not in said
+    assert not bundle.exists()

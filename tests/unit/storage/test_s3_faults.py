@@ -163,7 +163,7 @@ def test_an_answer_that_does_not_come_is_late_too(proxy: FaultyS3, monkeypatch: 
         begun = time.monotonic()
         with pytest.raises(StorageError, match=r"no answer within 0\.5 s"):
             call()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 15
 
 
 def test_a_listing_body_that_trickles_ends(proxy: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +171,8 @@ def test_a_listing_body_that_trickles_ends(proxy: FaultyS3, monkeypatch: pytest.
     proxy.inject = lambda request: faults.TRICKLE if request.is_listing else None
     with pytest.raises(StorageError, match=r"no answer within 0\.5 s"):
         list(STORE.list())
+    proxy.inject = first(1, faults.TRICKLE)
+    assert [item.key for item in STORE.list()] == ["song.wav"]
 
 
 @pytest.mark.parametrize("kind", ["ENDLESS_LISTING", "NO_TOKEN", "REPEATED_LISTING"])
