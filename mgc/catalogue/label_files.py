@@ -7,7 +7,6 @@ of eight bits is not certain: the error says where it was met and how it reads a
 from __future__ import annotations
 
 import codecs
-import csv
 import gzip
 import io
 import re
@@ -17,7 +16,7 @@ import polars as pl
 
 from mgc.errors import LabelError
 from mgc.storage.store import ObjectNotFoundError, Store, split_uri
-from mgc.tables.csv_cells import without_mark
+from mgc.tables.csv_cells import cells_of, without_mark
 
 KEYS = ("path", "uri", "track_id")
 """Columns that name a file, the first that is there counts."""
@@ -93,7 +92,7 @@ def _of_text(data: bytes, suffix: str, uri: str) -> pl.DataFrame:
 
 def _separator(head: str, usual: str) -> str:
     """Return what separates a header's names: that by which one of them is a key, else what gives the most."""
-    names = {each: _lower(next(csv.reader([head], delimiter=each))) for each in SEPARATORS}
+    names = {each: _lower(cells_of(head, each)) for each in SEPARATORS}
     return max(SEPARATORS, key=lambda each: (not {*KEYS}.isdisjoint(names[each]), len(names[each]), each == usual))
 
 

@@ -6,6 +6,7 @@ that begins as formulas do begins with an apostrophe instead; numbers stay numbe
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Sequence
 
@@ -28,6 +29,11 @@ def csv_of_frame(frame: pl.DataFrame) -> bytes:
 def csv_of_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     """Return rows of cells of any kind as CSV; None is an empty cell."""
     return "".join(",".join(map(_cell, row)) + "\n" for row in (header, *rows)).encode()
+
+
+def cells_of(line: str, separator: str) -> list[str]:
+    """Return the cells of a line, with quotes as CSV has them."""
+    return next(csv.reader([line], delimiter=separator))
 
 
 def without_mark(text: pl.Expr) -> pl.Expr:

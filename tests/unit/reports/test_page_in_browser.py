@@ -203,7 +203,8 @@ def test_it_opens_a_track_by_mouse_and_keyboard(browser: Browser) -> None:
     browser.run("document.querySelector('#tracks tbody tr button').focus()")
     browser.key("Enter")
     opened = browser.run("document.querySelector('dialog').textContent")
-    assert "The bytes are no audio, whatever the name says. Replace or remove the file." in opened
+    about = "The bytes are no audio, whatever the name says, or notes that nothing here plays."
+    assert f"{about} Replace or remove the file; render notes to FLAC or WAV" in opened
     assert browser.run("document.querySelector('[data-place]').hidden") is True, "what failed is not on the map"
 
 
