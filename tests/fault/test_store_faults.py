@@ -60,7 +60,10 @@ KINDS: dict[str, Callable[[], Callable[[Request], Fault | None]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+SLOW = {"trickle": pytest.mark.slow}  # it is noticed after half a minute, as it is meant to be
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=SLOW.get(kind, ())) for kind in KINDS])
 def test_a_run_under_a_fault_has_the_rows_of_one_without(proxy: FaultyS3, tmp_path: Path, kind: str) -> None:
     run_tiny(str(tmp_path), catalogue(TRACKS))
     proxy.inject = KINDS[kind]()
