@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import shutil
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from failing_s3 import failing_s3
+from s3fs import S3FileSystem
 
 from mgc.config import DecodeConfig
 from mgc.errors import Stage, StorageError, TrackCode, TrackError
@@ -424,3 +426,11 @@ def test_each_call_is_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
             call()
             requests.append(server.requests - before)
         assert requests == [1] * len(calls)
+
+
+@pytest.mark.parametrize(("name", "first"), [("_call_s3", ["method"]), ("_pipe_file", ["path", "data"])])
+def test_s3fs_has_the_coroutines_that_its_public_calls_wrap(name: str, first: list[str]) -> None:
+    """They can be given a time limit, which the public calls cannot."""
+    coroutine = getattr(S3FileSystem, name)
+    assert inspect.iscoroutinefunction(coroutine)
+    assert list(inspect.signature(coroutine).parameters)[1 : 1 + len(first)] == first
