@@ -40,6 +40,7 @@ def n_commits(output: Path) -> int:
     return len(list(output.glob("commits/*")))
 
 
+@pytest.mark.slow
 def test_extraction(catalogue: Path, tmp_path: Path) -> None:
     tracks = read_catalogue(str(catalogue))
     whole, killed = tmp_path / "whole", tmp_path / "killed"

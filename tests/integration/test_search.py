@@ -27,6 +27,7 @@ def request(trained: Trained, output: Path, chosen: Config) -> SearchRequest:
     return SearchRequest(str(trained.catalogue), str(trained.features), str(output), chosen, SPACE)
 
 
+@pytest.mark.slow
 def test_trials_on_folds_are_reported_compared_and_kept(trained: Trained, tmp_path: Path) -> None:
     chosen = config()
     drawn = draw_trials(SPACE, chosen.search)

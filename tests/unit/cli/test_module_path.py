@@ -85,6 +85,7 @@ def test_python_m_mgc_runs_no_module_of_the_current_folder(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_catalogues_run_runs_no_module_of_the_current_folder_in_any_process(
     song: Path, bundle: str, folder: Path, tmp_path: Path
 ) -> None:
