@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -44,16 +44,24 @@ class StoredFeatureReader:
 
     def __init__(self, features_uri: str, config: Config, banks: FilterBanks | None = None) -> None:
         self._features_uri = features_uri
-        self._audio = cache(lambda: AudioFeatureReader(config, banks))
+        self._make_audio = partial(AudioFeatureReader, config, banks)
+        self._audio: AudioFeatureReader | None = None
+        self._making = threading.Lock()
 
     def read(self, rows: pa.Table) -> Iterator[TrackResult]:
         """Yield what became of each item (schema PLAN, clean views)."""
         is_stored = rows["features_part"].is_valid()
         stored = stored_results(self._features_uri, frame_of(rows.filter(is_stored)))
         others = rows.filter(pc.invert(is_stored))
-        decoded = self._audio().read(others) if others.num_rows else iter(())
+        decoded = self._audio_reader().read(others) if others.num_rows else iter(())
         for track_id, there in zip(rows["track_id"].to_pylist(), is_stored.to_pylist(), strict=True):
             yield stored[track_id] if there else next(decoded)
+
+    def _audio_reader(self) -> AudioFeatureReader:
+        # Called from two threads: a second decoding child would stay for as long as the actor does.
+        with self._making:
+            self._audio = self._audio or self._make_audio()
+            return self._audio
 
 
 class AudioFeatureReader:

@@ -24,7 +24,7 @@ from mgc.config.section import json_object
 from mgc.config.view_settings import CLEAN
 from mgc.errors import FingerprintError, SchemaError, SplitError, Stage, TrackCode, TrackError
 from mgc.storage.store import Store
-from mgc.tables.feature_cache import KEY, LogMels, MappedRows, map_log_mels
+from mgc.tables.feature_cache import KEY, SHAPE, LogMels, MappedRows, map_log_mels
 from mgc.tables.parquet_batches import frame_of, named_if_damaged
 from mgc.tables.run_index import ITEM, current_index, current_rows
 from mgc.tables.run_log import OutputDirectory
@@ -37,8 +37,6 @@ FEATURES_KEY = b"mgc.feature_config"
 VALUES_AT_ONCE = 10_000
 STATISTICS = "statistics"
 STATISTICS_NAMES = "statistics_names"
-
-_SHAPE = ("n_windows", "n_frames", "n_mels")
 
 
 @dataclass(frozen=True)
@@ -312,7 +310,7 @@ def stored_results(features_uri: str, items: pl.DataFrame) -> dict[str, TrackRes
     """Return what the shards named by items (`features_part`) hold of their clean views, by track."""
     output = OutputDirectory(Store.open(features_uri), "features")
     wanted = items.select(*ITEM, pl.col("features_part").alias("part"))
-    columns = ["duration_seconds", *_SHAPE, "log_mel", *(field.name for field in ERROR_FIELDS)]
+    columns = ["duration_seconds", *SHAPE, "log_mel", *(field.name for field in ERROR_FIELDS)]
     rows = (row for table in current_rows(output, wanted, columns) for row in table.to_pylist())
     return {row["track_id"]: _stored_result(row) for row in rows}
 
