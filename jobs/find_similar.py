@@ -1,4 +1,4 @@
-"""The tracks most like one, like each, near-duplicates, and how good that is.
+"""The tracks most like some, like each, near-duplicates, and how good that is.
 
 The same command as `mgc similar`::
 

@@ -90,7 +90,10 @@ COMMANDS = {
         "A page or a picture of one track: waveform, log-mel, genres and tags in time, nearest tracks.",
     ),
     "compare": ("compare_command", "Two bundles' answers for the same files, side by side."),
-    "similar": ("similar_command", "The tracks most like one, like each, near-duplicates, and how good that is."),
+    "similar": (
+        "similar_command",
+        "The tracks most like some, also as a playlist; near-duplicates; how good that is.",
+    ),
     "report": ("report_command", "The page of the last tagging run, made anew."),
     "review": ("similar_command", "The tracks whose label would help most, as a CSV to fill in."),
     "status": ("status_command", "When a run last ended well, who is at work, what failed; a health check."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import polars as pl
@@ -19,7 +20,7 @@ from mgc.cli.terminal import counted, facts, figure_text
 from mgc.config import EvaluationConfig
 from mgc.curation.duplicates import duplicate_groups, read_fingerprints
 from mgc.curation.review_queue import READ, ReviewOptions, review_queue
-from mgc.curation.similarity import SimilarityIndex, embedding_matrix, open_index
+from mgc.curation.similarity import SimilarBy, SimilarityIndex, embedding_matrix, open_index, playlist_of
 from mgc.curation.similarity_score import Precision, SimilarityScore, score_similarity
 from mgc.errors import ConfigError
 from mgc.printable import not_sure
@@ -30,13 +31,21 @@ from mgc.tables.feature_shards import read_feature_set
 from mgc.tables.predictions import read_predictions
 
 GROUPS_SHOWN = 10
+SHOWN = ("uri", "genre", "genre_probability", "abstained")
+PLAYLISTS = (".m3u8", ".m3u")
 
 
 def similar(
     predictions: Annotated[str, typer.Argument(help="directory of `mgc tag`, or a predictions file")],
-    track: Annotated[str | None, typer.Argument(help="track_id, URI, or the end of a path")] = None,
+    tracks: Annotated[list[str] | None, typer.Argument(help="each a track_id, URI, or the end of a path")] = None,
     k: Annotated[int, typer.Option("-k", help="neighbours", min=1)] = 10,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="Parquet or CSV to write")] = None,
+    by: Annotated[
+        SimilarBy, typer.Option(help="several tracks: near their centroid, or near any of them")
+    ] = SimilarBy.CENTROID,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Parquet or CSV to write; tracks alike: also .m3u8, a playlist"),
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="the neighbours of every track, into --output")] = False,
     duplicates: Annotated[bool, typer.Option("--duplicates", help="groups of one recording; needs -c, -f")] = False,
     score: Annotated[bool, typer.Option("--score", help="precision at k by genre and tag; needs -c")] = False,
@@ -49,10 +58,10 @@ def similar(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Find the tracks of PREDICTIONS most like TRACK; an index is built beside the predictions when needed."""
+    """Find the tracks of PREDICTIONS most like TRACKS; an index is built beside the predictions when needed."""
     screen = console()
-    if sum([track is not None, all_, duplicates, score]) != 1:
-        raise ConfigError("nothing to find, or too much", "give one of: a track, --all, --duplicates, --score")
+    if sum([bool(tracks), all_, duplicates, score]) != 1:
+        raise ConfigError("nothing to find, or too much", "give one of: tracks, --all, --duplicates, --score")
     if score:
         found = _score(predictions, catalogue, features, split, k, settings(config, set_).evaluation)
         show_score(screen, found, split, as_json=as_json)
@@ -63,9 +72,11 @@ def similar(
         show_duplicates(screen, groups, output, as_json=as_json)
     else:
         index = open_index(predictions, rebuild=rebuild)
-        if track is not None:
-            rows = index.similar_to(track, k, exact=exact)
-            show_neighbours(screen, index, rows, index.row_of(track), as_json=as_json)
+        if tracks:
+            rows = index.similar_to(tracks, k, by=by, exact=exact)
+            if output:
+                write_table(rows, output, playlist=True)
+            show_neighbours(screen, index, rows, [index.row_of(track) for track in tracks], output, as_json=as_json)
         else:
             pairs = index.all_pairs(k, exact=exact)
             target = _given(output, "--all writes a table", "--output")
@@ -101,18 +112,32 @@ def review(
     facts(console(), "Review queue", rows)
 
 
-def show_neighbours(screen: Console, index: SimilarityIndex, rows: pl.DataFrame, row: int, *, as_json: bool) -> None:
-    """Print the neighbours of one track as a table, or as a JSON object a line."""
+def show_neighbours(
+    screen: Console,
+    index: SimilarityIndex,
+    rows: pl.DataFrame,
+    given: Sequence[int],
+    output: str | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the neighbours of the given tracks, by their numbers, as a table, or as a JSON object a line."""
     if as_json:
         print_json_lines(rows)
         return
-    uri, *answer = index.tracks.select("uri", "genre", "genre_probability", "abstained").row(row)
-    title = plain(f"Most like {uri} ({_genre_text(*answer)})", "italic")
-    table = Table("", "cosine", "genre", "track", title=title, title_justify="left")
-    for rank, cosine, _, other, _, *answer in rows.iter_rows():
-        table.add_row(str(rank), f"{cosine:.3f}", plain(_genre_text(*answer)), plain(other))
+    if len(given) == 1:
+        uri, *answer = index.tracks.select(*SHOWN).row(given[0])
+        title = f"Most like {uri} ({_genre_text(*answer)})"
+    else:
+        how = "nearest to any" if "nearest_to" in rows.columns else "near the centroid"
+        title = f"Most like {counted(len(given), 'track')}, {how}"
+    table = Table("", "cosine", "genre", "track", title=plain(title, "italic"), title_justify="left")
+    for rank, cosine, uri, *answer in rows.select("rank", "cosine", *SHOWN).iter_rows():
+        table.add_row(str(rank), f"{cosine:.3f}", plain(_genre_text(*answer)), plain(uri))
     screen.print(table)
     screen.print(plain(index_text(index)), soft_wrap=True)
+    if output:
+        screen.print(plain(f"{counted(rows.height, 'track')} in {output}"), soft_wrap=True)
 
 
 def _genre_text(genre: str | None, probability: float | None, abstained: bool | None) -> str:
@@ -161,10 +186,20 @@ def print_json_lines(rows: pl.DataFrame) -> None:
         sys.stdout.write(json.dumps(row, default=str) + "\n")
 
 
-def write_table(frame: pl.DataFrame, uri: str) -> None:
-    """Write a frame as CSV if the name says so, else as Parquet."""
+def write_table(frame: pl.DataFrame, uri: str, *, playlist: bool = False) -> None:
+    """Write a frame as CSV or, where it is tracks to play, a playlist, if the name says so; else as Parquet.
+
+    Raises
+    ------
+    ConfigError
+        The name is a playlist's, and the frame is not one.
+    """
     buffer = io.BytesIO()
-    if uri.lower().endswith(".csv"):
+    if uri.lower().endswith(PLAYLISTS):
+        if not playlist:
+            raise ConfigError(f"'{uri}' is a playlist's name, and this is a table", "name it .csv or .parquet")
+        buffer.write(playlist_of(frame))
+    elif uri.lower().endswith(".csv"):
         buffer.write(csv_of_frame(frame))
     else:
         frame.write_parquet(buffer, compression="zstd")

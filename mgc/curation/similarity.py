@@ -1,5 +1,7 @@
 """The similarity index of a catalogue's predictions: an index file beside them, and a manifest that says of what.
 
+Tracks alike are found for one track, for several at once (what somebody played), and for each.
+
 Layout below the predictions::
 
     similar/manifest.json             of which predictions, of which bundle, how many, how good
@@ -13,7 +15,11 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import PurePosixPath
+from urllib.parse import quote, unquote
 
 import numpy as np
 import polars as pl
@@ -21,6 +27,7 @@ import polars as pl
 from mgc.config.section import from_json
 from mgc.curation.nearest_neighbours import NeighbourIndex, Vectors, nearest_of, recall_at
 from mgc.errors import ConfigError, FingerprintError, SchemaError
+from mgc.printable import printable
 from mgc.reports.track_look import Neighbour
 from mgc.storage.store import ObjectNotFoundError, Store
 from mgc.tables.predictions import prediction_files, read_predictions
@@ -44,8 +51,18 @@ COLUMNS = [
 ]
 TRACK_COLUMNS = ["track_id", "uri", "duration_seconds", "genre", "genre_probability", "abstained"]
 
+NO_DIRECTION = 1e-5
+"""A mean of unit vectors that is shorter has no direction but that of rounding."""
+
 RECALL_AT = 10
 RECALL_SAMPLES = 200
+
+
+class SimilarBy(StrEnum):
+    """What several tracks are compared by: the mean of their embeddings, or the nearest of them."""
+
+    CENTROID = "centroid"
+    NEAREST = "nearest"
 
 
 @dataclass(frozen=True)
@@ -90,11 +107,14 @@ class SimilarityIndex:
         The vectors.
     tracks
         Columns `TRACK_COLUMNS`; row i is vector i.
+    predictions_uri
+        What it is of, read again to say why a track is not in it.
     """
 
     manifest: SimilarityManifest
     index: NeighbourIndex
     tracks: pl.DataFrame
+    predictions_uri: str | None = None
 
     def row_of(self, track: str) -> int:
         """Return the number of a track by its track_id, its URI, or the end of its path.
@@ -102,28 +122,81 @@ class SimilarityIndex:
         Raises
         ------
         ConfigError
-            No track, or more than one, is called that.
+            No track, or more than one, is called that, or it has no embedding in this index.
         """
-        tail = "/" + track.lstrip("/")
-        named = (pl.col("track_id") == track) | (pl.col("uri") == track) | pl.col("uri").str.ends_with(tail)
-        rows = self.tracks.select(named.arg_true()).to_series()
+        rows = self.tracks.select(_named(track).arg_true()).to_series()
         if len(rows) == 1:
             return int(rows[0])
         if rows.is_empty():
-            raise ConfigError(
-                f"none of the {len(self.tracks):,} tracks with an embedding is called '{track}'",
-                "give its track_id, its URI, or the end of its path; a failed track has no embedding",
-            )
+            raise self._not_in_it(track)
         some = ", ".join(self.tracks["uri"].gather(rows.head(3)).to_list())
         raise ConfigError(f"{len(rows)} tracks are called '{track}': {some} …", "give more of the path")
 
-    def similar_to(self, track: str, k: int, *, exact: bool | None = None) -> pl.DataFrame:
-        """Return the k tracks most like one: rank, cosine, and the columns of `tracks`."""
-        row = np.array([self.row_of(track)], dtype=np.int64)
-        found = self.index.neighbours_of(row, k, exact=exact)
-        ranks = pl.Series("rank", np.arange(1, found.rows.shape[1] + 1), pl.Int32)
-        tracks: pl.DataFrame = self.tracks[found.rows[0]]
-        return tracks.select(ranks, pl.Series("cosine", found.cosines[0]), pl.all())
+    def similar_to(
+        self, tracks: Sequence[str], k: int, *, by: SimilarBy = SimilarBy.CENTROID, exact: bool | None = None
+    ) -> pl.DataFrame:
+        """Return the k tracks most like the given ones, these left out: rank, cosine, and the columns of `tracks`.
+
+        Parameters
+        ----------
+        tracks
+            Each as `row_of` takes it. One given twice counts twice in the centroid.
+        by
+            CENTROID: the cosine to the mean of their embeddings. NEAREST: to the nearest of them, named in a further
+            column `nearest_to` (URI).
+
+        Raises
+        ------
+        ConfigError
+            As `row_of`, or the embeddings cancel each other, so that nothing is near their mean.
+        """
+        rows = np.array([self.row_of(track) for track in tracks], dtype=np.int64)
+        queries = self.index.vectors(rows)
+        if by is SimilarBy.CENTROID:
+            queries = queries.mean(axis=0, keepdims=True, dtype=np.float32)
+            if np.linalg.norm(queries) < NO_DIRECTION:
+                raise ConfigError("the embeddings of the tracks cancel each other: nothing is near", "--by nearest")
+        found = self.index.search(queries, k + len(np.unique(rows)), exact=exact)
+        pairs = pl.DataFrame(
+            {
+                "row": found.rows.reshape(-1),
+                "cosine": found.cosines.reshape(-1),
+                "query": np.repeat(np.arange(len(queries)), found.rows.shape[1]),
+            }
+        )
+        best = (
+            pairs.filter(~pl.col("row").is_in(rows))
+            .sort("cosine", descending=True, maintain_order=True)
+            .unique("row", keep="first", maintain_order=True)
+            .head(k)
+        )
+        nearest: pl.DataFrame = self.tracks[best["row"].to_numpy()]
+        shown = nearest.select(pl.Series("rank", np.arange(1, best.height + 1), pl.Int32), best["cosine"], pl.all())
+        if by is SimilarBy.CENTROID:
+            return shown
+        return shown.with_columns(nearest_to=self.tracks["uri"].gather(rows[best["query"].to_numpy()]))
+
+    def _not_in_it(self, track: str) -> ConfigError:
+        """Return the error that says why a track is not in the index, as its predictions know it."""
+        columns = ["track_id", "uri", "error_code", "bundle_fingerprint"]
+        named = []
+        if self.predictions_uri is not None:
+            named = read_predictions(self.predictions_uri, columns).filter(_named(track)).head(1).to_dicts()
+        if named and named[0]["error_code"]:
+            return ConfigError(
+                f"'{track}' has no embedding: its last tagging failed with {named[0]['error_code']}",
+                "see `mgc status`; leave it out, or tag it anew",
+            )
+        if named:
+            return ConfigError(
+                f"'{track}' was tagged by bundle {named[0]['bundle_fingerprint']}, and the index is of "
+                f"{self.manifest.bundle_fingerprint}: their embeddings do not compare",
+                "tag the catalogue with one bundle",
+            )
+        return ConfigError(
+            f"none of the {len(self.tracks):,} tracks with an embedding is called '{track}'",
+            "give its track_id, its URI, or the end of its path",
+        )
 
     def all_pairs(self, k: int, *, exact: bool | None = None) -> pl.DataFrame:
         """Return the k most similar of every track: track_id, neighbour_id, rank, cosine."""
@@ -161,7 +234,7 @@ def open_index(predictions_uri: str, *, rebuild: bool | None = None) -> Similari
     store, source = files.store, files.mark
     manifest = _manifest(store)
     if manifest is not None and manifest.source == source and not rebuild:
-        return _loaded(store, manifest)
+        return replace(_loaded(store, manifest), predictions_uri=predictions_uri)
     if rebuild is False:
         what = "there is none" if manifest is None else f"it is of bundle {manifest.bundle_fingerprint}, older"
         raise FingerprintError(
@@ -169,7 +242,7 @@ def open_index(predictions_uri: str, *, rebuild: bool | None = None) -> Similari
         )
     built = build_index(read_predictions(predictions_uri, COLUMNS), source)
     _save(store, built, manifest)
-    return built
+    return replace(built, predictions_uri=predictions_uri)
 
 
 def build_index(predictions: pl.DataFrame, source: str = "") -> SimilarityIndex:
@@ -240,6 +313,21 @@ def nearest_tracks(
     ]
 
 
+def playlist_of(tracks: pl.DataFrame) -> bytes:
+    """Return tracks (columns uri, duration_seconds) as an extended M3U in UTF-8, in their order.
+
+    Paths are absolute. One with a line end or another character that is not printed is written as its `file://` URI.
+    """
+    lines = ["#EXTM3U"]
+    for uri, seconds in tracks.select("uri", "duration_seconds").iter_rows():
+        title = printable(PurePosixPath(unquote(uri) if uri.startswith("file://") else uri).stem)
+        unsafe = printable(uri) != uri
+        # -1 is the length that is not known; players read whole seconds.
+        lines += [f"#EXTINF:{-1 if seconds is None else round(seconds)},{title}"]
+        lines += [(quote(uri, safe="/:") if "://" in uri else f"file://{quote(uri)}") if unsafe else uri]
+    return ("\n".join(lines) + "\n").encode()
+
+
 def embedding_matrix(rows: pl.DataFrame) -> Vectors:
     """Return the embeddings of rows, shape (n, dimensions).
 
@@ -258,6 +346,11 @@ def embedding_matrix(rows: pl.DataFrame) -> Vectors:
 def hash_of(rows: pl.DataFrame, source: str) -> int:
     """Return a number that tells one build's files from another's."""
     return int(pl.Series([source, *rows["track_id"].head(1).to_list(), str(rows.height)]).hash().sum())
+
+
+def _named(track: str) -> pl.Expr:
+    tail = "/" + track.lstrip("/")
+    return (pl.col("track_id") == track) | (pl.col("uri") == track) | pl.col("uri").str.ends_with(tail)
 
 
 def _manifest(store: Store) -> SimilarityManifest | None:

@@ -92,8 +92,8 @@ def _neighbours() -> None:
         index=SimpleNamespace(is_exact=True),
         manifest=SimpleNamespace(left_out=0, count=1, bundle_fingerprint=HOSTILE),
     )
-    rows = pl.DataFrame([(1, 0.9, "", HOSTILE, "", HOSTILE, 0.5, False)], orient="row")
-    similar_command.show_neighbours(similar_command.console(), cast(Any, index), rows, 0, as_json=False)
+    rows = index.tracks.with_columns(rank=1, cosine=0.9)
+    similar_command.show_neighbours(similar_command.console(), cast(Any, index), rows, [0], as_json=False)
 
 
 def _duplicates() -> None:

@@ -18,7 +18,7 @@ from mgc.catalogue.index import index_catalogue
 from mgc.cli.similar_command import similar
 from mgc.config import CatalogueConfig
 from mgc.curation.nearest_neighbours import NeighbourIndex, nearest_of, recall_at
-from mgc.curation.similarity import build_index, nearest_tracks, open_index
+from mgc.curation.similarity import SimilarBy, build_index, nearest_tracks, open_index
 from mgc.errors import ConfigError, FingerprintError, SchemaError
 
 
@@ -78,7 +78,7 @@ def test_a_track_is_not_its_own_neighbour_even_among_equals() -> None:
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_small_catalogues_have_fewer_neighbours(n: int) -> None:
     built = build_index(frame(rows_of(clustered(n))))
-    assert built.similar_to("t000", 10).height == n - 1
+    assert built.similar_to(["t000"], 10).height == n - 1
     assert built.all_pairs(10).height == n * (n - 1)
 
 
@@ -144,6 +144,85 @@ def test_the_tracks_nearest_to_an_embedding_of_the_same_bundle() -> None:
     assert nearest_tracks(frame(rows[:1]), vectors[0], BUNDLE, own_uri="/music/0/song0.mp3") == []
 
 
+def test_several_tracks_are_compared_by_their_centroid_or_by_the_nearest_of_them() -> None:
+    vectors = clustered(200)
+    built = build_index(frame(rows_of(vectors)))
+    given = [3, 17, 17, 60]
+    names = [f"t{number:03d}" for number in given]
+    centroid = built.similar_to(names, 8)
+    mean = unit_rows(vectors[given].mean(axis=0, keepdims=True))[0]
+    cosines = vectors @ mean
+    cosines[given] = -2
+    assert centroid["track_id"].to_list() == [f"t{number:03d}" for number in np.argsort(-cosines)[:8]]
+    np.testing.assert_allclose(centroid["cosine"], np.sort(cosines)[::-1][:8], atol=1e-6)
+    nearest = built.similar_to(names, 8, by=SimilarBy.NEAREST)
+    each = vectors @ vectors[given].T
+    each[given] = -2
+    best = np.argsort(-each.max(axis=1))[:8]
+    assert nearest["track_id"].to_list() == [f"t{number:03d}" for number in best]
+    np.testing.assert_allclose(nearest["cosine"], each.max(axis=1)[best], atol=1e-6)
+    assert nearest["nearest_to"].to_list() == [
+        f"/music/{number % 2}/song{number}.mp3" for number in np.array(given)[each[best].argmax(axis=1)]
+    ]
+    assert nearest["rank"].to_list() == centroid["rank"].to_list() == list(range(1, 9))
+    everything = [f"t{number:03d}" for number in range(200)]
+    assert built.similar_to(everything, 5).height == built.similar_to(everything, 5, by=SimilarBy.NEAREST).height == 0
+
+
+def test_tracks_that_point_opposite_ways_have_no_centroid() -> None:
+    built = build_index(frame(rows_of(np.array([[1.0, 0.0], [-1.0, 0.0], [0.6, 0.8]], np.float32))))
+    with pytest.raises(ConfigError, match="cancel each other") as caught:
+        built.similar_to(["t000", "t001"], 3)
+    assert "--by nearest" in caught.value.remedy
+    assert built.similar_to(["t000", "t001"], 3, by=SimilarBy.NEAREST)["nearest_to"].to_list() == [
+        "/music/0/song0.mp3"
+    ]
+
+
+def test_a_track_without_an_embedding_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:
+    rows = rows_of(clustered(5))
+    rows[1] = prediction("t001", "/music/1/song1.mp3", "c", error_code="T203_DECODE_FAILED")
+    rows[2] |= {"bundle_fingerprint": "older", "tagged_at": datetime(2025, 1, 1, tzinfo=UTC)}
+    folder = write(tmp_path / "predictions", rows)
+    for _ in ("built", "loaded"):
+        built = open_index(folder)
+        with pytest.raises(ConfigError, match=r"'song1\.mp3' has no embedding: .* failed with T203_DECODE_FAILED"):
+            built.similar_to(["t000", "song1.mp3"], 3)
+        with pytest.raises(ConfigError, match=f"'t002' was tagged by bundle older, and the index is of {BUNDLE}"):
+            built.similar_to(["t002"], 3)
+        with pytest.raises(ConfigError, match="none of the 3 tracks with an embedding is called 'nothing'"):
+            built.similar_to(["nothing"], 3)
+
+
+def test_a_playlist_holds_every_name_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uris = ["/music/a.mp3", "/music/Björk — Jóga, live.flac", "/music/a\n#EXT b.mp3", "s3://music/x/y.opus"]
+    uris += ["file:///music/caf%E9.mp3", "s3://music/a\rb.mp3"]
+    rows = [
+        prediction(f"t{number}", uri, "c", embedding=vector.tolist(), duration_seconds=None if number == 3 else 61.6)
+        for number, (uri, vector) in enumerate(zip(uris, unit_rows(np.linspace([1, 0], [1, 0.5], 6)), strict=True))
+    ]
+    folder, playlist = write(tmp_path / "predictions", rows), tmp_path / "played.M3U8"
+    similar(folder, ["t0"], k=9, output=str(playlist))
+    assert f"5 tracks in {playlist}" in capsys.readouterr().out
+    assert playlist.read_text(encoding="utf-8").splitlines() == [
+        "#EXTM3U",
+        "#EXTINF:62,Björk — Jóga, live",
+        "/music/Björk — Jóga, live.flac",
+        "#EXTINF:62,a\\n#EXT b",
+        "file:///music/a%0A%23EXT%20b.mp3",
+        "#EXTINF:-1,y",
+        "s3://music/x/y.opus",
+        "#EXTINF:62,caf�",
+        "file:///music/caf%E9.mp3",
+        "#EXTINF:62,a\\rb",
+        "s3://music/a%0Db.mp3",
+    ]
+    similar(folder, ["t0", "t5"], k=2, by=SimilarBy.NEAREST, output=str(tmp_path / "alike.csv"), as_json=True)
+    assert pl.read_csv(tmp_path / "alike.csv")["track_id"].to_list() == ["t4", "t1"]
+    with pytest.raises(ConfigError, match="is a playlist's name, and this is a table"):
+        similar(folder, all_=True, output=str(playlist))
+
+
 def test_predictions_of_another_bundle_are_refused() -> None:
     with pytest.raises(FingerprintError, match=f"none of 1 predictions is of bundle mine; they are of {BUNDLE}"):
         nearest_tracks(frame(rows_of(clustered(1))), clustered(1)[0], "mine")
@@ -161,11 +240,11 @@ def test_the_nearest_without_an_index_are_those_of_the_index(n_queries: int) -> 
 
 def test_the_command_prints_json_and_writes_all_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "predictions", rows_of(clustered(20)))
-    similar(folder, "t003", k=3, as_json=True)
+    similar(folder, ["t003"], k=3, as_json=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["rank"] for line in lines] == [1, 2, 3]
     assert lines[0]["cosine"] >= lines[1]["cosine"]
-    similar(folder, "song3.mp3", k=3)
+    similar(folder, ["song3.mp3"], k=3)
     assert lines[0]["uri"] in capsys.readouterr().out
     similar(folder, k=4, all_=True, output=str(tmp_path / "pairs.parquet"))
     pairs = pl.read_parquet(tmp_path / "pairs.parquet")
