@@ -22,6 +22,7 @@ OnResumed = Callable[[int, list[dict[str, Any]]], None]
 SCALARS = {
     "train_loss": "loss/train",
     "valid_loss": "loss/valid",
+    "train_accuracy": "accuracy/train",
     "valid_accuracy": "accuracy/valid",
     "valid_rmse": "rmse/valid",
     "valid_tag_macro_average_precision": "tag_pr_auc/valid",

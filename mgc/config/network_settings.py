@@ -7,13 +7,14 @@ nearest valid one is named. `mgc.models.network_registry` has the networks.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from mgc.config.section import Fraction, Section
 
 Activation = Literal["relu", "leaky_relu"]
+Cell = Literal["gru", "lstm", "elman"]
 EmbeddingSize = Annotated[int, Field(ge=8, le=4_096)]
 
 ACTIVATION = "of the hidden layers"
@@ -34,7 +35,7 @@ class CrnnConfig(NetworkConfig):
     blocks: int = Field(3, ge=1, le=12, description="gated residual blocks")
     kernel_size: int = Field(3, ge=1, le=31, description="frames a convolution sees")
     pool_size: int = Field(2, ge=1, le=8, description="frames merged after each block")
-    rnn: Literal["gru", "lstm"] = Field("gru", description="the recurrent layer")
+    rnn: Cell = Field("gru", description="the recurrent layer; elman: without gates")
     rnn_units: int = Field(96, ge=4, le=1_024, description="per direction")
     dropout: Fraction = Field(0.3, description="before and after the embedding; a third of it in the blocks")
     se_reduction: int = Field(8, ge=1, le=64, description="channels over the squeeze-excitation's hidden units")
@@ -88,6 +89,9 @@ class GuoCnnConfig(NetworkConfig):
     hidden_layers: int = Field(4, ge=2, le=8, description="the last is dense (Table 2)")
     channels: int = Field(128, ge=8, le=2_048, description="of every convolution")
     kernel_size: int = Field(3, ge=1, le=31, description="frames a convolution sees")
+    n_mfcc: int = Field(
+        0, ge=0, le=128, description="MFCC whose mean and deviation join the convolutions' output (§2.5); 0: none"
+    )
     dropout: Fraction = Field(0.3, description="of the embedding")
     activation: Activation = Field("relu", description=ACTIVATION)
     embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
@@ -98,7 +102,7 @@ class GuoRnnConfig(NetworkConfig):
 
     name: Literal["guo_rnn"] = Field("guo_rnn", description="the architecture")
     hidden_layers: int = Field(3, ge=1, le=8, description="recurrent layers (Table 2)")
-    rnn: Literal["gru", "lstm"] = Field("lstm", description="the recurrent layer")
+    rnn: Cell = Field("lstm", description="the recurrent layer; elman: without gates, Figure 2")
     units: EmbeddingSize = Field(128, description="of each layer, and so of the embedding")
     dropout: Fraction = Field(0.3, description="between the layers and of the embedding")
 
@@ -110,7 +114,7 @@ class GuoHybridConfig(NetworkConfig):
     hidden_layers: int = Field(5, ge=3, le=10, description="the last two are recurrent (Table 2)")
     channels: int = Field(128, ge=8, le=2_048, description="of every convolution")
     kernel_size: int = Field(3, ge=1, le=31, description="frames a convolution sees")
-    rnn: Literal["gru", "lstm"] = Field("gru", description="the recurrent layer")
+    rnn: Cell = Field("gru", description="the recurrent layer; elman: without gates")
     units: EmbeddingSize = Field(128, description="of each recurrent layer, and so of the embedding")
     dropout: Fraction = Field(0.3, description="of the embedding")
     activation: Activation = Field("relu", description=ACTIVATION)
@@ -155,6 +159,23 @@ class ZhangCnnConfig(NetworkConfig):
     dropout: Fraction = Field(0.3, description="of the embedding; a third of it after each block")
     activation: Activation = Field("relu", description=ACTIVATION)
     embedding_size: EmbeddingSize = Field(128, description=EMBEDDING)
+
+
+class TransformerConfig(NetworkConfig):
+    """A small Transformer encoder over the frames (Vaswani et al. 2017), which Zhang names beside CNNs."""
+
+    name: Literal["transformer"] = Field("transformer", description="the architecture")
+    patch_frames: int = Field(4, ge=1, le=64, description="neighbouring frames that are one token")
+    layers: int = Field(2, ge=1, le=12, description="of self-attention and a perceptron")
+    heads: int = Field(4, ge=1, le=16, description="of each self-attention; embedding_size is a multiple of it")
+    dropout: Fraction = Field(0.1, description="within the layers and of the embedding")
+    embedding_size: EmbeddingSize = Field(64, description="values of a token and of the embedding; an even number")
+
+    @model_validator(mode="after")
+    def _heads_share_the_embedding(self) -> Self:
+        if self.embedding_size % self.heads or self.embedding_size % 2:
+            raise ValueError("embedding_size must be even and a multiple of heads")
+        return self
 
 
 class ChoiFcnConfig(NetworkConfig):
@@ -214,6 +235,7 @@ ModelConfig = Annotated[
     | JainLstmConfig
     | JainCnnConfig
     | ZhangCnnConfig
+    | TransformerConfig
     | ChoiFcnConfig
     | ChoiCrnnConfig
     | MusicnnConfig

@@ -47,6 +47,9 @@ class FitConfig(Section):
     )
     ema_decay: float = Field(0.99, gt=0.0, lt=1.0, description="part of the moving average that a step keeps")
     swa_start: Fraction = Field(0.5, description="part of `epochs` after which the mean over epochs begins")
+    loss: Literal["cross_entropy", "squared_error"] = Field(
+        "cross_entropy", description="squared_error: half the squared distance to the labels (He & Li 2024, eq. 3)"
+    )
     label_smoothing: Fraction = Field(0.1, description="share of a genre label spread over all genres")
     tag_loss_weight: float = Field(5.0, ge=0.0, description="of the tags' loss against the genre's")
     mixup_alpha: float = Field(0.0, ge=0.0, description="both parameters of mixup's Beta draw; 0: no mixup")
@@ -143,8 +146,9 @@ class TrainingConfig(FitConfig):
     )
     members_at_once: int | None = Field(None, ge=1, description="None: as many as the CPUs or GPUs allow")
     seed: int = Field(0, description="decides initial weights, batches and augmentation")
-    fusion: Literal["mean", "weighted", "stacked"] = Field(
-        "weighted", description="of the members: equal, or by weights fitted on the validation split"
+    fusion: Literal["mean", "vote", "weighted", "stacked"] = Field(
+        "weighted",
+        description="of the members: their mean, their majority, or by weights fitted on the validation split",
     )
     temperature: Literal["member", "fused"] = Field(
         "fused", description="what is calibrated on the validation split: each member, or their fused prediction"

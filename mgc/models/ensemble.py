@@ -17,7 +17,7 @@ from scipy.special import expit, log_softmax, logit, softmax
 from mgc.arrays import Float32Array
 from mgc.models.forward import TrackOutputs
 
-Method = Literal["mean", "weighted", "stacked"]
+Method = Literal["mean", "vote", "weighted", "stacked"]
 LEAST_PROBABILITY = 1e-6
 HALF = 0.5
 
@@ -72,6 +72,8 @@ class Fusion:
     method
         `mean` and `weighted`: a linear opinion pool, the weighted mean of probabilities. `stacked`: a logarithmic
         one (Wolpert 1992, stacked generalization): the weighted sum of the members' logits, and a bias a label.
+        `vote`: each member's is for its likeliest genre, and for the tags it finds likelier than not; the mean of
+        their probabilities has one more, divided among the labels, so that it decides where votes are equal.
     genre, tag
         Weights of each head.
     """
@@ -87,7 +89,10 @@ class Fusion:
         if self.method == "stacked":
             logits = _weighted([_log(one) for one in members], self.genre) + _row(self.genre.biases)
             return _float32(softmax(logits / self.genre.temperature, axis=1))
-        mixed = _mixed(members, self.genre)
+        if self.method == "vote":
+            mixed = _voted(members, [np.eye(one.shape[1])[one.argmax(axis=1)] for one in members])
+        else:
+            mixed = _mixed(members, self.genre)
         if self.genre.temperature == 1.0:
             return _float32(mixed)
         return _float32(softmax(log_softmax(_log(mixed), axis=1) / self.genre.temperature, axis=1))
@@ -99,7 +104,8 @@ class Fusion:
         if self.method == "stacked":
             logits = _weighted([_logit(one) for one in members], self.tag) + _row(self.tag.biases)
             return _float32(expit(logits / self.tag.temperature))
-        mixed = _mixed(members, self.tag)
+        voted = self.method == "vote"
+        mixed = _voted(members, [one > HALF for one in members]) if voted else _mixed(members, self.tag)
         return _float32(mixed if self.tag.temperature == 1.0 else expit(_logit(mixed) / self.tag.temperature))
 
 
@@ -211,6 +217,10 @@ def _mixed(members: Sequence[Float32Array], head_fusion: HeadFusion) -> npt.NDAr
     if not head_fusion.weights:
         return np.asarray(np.mean(members, axis=0))
     return _weighted(members, head_fusion)
+
+
+def _voted(members: Sequence[Float32Array], votes: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    return np.asarray((np.sum(votes, axis=0) + np.mean(members, axis=0, dtype=np.float64)) / (len(members) + 1))
 
 
 def _weighted(members: Sequence[npt.NDArray[Any]], head_fusion: HeadFusion) -> npt.NDArray[np.float64]:

@@ -20,7 +20,8 @@ SPREAD_DB = 20.0
 """Bring decibels in [-80, 0] to [-2, 2] before the batch norm of each mel bin finds the rest."""
 MOST_DEVIATIONS = 5.0
 """A statistic farther from its mean than so many standard deviations counts as that far."""
-RNN = {"gru": nn.GRU, "lstm": nn.LSTM}
+RNN = {"gru": nn.GRU, "lstm": nn.LSTM, "elman": nn.RNN}
+"""By the name of the cell; Elman's (1990) is h = tanh(W x + U h before + b), without gates."""
 
 
 class ModelOutput(NamedTuple):

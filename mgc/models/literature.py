@@ -1,4 +1,4 @@
-"""The networks of four papers on music genres: Guo (2024), Cao (2024), Zhang, and Jain et al. (2021).
+"""The networks of four papers on music genres: Guo (2024), Cao (2024), Zhang, Jain et al. (2021); and a Transformer.
 
 Their layers are those of the papers, on mel bins scaled by a batch norm, with two heads on an embedding (`layers`).
 Sizes that a paper does not give are stated here. The figures quoted come from random splits of GTZAN, where pieces of
@@ -18,6 +18,7 @@ one recording stand on both sides; `mgc.studies` runs these networks under every
 - Jain et al., "Music Information Retrieval and Classification using Deep Learning", §7.3 to §7.5 and Table 1: three
   networks on 13 MFCC of segments of 3 s (130 frames). It reports 64 % for the LSTM and some 75 % for the CNN, with
   segments of one clip on both sides of the split.
+- Zhang, §II, sets CNNs beside Transformers (Vaswani et al. 2017, "Attention Is All You Need") and gives no network.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import math
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
 from mgc.config.network_settings import (
     Activation,
@@ -37,9 +38,19 @@ from mgc.config.network_settings import (
     JainCnnConfig,
     JainLstmConfig,
     JainMlpConfig,
+    TransformerConfig,
     ZhangCnnConfig,
 )
-from mgc.models.layers import RNN, EmbeddingNetwork, Heads, MelScaling, activation, in_segments, mean_over_segments
+from mgc.models.layers import (
+    RNN,
+    EmbeddingNetwork,
+    Heads,
+    MelScaling,
+    RunningScaling,
+    activation,
+    in_segments,
+    mean_over_segments,
+)
 
 CAO_HIDDEN_LAYERS = 3
 CAO_PLACES = 4
@@ -55,7 +66,9 @@ CNN_KERNELS = (3, 3, 2)
 class GuoCnn(EmbeddingNetwork):
     """Table 2, CNN: three convolutions over time, their maximum over time, a dense layer (the embedding).
 
-    0.17 million parameters with 128 mel bins.
+    0.17 million parameters with 128 mel bins. With `n_mfcc` the dense layer also has the mean and the deviation of so
+    many MFCC over time: "combining high-order features from deep learning with traditional features such as MFCC"
+    (§2.5).
     """
 
     def __init__(self, config: GuoCnnConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
@@ -64,11 +77,16 @@ class GuoCnn(EmbeddingNetwork):
         self.convolutions = _convolutions(
             n_mels, config.channels, config.kernel_size, config.hidden_layers - 1, config.activation
         )
-        self.dense = nn.Sequential(nn.Linear(config.channels, config.embedding_size), activation(config.activation))
+        self.mfcc = MfccStatistics(n_mels, config.n_mfcc) if config.n_mfcc else None
+        joined = config.channels + (self.mfcc.size if self.mfcc else 0)
+        self.dense = nn.Sequential(nn.Linear(joined, config.embedding_size), activation(config.activation))
         self.heads = Heads(config.embedding_size, n_genres, n_tags, config.dropout)
 
     def _embed(self, log_mel: Tensor) -> Tensor:
-        embedding: Tensor = self.dense(self.convolutions(self.scaling(log_mel)).amax(dim=2))
+        joined = self.convolutions(self.scaling(log_mel)).amax(dim=2)
+        if self.mfcc is not None:
+            joined = cat([joined, self.mfcc(log_mel)], dim=1)
+        embedding: Tensor = self.dense(joined)
         return embedding
 
 
@@ -180,6 +198,40 @@ class ZhangCnn(EmbeddingNetwork):
         maps = self.convolutions(self.scaling(log_mel).unsqueeze(1))
         embedding: Tensor = self.dense(maps.mean(dim=3).flatten(1))
         return embedding
+
+
+class Transformer(EmbeddingNetwork):
+    """Patches of frames as tokens with sinusoidal positions, layers of self-attention, the mean over tokens.
+
+    0.1 million parameters with 128 mel bins. Layers are normalised before, not after (Xiong et al. 2020): that trains
+    without a warm-up of its own.
+    """
+
+    def __init__(self, config: TransformerConfig, n_mels: int, n_genres: int, n_tags: int) -> None:
+        super().__init__()
+        size = config.embedding_size
+        self.scaling = MelScaling(n_mels)
+        self.patches = nn.Conv1d(n_mels, size, config.patch_frames, stride=config.patch_frames)
+        layer = nn.TransformerEncoderLayer(
+            size, config.heads, 2 * size, config.dropout, batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(size), enable_nested_tensor=False)
+        self.heads = Heads(size, n_genres, n_tags, config.dropout)
+
+    def _embed(self, log_mel: Tensor) -> Tensor:
+        step = self.patches.stride[0]
+        frames = self.scaling(log_mel)
+        whole = nn.functional.pad(frames, (0, -frames.shape[2] % step), mode="replicate")
+        tokens = self.patches(whole).transpose(1, 2)
+        embedding: Tensor = self.layers(tokens + positions(tokens.shape[1], tokens.shape[2]).to(tokens)).mean(dim=1)
+        return embedding
+
+
+def positions(n_tokens: int, size: int) -> Tensor:
+    """Return sin(p / 10000^(2i / size)) and its cosine in turns, shape (n_tokens, size): Vaswani et al., §3.5."""
+    rates = torch.exp(-math.log(10_000.0) * torch.arange(0, size, 2) / size)
+    angles = torch.arange(n_tokens)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
 
 
 class MfccSegmentNetwork(EmbeddingNetwork):
@@ -312,3 +364,19 @@ class Mfcc(nn.Module):
     def forward(self, log_mel: Tensor) -> Tensor:
         """Map (…, n_mels) to (…, n_mfcc)."""
         return log_mel @ self.basis.T
+
+
+class MfccStatistics(nn.Module):
+    """Log-mel windows to the scaled mean and deviation of each coefficient over time."""
+
+    def __init__(self, n_mels: int, n_mfcc: int) -> None:
+        super().__init__()
+        self.mfcc = Mfcc(n_mels, n_mfcc)
+        self.size = 2 * self.mfcc.n_mfcc
+        self.scaling = RunningScaling(self.size)
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """Map (batch, n_frames, n_mels) to (batch, size)."""
+        mfcc = self.mfcc(log_mel)
+        scaled: Tensor = self.scaling(cat([mfcc.mean(dim=1), mfcc.std(dim=1, correction=0)], dim=1))
+        return scaled

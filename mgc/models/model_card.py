@@ -133,6 +133,7 @@ def _network(model: Mapping[str, Any]) -> str:
 
 FUSIONS = {
     "mean": "The members' calibrated probabilities are averaged.",
+    "vote": "The members vote; where votes are equal their mean probability decides.",
     "weighted": "A weighted mean of the members' calibrated probabilities, fitted on the validation split.",
     "stacked": "A weighted sum of the members' logits with a bias a label, fitted on the validation split.",
 }

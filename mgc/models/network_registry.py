@@ -11,7 +11,7 @@ from mgc.config import ModelConfig
 from mgc.models.block_level import BlockLevel
 from mgc.models.cp_resnet import CpResnet
 from mgc.models.crnn import Crnn
-from mgc.models.literature import CaoCnn, GuoCnn, GuoHybrid, GuoRnn, JainCnn, JainLstm, JainMlp, ZhangCnn
+from mgc.models.literature import CaoCnn, GuoCnn, GuoHybrid, GuoRnn, JainCnn, JainLstm, JainMlp, Transformer, ZhangCnn
 from mgc.models.published_networks import ChoiCrnn, ChoiFcn, Musicnn
 from mgc.models.transfer import Transfer
 
@@ -27,6 +27,7 @@ MODELS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
     "jain_lstm": JainLstm,
     "jain_cnn": JainCnn,
     "zhang_cnn": ZhangCnn,
+    "transformer": Transformer,
     "choi_fcn": ChoiFcn,
     "choi_crnn": ChoiCrnn,
     "musicnn": Musicnn,

@@ -174,7 +174,7 @@ class Panel:
 
 PANELS = (
     Panel("Loss", "valid_loss", "train_loss"),
-    Panel("Genre accuracy", "valid_accuracy", percent=True),
+    Panel("Genre accuracy", "valid_accuracy", "train_accuracy", percent=True),
     Panel("RMSE of genre probabilities", "valid_rmse"),
     Panel("Tags: PR-AUC", "valid_tag_macro_average_precision"),
 )

@@ -1,5 +1,7 @@
-"""Classical systems: a support vector machine or nearest neighbours, on statistics of MFCC or on embeddings.
+"""Classical systems: support vector machine, nearest neighbours, decision tree or random forest.
 
+They learn from statistics of MFCC, from what `features.statistics` stored (Cao 2024: five features), or from
+embeddings.
 One row of features a track; or, where an experiment cuts segments, one a segment, as the literature has it (Jain
 et al. 2021: ten segments a clip), and a track's answer is the mean over its held-out segments.
 """
@@ -11,8 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from mgc.arrays import Float64Array, IntArray
@@ -35,6 +40,10 @@ from mgc.evaluation.baselines import (
 )
 from mgc.studies.experiment_settings import HeadKind, SystemSettings
 from mgc.tables.feature_shards import FeatureSet
+
+FOREST_TREES = 300
+LEAF_ROWS = 5
+"""Fewest rows in a leaf of a single tree, so that it knows how sure it is; a forest's trees grow to their ends."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,13 @@ def statistics_rows(tracks: FeatureSet, by_window: bool) -> Rows:
     return Rows(mfcc_statistics(replace(tracks, log_mels=windows)), counts, tracks)
 
 
+def stored_rows(tracks: FeatureSet, stored: pl.DataFrame) -> Rows:
+    """Return what the shards stored of each track, a row a track; see `mgc.tables.feature_export`."""
+    wanted = pl.DataFrame({"track_id": list(tracks.track_ids)})
+    values = wanted.join(stored, on="track_id", how="left", maintain_order="left").drop("track_id")
+    return Rows(values.to_numpy().astype(np.float64), np.ones(len(tracks), dtype=np.int64), tracks)
+
+
 def fit_and_answer(
     head: HeadKind, system: SystemSettings, train: Rows, held_out: Rows, taxonomy: Taxonomy, seed: int
 ) -> RowProbabilities:
@@ -85,6 +101,8 @@ def fit_and_answer(
     with threadpool_limits(1):
         if head == "knn":
             return _knn(system.neighbours, train, held_out, taxonomy)
+        if head in ("decision_tree", "random_forest"):
+            return _trees(head, train, held_out, taxonomy, seed)
         return _svm(system.penalty, train, held_out, taxonomy, seed)
 
 
@@ -130,6 +148,29 @@ def _chosen(
     rows, groups = rows[kept], groups[kept]
     choice = choose_penalty(train.values[rows], true[rows], groups, penalties, build, score, seed)
     return choice.penalty or DEFAULT_PENALTY
+
+
+def _trees(head: HeadKind, train: Rows, held_out: Rows, taxonomy: Taxonomy, seed: int) -> RowProbabilities:
+    """Return the shares of the training rows in the leaves (Breiman et al. 1984; forest: Breiman 2001).
+
+    Trees regress on vectors of 0 and 1: the squared error of these is the Gini impurity, and all tags share one tree.
+    """
+    true = genre_indices(train.tracks.genres, taxonomy.genres)[train.of_track]
+    known = np.flatnonzero(true >= 0)
+    tagged = np.flatnonzero(np.array(train.tracks.tags_known, dtype=bool)[train.of_track])
+    tags = tag_vectors(train.tracks.tags, taxonomy.tags)[train.of_track][tagged]
+    alike = 1.0 / np.maximum(np.bincount(true[known], minlength=1), 1)[true[known]]
+
+    def shares(rows: IntArray, truth: Any, weights: Any = None) -> Float64Array:
+        if not len(rows) or not truth.shape[1]:
+            return np.zeros((len(held_out.values), truth.shape[1]))
+        one = DecisionTreeRegressor(min_samples_leaf=LEAF_ROWS, random_state=seed)
+        many = RandomForestRegressor(FOREST_TREES, max_features="sqrt", random_state=seed)
+        model = (one if head == "decision_tree" else many).fit(train.values[rows], truth, weights)
+        return np.asarray(model.predict(held_out.values)).reshape(len(held_out.values), -1)
+
+    genre = shares(known, np.eye(len(taxonomy.genres))[true[known]], alike)
+    return RowProbabilities(genre, shares(tagged, tags), {})
 
 
 def _knn(neighbours: int, train: Rows, held_out: Rows, taxonomy: Taxonomy) -> RowProbabilities:

@@ -27,7 +27,7 @@ from mgc.evaluation.protocols import (
 )
 from mgc.studies.experiment_settings import DataSettings, ProtocolSettings
 from mgc.tables.feature_cache import LogMels
-from mgc.tables.feature_shards import FeatureSet, read_feature_set, require_views
+from mgc.tables.feature_shards import FeatureSet, read_feature_set, require_views, shard_facts
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Material:
         Labelled tracks in all, those without features included.
     fingerprint
         Of labels, groups, splits, features and segments.
+    shards_fingerprint
+        Of all settings of the shards, those of further features and statistics included.
     """
 
     catalogue: pl.DataFrame
@@ -55,6 +57,7 @@ class Material:
     fingerprint: str
     features_uri: str
     segment_seconds: float | None
+    shards_fingerprint: str = ""
 
     @property
     def seconds_a_window(self) -> float:
@@ -102,7 +105,8 @@ def read_material(data: DataSettings) -> Material:
         "segment_seconds": data.segment_seconds,
     }
     fingerprint = fingerprint_of(facts)
-    return Material(there, cut, taxonomy, labelled.height, fingerprint, data.features, data.segment_seconds)
+    stored = shard_facts(data.features).fingerprint
+    return Material(there, cut, taxonomy, labelled.height, fingerprint, data.features, data.segment_seconds, stored)
 
 
 def _as_one(catalogue: pl.DataFrame) -> pl.DataFrame:

@@ -18,8 +18,13 @@ from mgc.config.view_settings import CLEAN, parse_view
 from mgc.errors import ConfigError, did_you_mean
 from mgc.studies.literature_claims import CLAIMS
 
-HeadKind = Literal["svm", "knn"]
-HEAD_NAMES: dict[str, str] = {"svm": "SVM", "knn": "kNN"}
+HeadKind = Literal["svm", "knn", "decision_tree", "random_forest"]
+HEAD_NAMES: dict[str, str] = {
+    "svm": "SVM",
+    "knn": "kNN",
+    "decision_tree": "decision tree",
+    "random_forest": "random forest",
+}
 NOT_USED: dict[str, str] = {
     **dict.fromkeys(("patience", "keep"), "every network runs all its epochs and keeps its last weights"),
     "seed": "the experiment's `seeds` decide",
@@ -87,10 +92,15 @@ class SystemSettings(Section):
     """A system: a network trained from scratch, or a classical classifier on statistics of MFCC."""
 
     name: str = Field(min_length=1, max_length=80, description="as the page calls it")
-    kind: Literal["network", "svm", "knn"] = "network"
+    kind: Literal["network"] | HeadKind = "network"
     like: str | None = Field(None, description="an earlier system: its settings below these, and its gain over it")
     model: ModelConfig = CrnnConfig()
     training: TrainingConfig = TrainingConfig(members=1, fusion="mean")
+    statistics: Literal["mfcc", "shards"] = Field(
+        "mfcc",
+        description="what a classical system learns from: mean and deviation of 20 MFCC of the log-mels, or what "
+        "features.statistics has put into the shards",
+    )
     heads: tuple[HeadKind, ...] = Field(
         (), description="classifiers on the trained network's embeddings, as systems too"
     )
@@ -113,6 +123,8 @@ class SystemSettings(Section):
     def _sound(self) -> Self:
         if self.kind != "network" and self.heads:
             raise ValueError("only a network has embeddings for `heads`")
+        if self.statistics == "shards" and self.views != (CLEAN,):
+            raise ValueError("the statistics in the shards are read of clean tracks alone: take `views` out")
         mixing = [name for name in self.views if parse_view(name).mixes]
         if mixing:
             raise ValueError(
@@ -144,14 +156,22 @@ class SystemSettings(Section):
     @property
     def fits_fusion(self) -> bool:
         """Whether members' weights are fitted, on training groups held back from the members."""
-        return self.kind == "network" and self.training.fusion != "mean" and len(self.models) > 1
+        weighs = self.training.fusion in ("weighted", "stacked")
+        return self.kind == "network" and weighs and len(self.models) > 1
+
+    @property
+    def votes(self) -> bool:
+        """Whether members are joined by majority."""
+        return self.kind == "network" and self.training.fusion == "vote" and len(self.models) > 1
 
     def unused(self) -> dict[str, str]:
         """Return the settings that a run of this system does not use, by dotted name, and why."""
         if self.kind != "network":
-            other = {"svm": "neighbours", "knn": "penalty"}[self.kind]
-            return dict.fromkeys(("model", "training", other), f"a system of kind {self.kind} has none")
+            others = {"neighbours": "knn", "penalty": "svm"}
+            none = ("model", "training", *(name for name, kind in others.items() if kind != self.kind))
+            return dict.fromkeys(none, f"a system of kind {self.kind} has none")
         why = {f"training.{name}": reason for name, reason in NOT_USED.items()}
+        why["statistics"] = "a network learns from the log-mel"
         off = [_switched_off(self.training.for_member(number)) for number in range(len(self.models))]
         why |= {f"training.{name}": off[0][name] for name in set.intersection(*(set(one) for one in off))}
         if self.training.ensemble:
@@ -169,10 +189,9 @@ class SystemSettings(Section):
     def deciding(self) -> dict[str, Any]:
         """Return what decides this system's answers, its name and how it is run left out."""
         views = {"views": list(self.views)} if self.views != (CLEAN,) else {}
-        if self.kind == "svm":
-            return self.model_dump(mode="json", include={"kind", "penalty"}) | views
-        if self.kind == "knn":
-            return self.model_dump(mode="json", include={"kind", "neighbours"}) | views
+        if self.kind != "network":
+            used = {"kind", "statistics", *{"svm": ["penalty"], "knn": ["neighbours"]}.get(self.kind, [])}
+            return self.model_dump(mode="json", include=used) | views
         unused = {name.removeprefix("training.") for name in self.unused()}
         training = {
             key: TrainingConfig.model_fields[key].default if key in unused else value
@@ -189,6 +208,7 @@ class SystemSettings(Section):
             "models": [model.model_dump(mode="json") for model in self.models],
             "training": training,
             **({"own_training": own} if any(own) else {}),
+            **({"fusion": "vote"} if self.votes else {}),
             **(self.training.model_dump(include={"fusion", "temperature"}) if self.fits_fusion else {}),
             "heads": sorted(self.heads),
             "views": list(self.views),
@@ -239,11 +259,14 @@ class Experiment(Section):
             if system.deciding() == self.system(system.like).deciding():
                 raise ValueError(f"'{system.name}' differs from '{system.like}' in nothing that a run uses")
         for system in self.systems:
-            if len(system.views) > 1 and any(
-                self.protocol(name).kind == "random_segments" for name in self.of(system)
-            ):
+            cut = any(self.protocol(name).kind == "random_segments" for name in self.of(system))
+            if len(system.views) > 1 and cut:
                 raise ValueError(
                     f"'{system.name}' has views, which random_segments cannot part: name its `protocols`"
+                )
+            if system.statistics == "shards" and (cut or self.data.segment_seconds):
+                raise ValueError(
+                    f"'{system.name}' learns from statistics of whole tracks: neither segments nor random_segments"
                 )
         return self
 

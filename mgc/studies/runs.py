@@ -36,6 +36,7 @@ from mgc.logs import log
 from mgc.storage.store import Store
 from mgc.studies.experiment_data import Material, folds_of
 from mgc.studies.experiment_settings import Experiment, ProtocolSettings, SystemSettings
+from mgc.tables.feature_export import read_statistics
 
 FOLDER = "runs"
 """In the output: a file a run."""
@@ -145,7 +146,11 @@ def plan_runs(experiment: Experiment, material: Material) -> list[ExperimentRun]
     ------
     SplitError
         The tracks cannot be parted as a protocol says: before any work.
+    ConfigError
+        A system wants statistics that the shards do not hold.
     """
+    if any(system.statistics == "shards" for system in experiment.systems):
+        read_statistics(material.features_uri, material.catalogue.head(0))
     runs: list[ExperimentRun] = []
     for seed in experiment.seeds:
         for protocol in experiment.protocols:
@@ -171,6 +176,7 @@ def _run(
         "augment": experiment.augment.model_dump(mode="json") if with_views else None,
         "fold": fold,
         "seed": seed,
+        **({"shards": material.shards_fingerprint} if system.statistics == "shards" else {}),
     }
     return ExperimentRun(system, protocol, experiment.augment, fold, seed, fingerprint_of(decides))
 

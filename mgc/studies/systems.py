@@ -26,10 +26,11 @@ from mgc.models.ensemble import Fusion, TemperatureScaling, combine, unit_length
 from mgc.models.forward import TrackOutputs, mean_by_track, member_outputs, outputs_by_track, window_outputs
 from mgc.models.network_registry import count_parameters
 from mgc.models.published_weights import start_model
-from mgc.studies.classical import RowProbabilities, Rows, fit_and_answer, statistics_rows
+from mgc.studies.classical import RowProbabilities, Rows, fit_and_answer, statistics_rows, stored_rows
 from mgc.studies.experiment_data import FoldFeatures, Material, folds_of, read_fold
 from mgc.studies.experiment_settings import SystemSettings
 from mgc.studies.runs import ExperimentRun, RunResult, SystemPredictions, code_fingerprint
+from mgc.tables.feature_export import FACTS, read_statistics
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.calibrate import fit_calibration, fit_fusion, group_folds
 from mgc.training.loop import EpochReport, fit
@@ -162,9 +163,13 @@ def _embedded(fitted: Fitted, side: Any, material: Material) -> Rows:
 
 
 def _run_classical(run: ExperimentRun, output: _RunOutput) -> None:
-    by_window = output.material.segment_seconds is not None
+    material, sides = output.material, (output.sides.train, output.sides.held_out)
     started = time.perf_counter()
-    train, held_out = (statistics_rows(side, by_window) for side in (output.sides.train, output.sides.held_out))
+    if run.system.statistics == "shards":
+        stored = read_statistics(material.features_uri, material.catalogue).drop(*FACTS.keys() - {"track_id"})
+        train, held_out = (stored_rows(side, stored) for side in sides)
+    else:
+        train, held_out = (statistics_rows(side, material.segment_seconds is not None) for side in sides)
     head: Any = run.system.kind
     probabilities = fit_and_answer(head, run.system, train, held_out, output.taxonomy, run.seed)
     output.facts |= {"train_seconds": time.perf_counter() - started, **probabilities.facts}
@@ -279,7 +284,7 @@ def fit_network(
         network, reports = _fit_one(config, train, held_out, taxonomy, how, own_seed, device, count_epoch)
         members.append(network)
         curves.append([asdict(report) for report in reports])
-    calibrations, fusion = [TemperatureScaling()] * len(members), Fusion()
+    calibrations, fusion = [TemperatureScaling()] * len(members), Fusion("vote" if system.votes else "mean")
     if judged_by:
         calibrations, fusion = _fusion(system, members, judged_by, taxonomy, device)
     return Fitted(members, device, curves, time.perf_counter() - started, calibrations, fusion)

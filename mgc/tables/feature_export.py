@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -22,6 +23,8 @@ from mgc.tables.run_log import OutputDirectory
 
 SHAPE = ("content_id", "n_windows", "n_frames", "duration_seconds", "error_code")
 JSON_DECIMALS = 4
+FACTS: dict[str, Any] = {"track_id": pl.String, "duration_seconds": pl.Float64, "error_code": pl.String}
+"""Columns beside a track's statistics."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,22 @@ def export_statistics(features_uri: str, catalogue: pl.DataFrame, output_uri: st
     ConfigError
         The shards hold no statistics, or the output's suffix is another.
     """
+    values = read_statistics(features_uri, catalogue)
+    labels = catalogue.select("track_id", "uri", "genre", "tags", "group", "split")
+    table = labels.join(values, on="track_id", how="left").sort("track_id")
+    _write(output_uri, _as_file(table, output_uri))
+    without = table[values.columns[-1]].null_count()
+    return Exported(table.height - without, values.width - len(FACTS), 0, without)
+
+
+def read_statistics(features_uri: str, catalogue: pl.DataFrame) -> pl.DataFrame:
+    """Return `FACTS` and the statistics, a column each, of the catalogue's tracks in the shards.
+
+    Raises
+    ------
+    ConfigError
+        The shards hold no statistics.
+    """
     names = statistics_names(shard_facts(features_uri).features)
     if not names:
         raise ConfigError(
@@ -70,16 +89,8 @@ def export_statistics(features_uri: str, catalogue: pl.DataFrame, output_uri: st
             "extract with --set features.statistics=cao2024, or other features or sets of docs/features.md",
         )
     values = [pl.col(STATISTICS).list.get(place, null_on_oob=True).alias(name) for place, name in enumerate(names)]
-    facts = ("track_id", "duration_seconds", "error_code")
-    found = [frame_of(table).select(*facts, *values) for table in _tables(features_uri, catalogue, STATISTICS)]
-    types = {"track_id": pl.String, "duration_seconds": pl.Float64, "error_code": pl.String}
-    empty = pl.DataFrame(schema=types | dict.fromkeys(names, pl.Float32))
-    values_of = pl.concat([empty, *found])
-    labels = catalogue.select("track_id", "uri", "genre", "tags", "group", "split")
-    table = labels.join(values_of, on="track_id", how="left").sort("track_id")
-    _write(output_uri, _as_file(table, output_uri))
-    without = table[names[0]].null_count()
-    return Exported(table.height - without, len(names), 0, without)
+    found = [frame_of(table).select(*FACTS, *values) for table in _tables(features_uri, catalogue, STATISTICS)]
+    return pl.concat([pl.DataFrame(schema=FACTS | dict.fromkeys(names, pl.Float32)), *found])
 
 
 def export_segments(features_uri: str, catalogue: pl.DataFrame, output_uri: str, n_mfcc: int = 13) -> Exported:

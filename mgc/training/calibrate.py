@@ -122,7 +122,7 @@ def fit_fusion(
         Also fit the temperature of the fused probabilities.
     """
     fusion = Fusion(method)
-    if method != "mean" and len(outputs) > 1:
+    if method in ("weighted", "stacked") and len(outputs) > 1:
         members = list(zip(outputs, calibrations, strict=True))
         fusion = Fusion(method, _fit_genre(members, labels, method), _fit_tag(members, labels, method))
     return _with_temperature(fusion, outputs, calibrations, labels) if fused_temperature else fusion

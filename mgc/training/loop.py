@@ -41,6 +41,8 @@ class EpochReport:
         Counted from 1.
     train_loss
         Mean over the batches, with augmentation and smoothing: not comparable with `valid_loss`.
+    train_accuracy
+        Of the windows as they were trained on, before the step; None where no genre is known.
     valid_loss, valid_accuracy, valid_tag_macro_average_precision, valid_rmse
         Over validation tracks, of the averaged weights where `training.averaging` asks for them; None where
         there are none with the label. The RMSE is that of genre probabilities against 0 and 1.
@@ -56,6 +58,7 @@ class EpochReport:
 
     epoch: int
     train_loss: float
+    train_accuracy: float | None
     valid_loss: float | None
     valid_accuracy: float | None
     valid_tag_macro_average_precision: float | None
@@ -182,8 +185,8 @@ class Trainer:
     shard: Shard
     average: WeightAverage
 
-    def run(self, finished: int) -> float:
-        """Train the epoch after `finished` ones and return the mean loss over its batches.
+    def run(self, finished: int) -> tuple[float, float | None]:
+        """Train the epoch after `finished` ones; return the mean loss over its batches, and its windows' accuracy.
 
         Raises
         ------
@@ -191,7 +194,7 @@ class Trainer:
             The loss is not finite.
         """
         steps = self.windows.steps_per_epoch
-        losses = []
+        losses, right, known = [], 0.0, 0.0
         self.parallel.train()
         with _seeded(self.device, [self.seed, finished, self.shard.rank]):
             # On a CPU the network has every core already: a thread beside it would only take turns.
@@ -199,13 +202,16 @@ class Trainer:
             for step, batch in enumerate(batches(self.seed, finished, self.shard)):
                 rate = learning_rate_at(finished * steps + step, steps, self.config)
                 set_learning_rate(self.optimizer, rate)
-                losses.append(self._step(batch, finished))
+                loss, own_right, own_known = self._step(batch, finished)
+                losses.append(loss)
+                right, known = right + own_right, known + own_known
         self.average.after_epoch(self.model, finished + 1)
-        return float(np.mean(losses))
+        return float(np.mean(losses)), right / known if known else None
 
-    def _step(self, batch: Batch, finished: int) -> float:
-        loss = self._loss(batch)
-        value = loss.item()
+    def _step(self, batch: Batch, finished: int) -> tuple[float, float, float]:
+        """Make a step; return the loss, and how many windows of known genre were right, and are there."""
+        loss, *counts = self._loss(batch)
+        value, right, known = torch.stack([loss, *counts]).tolist()
         if not math.isfinite(value):
             raise TrainingError(
                 f"the training loss became {value} in epoch {finished + 1}",
@@ -216,14 +222,21 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.average.after_step(self.model)
-        return value
+        return value, right, known
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         batch = batch.to(self.device)
         output: ModelOutput = self.parallel(batch.log_mel)
-        genre = genre_loss(output.genre_logits, batch.genre_weight, batch.genre_total, self.config.label_smoothing)
-        tag = tag_loss(output.tag_logits, batch.tag_positive, batch.tag_negative, batch.tag_total)
-        return genre + self.config.tag_loss_weight * tag
+        config = self.config
+        genre = genre_loss(
+            output.genre_logits, batch.genre_weight, batch.genre_total, config.label_smoothing, config.loss
+        )
+        tag = tag_loss(output.tag_logits, batch.tag_positive, batch.tag_negative, batch.tag_total, config.loss)
+        known = batch.genre_weight.sum(dim=1) > 0
+        right = known
+        if batch.genre_weight.shape[1]:
+            right = known & (output.genre_logits.argmax(dim=1) == batch.genre_weight.argmax(dim=1))
+        return genre + config.tag_loss_weight * tag, right.sum().to(genre), known.sum().to(genre)
 
 
 def _begin(
@@ -252,13 +265,14 @@ def _begin(
 
 def _run_epoch(trainer: Trainer, validator: Validator | None, before: TrainingState) -> EpochReport:
     started = time.perf_counter()
-    train_loss = trainer.run(before.epoch)
+    train_loss, train_accuracy = trainer.run(before.epoch)
     train_seconds = time.perf_counter() - started
     with averaged_weights(trainer.model, trainer.average.weights):
         scores = validator.score(trainer.view) if validator else None
     return EpochReport(
         epoch=before.epoch + 1,
         train_loss=train_loss,
+        train_accuracy=train_accuracy,
         valid_loss=scores.loss if scores else None,
         valid_accuracy=scores.accuracy if scores else None,
         valid_tag_macro_average_precision=scores.tag_macro_average_precision if scores else None,

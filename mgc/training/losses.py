@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -159,7 +160,12 @@ def genre_weights(genres: IntArray, n_genres: int) -> Float32Array:
     return np.clip(weights, 1.0 / MAX_CLASS_WEIGHT, MAX_CLASS_WEIGHT).astype(np.float32)
 
 
-def genre_loss(logits: Tensor, weight: Tensor, total: float, label_smoothing: float = 0.0) -> Tensor:
+Kind = Literal["cross_entropy", "squared_error"]
+
+
+def genre_loss(
+    logits: Tensor, weight: Tensor, total: float, label_smoothing: float = 0.0, kind: Kind = "cross_entropy"
+) -> Tensor:
     """Return the cross-entropy over what weight there is.
 
     Parameters
@@ -172,16 +178,25 @@ def genre_loss(logits: Tensor, weight: Tensor, total: float, label_smoothing: fl
         What the sum is divided by; 0 where nothing is known.
     label_smoothing
         Part of a row's weight spread over all genres alike (Szegedy et al. 2016).
+    kind
+        "squared_error": ½ ‖d − y‖² with the label's vector d and the probabilities y (He & Li 2024, eq. 3); of a
+        mixture of labels their mean.
     """
     if not logits.shape[1]:
         return logits.sum()
     spread = weight.sum(dim=1, keepdim=True) / weight.shape[1]
     smoothed = (1.0 - label_smoothing) * weight + label_smoothing * spread
-    return -(smoothed * F.log_softmax(logits, dim=1)).sum() / (total or 1.0)
+    if kind == "cross_entropy":
+        return -(smoothed * F.log_softmax(logits, dim=1)).sum() / (total or 1.0)
+    probabilities = logits.softmax(dim=1)
+    to_nothing = 0.5 * smoothed.sum(dim=1) * (1.0 + probabilities.square().sum(dim=1))
+    return (to_nothing.sum() - (smoothed * probabilities).sum()) / (total or 1.0)
 
 
-def tag_loss(logits: Tensor, positive: Tensor, negative: Tensor, total: float) -> Tensor:
-    """Return the binary cross-entropy, a mean over the known (row, tag) pairs.
+def tag_loss(
+    logits: Tensor, positive: Tensor, negative: Tensor, total: float, kind: Kind = "cross_entropy"
+) -> Tensor:
+    """Return the binary cross-entropy, or half the squared error, a mean over the known (row, tag) pairs.
 
     Parameters
     ----------
@@ -192,4 +207,7 @@ def tag_loss(logits: Tensor, positive: Tensor, negative: Tensor, total: float) -
     total
         What the sum is divided by; 0 where nothing is known.
     """
-    return (positive * F.softplus(-logits) + negative * F.softplus(logits)).sum() / (total or 1.0)
+    if kind == "cross_entropy":
+        return (positive * F.softplus(-logits) + negative * F.softplus(logits)).sum() / (total or 1.0)
+    squares = positive * torch.sigmoid(-logits).square() + negative * torch.sigmoid(logits).square()
+    return 0.5 * squares.sum() / (total or 1.0)

@@ -26,7 +26,7 @@ class ValidationScores:
     Parameters
     ----------
     loss
-        Genre cross-entropy plus weighted tag cross-entropy, without smoothing or class weights.
+        Genre loss plus weighted tag loss, as `training.loss` says, without smoothing or class weights.
     accuracy, tag_macro_average_precision, rmse
         None where no label is known.
     """
@@ -55,9 +55,7 @@ def make_validator(
     require_sound(valid)
     label_weights = weigh_labels(labels, len(taxonomy.genres), class_weights=False)
     spread = shard.world_size > 1 and torch.distributed.is_available() and torch.distributed.is_initialized()
-    return Validator(
-        valid.log_mels, labels, label_weights, config.tag_loss_weight, device, shard if spread else Shard()
-    )
+    return Validator(valid.log_mels, labels, label_weights, config, device, shard if spread else Shard())
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,8 @@ class Validator:
     ----------
     log_mels, labels, label_weights
         Of the tracks.
+    config
+        Which loss, and what the tags weigh in it.
     shard
         Each worker scores its part of the tracks and all get all scores, the same to the last bit: they must
         not disagree on when to stop.
@@ -76,7 +76,7 @@ class Validator:
     log_mels: Sequence[LogMel]
     labels: LabelArrays
     label_weights: LabelWeights
-    tag_loss_weight: float
+    config: FitConfig
     device: str
     shard: Shard
 
@@ -88,10 +88,11 @@ class Validator:
             torch.from_numpy(label_weights.tag_positive),
             torch.from_numpy(label_weights.tag_negative),
         )
-        loss = genre_loss(genre_logits, torch.from_numpy(label_weights.genre), label_weights.genre_total)
-        tags = tag_loss(tag_logits, positive, negative, label_weights.tag_total)
+        genre_weight, kind = torch.from_numpy(label_weights.genre), self.config.loss
+        loss = genre_loss(genre_logits, genre_weight, label_weights.genre_total, kind=kind)
+        tags = tag_loss(tag_logits, positive, negative, label_weights.tag_total, kind)
         return ValidationScores(
-            loss=float(loss + self.tag_loss_weight * tags),
+            loss=float(loss + self.config.tag_loss_weight * tags),
             accuracy=genre_accuracy(genre_logits.numpy(), self.labels.genres),
             tag_macro_average_precision=tag_macro_average_precision(
                 tag_logits.numpy(), self.labels.tags, self.labels.tags_known

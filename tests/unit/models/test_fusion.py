@@ -32,6 +32,17 @@ def test_stacked_is_a_product_of_powers() -> None:
     np.testing.assert_allclose(fusion.tag_probabilities([ONE, TWO]), expit(2 * logit(ONE) + 0.3), atol=1e-6)
 
 
+def test_the_majority_decides_and_where_it_is_none_the_mean() -> None:
+    members = [ONE, TWO, np.array([[0.1, 0.5, 0.4], [0.2, 0.5, 0.3]], np.float32)]
+    voted = Fusion("vote").genre_probabilities(members)
+    # Votes: genres 0, 1, 1 of the first track, and 2, 0, 1 of the second, where the mean alone speaks.
+    np.testing.assert_allclose(voted[0], (np.array([1, 2, 0]) + np.mean(members, axis=0)[0]) / 4, atol=1e-6)
+    np.testing.assert_allclose(voted[1], (np.array([1, 1, 1]) + np.mean(members, axis=0)[1]) / 4, atol=1e-6)
+    np.testing.assert_allclose(voted.sum(axis=1), 1.0, atol=1e-6)
+    tags = Fusion("vote").tag_probabilities(members)
+    np.testing.assert_allclose(tags[0], (np.array([1, 0, 0]) + np.mean(members, axis=0)[0]) / 4, atol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["mean", "weighted", "stacked"])
 def test_certainty_and_temperature(method: Method) -> None:
     certain = np.array([[1.0, 0.0]], np.float32)

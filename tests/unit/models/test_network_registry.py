@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, object]] = {
     "jain_lstm": {"segment_frames": 9},
     "jain_cnn": {"segment_frames": 9},
     "zhang_cnn": {"channels": 4, "embedding_size": 8},
+    "transformer": {"heads": 2, "embedding_size": 8},
     "choi_fcn": {},
     "choi_crnn": {},
     "musicnn": {"backend_channels": 4, "dense_units": 8},

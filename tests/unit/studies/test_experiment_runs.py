@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,11 @@ def test_an_ensemble_is_another_run_whose_epochs_are_counted_through(
     assert len(result.curves) == 2
 
 
-@pytest.mark.parametrize("kind", ["knn", "svm"])
-@pytest.mark.parametrize("segment_seconds", [None, 0.3])
+@pytest.mark.parametrize(
+    ("kind", "segment_seconds"),
+    # Twelve tracks are too few for the leaves of a tree: its segments are not.
+    [*product(("knn", "svm", "random_forest"), (None, 0.3)), ("decision_tree", 0.3)],
+)
 def test_classical_systems_learn_what_is_plain(
     data: dict[str, str], kind: str, segment_seconds: float | None
 ) -> None:
@@ -141,6 +145,40 @@ def test_classical_systems_learn_what_is_plain(
     has = np.array(["buzz" in tags[track] for track in result.tracks])
     scores = np.array(result.answers[""].tags)[:, buzz]
     assert scores[has].min() > scores[~has].max()
+
+
+def test_a_classical_system_learns_from_the_statistics_in_the_shards(tmp_path: Path) -> None:
+    data = write_data(tmp_path, statistics=True)
+    values = small_experiment(data, systems=[{"name": "it", "kind": "random_forest", "statistics": "shards"}])
+    with pytest.raises(ConfigError, match="'it' learns from statistics of whole tracks"):
+        experiment_of(values)
+    values["protocols"] = values["protocols"][1:]
+    experiment = experiment_of(values)
+    material = read_material(experiment.data)
+    run = plan_runs(experiment, material)[0]
+    result = run_system(run, material)
+    truth = dict(zip(material.tracks.track_ids, material.tracks.genres, strict=True))
+    predicted = [material.taxonomy.genres[int(np.argmax(row))] for row in result.answers[""].genre]
+    assert predicted == [truth[track] for track in result.tracks]
+    other = plan_runs(experiment, replace(material, shards_fingerprint="of other statistics"))[0]
+    assert other.key != run.key
+    bare = write_data(tmp_path / "bare")
+    without = experiment_of({**values, "data": {"min_tag_positives": 2, **bare}})
+    with pytest.raises(ConfigError, match="hold no statistics"):
+        plan_runs(without, read_material(without.data))
+
+
+def test_members_that_vote_are_another_run_than_their_mean(material: Material, data: dict[str, str]) -> None:
+    run = run_of(material, data, "net", "artists")
+    both = [
+        replace(run, system=run.system.model_copy(update={"training": training, "heads": ()}))
+        for training in (
+            run.system.training.model_copy(update={"members": 3, "fusion": how}) for how in ("mean", "vote")
+        )
+    ]
+    assert both[0].system.deciding() != both[1].system.deciding()
+    mean, vote = (np.array(run_system(one, material).answers[""].genre) for one in both)
+    np.testing.assert_allclose(4 * vote - mean, np.round(4 * vote - mean), atol=1e-3)  # what is left are whole votes
 
 
 def test_keys_follow_what_decides_and_nothing_else(material: Material, data: dict[str, str]) -> None:

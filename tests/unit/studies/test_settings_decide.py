@@ -45,6 +45,7 @@ CHANGED: dict[str, Any] = {
     "averaging": "ema",
     "ema_decay": 0.5,
     "swa_start": 0.0,
+    "loss": "squared_error",
     "label_smoothing": 0.4,
     "tag_loss_weight": 1.0,
     "mixup_alpha": 0.4,
@@ -127,7 +128,8 @@ def test_every_setting_stands_in_a_table_here() -> None:
     assert set(CHANGED) | set(REFUSED) == set(TrainingConfig.model_fields)
     assert set(REFUSED) == set(NOT_USED)
     assert set(SystemSettings.model_fields) == {
-        "name", "kind", "like", "model", "training", "heads", "views", "penalty", "neighbours", "protocols", "claims",
+        "name", "kind", "like", "model", "training", "heads", "statistics", "views",
+        "penalty", "neighbours", "protocols", "claims",
     }  # fmt: skip
     assert set(ProtocolSettings.model_fields) == {
         "name", "kind", "folds", "run_folds", "valid_fraction", "train", "valid",
@@ -170,6 +172,9 @@ def test_a_setting_that_decides_nothing_is_refused(name: str) -> None:
         ({"kind": "knn", "penalty": 3.0}, "penalty"),
         ({"kind": "knn", "model": "crnn"}, "model"),
         ({"kind": "svm", "training": {"epochs": 3}}, "training.epochs"),
+        ({"kind": "random_forest", "penalty": 3.0}, "penalty"),
+        ({"kind": "decision_tree", "neighbours": 3}, "neighbours"),
+        ({"statistics": "shards"}, "statistics"),
         ({"penalty": 3.0}, "penalty"),
         ({"heads": ["svm"], "neighbours": 3}, "neighbours"),
         ({"model": "crnn", "training": {"ensemble": ["guo_cnn"]}}, "model"),

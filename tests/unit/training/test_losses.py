@@ -26,6 +26,19 @@ def test_class_weights_are_those_of_torch() -> None:
     torch.testing.assert_close(genre_loss(LOGITS, genre_weight, float(genre_weight.sum())), expected)
 
 
+def test_squared_error_is_half_the_squared_distance_to_the_labels() -> None:
+    weight = F.one_hot(GENRES, 4).float()
+    expected = 0.5 * (weight - LOGITS.softmax(dim=1)).square().sum(dim=1)
+    torch.testing.assert_close(genre_loss(LOGITS, weight, 5.0, kind="squared_error"), expected.mean())
+    # Smoothed or mixed labels: as near a minimum at the mixture, the mean over the labels.
+    mixed = 0.6 * weight + 0.4 * weight.flip(0)
+    whole = 0.6 * expected + 0.4 * 0.5 * (weight.flip(0) - LOGITS.softmax(dim=1)).square().sum(dim=1)
+    torch.testing.assert_close(genre_loss(LOGITS, mixed, 5.0, kind="squared_error"), whole.mean())
+    tags = (torch.arange(20).reshape(5, 4) % 3 == 0).float()
+    loss = tag_loss(LOGITS, tags, 1 - tags, 20.0, "squared_error")
+    torch.testing.assert_close(loss, 0.5 * (tags - torch.sigmoid(LOGITS)).square().mean())
+
+
 def test_unknown_genres_contribute_nothing() -> None:
     genre_weight = F.one_hot(GENRES, 4).float()
     genre_weight[[1, 4]] = 0
