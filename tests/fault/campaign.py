@@ -41,6 +41,7 @@ from mgc.catalogue.index import index_catalogue, read_catalogue  # noqa: E402
 from mgc.config import CatalogueConfig  # noqa: E402
 from mgc.models.bundle import load_bundle  # noqa: E402
 from mgc.tables.predictions import read_predictions  # noqa: E402
+from mgc.tables.publish import NOTES  # noqa: E402
 
 TRACKS_PER_GENRE = 60
 SETTINGS = [
@@ -230,7 +231,9 @@ def compare(kill: Kill, reference: Reference, output: Path, finished: set[tuple[
     if once.height == want.height:
         rows = zip(once.select(same).rows(), want.select(same).rows(), strict=True)
         kill.stale = sum(one != other for one, other in rows)
-    kill.torn = sum(not readable(path) for path in output.rglob("*.parquet"))
+    notes = {key.rpartition("/")[2] for key in NOTES}
+    # The notes that make a plain read of `current` fail loudly are no tables, on purpose.
+    kill.torn = sum(not readable(path) for path in output.rglob("*.parquet") if path.name not in notes)
     # Of what had been finished when the run ended, what a later run did once more: all its rows that are not resumed.
     by_run = defaultdict(set)
     for run, track in finished_rows(kill.job, output):
@@ -283,7 +286,7 @@ def _row(victim: str, kills: list[Kill]) -> tuple[str, ...]:
 def main() -> None:
     """Run the campaign."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100, help="victims that were there and died")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=None, help="where outputs go; default: a temporary folder")
     arguments = parser.parse_args()
@@ -297,7 +300,9 @@ def main() -> None:
         reference = make_reference(folder, cluster.whole())
         undisturbed = (f"{name} {seconds:.0f} s" for name, seconds in reference.seconds.items())
         print("undisturbed:", ", ".join(undisturbed), flush=True)
-        for number in range(arguments.kills):
+        # A victim that had gone by its moment is no kill: the campaign goes on until so many have died.
+        while sum(kill.hit for kill in kills) < arguments.kills:
+            number = len(kills)
             name, victim = JOBS[number % len(JOBS)], VICTIMS[int(random.integers(len(VICTIMS)))]
             if name == "train" and victim == "child":
                 victim = "actor"  # training decodes nothing
