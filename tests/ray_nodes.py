@@ -79,8 +79,11 @@ class Nodes:
 
     def alive(self) -> int:
         """Return how many nodes the cluster has."""
-        # Asked of the control store itself: `ray list nodes` costs seconds of a core.
+        # Asked of the control store itself: `ray list nodes` costs seconds of a core. Its client waits 45 s for a
+        # store that does not listen yet; whether it does is seen at once.
+        host, _, port = self.address.rpartition(":")
         try:
+            socket.create_connection((host, int(port)), 2.0).close()
             nodes = GcsClient(address=self.address).get_all_node_info(timeout=2.0)
         except Exception:  # it is not up yet, which Ray says in several ways
             return 0
@@ -104,19 +107,19 @@ class Nodes:
 
 
 @contextmanager
-def local_nodes(*cpus: int, dashboard: bool = False) -> Iterator[Nodes]:
-    """Start a head and further nodes with so many CPUs each; stop them at the end."""
+def local_nodes(*cpus: int, dashboard: bool = False, **more: str) -> Iterator[Nodes]:
+    """Start a head and further nodes with so many CPUs each; stop them at the end. `more` is their environment."""
     # Short: Ray's sockets lie in it.
     folder = Path(tempfile.mkdtemp(prefix="mgc2n", dir="/tmp"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
     environment["PYTHONPATH"] = f"{HOME}{os.pathsep}{HOME / 'tests'}"
-    environment["RAY_AUTH_MODE"] = "disabled"
+    environment |= {"RAY_AUTH_MODE": "disabled", **more}
     shown = f"http://127.0.0.1:{free_port()}" if dashboard else ""
     nodes = Nodes(f"127.0.0.1:{free_port()}", shown, folder, environment)
     try:
         nodes.add_head(cpus[0])
-        for more in cpus[1:]:
-            nodes.add(more)
+        for number in cpus[1:]:
+            nodes.add(number)
         yield nodes
     finally:
         nodes.stop()

@@ -492,7 +492,8 @@ def _create(store: Store, change: _Change, properties: CommitProperties) -> None
             commit_properties=properties,
         )
     except DeltaError as error:
-        if DeltaTable.is_deltatable(uri, options):  # another writer made it meanwhile
+        # Another writer made it meanwhile. Not `is_deltatable`: it holds the interpreter's lock, and so the lease.
+        if store.exists(_log_key(0)):
             raise CommitFailedError(_one_line(str(error))) from error
         raise
 

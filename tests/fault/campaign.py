@@ -54,6 +54,8 @@ SETTINGS = [
 VICTIMS = ("driver", "actor", "child", "raylet", "node", "gcs")
 JOBS = ("extract", "tag", "train")
 HANGS_AFTER_SECONDS = 300.0
+WITHOUT_GCS = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
+"""How long a cluster whose control store died waits for it to come back; by default a minute."""
 TRIES = 4
 """Runs after the kill, of which one must end well."""
 
@@ -124,7 +126,7 @@ class Cluster:
     def whole(self) -> Nodes:
         if self.nodes is None:
             self._own.close()
-            self.nodes = self._own.enter_context(local_nodes(1, 1, 1))
+            self.nodes = self._own.enter_context(local_nodes(1, 1, 1, **WITHOUT_GCS))
         return self.nodes
 
     def damaged(self) -> None:
