@@ -54,6 +54,12 @@ class StorageError(MgcError):
     code = "MGC201"
 
 
+class DownloadError(StorageError):
+    """A published network cannot be fetched, or what was fetched is not what was published."""
+
+    code = "MGC205"
+
+
 class LabelError(MgcError):
     """A label manifest lacks a column, repeats an id or names an unknown genre."""
 

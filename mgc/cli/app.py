@@ -76,6 +76,7 @@ COMMANDS = {
     "features": ("extract_command", "A table of feature statistics, or MFCC as JSON, for other programs."),
     "import-mels": ("extract_command", "Mel spectrograms that others computed (.npy), as Parquet shards."),
     "import-weights": ("train_command", "Published weights of FCN, CRNN or musicnn, as a model bundle."),
+    "models": ("models_command", "Networks that others published: list them, or pull one by its name."),
     "train": ("train_command", "Fit the ensemble: a model bundle."),
     "tune": ("tune_command", "Search for settings: a table of trials, and the best as a TOML."),
     "distill": ("train_command", "One small, fast network that answers as an ensemble does: a model bundle."),

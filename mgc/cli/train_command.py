@@ -19,6 +19,7 @@ from mgc.inference.predictor import windows_per_second
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.bundle_files import student_uri
 from mgc.models.model_card import behind_its_best_member, promise_lines
+from mgc.models.published_files import bundle_place
 from mgc.models.published_weights import published_bundle
 
 
@@ -83,7 +84,7 @@ def distill(
 ) -> None:
     """Distil BUNDLE into one small network on the tracks of split 'train'; stop and calibrate on 'valid'."""
     chosen = settings(config, set_, cluster__address=address, training__epochs=epochs)
-    screen = console()
+    screen, teacher = console(), bundle_place(teacher)
     student = chosen.distill.model
     announce(screen, "distilling", f"{teacher} into one {student.name}, at most {chosen.training.epochs} epochs")
     place = bundle or student_uri(teacher)

@@ -63,8 +63,6 @@ def tag_catalogue(
         items = with_stored_features(items, features_uri, bundle.features)
         features_uri = Store.open(features_uri).uri()
     own = config.model_copy(update={"features": bundle.features})
-    # Absolute: an actor on a cluster that was joined has another working directory.
-    bundle_uri = Store.open(bundle_uri).uri()
     tagging = config.tagging
     output = OutputDirectory(Store.open(output_uri), "predictions")
     open_current(output.store)  # what could not be published after hours is refused now
@@ -73,7 +71,13 @@ def tag_catalogue(
         items=items,
         fingerprint=bundle.fingerprint,
         make_worker=partial(
-            PredictWorker, bundle_uri, bundle.fingerprint, own, filter_banks(own.features), features_uri
+            # Its URI is absolute: an actor on a cluster that was joined has another working directory.
+            PredictWorker,
+            bundle.uri,
+            bundle.fingerprint,
+            own,
+            filter_banks(own.features),
+            features_uri,
         ),
         config=config,
         gpus_per_worker=partial(_gpu_share, tagging),

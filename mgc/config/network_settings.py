@@ -208,8 +208,8 @@ class TransferConfig(NetworkConfig):
     network: Literal["choi_fcn", "choi_crnn", "musicnn"] = Field("choi_fcn", description="the frozen network")
     published: str | None = Field(
         None,
-        description="bundle of `mgc import-weights` that has its weights; read when training begins, then part of "
-        "what is trained",
+        description="name of `mgc models`, or bundle of `mgc import-weights`, that has its weights; read when "
+        "training begins, then part of what is trained",
     )
     input_dropout: Fraction = Field(0.5, description="of what the layers say")
     dropout: Fraction = Field(0.5, description="of the embedding")
@@ -219,8 +219,10 @@ class TransferConfig(NetworkConfig):
     @field_validator("published")
     @classmethod
     def _absolute(cls, uri: str | None) -> str | None:
-        """Return a path as an absolute one: workers run in directories of their own."""
-        return uri if uri is None or "://" in uri else str(Path(uri).expanduser().absolute())
+        """Return a path as an absolute one: workers run in directories of their own. A name stays."""
+        if uri is None or "://" in uri or (Path(uri).name == uri and not Path(uri).exists()):
+            return uri
+        return str(Path(uri).expanduser().absolute())
 
 
 ModelConfig = Annotated[

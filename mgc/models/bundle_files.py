@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mgc.config import AUDIO_SOURCE, FeatureConfig
 from mgc.config.section import json_object
 from mgc.errors import BundleError, FingerprintError
+from mgc.models.published_files import bundle_place
 from mgc.storage.objects import ObjectNotFoundError
 from mgc.storage.store import Store
 
@@ -87,14 +88,14 @@ class StoredBundle:
 
 
 def read_bundle_files(uri: str) -> StoredBundle:
-    """Return a bundle's files after checking every byte of them.
+    """Return a bundle's files after checking every byte of them; a published network's name will do for its URI.
 
     Raises
     ------
     BundleError
         A file is missing or was changed, or the format is of another version.
     """
-    store = Store.open(uri)
+    store = Store.open(bundle_place(uri))
     manifest = read_manifest(store)
     files = read_files(store, manifest)
     if DESCRIPTION_FILE not in files:
@@ -147,7 +148,7 @@ def student_uri(bundle_uri: str) -> str:
 
     It is a bundle of its own in a directory of its teacher's, so that one copy takes both along.
     """
-    return Store.open(bundle_uri).uri(STUDENT_FOLDER)
+    return Store.open(bundle_place(bundle_uri)).uri(STUDENT_FOLDER)
 
 
 def student_of(bundle_uri: str) -> str:
@@ -158,7 +159,7 @@ def student_of(bundle_uri: str) -> str:
     BundleError
         There is no such bundle, it has no student, or its student learnt from another.
     """
-    bundle = Store.open(bundle_uri)
+    bundle = Store.open(bundle_place(bundle_uri))
     fingerprint = read_manifest(bundle).fingerprint
     place = student_uri(bundle_uri)
     if not Store.open(place).exists(MANIFEST_FILE):

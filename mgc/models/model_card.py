@@ -121,6 +121,7 @@ def _built_on(facts: Mapping[str, Any]) -> str:
     lines = [
         f"- `{network['network']}`, from bundle `{network['bundle']}`"
         + (f", file `{network['published']}`, SHA-256 `{network['sha256']}`" if "sha256" in network else "")
+        + (f", licence {network['licence']}" if "licence" in network else "")
         for network in facts.get("published_weights", [])
     ]
     return "\n\nFrozen networks in it, whose weights others published:\n\n" + "\n".join(lines) if lines else ""

@@ -17,6 +17,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from mgc.errors import BundleError, ConfigError
 from mgc.models.bundle import Bundle, BundleContents, Member, Weights, check_weights, load_bundle
 from mgc.models.ensemble import TemperatureScaling
 from mgc.models.network_registry import build_model
+from mgc.models.published_files import LICENCE, PublishedFile
 from mgc.models.transfer import Transfer
 
 REFERENCE_DB = 12.0
@@ -56,8 +58,14 @@ PUBLISHED_FEATURES = FeatureConfig(
 WINDOWS = {"musicnn": (3.0, 10), "choi_fcn": (29.0, 2), "choi_crnn": (29.0, 2)}
 """Seconds that each network was given at once in training, and windows of a track here."""
 HEADS = ("genre_head.", "tag_head.")
-PROVENANCE = ("published", "sha256")
-"""Facts by which a bundle of `mgc import-weights` names its file."""
+PROVENANCE = ("published", "sha256", "source", "licence")
+"""Facts by which a bundle of published weights names its file."""
+
+
+def pulled_contents(file: PublishedFile, data: bytes) -> BundleContents:
+    """Return the bundle of a published network from the content of its file."""
+    contents = published_bundle(data, file.tags, f"{file.name}.pth")
+    return replace(contents, facts={**contents.facts, "source": file.url, "licence": LICENCE})
 
 
 def published_bundle(data: bytes, tags: tuple[str, ...], name: str) -> BundleContents:
@@ -138,8 +146,8 @@ def published_of(config: TransferConfig, fingerprint: str | None = None) -> Bund
     if config.published is None:
         raise ConfigError(
             f"a member of network 'transfer' needs the weights of {config.network}",
-            "import them (`mgc import-weights`), and name the bundle: "
-            f'{{ name = "transfer", network = "{config.network}", published = "BUNDLE" }}',
+            "pull them (`mgc models`), and give their name or the bundle of `mgc import-weights`: "
+            f'{{ name = "transfer", network = "{config.network}", published = "NAME" }}',
         )
     bundle = load_bundle(config.published, fingerprint)
     names = [member.config.name for member in bundle.members]
@@ -147,7 +155,7 @@ def published_of(config: TransferConfig, fingerprint: str | None = None) -> Bund
     if names != [config.network] or not plain:
         raise ConfigError(
             f"'{config.published}' holds {', '.join(names)}, not the published {config.network}",
-            "name a bundle of `mgc import-weights`, and its network as `network`",
+            "name one of `mgc models` or a bundle of `mgc import-weights`, and its network as `network`",
         )
     return bundle
 
