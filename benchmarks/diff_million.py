@@ -42,7 +42,8 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
     found = {}
     for size in SIZES:
         place = make_history(folder / f"diff-{size}", size, fingerprint, RUNS)
-        runs = [_timed_run(place, bundle) for _ in range(rounds)]
+        catalogue, output = place / "catalogue.parquet", str(place / "predictions")
+        runs = [timed_run(catalogue, bundle, output) for _ in range(rounds)]
         found[size] = RunTimes(*(median(values) for values in zip(*map(astuple, runs), strict=True)))
         shutil.rmtree(place)
         seconds, cpu_seconds, peak_mb = astuple(found[size])
@@ -55,8 +56,9 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
     figure("diff_growth_peak", [largest.peak_mb / smallest.peak_mb], f"× from {SIZES[0]:,} to {SIZES[-1]:,}")
 
 
-def _timed_run(place: Path, bundle: Path) -> RunTimes:
-    command = ["tag", str(place / "catalogue.parquet"), "-b", str(bundle), "-o", str(place / "predictions")]
+def timed_run(catalogue: Path, bundle: Path, output: str) -> RunTimes:
+    """Run `mgc tag` where there is nothing to do."""
+    command = ["tag", str(catalogue), "-b", str(bundle), "-o", output]
     started = time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "mgc", *command], stdout=subprocess.PIPE, text=True) as program:
         output = program.stdout.read() if program.stdout else ""

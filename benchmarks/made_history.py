@@ -31,7 +31,8 @@ FAILED_SHARE = 0.005
 def make_history(folder: Path, tracks: int, bundle: str, runs: int) -> Path:
     """Write `catalogue.parquet` and `predictions/`, in which all tracks are current, and return the folder.
 
-    The first run tagged all with another bundle, the second all with this one, and each of the others a thousandth.
+    The first run tagged all with another bundle, the second all with this one, and each of the others a thousandth;
+    a single run tagged all with this one.
     """
     folder.mkdir(parents=True)
     catalogue = _catalogue(tracks)
@@ -43,12 +44,13 @@ def make_history(folder: Path, tracks: int, bundle: str, runs: int) -> Path:
     for number in range(runs):
         changed = max(1, min(tracks // 1_000, CHANGED_A_RUN))
         some = catalogue if number < 2 else catalogue.sample(changed, seed=number)
-        _commit(output, some.sort("track_id"), "another" if number == 0 else bundle)
-    # A table without files that says it is up to date: whoever has nothing to do opens none.
-    history = {commit.name: "" for commit in output.commits()}
-    record = published.TableRecord(history=history, uris=published.uris_mark(catalogue))
-    nothing = published._Change([], set(), is_all=True)
-    published._commit(output.store, published.CurrentTable(), nothing, record, [])
+        _commit(output, some.sort("track_id"), "another" if number + 1 < min(runs, 2) else bundle)
+        # A table without files that says it is up to date: whoever has nothing to do opens none.
+        history = {commit.name: "" for commit in output.commits()}
+        record = published.TableRecord(history=history, uris=published.uris_mark(catalogue))
+        nothing = published._Change([], set(), is_all=True)
+        seen = published.open_current(output.store) or published.CurrentTable()
+        published._commit(output.store, seen, nothing, record, [])
     return folder
 
 

@@ -180,6 +180,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
         marks = run_plan.marks
         if run_plan.todo.is_empty() and not run_plan.resumed.parts and not marks.count:
             job.publish(output, lease.require)
+            output.write_checkpoint()
             output.note_completed(None, marks.refused)
             log.info("nothing to do: %d items are current", run_plan.plan.unchanged)
             return replace(_nothing_done(job, run_plan, started), refused=marks.refused)
@@ -195,6 +196,7 @@ def run_incrementally(job: CatalogueJob, options: RunOptions) -> RunOutcome:
             lease.require()
             commit = _commit(job, run, run_plan, done, marked, started)
             job.publish(output, lease.require)
+            output.write_checkpoint()
             output.note_completed(run.run_id, marks.refused)
             log.info("run ended well: %d rows, %d tracks marked deleted", done.index.height, marks.removed.height)
         outcome = replace(_outcome(job, run.run_id, run_plan, done, started), commit=commit)

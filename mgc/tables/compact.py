@@ -22,8 +22,8 @@ from mgc.errors import SchemaError
 from mgc.storage.objects import ObjectInfo
 from mgc.tables.parquet_batches import frame_of, in_batches, parquet_bytes
 from mgc.tables.publish import history_run, publish
-from mgc.tables.run_index import ITEM, answers_to_keep, current_rows, empty_index, newest, read_index, write_index
-from mgc.tables.run_log import Commit, OutputDirectory, OutputRun, PartRef
+from mgc.tables.run_index import ITEM, answers_to_keep, current_rows, empty_index, newest, read_indices, write_index
+from mgc.tables.run_log import CHECKPOINT, Commit, OutputDirectory, OutputRun, PartRef
 
 HALF_WRITTEN_SECONDS = 24 * 3600
 """No write takes so long."""
@@ -82,10 +82,11 @@ def plan_prune(output: OutputDirectory, keep_days: float, now: datetime | None =
     """
     commits = output.commits()
     old = _older(commits, (now or datetime.now(UTC)) - timedelta(days=keep_days))
-    index = pl.concat([empty_index(), *(read_index(output, commit.index_key) for commit in old)])
+    index = pl.concat([empty_index(), *read_indices(output, old)])
     kept = newest(index)
     if output.kind == "predictions":
-        kept = pl.concat([kept, answers_to_keep(index, kept)])
+        failed = kept.filter(pl.col("error_code").is_not_null()).select(*ITEM, "content_id")
+        kept = pl.concat([kept, answers_to_keep(index.join(failed, on=failed.columns, how="semi"), kept)])
     dropped = index.height - kept.height
     if len(old) < 2 and not dropped:
         old, kept = [], index.clear()
@@ -116,6 +117,8 @@ def prune(output: OutputDirectory, plan: PrunePlan) -> Pruned:
     run = _compact(output, plan) if plan.compacted else None
     if output.kind == "predictions":
         publish(output)
+    if run:
+        output.store.delete(CHECKPOINT)  # of commits that are no longer visible
     # Commits first: while one is there, its parts must be.
     for item in sorted([*plan.waste, *plan.replaced], key=lambda item: not item.key.startswith("commits/")):
         output.store.delete(item.key)

@@ -1,10 +1,15 @@
-"""Index rows: which row of an item is where, one small file a run, and which of several is the newest."""
+"""Index rows: which row of an item is where, one small file a run, and which of several is the newest.
+
+What all commits show is put together once (`IndexSnapshot`) and then only added to, from the checkpoint on where
+there is one: neither requests nor rows grow with the number of runs.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import polars as pl
 import pyarrow as pa
@@ -15,7 +20,7 @@ from mgc.errors import SchemaError
 from mgc.logs import log
 from mgc.tables.parquet_batches import READERS, frame_of, named_if_damaged, parquet_bytes, prefetched
 from mgc.tables.retry import RETRY_COLUMNS
-from mgc.tables.run_log import Commit, OutputDirectory, OutputRun, PartRef
+from mgc.tables.run_log import SMALL_READERS, Commit, IndexSnapshot, OutputDirectory, OutputRun, PartRef
 from mgc.tables.schema import KINDS, completed, require_kind
 
 INDEX = pa.schema(
@@ -44,6 +49,9 @@ content by one fingerprint, `tried_at` is the last one's time and `decoder` what
 
 ITEM = ["track_id", "view"]
 """What names a row. Parts of predictions have no views: all their rows are of the clean one."""
+
+_CONTENT = [*ITEM, "content_id"]
+_ROW = [*_CONTENT, "sequence", "part"]
 
 _STAMPED = ("part", "sequence", "fingerprint", "deleted", "attempts", "tried_at", "decoder")
 _PART_COLUMNS = [name for name in INDEX.names if name not in _STAMPED]
@@ -92,30 +100,53 @@ def write_index(output: OutputDirectory, key: str, index: pl.DataFrame) -> None:
 
 
 def newest_index(output: OutputDirectory, commits: Sequence[Commit] | None = None) -> pl.DataFrame:
-    """Return the newest visible row of each item: `newest` of all that commits show, held one commit at a time.
+    """Return the newest visible row of each item: `newest` of all that commits show, held a lot of commits at a time.
 
     Of a million tracks and years of runs no more is in memory than their newest rows and one run's. Without `commits`
     they are those that are listed now.
     """
-    have, held = empty_index(), []
-    for commit in output.commits() if commits is None else commits:
-        held.append(read_index(output, commit.index_key))
-        # Put together in lots: a million rows are not copied for the sake of each run's thousand.
-        if sum(rows.height for rows in held) > max(have.height // 2, LOT_ROWS):
-            have, held = _superseded(have, newest(pl.concat(held))), []
-    return _superseded(have, newest(pl.concat(held))) if held else have
+    return _snapshot(output, commits).newest
 
 
-def _superseded(have: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return `newest` of both, given that it is applied to each already."""
-    if have.is_empty() or rows.is_empty():
-        return rows if have.is_empty() else have
-    first, last = rows["sequence"].min(), have["sequence"].max()
-    if isinstance(first, int) and isinstance(last, int) and first > last:
-        by = item_key(have, rows)
-        return pl.concat([have.join(rows.select(by), on=by, how="anti"), rows])
-    # A killed run's parts, resumed after a later run; or runs that raced.
-    return newest(pl.concat([have, rows]))
+def _snapshot(output: OutputDirectory, commits: Sequence[Commit] | None) -> IndexSnapshot:
+    """Return what commits show, from what was read before or is in the checkpoint, and from the other commits."""
+    wanted = {commit.name: commit for commit in (output.commits() if commits is None else commits)}
+    have = output.snapshot
+    if have is None or not have.is_of(wanted) or have.newest.schema != empty_index().schema:
+        output.checkpointed = frozenset()
+        have = IndexSnapshot({}, empty_index(), empty_index())
+    missing = [commit for name, commit in wanted.items() if name not in have.commits]
+    while missing:
+        lot = _lot(missing, max(have.newest.height // 2, LOT_ROWS))
+        missing = missing[len(lot) :]
+        have = _with_rows(have, pl.concat(read_indices(output, lot)), lot)
+    output.snapshot = have
+    return have
+
+
+def _lot(commits: list[Commit], most_rows: int) -> list[Commit]:
+    """Return the first commits whose rows are put together at once: not a million copied for each run's thousand."""
+    totals = accumulate(sum(part.rows for part in commit.parts) for commit in commits)
+    return commits[: max(1, sum(total <= most_rows for total in totals))]
+
+
+def _with_rows(have: IndexSnapshot, rows: pl.DataFrame, commits: list[Commit]) -> IndexSnapshot:
+    """Return what is to be known once the rows of more commits are there; only their items are looked at."""
+    by = item_key(have.newest, rows)
+    items = rows.select(by).unique()
+    again = [rows]
+    if have.newest.height:
+        again += [frame.join(items, on=by, how="semi") for frame in (have.newest, have.others)]
+        have = IndexSnapshot(
+            have.commits,
+            have.newest.join(items, on=by, how="anti", maintain_order="left"),
+            have.others.join(items, on=by, how="anti", maintain_order="left"),
+        )
+    touched = pl.concat(again)
+    last = newest(touched)
+    others = [have.others, answers_to_keep(touched, last)] if last.height < touched.height else [have.others]
+    commits_by_name = {commit.name: commit for commit in commits}
+    return IndexSnapshot(have.commits | commits_by_name, pl.concat([have.newest, last]), pl.concat(others))
 
 
 def item_key(*frames: pl.DataFrame) -> list[str]:
@@ -143,6 +174,11 @@ def read_index(output: OutputDirectory, key: str) -> pl.DataFrame:
         return found.with_columns(pl.lit(None, kind).alias(name) for name, kind in lacking.items()).select(
             INDEX.names
         )
+
+
+def read_indices(output: OutputDirectory, commits: Sequence[Commit]) -> Iterator[pl.DataFrame]:
+    """Yield the index of each commit, several read at once."""
+    return prefetched(lambda commit: read_index(output, commit.index_key), commits, SMALL_READERS)
 
 
 def resume_unfinished(output: OutputDirectory, fingerprint: str) -> ResumedParts:
@@ -247,14 +283,17 @@ def newest(index: pl.DataFrame) -> pl.DataFrame:
     Two runs that raced may have the same sequence, and may both have read one part at different times: the rest of
     the row decides then (a row without error before one with), so that every reader sees the same one.
     """
+    return _last(index, item_key(index))
+
+
+def _last(index: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     rest = [name for name in INDEX.names if name not in (*ITEM, "sequence", "part", *RETRY_COLUMNS)]
-    by = item_key(index)
-    several = index.select(by).is_duplicated() if len(by) > 1 else index["track_id"].is_duplicated()
+    several = index.select(by).is_duplicated() if len(by) > 1 else index[by[0]].is_duplicated()
     if not several.any():
         return index
     # Most items have but one row: only the others are put in order.
     ordered = index.filter(several).sort(["sequence", "part", "error_code", *rest], nulls_last=True)
-    last = ordered.unique(ITEM, keep="last", maintain_order=True)
+    last = ordered.unique(by, keep="last", maintain_order=True)
     return pl.concat([index.filter(~several), last])
 
 
@@ -273,24 +312,30 @@ def with_last_answers(
     failed = rows.filter(pl.col("error_code").is_not_null())
     if failed.is_empty():
         return rows.with_columns(_not_stale())
-    wanted = failed.select(*ITEM, "content_id")
-    tries = [
-        read_index(output, commit.index_key).join(wanted, on=wanted.columns, how="semi")
-        for commit in (output.commits() if commits is None else commits)
-    ]
-    answers = _stale(pl.concat(tries), failed)
+    seen, wanted = _snapshot(output, commits), failed.select(_CONTENT)
+    tries = pl.concat(frame.join(wanted, on=_CONTENT, how="semi") for frame in (seen.newest, seen.others))
+    answers = _stale(tries, failed)
     kept = rows.join(answers.select(ITEM), on=ITEM, how="anti")
     return pl.concat([kept.with_columns(_not_stale()), answers])
 
 
 def answers_to_keep(index: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows that `with_last_answers` needs beside the `newest` ones: answers, and first failures since."""
-    failed = rows.filter(pl.col("error_code").is_not_null())
-    tries = index.join(failed.select(*ITEM, "content_id"), on=[*ITEM, "content_id"], how="semi")
-    answers = newest(tries.filter(pl.col("error_code").is_null()))
-    first = _failures_since(tries, answers).sort("sequence", "part").unique(ITEM, keep="first", maintain_order=True)
-    more = first.join(failed.select(*ITEM, "sequence"), on=[*ITEM, "sequence"], how="anti")
-    return pl.concat([answers, more])
+    """Return the rows that `with_last_answers` needs beside `newest` ones, whatever content comes and fails next.
+
+    Of each content of an item, the last answer and the first failure since.
+
+    Parameters
+    ----------
+    index, rows
+        Rows, and the `newest` ones of all.
+    """
+    older = index.join(rows.select(_ROW), on=_ROW, how="anti")
+    items = older.select(ITEM).unique()
+    tries = pl.concat([older, rows.join(items, on=ITEM, how="semi")])
+    answers = _last(tries.filter(pl.col("error_code").is_null()), _CONTENT)
+    failures = _failures_since(tries, answers).sort("tried_at", "sequence", "part", nulls_last=True)
+    first = failures.unique(_CONTENT, keep="first", maintain_order=True)
+    return pl.concat([answers, first]).join(rows.select(_ROW), on=_ROW, how="anti")
 
 
 def _stale(tries: pl.DataFrame, failed: pl.DataFrame) -> pl.DataFrame:
@@ -303,8 +348,8 @@ def _stale(tries: pl.DataFrame, failed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _failures_since(tries: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
-    answered = answers.select(*ITEM, answered="sequence")
-    later = tries.filter(pl.col("error_code").is_not_null()).join(answered, on=ITEM)
+    answered = answers.select(*_CONTENT, answered="sequence")
+    later = tries.filter(pl.col("error_code").is_not_null()).join(answered, on=_CONTENT)
     return later.filter(pl.col("sequence") > pl.col("answered")).drop("answered")
 
 

@@ -9,37 +9,49 @@ Layout of an output directory (features or predictions), on any store::
     runs/<run_id>/part-<chunk>.parquet   finished chunks; each file is written whole or not at all
     runs/<run_id>/index.parquet          which track is in which part
     commits/<sequence>-<run_id>.json     makes the run's parts visible; the one atomic write that counts
+    _checkpoint.parquet                  the commits of some time ago and their index rows that count, in one object
     _completed.json                      when a run last ended well, one with nothing to do included
     current/, history/                   predictions: what readers open, made from the above (`mgc.tables.publish`)
     records/, report/                    predictions: each run (`mgc.tables.run_records`), the last one's page
 
 A commit is one object of its own name, so two runs that finish at the same time both succeed, and no store
 needs a conditional PUT or a rename. What a killed run finished is not visible; the next run resumes it.
+
+So that a run does not read as many objects as there were runs before it, every `CHECKPOINT_COMMITS` runs one writes
+the checkpoint anew. It is derived, and names its commits: where one of them is no longer visible, it is not believed.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import polars as pl
 import pyarrow.parquet as pq
 
-from mgc.config.section import from_json, json_object
+from mgc.config.section import from_json, json_object, of_fields
 from mgc.errors import SchemaError
 from mgc.logs import log
 from mgc.storage.store import ObjectNotFoundError, Store
-from mgc.tables.parquet_batches import named_if_damaged
+from mgc.tables.parquet_batches import named_if_damaged, prefetched
 from mgc.tables.schema import SCHEMA_VERSIONS
 
-MARKER, COMPLETED = "_mgc.json", "_completed.json"
+MARKER, COMPLETED, CHECKPOINT = "_mgc.json", "_completed.json", "_checkpoint.parquet"
 SECOND = "-second"
+
+CHECKPOINT_COMMITS = 10
+"""That a checkpoint lacks, at most, once a run has ended well."""
+
+SMALL_READERS = 16
+"""Objects of a few kilobytes that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,52 @@ class Commit:
 
 
 @dataclass(frozen=True)
+class IndexSnapshot:
+    """All that is to be known of some commits' index rows (`mgc.tables.run_index`), as a checkpoint holds it.
+
+    Parameters
+    ----------
+    commits
+        By name.
+    newest
+        The newest row of each item.
+    others
+        What shows an answer in place of a later failure: each content's last answer, and the first failure since.
+    """
+
+    commits: dict[str, Commit]
+    newest: pl.DataFrame
+    others: pl.DataFrame
+
+    def is_of(self, commits: Container[str]) -> bool:
+        """Return whether these are among the commits named: a compaction may stand for some of them by now."""
+        return all(name in commits for name in self.commits)
+
+    def to_parquet(self) -> memoryview:
+        """Return it as a Parquet file."""
+        commits = json.dumps([asdict(commit) for commit in self.commits.values()])
+        buffer = io.BytesIO()
+        pl.concat([self.newest, self.others]).write_parquet(
+            buffer, statistics=False, metadata={"mgc.commits": commits, "mgc.newest": str(self.newest.height)}
+        )
+        return buffer.getbuffer()
+
+    @classmethod
+    def from_parquet(cls, data: bytes) -> IndexSnapshot:
+        """Return it from a Parquet file.
+
+        Raises
+        ------
+        ValueError, KeyError, pl.exceptions.PolarsError
+            It is damaged.
+        """
+        metadata, rows = pl.read_parquet_metadata(io.BytesIO(data)), pl.read_parquet(io.BytesIO(data))
+        commits = [of_fields(Commit, fields) for fields in json.loads(metadata["mgc.commits"])]
+        n_newest = int(metadata["mgc.newest"])
+        return cls({commit.name: commit for commit in commits}, rows[:n_newest], rows[n_newest:])
+
+
+@dataclass(frozen=True)
 class Completed:
     """The last run that ended well, by its machine's clock; `run_id` is None where there was nothing to do."""
 
@@ -144,7 +202,7 @@ def _damaged(store: Store, key: str) -> SchemaError:
 
 
 class OutputDirectory:
-    """An output directory of one kind of table.
+    """An output directory of one kind of table; what is read of its commits is read once.
 
     Raises
     ------
@@ -155,18 +213,23 @@ class OutputDirectory:
     def __init__(self, store: Store, kind: str) -> None:
         self.store = store
         self.kind = kind
-        self._check_marker()
+        self.snapshot: IndexSnapshot | None = None
+        self.checkpointed: frozenset[str] = frozenset()
+        self._known: dict[str, Commit] = {}
+        self._is_marked = self._check_marker()
 
-    def _check_marker(self) -> None:
-        if not self.store.exists(MARKER):
+    def _check_marker(self) -> bool:
+        """Return whether there is a marker, which then is the right one."""
+        try:
+            marker = read_marker(self.store)
+        except ObjectNotFoundError:
             stranger = next(iter(self.store.list("")), None)
             if stranger is not None:
                 raise SchemaError(
                     f"'{self.store.uri()}' is not empty and no output of mgc: it holds '{stranger.key}'",
                     "give an empty or a new directory as --output",
-                )
-            return
-        marker = read_marker(self.store)
+                ) from None
+            return False
         if marker.get("kind") != self.kind:
             raise SchemaError(
                 f"'{self.store.uri()}' holds {marker.get('kind')}, not {self.kind}",
@@ -178,32 +241,36 @@ class OutputDirectory:
                 f"this mgc writes {SCHEMA_VERSIONS[self.kind]}",
                 "give a new directory as --output, or use the version of mgc that wrote it",
             )
+        return True
 
     def mark(self) -> None:
         """Write down what kind of table this is, where that is not written yet."""
-        if not self.store.exists(MARKER):
+        if not self._is_marked:
+            self._is_marked = True
             self._write_json(MARKER, {"kind": self.kind, "schema_version": SCHEMA_VERSIONS[self.kind]})
 
     def start_run(self, fingerprint: str, facts: dict[str, Any]) -> OutputRun:
         """Return a new run, recorded as started."""
         self.mark()
         # The order of runs comes from the runs there are, not from the clock, which may go backwards.
-        sequence = max((run.sequence for run in self.runs()), default=0) + 1
+        sequence = max((sequence for sequence, _ in self._records("started").values()), default=0) + 1
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         run = OutputRun(f"{stamp}-{uuid.uuid4().hex[:8]}", sequence, fingerprint, facts)
         self._write_json(f"started/{sequence:08d}-{run.run_id}.json", asdict(run))
         return run
 
-    def runs(self) -> Iterator[OutputRun]:
-        """Yield every run there is, committed or not; of one whose record is damaged, what its name says."""
-        for key, (sequence, run_id) in self._records("started").items():
-            try:
-                run = from_json(OutputRun, self.store.read_bytes(key))
-            except ValueError:
-                # A committed run needs its record no more; of a killed one it is not known what made its parts.
-                log.warning("'%s' is damaged: nothing of that run is resumed", self.store.uri(key))
-                run = OutputRun(run_id, sequence, "")
-            yield run
+    def runs(self, but: Container[str] = ()) -> Iterator[OutputRun]:
+        """Yield every run there is, committed or not, but those named; of a damaged record what its name says."""
+        records = {key: name for key, name in self._records("started").items() if name[1] not in but}
+        return prefetched(lambda key: self._read_run(key, *records[key]), records, SMALL_READERS)
+
+    def _read_run(self, key: str, sequence: int, run_id: str) -> OutputRun:
+        try:
+            return from_json(OutputRun, self.store.read_bytes(key))
+        except ValueError:
+            # A committed run needs its record no more; of a killed one it is not known what made its parts.
+            log.warning("'%s' is damaged: nothing of that run is resumed", self.store.uri(key))
+            return OutputRun(run_id, sequence, "")
 
     def _records(self, folder: str) -> dict[str, tuple[int, str]]:
         """Return sequence and run id of each key of `started/` or `commits/`; what others put there is left out."""
@@ -231,12 +298,30 @@ class OutputDirectory:
             One is damaged: which rows count is not known without it.
         """
         listed = set(self._records("commits"))
-        found = [self._read_commit(key) for key in sorted(listed)]
+        if len(listed - self._known.keys()) > CHECKPOINT_COMMITS and self.snapshot is None:
+            self._read_checkpoint()
+        self._known |= zip(
+            new := sorted(listed - self._known.keys()), prefetched(self._read_commit, new, SMALL_READERS), strict=True
+        )
+        found = [self._known[key] for key in listed]
         for key in sorted({f"commits/{name}.json" for name in also} - listed):
             with suppress(ObjectNotFoundError):  # a compaction stood for it, and it was deleted
                 found.append(self._read_commit(key))
         # A compaction holds the oldest rows, however new it is itself.
         return sorted(found, key=lambda commit: (not commit.replaces, commit.sequence, commit.run_id))
+
+    def _read_checkpoint(self) -> None:
+        """Take the checkpoint's commits for read; where it is damaged, nothing: what it is derived from is there."""
+        with suppress(ObjectNotFoundError, ValueError, KeyError, pl.exceptions.PolarsError):
+            self.snapshot = IndexSnapshot.from_parquet(self.store.read_bytes(CHECKPOINT))
+            self.checkpointed = frozenset(self.snapshot.commits)
+            self._known |= {f"commits/{name}.json": commit for name, commit in self.snapshot.commits.items()}
+
+    def write_checkpoint(self) -> None:
+        """Write what was read of the commits as one object, where the last such object lacks too many of them."""
+        if self.snapshot and len(self.snapshot.commits.keys() - self.checkpointed) > CHECKPOINT_COMMITS:
+            self.store.write_atomic(CHECKPOINT, self.snapshot.to_parquet())
+            self.checkpointed = frozenset(self.snapshot.commits)
 
     def _read_commit(self, key: str) -> Commit:
         try:
@@ -259,7 +344,7 @@ class OutputDirectory:
         done = {commit.run_id for commit in commits}
         done |= {run_id for commit in commits for run_id in commit.replaces}
         done |= {part.key.split("/")[1] for commit in commits for part in commit.parts}
-        runs = (run for run in self.runs() if run.fingerprint == fingerprint and run.run_id not in done)
+        runs = (run for run in self.runs(but=done) if run.fingerprint == fingerprint)
         return sorted(runs, key=lambda run: (run.sequence, run.run_id))
 
     def note_completed(self, run_id: str | None, refused_deletions: int = 0) -> None:

@@ -28,13 +28,13 @@ from tiny_predictions import history, output_of, tag_once
 from mgc.errors import MgcError
 from mgc.storage.objects import ObjectInfo
 from mgc.storage.store import Store
-from mgc.tables import compact, lease, run_index
+from mgc.tables import compact, lease, run_index, run_log
 from mgc.tables import publish as published
 from mgc.tables.compact import plan_prune, prune
 from mgc.tables.deletions import DeletionRule
 from mgc.tables.lease import run_lease
 from mgc.tables.publish import open_current, publish
-from mgc.tables.run_log import Commit, OutputDirectory
+from mgc.tables.run_log import Commit, IndexSnapshot, OutputDirectory
 
 pytestmark = pytest.mark.slow
 
@@ -78,6 +78,7 @@ class Protocol(RuleBasedStateMachine):
         self.patch.setattr(lease, "_process_mark", lambda pid: None)
         self.patch.setattr(lease.RunLease, "require", lambda held: None)
         self.patch.setattr(published, "WAITS_SECONDS", (0.0,) * 5)
+        self.patch.setattr(run_log, "CHECKPOINT_COMMITS", 0)
         type(self).mutation(self.patch)
         self._hold_writers()
 
@@ -344,11 +345,19 @@ def takes_the_oldest_row(patch: pytest.MonkeyPatch) -> None:
         return index.sort("sequence").unique(run_index.ITEM, keep="first", maintain_order=True)
 
     patch.setattr(run_index, "newest", oldest)
-    patch.setattr(run_index, "_superseded", lambda have, rows: oldest(pl.concat([have, rows])))
 
 
 def numbers_all_runs_alike(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(OutputDirectory, "runs", lambda output: iter(()))
+    real = OutputDirectory._records
+
+    def none_started(output: OutputDirectory, folder: str) -> dict[str, tuple[int, str]]:
+        return {} if folder == "started" else real(output, folder)
+
+    patch.setattr(OutputDirectory, "_records", none_started)
+
+
+def believes_any_checkpoint(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(IndexSnapshot, "is_of", lambda snapshot, commits: True)
 
 
 def looks_for_no_lost_file(patch: pytest.MonkeyPatch) -> None:
@@ -376,6 +385,7 @@ MUTATIONS = [
     shows_a_run_before_its_index,
     takes_the_oldest_row,
     numbers_all_runs_alike,
+    believes_any_checkpoint,
     looks_for_no_lost_file,
     believes_what_it_published_once,
 ]
