@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CATALOGUE ?=
-OUT ?= demo-out
+OUT ?= $(if $(CATALOGUE),demo-out-own,demo-out)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test demo reproduce reproduce-quick cluster-up cluster-down submit lock test test-all lint format types bench clean
@@ -27,8 +27,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 setup: $(VENV)/.installed  ## the virtual environment, with all that mgc needs
 setup-test: $(VENV)/.installed-test
 
-demo: setup  ## the whole way on a small catalogue of its own; CATALOGUE=folder for yours (folder per genre)
-	@$(BIN)/mgc demo $(if $(CATALOGUE),--catalogue "$(CATALOGUE)") --output "$(OUT)"
+demo: setup  ## the whole way on a small catalogue of its own; CATALOGUE=folder for yours; OPEN=1 opens the pages
+	@$(BIN)/mgc demo $(if $(CATALOGUE),--catalogue "$(CATALOGUE)") --output "$(OUT)" $(if $(OPEN),--open)
 
 EXPERIMENT ?=
 FEATURES ?=

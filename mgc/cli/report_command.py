@@ -97,15 +97,19 @@ def show_page(console: Console, made: PageMade) -> None:
     facts(console, "Drift", rows | {"report": made.uri})
 
 
-def latest_tagging_page(outcome: RunOutcome, catalogue: str, output: str, bundle: str | None = None) -> str:
+def latest_tagging_page(
+    outcome: RunOutcome, catalogue: str, output: str, bundle: str | None = None, features: str | None = None
+) -> str:
     """Return where the page of a run is; of one that had nothing to do, that of the run before."""
     if outcome.run_id is None:
         return Store.open(output).uri(PAGE_FILE)
-    return tagging_page(outcome, catalogue, output, bundle).uri
+    return tagging_page(outcome, catalogue, output, bundle, features).uri
 
 
-def tagging_page(outcome: RunOutcome, catalogue: str, output: str, bundle: str | None = None) -> PageMade:
-    """Keep a run's record, compare it with earlier ones, and write the page beside the predictions."""
+def tagging_page(
+    outcome: RunOutcome, catalogue: str, output: str, bundle: str | None = None, features: str | None = None
+) -> PageMade:
+    """Keep a run's record, compare it with earlier ones, and write the page beside the predictions (`page_of`)."""
     place, commit = OutputDirectory(Store.open(output), "predictions"), outcome.commit
     if commit is None:
         raise ValueError("a run that had nothing to do has no page of its own")
@@ -135,7 +139,7 @@ def tagging_page(outcome: RunOutcome, catalogue: str, output: str, bundle: str |
         promises=tuple(promise_lines(read_bundle_files(bundle).description["metrics"])) if bundle else (),
     )
     write_record(place, record)
-    return page_of(record, catalogue)
+    return page_of(record, catalogue, features)
 
 
 def _vocabulary(output: str, rows: pl.DataFrame) -> Sequence[str]:

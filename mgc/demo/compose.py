@@ -1,15 +1,20 @@
-"""The demo catalogue on disk: a few dozen clips in four styles, laid out as a collection would be.
+"""The demo catalogue on disk: clips in four styles, laid out as a collection would be.
 
-Folder-per-genre layout, mixed formats and sample rates, a label manifest, and two files that are damaged on
-purpose. Everything is synthetic: figures on it show that the system works, and say nothing about real music.
+Folder-per-genre layout, mixed formats and sample rates, a label manifest, what a collection has besides (copies,
+medleys of two styles, damaged files), and what changes in it from one day to the next. Everything is synthetic:
+figures on it show that the system works, and say nothing about real music.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +31,11 @@ from mgc.tables.csv_cells import csv_of_rows
 
 FADE_OUT_SECONDS = 0.25
 
-SYNTHESISER_VERSION = 2
+SYNTHESISER_VERSION = 3
 """Raise it when the same arguments would sound different: catalogues on disk are then composed anew."""
 
 MIN_CLIP_SECONDS = 1.0
 MAX_CLIP_SECONDS = 600.0
-CLIPS_PER_PROJECT = 2
 FORMATS: tuple[tuple[Container, int, int], ...] = (
     ("flac", 44_100, 2),
     ("mp3", 44_100, 2),
@@ -45,7 +49,9 @@ FORMATS: tuple[tuple[Container, int, int], ...] = (
 MANIFEST = "manifest.csv"
 README = "README.txt"
 STAMP = ".mgc-demo.json"
-UNFINISHED = "unfinished"
+UNFINISHED, A_DAY_LATER = "unfinished", " a day later"
+COPY_FORMAT: tuple[Container, int, int] = ("mp3", 44_100, 2)
+"""Of the copies of each style's first clip, which is a FLAC."""
 DAMAGED = {
     "folk/damaged-text.mp3": b"This is a text file whose name ends in .mp3; it holds no audio.\n" * 40,
     "ambient/damaged-empty.wav": b"",
@@ -60,8 +66,8 @@ system works from end to end. Figures measured on it say nothing about real musi
 The group is the project that a clip was made from; the clips of a project share key, tempo, chords and
 instruments. Every tag is true by construction: it is read off the composition.
 
-Files named damaged-* (a text, an empty file) are damaged on purpose and have no labels: they show how mgc reports
-what it cannot read.
+What else there is has no labels, as new arrivals have none: medley-* begin in one style and end in another, copy-of-*
+are clips in another format, and damaged-* (a text, an empty file) show how mgc reports what it cannot read.
 
 To the extent possible under law, this folder is dedicated to the public domain under CC0 1.0
 (https://creativecommons.org/publicdomain/zero/1.0/).
@@ -69,27 +75,66 @@ To the extent possible under law, this folder is dedicated to the public domain 
 
 
 @dataclass(frozen=True)
-class DemoClip:
-    """One clip of the demo catalogue.
+class ClipFile:
+    """A file of sound.
 
     Parameters
     ----------
     path
-        Relative to the catalogue's folder, `genre/name.ext`.
-    group
-        The project that it was made from.
-    piece
-        The composition that the labels are read off.
+        Relative to the catalogue's folder.
+    pieces
+        What sounds in it, one after the other.
+    container, sample_rate, channels
+        Its format; the rate in Hz.
     """
 
     path: str
-    genre: str
-    tags: tuple[str, ...]
-    group: str
+    pieces: tuple[Piece, ...]
     container: Container
     sample_rate: int
     channels: int
-    piece: Piece
+
+
+@dataclass(frozen=True)
+class DemoClip(ClipFile):
+    """One clip with its labels: `path` is `genre/name.ext`, `group` the project that it was made from."""
+
+    genre: str
+    tags: tuple[str, ...]
+    group: str
+
+    @property
+    def piece(self) -> Piece:
+        """The composition that the labels are read off."""
+        return self.pieces[0]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is different a day later: a file more, one with another content, one less; paths."""
+
+    new: str
+    changed: str
+    deleted: str
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """What a demo catalogue is made of, before any sound.
+
+    Parameters
+    ----------
+    clips
+        In manifest order.
+    unsorted
+        Files without labels: a medley of every two styles, a copy of a clip of each.
+    later
+        What a day later is new, and what takes the place of the first medley. The last copy is deleted then.
+    """
+
+    clips: tuple[DemoClip, ...]
+    unsorted: tuple[ClipFile, ...] = ()
+    later: tuple[ClipFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,8 +145,8 @@ class DemoCatalogue:
     ----------
     folder, manifest
         Where it lies, and its label table.
-    clips
-        In manifest order; their paths are relative to `folder`.
+    plan
+        Its files; their paths are relative to `folder`.
     damaged
         Paths of the files that are damaged on purpose, relative to `folder`.
     composed
@@ -110,9 +155,14 @@ class DemoCatalogue:
 
     folder: Path
     manifest: Path
-    clips: tuple[DemoClip, ...]
+    plan: DemoPlan
     damaged: tuple[str, ...]
     composed: bool
+
+    @property
+    def clips(self) -> tuple[DemoClip, ...]:
+        """The clips with labels."""
+        return self.plan.clips
 
 
 def compose_catalogue(
@@ -121,22 +171,27 @@ def compose_catalogue(
     clips_per_style: int = 12,
     clip_seconds: float = 12.0,
     seed: int = 0,
+    clips_per_project: int = 2,
+    unsorted: bool = False,
     damaged: bool = True,
 ) -> DemoCatalogue:
     """Compose the demo catalogue into `folder`, or find it there.
 
-    The same arguments give the same samples. A catalogue of other arguments, or an unfinished one, is replaced.
+    The same arguments give the same samples. A catalogue of other arguments, or an unfinished one, is replaced; of
+    one that a day has passed over (`pass_a_day`), or that lacks files, those are composed.
 
     Parameters
     ----------
     clips_per_style
-        Clips in each of the four styles, two a project.
+        Clips in each of the four styles.
     clip_seconds
         Length of each clip.
     seed
         Decides every key, tempo, pattern and instrument.
-    damaged
-        Whether to write the two damaged files too.
+    clips_per_project
+        So many share their material, and so a group.
+    unsorted, damaged
+        Whether to write medleys and copies, and the two damaged files, too.
 
     Raises
     ------
@@ -147,30 +202,54 @@ def compose_catalogue(
     """
     _check(clips_per_style, clip_seconds, seed)
     folder = Path(folder)
-    clips = plan_clips(clips_per_style, clip_seconds, seed)
-    contents = DAMAGED if damaged else {}
-    stamp = {
-        "arguments": f"v{SYNTHESISER_VERSION} clips_per_style={clips_per_style} clip_seconds={float(clip_seconds)}"
-        f" seed={seed} damaged={damaged}",
-        "files": [*(clip.path for clip in clips), *contents, MANIFEST, README],
-    }
-    found = _read_stamp(folder) == stamp and all((folder / name).is_file() for name in stamp["files"])
-    if not found:
-        readme = _README.format(seed=seed, n_clips=len(clips), seconds=clip_seconds, manifest=MANIFEST)
+    plan = DemoPlan(plan_clips(clips_per_style, clip_seconds, seed, clips_per_project))
+    plan = _with_unsorted(plan, clip_seconds, seed) if unsorted else plan
+    sounds = (*plan.clips, *plan.unsorted)
+    readme = _README.format(seed=seed, n_clips=len(plan.clips), seconds=clip_seconds, manifest=MANIFEST)
+    texts = {**(DAMAGED if damaged else {}), MANIFEST: _manifest(plan.clips), README: readme.encode()}
+    arguments = (
+        f"v{SYNTHESISER_VERSION} clips_per_style={clips_per_style} clip_seconds={float(clip_seconds)} seed={seed} "
+        f"clips_per_project={clips_per_project} unsorted={unsorted} damaged={damaged}"
+    )
+    stamp = {"arguments": arguments, "files": [*(one.path for one in (*sounds, *plan.later)), *texts]}
+    found = _read_stamp(folder)
+    same = found is not None and found.get("arguments") == arguments
+    stale = {one.path for one in plan.later} if found and found.get("arguments") == arguments + A_DAY_LATER else set()
+    missing = [one for one in sounds if one.path in stale or not (folder / one.path).is_file()]
+    complete = same and not missing and all((folder / name).is_file() for name in texts)
+    if not complete:
         try:
-            _prepare_folder(folder)
+            if not same and not stale:
+                _prepare_folder(folder)
+                missing = list(sounds)
+            for path in stale:
+                (folder / path).unlink(missing_ok=True)
             _write_stamp(folder, {**stamp, "arguments": UNFINISHED})
-            for clip in clips:
-                samples = render(clip.piece, clip.sample_rate, clip.channels)
-                _write_bytes(folder / clip.path, encode(samples, clip.sample_rate, clip.container))
-            for name, content in {**contents, MANIFEST: _manifest(clips), README: readme.encode()}.items():
-                _write_bytes(folder / name, content)
+            _write_sounds(folder, missing)
+            for name, content in texts.items():
+                if not (folder / name).is_file() or (folder / name).read_bytes() != content:
+                    _write_bytes(folder / name, content)
             _write_stamp(folder, stamp)
         except OSError as error:
             raise StorageError(
                 f"cannot write the demo catalogue to '{folder}': {error.strerror}", "name another folder"
             ) from error
-    return DemoCatalogue(folder, folder / MANIFEST, clips, tuple(contents), composed=not found)
+    return DemoCatalogue(folder, folder / MANIFEST, plan, tuple(DAMAGED) if damaged else (), composed=not complete)
+
+
+def pass_a_day(catalogue: DemoCatalogue) -> Changes:
+    """Change the catalogue as a day would: one file is new, one is another recording, one is deleted.
+
+    `compose_catalogue` puts all of it back.
+    """
+    new, changed = catalogue.plan.later
+    deleted = catalogue.plan.unsorted[-1].path
+    stamp = _read_stamp(catalogue.folder)
+    if stamp is not None:
+        _write_stamp(catalogue.folder, {**stamp, "arguments": f"{stamp['arguments']}{A_DAY_LATER}"})
+    _write_sounds(catalogue.folder, (new, changed))
+    (catalogue.folder / deleted).unlink(missing_ok=True)
+    return Changes(new.path, changed.path, deleted)
 
 
 def _check(clips_per_style: int, clip_seconds: float, seed: int) -> None:
@@ -182,19 +261,58 @@ def _check(clips_per_style: int, clip_seconds: float, seed: int) -> None:
         raise ConfigError(f"seed = {seed}: must not be negative")
 
 
-def plan_clips(clips_per_style: int, clip_seconds: float, seed: int) -> tuple[DemoClip, ...]:
+def plan_clips(
+    clips_per_style: int, clip_seconds: float, seed: int, clips_per_project: int = 2
+) -> tuple[DemoClip, ...]:
     """Return all clips, style by style, project by project: labels, formats and compositions, before any sound."""
     clips = []
     for index, style in enumerate(STYLES):
-        projects = plan_projects(style, -(-clips_per_style // CLIPS_PER_PROJECT), [seed, index])
+        projects = plan_projects(style, -(-clips_per_style // clips_per_project), [seed, index])
         for number in range(clips_per_style):
-            project = projects[number // CLIPS_PER_PROJECT]
+            project, place = projects[number // clips_per_project], number % clips_per_project
             piece = compose_piece(project, clip_seconds, [seed, index, number])
-            container, sample_rate, channels = FORMATS[number % len(FORMATS)]
-            path = f"{style.name}/{project.name}{'ab'[number % CLIPS_PER_PROJECT]}.{container}"
-            tags = derive_tags(piece)
-            clips.append(DemoClip(path, style.name, tags, project.name, container, sample_rate, channels, piece))
+            layout = FORMATS[number % len(FORMATS)]
+            name = project.name if clips_per_project == 1 else f"{project.name}{chr(ord('a') + place)}"
+            path = f"{style.name}/{name}.{layout[0]}"
+            clips.append(DemoClip(path, (piece,), *layout, style.name, derive_tags(piece), project.name))
     return tuple(clips)
+
+
+def _with_unsorted(plan: DemoPlan, clip_seconds: float, seed: int) -> DemoPlan:
+    """Return the plan with medleys of projects of their own, copies of clips, and the next day's files."""
+
+    def piece(style: int, take: int, seconds: float) -> Piece:
+        (project,) = plan_projects(STYLES[style], 1, [seed, style, take])
+        return compose_piece(project, seconds, [seed, style, take, 0])
+
+    def medley(number: int, styles: tuple[int, int], take: int) -> ClipFile:
+        names = "-".join(STYLES[style].name for style in styles)
+        layout = FORMATS[number % len(FORMATS)]
+        halves = tuple(piece(style, take, clip_seconds / 2) for style in styles)
+        return ClipFile(f"medley-{names}.{layout[0]}", halves, *layout)
+
+    pairs = list(combinations(range(len(STYLES)), 2))
+    medleys = [medley(number, pair, 1_000 + number) for number, pair in enumerate(pairs)]
+    firsts = {clip.genre: clip for clip in reversed(plan.clips)}
+    copies = [
+        ClipFile(f"copy-of-{Path(clip.path).stem}.{COPY_FORMAT[0]}", clip.pieces, *COPY_FORMAT)
+        for clip in (firsts[style.name] for style in STYLES)
+    ]
+    new = ClipFile(f"new-{STYLES[-1].name}.ogg", (piece(len(STYLES) - 1, 2_000, clip_seconds),), "ogg", 44_100, 2)
+    changed = replace(medley(0, pairs[0], 3_000), path=medleys[0].path)
+    return DemoPlan(plan.clips, (*medleys, *copies), (new, changed))
+
+
+def _write_sounds(folder: Path, files: Sequence[ClipFile]) -> None:
+    """Render and encode files, as many at once as there are CPUs: most of the work is numpy's and libsndfile's."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for one, content in zip(files, threads.map(_sound_of, files), strict=True):
+            _write_bytes(folder / one.path, content)
+
+
+def _sound_of(one: ClipFile) -> bytes:
+    parts = [render(piece, one.sample_rate, one.channels) for piece in one.pieces]
+    return encode(np.concatenate(parts), one.sample_rate, one.container)
 
 
 def _manifest(clips: tuple[DemoClip, ...]) -> bytes:

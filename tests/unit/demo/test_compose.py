@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mgc.demo.compose import DAMAGED, DemoCatalogue, compose_catalogue
+from mgc.demo.compose import DAMAGED, DemoCatalogue, compose_catalogue, pass_a_day
 from mgc.demo.styles import STYLES, TAGS
 from mgc.errors import ConfigError, StorageError
 
@@ -92,6 +92,61 @@ def test_a_second_call_does_nothing(tmp_path: Path) -> None:
     assert not second.composed
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert second.clips == first.clips
+
+
+def test_a_clip_a_project_has_no_clip_beside_it(tmp_path: Path) -> None:
+    clips = compose_catalogue(tmp_path, clips_per_style=2, clip_seconds=1.0, clips_per_project=1).clips
+    assert len({clip.group for clip in clips}) == len(clips) == 2 * len(STYLES)
+    assert clips[0].path == f"ambient/{clips[0].group}.flac"
+
+
+@pytest.fixture
+def with_unsorted(tmp_path: Path) -> DemoCatalogue:
+    return compose_catalogue(tmp_path, clips_per_style=1, clip_seconds=2.0, unsorted=True)
+
+
+def test_what_is_unsorted_has_no_label_and_lies_outside_the_genres(with_unsorted: DemoCatalogue) -> None:
+    names = [one.path for one in with_unsorted.plan.unsorted]
+    assert names[0] == "medley-ambient-techno.flac"
+    assert names[-1] == "copy-of-folk-01a.mp3"
+    assert len(names) == 6 + len(STYLES)
+    assert not set(names) & {row["path"] for row in rows_of(with_unsorted)}
+    assert {path.name for path in with_unsorted.folder.glob("[!.]*-*")} == set(names)
+
+
+def test_a_copy_is_its_clip_in_another_format_and_a_medley_two_styles(with_unsorted: DemoCatalogue) -> None:
+    clip = with_unsorted.clips[-1]
+    clip_samples, copy_samples = (
+        soundfile.read(with_unsorted.folder / path, always_2d=True)[0][:, 0]
+        for path in (clip.path, "copy-of-folk-01a.mp3")
+    )
+    length = min(len(clip_samples), len(copy_samples))
+    assert np.corrcoef(clip_samples[:length], copy_samples[:length])[0, 1] > 0.99
+    medley = with_unsorted.plan.unsorted[0]
+    assert [piece.project.style.name for piece in medley.pieces] == ["ambient", "techno"]
+    assert soundfile.info(with_unsorted.folder / medley.path).duration == pytest.approx(2.0, abs=0.01)
+
+
+def test_a_day_makes_one_file_new_one_another_and_one_less_and_the_next_call_puts_them_back(
+    with_unsorted: DemoCatalogue,
+) -> None:
+    folder = with_unsorted.folder
+
+    def contents() -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before = contents()
+    changes = pass_a_day(with_unsorted)
+    after = contents()
+    assert set(after) - set(before) == {changes.new} == {"new-folk.ogg"}
+    assert set(before) - set(after) == {changes.deleted} == {"copy-of-folk-01a.mp3"}
+    other = {name for name in set(before) & set(after) if before[name] != after[name]}
+    assert other == {changes.changed, ".mgc-demo.json"}
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*/*")}
+    again = compose_catalogue(folder, clips_per_style=1, clip_seconds=2.0, unsorted=True)
+    # An OGG stream has a serial number of its own: the changed file is a FLAC, and the deleted one an MP3.
+    assert (again.composed, contents()) == (True, before)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*/*")} == times, "labelled clips are left alone"
 
 
 def test_other_arguments_replace_the_catalogue_and_leave_foreign_files(tmp_path: Path) -> None:
