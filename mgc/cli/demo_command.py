@@ -40,6 +40,7 @@ COMPOSED = (
     "training.keep=last",
     "training.epochs=15",
     "training.batch_size=8",
+    "training.tag_precision=0.8",
     'training.exclusive_tags=[["major", "minor"], ["fast", "slow"]]',
 )
 """Settings for the clips that mgc composes, likewise."""

@@ -12,7 +12,7 @@ import os
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -52,6 +52,8 @@ STAMP = ".mgc-demo.json"
 UNFINISHED, A_DAY_LATER = "unfinished", " a day later"
 COPY_FORMAT: tuple[Container, int, int] = ("mp3", 44_100, 2)
 """Of the copies of each style's first clip, which is a FLAC."""
+MEDLEY_SHARES = (0.2, 0.35, 0.5, 0.65)
+"""Of the first of a medley's two styles: somewhere in between a model is torn."""
 DAMAGED = {
     "folk/damaged-text.mp3": b"This is a text file whose name ends in .mp3; it holds no audio.\n" * 40,
     "ambient/damaged-empty.wav": b"",
@@ -127,7 +129,7 @@ class DemoPlan:
     clips
         In manifest order.
     unsorted
-        Files without labels: a medley of every two styles, a copy of a clip of each.
+        Files without labels: medleys of every two styles, a copy of a clip of each.
     later
         What a day later is new, and what takes the place of the first medley. The last copy is deleted then.
     """
@@ -285,21 +287,22 @@ def _with_unsorted(plan: DemoPlan, clip_seconds: float, seed: int) -> DemoPlan:
         (project,) = plan_projects(STYLES[style], 1, [seed, style, take])
         return compose_piece(project, seconds, [seed, style, take, 0])
 
-    def medley(number: int, styles: tuple[int, int], take: int) -> ClipFile:
+    def medley(number: int, styles: tuple[int, int], share: float, take: int) -> ClipFile:
         names = "-".join(STYLES[style].name for style in styles)
         layout = FORMATS[number % len(FORMATS)]
-        halves = tuple(piece(style, take, clip_seconds / 2) for style in styles)
-        return ClipFile(f"medley-{names}.{layout[0]}", halves, *layout)
+        parts = zip(styles, (share, 1.0 - share), strict=True)
+        pieces = tuple(piece(style, take, part * clip_seconds) for style, part in parts)
+        return ClipFile(f"medley-{names}-{share:.0%}.{layout[0]}".replace("%", ""), pieces, *layout)
 
-    pairs = list(combinations(range(len(STYLES)), 2))
-    medleys = [medley(number, pair, 1_000 + number) for number, pair in enumerate(pairs)]
+    mixtures = [(pair, share) for pair in combinations(range(len(STYLES)), 2) for share in MEDLEY_SHARES]
+    medleys = [medley(number, *mixture, 1_000 + number) for number, mixture in enumerate(mixtures)]
     firsts = {clip.genre: clip for clip in reversed(plan.clips)}
     copies = [
         ClipFile(f"copy-of-{Path(clip.path).stem}.{COPY_FORMAT[0]}", clip.pieces, *COPY_FORMAT)
         for clip in (firsts[style.name] for style in STYLES)
     ]
     new = ClipFile(f"new-{STYLES[-1].name}.ogg", (piece(len(STYLES) - 1, 2_000, clip_seconds),), "ogg", 44_100, 2)
-    changed = replace(medley(0, pairs[0], 3_000), path=medleys[0].path)
+    changed = medley(0, *mixtures[0], 3_000)
     return DemoPlan(plan.clips, (*medleys, *copies), (new, changed))
 
 
