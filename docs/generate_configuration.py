@@ -122,6 +122,8 @@ def _type_name(annotation: Any) -> str:
         return f"list of {len(arguments)} {_type_name(arguments[0])}s"
     if origin is tuple:
         return "list of networks" if arguments[0] is MemberConfig else f"list of {_type_name(arguments[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return "settings"
     names = {int: "whole number", float: "number", bool: "true or false", str: "text", type(None): "none"}
     return names[annotation]
 

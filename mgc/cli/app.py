@@ -75,6 +75,7 @@ COMMANDS = {
     "extract": ("extract_command", "Features of every track, as Parquet shards."),
     "features": ("extract_command", "A table of feature statistics, or MFCC as JSON, for other programs."),
     "import-mels": ("extract_command", "Mel spectrograms that others computed (.npy), as Parquet shards."),
+    "import-onnx": ("models_command", "A network of others, as an ONNX file and its contract, as a model bundle."),
     "import-weights": ("train_command", "Published weights of FCN, CRNN or musicnn, as a model bundle."),
     "models": ("models_command", "Networks that others published: list them, or pull one by its name."),
     "train": ("train_command", "Fit the ensemble: a model bundle."),

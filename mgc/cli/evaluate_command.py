@@ -103,7 +103,8 @@ def probe(
     found: dict[str, Evaluation] = {}
     for uri, shards in zip(bundle, features, strict=True):
         train_set, evaluation_set = both_splits(shards, tracks, split)
-        found.setdefault(NAME, _figures(mfcc_statistics, train_set, evaluation_set, chosen))
+        if train_set.features.content == "log_mel":
+            found.setdefault(NAME, _figures(mfcc_statistics, train_set, evaluation_set, chosen))
         found[f"SVM on the embedding of {uri}"] = _figures(
             _embedder(load_bundle(uri)), train_set, evaluation_set, chosen
         )
@@ -255,7 +256,8 @@ def _answers(request: EvaluationRequest, bundle: Bundle, tracks: pl.DataFrame) -
 def _comparison(
     request: EvaluationRequest, bundle: Bundle, tracks: pl.DataFrame, answers: LabelledPredictions
 ) -> BaselineComparison | None:
-    if not request.baseline or request.features is None or request.split == "train":
+    no_mels = bundle.features.content != "log_mel"  # the baseline is of MFCC
+    if not request.baseline or request.features is None or request.split == "train" or no_mels:
         return None
     if not tracks.filter(
         (pl.col("split") == "train") & (pl.col("genre").is_not_null() | pl.col("tags_known"))

@@ -46,6 +46,7 @@ def inspect(
         raise ConfigError(f"'{output}' is neither a page nor a picture", "end --output in .html or .png")
     chosen = settings(config, set_)
     stored = read_bundle_for_audio(bundle)
+    stored.features.require_log_mels("a picture of a track")
     options = ReadOptions(every_seconds=every or stored.features.window_seconds / MOMENTS_A_WINDOW, outline=True)
     screen = console()
     with FileReader(stored.features, chosen.decode) as reader:

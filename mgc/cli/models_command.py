@@ -1,7 +1,8 @@
-"""`mgc models`: the networks that others published, by name; `mgc models pull NAME` fetches one."""
+"""Networks of others: `mgc models` lists some, `mgc models pull NAME` fetches one, `mgc import-onnx` takes any."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rich.table import Table
 from mgc.cli.app import console
 from mgc.cli.terminal import facts
 from mgc.cluster.progress import Meter
+from mgc.config.settings import read_toml
 from mgc.errors import BundleError, ConfigError
 from mgc.models.published_files import (
     LICENCE,
@@ -48,6 +50,37 @@ def models(
     files = [published_file(name) for name in names]
     for file in files:
         _pull(console(), file, output)
+
+
+def import_onnx(
+    model: Annotated[Path, typer.Argument(help="the .onnx file, whole")],
+    contract: Annotated[Path, typer.Option("--contract", help="TOML: what it takes and gives (docs/models.md)")],
+    output: Annotated[str, typer.Option("--output", "-o", help="directory of the bundle")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another bundle")] = False,
+) -> None:
+    """Turn MODEL into a bundle that tags or embeds, alone or under a `transfer` member.
+
+    It is read as data: external files, operators that are not of the ONNX standard and huge graphs are refused.
+    """
+    from mgc.models.bundle import write_bundle  # here: the list of `mgc models` waits for no torch
+    from mgc.models.onnx_import import onnx_bundle, read_contract
+
+    terms = read_contract(read_toml(str(contract)), f"'{contract}'")
+    try:
+        data = model.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read '{model}': {error.strerror}", "check the path") from error
+    contents = onnx_bundle(data, terms, model.name)
+    fingerprint = write_bundle(output, contents, overwrite=overwrite)
+    labels, features = contents.taxonomy, contents.features
+    size = contents.members[0].config.model_dump()["embedding_size"]
+    rows = {
+        "takes": f"{features.content}, windows of {features.window_seconds:g} s at {features.sample_rate} Hz",
+        "gives": f"{len(labels.genres)} genres, {len(labels.tags)} tags, {size} values of embedding",
+        "licence": terms.origin.licence,
+        "bundle": f"{output} ({fingerprint})",
+    }
+    facts(console(), "Import of an ONNX network", rows)
 
 
 def _show_list(screen: Console) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mgc.config.section import Section, fingerprint_of
-from mgc.errors import did_you_mean
+from mgc.errors import ConfigError, did_you_mean
 
 FRAME_FEATURES = (
     "log_mel",
@@ -105,6 +105,11 @@ AUDIO_SOURCE = "audio"
 """`FeatureConfig.source` of features that mgc computes itself."""
 
 
+WAVEFORM_ROW = 256
+"""Samples in a row of a waveform. Each stands there twice: in half precision, and what that leaves of it (see
+`mgc.audio.features.analysis.waveform_rows`)."""
+
+
 class FeatureConfig(Section):
     """What is computed from a track: the one feature path of training and inference.
 
@@ -141,6 +146,10 @@ class FeatureConfig(Section):
     )
     frame_phase: float = Field(
         0.0, ge=0.0, le=1_000.0, description="frame k kept is number floor(frame_phase + k * frame_stride)"
+    )
+    content: Literal["log_mel", "waveform"] = Field(
+        "log_mel",
+        description="what a window's rows hold: mel bands, or samples for a network that takes sound (`import-onnx`)",
     )
     source: str = Field(
         "audio", min_length=1, description="what it is computed from; `mgc import-mels` writes what its arrays hold"
@@ -189,6 +198,15 @@ class FeatureConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _rows_of_samples_fit(self) -> Self:
+        if self.content == "waveform":
+            if (self.n_mels, self.hop_length) != (2 * WAVEFORM_ROW, WAVEFORM_ROW):
+                raise ValueError(f"content = waveform needs hop_length {WAVEFORM_ROW} and n_mels {2 * WAVEFORM_ROW}")
+            if self.frames != ("log_mel",) or self.statistics or self.frame_stride != 1.0 or self.frame_phase:
+                raise ValueError("content = waveform goes with no further features, frame_stride or frame_phase")
+        return self
+
+    @model_validator(mode="after")
     def _frames_and_bands_fit(self) -> Self:
         if self.n_fft % 2:
             raise ValueError("n_fft must be even: frames are centred")
@@ -221,6 +239,24 @@ class FeatureConfig(Section):
     def for_model(self) -> FeatureConfig:
         """Return what of the settings decides the log-mel, which is all that a model reads."""
         return self.model_copy(update={name: type(self).model_fields[name].default for name in _NOT_MODEL_INPUTS})
+
+    def require_log_mels(self, what: str) -> None:
+        """Refuse features that are waveforms.
+
+        Raises
+        ------
+        ConfigError
+            They are.
+        """
+        if self.content != "log_mel":
+            raise ConfigError(
+                f"{what} needs log-mels, and these features are waveforms", "give a bundle or shards of log-mels"
+            )
+
+    @property
+    def silence(self) -> float:
+        """What the rows of digital silence hold."""
+        return 0.0 if self.content == "waveform" else -self.top_db
 
     @property
     def window_samples(self) -> int:
@@ -276,7 +312,7 @@ class MelsConfig(Section):
         return f"npy, {self.layout}, {self.unit_db:g} dB a unit, reference {self.reference}"
 
 
-_CHOICES_SINCE = ("reference", "padding")
+_CHOICES_SINCE = ("reference", "padding", "content")
 
 _NOT_MODEL_INPUTS = frozenset(
     {

@@ -9,7 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, TypeAdapter, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from mgc.config.section import Fraction, Section
 
@@ -201,15 +208,69 @@ class MusicnnConfig(NetworkConfig):
     dropout: Fraction = Field(0.5, description="before the last layer")
 
 
+class OnnxConfig(NetworkConfig):
+    """A network of others that was imported from an ONNX file, with its contract; never trained."""
+
+    name: Literal["onnx"] = "onnx"
+    axes: tuple[Literal["batch", "channel", "frames", "mels", "samples"], ...] = Field(
+        ("batch", "frames", "mels"), description="of its input, in order; a channel is one"
+    )
+    scores: str | None = Field(None, description="the output that has a value for each label")
+    embedding: str | None = Field(None, description="the output that is the embedding; None: the scores are")
+    activation: Literal["logits", "sigmoid", "softmax"] = Field("logits", description="what the scores are")
+    pooling: Literal["mean", "max"] = Field(
+        "mean", description="over the places of an output that has several in a window"
+    )
+    logarithm: Literal["db", "ln", "log10"] = Field("db", description="of the power in a mel band")
+    multiply: float = Field(1.0, gt=0.0, description="the power by this, before the logarithm")
+    add: float = Field(0.0, ge=0.0, description="to the power after that, before the logarithm")
+    mean: float = Field(0.0, description="subtracted from the logarithm")
+    deviation: float = Field(1.0, gt=0.0, description="what is left divided by this")
+    filters: Literal["area", "height"] = Field(
+        "area", description='mel filters of equal area (librosa, norm "slaney") or of equal height (norm None)'
+    )
+    first_frame: int = Field(
+        0, ge=0, description="frames left out at a window's beginning: 1 where theirs are not centred"
+    )
+    frames: int | None = Field(
+        None, ge=1, description="frames, or samples, that it takes; None: what its file says, or all"
+    )
+    batch: int | None = Field(
+        None, ge=1, le=4_096, description="windows at once; None: what its file says, or any number"
+    )
+    n_columns: int = Field(0, ge=0, description="read from its features: columns of a window's rows")
+    n_bytes: int = Field(0, ge=0, description="read from its file: length")
+    embedding_size: int = Field(0, ge=0, description="read from its file: values of the embedding")
+
+    @property
+    def waveform(self) -> bool:
+        """Whether it takes samples, and not log-mels."""
+        return "samples" in self.axes
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> Self:
+        needed = {"batch", "samples"} if self.waveform else {"batch", "frames", "mels"}
+        if len(set(self.axes)) < len(self.axes) or set(self.axes) - {"channel"} != needed:
+            raise ValueError(
+                "axes are batch and samples, or batch, frames and mels, each once; channel where there is one"
+            )
+        if self.scores is None and self.embedding is None:
+            raise ValueError("scores or embedding must name an output")
+        return self
+
+
 class TransferConfig(NetworkConfig):
     """A perceptron on all layers of a frozen network with published weights (Choi et al. 2017, transfer learning)."""
 
     name: Literal["transfer"] = Field("transfer", description="the architecture")
-    network: Literal["choi_fcn", "choi_crnn", "musicnn"] = Field("choi_fcn", description="the frozen network")
+    network: Literal["choi_fcn", "choi_crnn", "musicnn", "onnx"] = Field(
+        "choi_fcn", description="the frozen network; onnx: one of `mgc import-onnx`"
+    )
+    onnx: OnnxConfig | None = Field(None, description="not to be given: of network onnx, read from its bundle")
     published: str | None = Field(
         None,
-        description="name of `mgc models`, or bundle of `mgc import-weights`, that has its weights; read when "
-        "training begins, then part of what is trained",
+        description="name of `mgc models`, or bundle of `mgc import-weights` or `mgc import-onnx`, that has its "
+        "weights; read when training begins, then part of what is trained",
     )
     input_dropout: Fraction = Field(0.5, description="of what the layers say")
     dropout: Fraction = Field(0.5, description="of the embedding")
@@ -223,6 +284,11 @@ class TransferConfig(NetworkConfig):
         if uri is None or "://" in uri or (Path(uri).name == uri and not Path(uri).exists()):
             return uri
         return str(Path(uri).expanduser().absolute())
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_was_onnx(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what other networks do not have, so that their bundles' fingerprints stay."""
+        return {key: value for key, value in handler(self).items() if key != "onnx" or value is not None}
 
 
 ModelConfig = Annotated[

@@ -101,6 +101,7 @@ def read_fingerprints(features_uri: str, catalogue: pl.DataFrame) -> RecordingFi
         No track of the catalogue has features there.
     """
     facts = shard_facts(features_uri)
+    facts.features.require_log_mels("a fingerprint of a recording")
     output = OutputDirectory(Store.open(features_uri), "features")
     where = current_index(output, catalogue).filter(
         pl.col("error_code").is_null() & (pl.col("fingerprint") == facts.fingerprint)

@@ -336,6 +336,7 @@ def _folds(
 
 def mfcc_statistics(tracks: FeatureSet) -> Float64Array:
     """Return the mean and the standard deviation of 20 MFCCs over all frames, shape (n_tracks, 40)."""
+    tracks.features.require_log_mels("an MFCC")
     rows = []
     for log_mel in tracks.log_mels:
         frames = mfcc(log_mel.reshape(-1, log_mel.shape[-1]), N_MFCC).astype(np.float64)

@@ -190,7 +190,7 @@ class Predictor:
                 'tagging.batch_windows or cluster.workers; tagging.use_gpu = "never" does without the GPU',
             ) from error
         features = self._bundle.features
-        silence = np.full((1, features.n_frames, features.n_mels), -features.top_db, np.float32)
+        silence = np.full((1, features.n_frames, features.n_mels), features.silence, np.float32)
         try:
             self.predict([silence])
         except Exception as again:

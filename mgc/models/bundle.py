@@ -1,8 +1,9 @@
 """A model bundle: a directory with all that tagging needs, every byte checked when it is read.
 
-`member-0.safetensors` … the members' weights; `bundle.json` architecture, features, vocabularies, temperatures,
-figures, and how it was made; `README.md` the model card; `manifest.json`, written last, the sha256 and size of each.
-Nothing in it can execute. What needs no torch is in `bundle_files`.
+`member-0.safetensors` … the members' weights, `member-0.onnx` an imported network's graph; `bundle.json`
+architecture, features, vocabularies, temperatures, figures, and how it was made; `README.md` the model card;
+`manifest.json`, written last, the sha256 and size of each. Nothing in it can execute. What needs no torch is in
+`bundle_files`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from mgc import __version__
 from mgc.config import FeatureConfig, FitConfig, ModelConfig, TrainingConfig, fingerprint_of, read_model_config
+from mgc.config.network_settings import OnnxConfig, TransferConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, FingerprintError, LabelError
 from mgc.models.bundle_files import (
@@ -37,6 +39,7 @@ from mgc.models.crnn import served
 from mgc.models.ensemble import Decision, TemperatureScaling
 from mgc.models.model_card import model_card
 from mgc.models.network_registry import build_model
+from mgc.models.onnx_network import GRAPH, OnnxNetwork, checked_graph
 from mgc.storage.store import Store
 
 Weights = dict[str, Tensor]
@@ -51,7 +54,7 @@ _PICKLE_MARKS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 class Member:
     """One network of the ensemble: architecture, weights and temperatures."""
 
-    config: ModelConfig
+    config: ModelConfig | OnnxConfig
     weights: Weights
     calibration: TemperatureScaling
 
@@ -119,7 +122,11 @@ def build_member(member: Member, features: FeatureConfig, taxonomy: Taxonomy, de
     """Return a member's network with its weights, in evaluation mode."""
     model = build_model(member.config, features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
     model.load_state_dict(member.weights)
-    return model.to(device).eval()
+    model.to(device).eval()
+    for network in model.modules():
+        if isinstance(network, OnnxNetwork):
+            network.session(torch.device(device))  # what is wrong with it is said now, and not of a track
+    return model
 
 
 def write_bundle(store_uri: str, contents: BundleContents, overwrite: bool = False) -> str:
@@ -144,7 +151,9 @@ def write_bundle(store_uri: str, contents: BundleContents, overwrite: bool = Fal
     """
     store = Store.open(store_uri)
     _check_members(contents)
-    weights = {member_file(number): weights_to_bytes(one.weights) for number, one in enumerate(contents.members)}
+    weights = {
+        name: data for number, one in enumerate(contents.members) for name, data in _files_of(number, one).items()
+    }
     fingerprint = answer_fingerprint(contents, [FileMark.of(data).sha256 for data in weights.values()])
     if not overwrite and _is_there(store, fingerprint):
         return fingerprint
@@ -213,7 +222,11 @@ def bundle_of(stored: StoredBundle) -> Bundle:
     """Return the bundle that files make; see `load_bundle`."""
     bundle = _bundle(stored)
     _check_members(bundle)
-    hashes = [stored.manifest.files[member_file(number)].sha256 for number in range(len(bundle.members))]
+    hashes = [
+        stored.manifest.files[name].sha256
+        for number, member in enumerate(bundle.members)
+        for name in (member_file(number), *([graph_file(number)] if _graph_key(member.config) else []))
+    ]
     if bundle.fingerprint != answer_fingerprint(bundle, hashes):
         raise BundleError(
             f"the bundle at '{stored.uri}' calls itself {bundle.fingerprint}, but its files give another fingerprint",
@@ -243,14 +256,41 @@ def _bundle(stored: StoredBundle) -> Bundle:
 
 
 def _member(number: int, entry: dict[str, Any], files: dict[str, bytes]) -> Member:
-    name = member_file(number)
-    if name not in files:
-        raise BundleError(f"the bundle's manifest does not list '{name}'", "train it anew")
+    model = entry["model"]
+    config = OnnxConfig.model_validate(model) if model["name"] == "onnx" else read_model_config(model)
+    key = _graph_key(config)
+    for name in (member_file(number), graph_file(number))[: 2 if key else 1]:
+        if name not in files:
+            raise BundleError(f"the bundle's manifest does not list '{name}'", "train it anew")
+    weights = weights_from_bytes(files[member_file(number)], member_file(number))
+    if key:
+        checked_graph(files[graph_file(number)], graph_file(number))
+        weights[key] = torch.frombuffer(bytearray(files[graph_file(number)]), dtype=torch.uint8)
     return Member(
-        config=read_model_config(entry["model"]),
-        weights=weights_from_bytes(files[name], name),
+        config=config,
+        weights=weights,
         calibration=TemperatureScaling(**entry["calibration"]),
     )
+
+
+def _graph_key(config: ModelConfig | OnnxConfig) -> str | None:
+    """Return which of a member's tensors is an ONNX file."""
+    if isinstance(config, TransferConfig):
+        return f"statistics.network.{GRAPH}" if config.onnx else None
+    return GRAPH if isinstance(config, OnnxConfig) else None
+
+
+def _files_of(number: int, member: Member) -> dict[str, bytes]:
+    """Return a member's files by name."""
+    key = _graph_key(member.config)
+    tensors = {name: tensor for name, tensor in member.weights.items() if name != key}
+    files = {member_file(number): weights_to_bytes(tensors)}
+    return files | {graph_file(number): member.weights[key].cpu().numpy().tobytes()} if key else files
+
+
+def graph_file(number: int) -> str:
+    """Return the name of a member's ONNX file in its bundle."""
+    return f"member-{number}.onnx"
 
 
 def member_file(number: int) -> str:
@@ -336,7 +376,9 @@ def _check_members(contents: BundleContents) -> None:
         check_weights(member.weights, member.config, contents.features.n_mels, contents.taxonomy, member_file(number))
 
 
-def check_weights(weights: Weights, config: ModelConfig, n_mels: int, taxonomy: Taxonomy, name: str) -> None:
+def check_weights(
+    weights: Weights, config: ModelConfig | OnnxConfig, n_mels: int, taxonomy: Taxonomy, name: str
+) -> None:
     """Refuse tensors that are not those of the architecture, or are not finite.
 
     Raises

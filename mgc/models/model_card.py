@@ -44,7 +44,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         _facts(description["facts"]),
         "## Files",
         "`manifest.json` lists every file with its sha256; `mgc` refuses the bundle where one differs. Weights are\n"
-        "safetensors: nothing here can execute.",
+        "safetensors, an imported network is an ONNX graph of standard operators: nothing here can execute.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -52,6 +52,11 @@ def model_card(description: Mapping[str, Any]) -> str:
 def _features(features: Mapping[str, Any], fingerprint: str) -> str:
     source = "" if features["source"] == "audio" else f"\nNot computed from audio: {features['source']}."
     stride = "" if features["frame_stride"] == 1 else f", of which one in {features['frame_stride']:g} is kept"
+    if features.get("content") == "waveform":
+        return (
+            f"Sound, at most {features['max_windows']} windows of {features['window_seconds']:g} s a track, evenly "
+            f"placed, at {features['sample_rate']} Hz. Feature fingerprint `{fingerprint}`."
+        )
     zero = "full scale" if features.get("reference") == "full_scale" else "the track's maximum"
     return (
         f"Log-mel spectrograms of at most {features['max_windows']} "

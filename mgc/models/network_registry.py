@@ -8,10 +8,12 @@ from typing import Any
 from torch import nn
 
 from mgc.config import ModelConfig
+from mgc.config.network_settings import OnnxConfig
 from mgc.models.block_level import BlockLevel
 from mgc.models.cp_resnet import CpResnet
 from mgc.models.crnn import Crnn
 from mgc.models.literature import CaoCnn, GuoCnn, GuoHybrid, GuoRnn, JainCnn, JainLstm, JainMlp, Transformer, ZhangCnn
+from mgc.models.onnx_network import OnnxNetwork
 from mgc.models.published_networks import ChoiCrnn, ChoiFcn, Musicnn
 from mgc.models.transfer import Transfer
 
@@ -36,7 +38,7 @@ MODELS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
 """Every architecture by its name in `ModelConfig`."""
 
 
-def build_model(config: ModelConfig, n_mels: int, n_genres: int, n_tags: int) -> nn.Module:
+def build_model(config: ModelConfig | OnnxConfig, n_mels: int, n_genres: int, n_tags: int) -> nn.Module:
     """Return a network with fresh weights, drawn from torch's global generator.
 
     Parameters
@@ -53,6 +55,8 @@ def build_model(config: ModelConfig, n_mels: int, n_genres: int, n_tags: int) ->
     nn.Module
         Gives a `ModelOutput` of logits and embedding when called.
     """
+    if isinstance(config, OnnxConfig):
+        return OnnxNetwork(config, n_mels, n_genres, n_tags)
     return MODELS[config.name](config, n_mels, n_genres, n_tags)
 
 

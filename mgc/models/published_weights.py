@@ -25,12 +25,13 @@ from torch import Tensor, nn
 
 from mgc.audio.features.filter_banks import FilterBanks, filter_banks
 from mgc.config import FeatureConfig, ModelConfig, TrainingConfig, read_model_config
-from mgc.config.network_settings import TransferConfig
+from mgc.config.network_settings import OnnxConfig, TransferConfig
 from mgc.config.taxonomy import Taxonomy
-from mgc.errors import BundleError, ConfigError
+from mgc.errors import BundleError, ConfigError, FingerprintError
 from mgc.models.bundle import Bundle, BundleContents, Member, Weights, check_weights, load_bundle
 from mgc.models.ensemble import TemperatureScaling
 from mgc.models.network_registry import build_model
+from mgc.models.onnx_network import OnnxNetwork
 from mgc.models.published_files import LICENCE, PublishedFile
 from mgc.models.transfer import Transfer
 
@@ -119,16 +120,33 @@ def start_model(
     ConfigError, BundleError, FingerprintError
         See `published_of`.
     """
-    model = build_model(config, features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
-    if isinstance(config, TransferConfig) and isinstance(model, Transfer):
+    bundle = None
+    if isinstance(config, TransferConfig):
         bundle = published_of(config, (published or {}).get(config.published or ""))
-        member = bundle.members[0]
-        frozen = {name: tensor for name, tensor in member.weights.items() if not name.startswith(HEADS)}
-        model.statistics.network.load_state_dict(frozen)
-        if features.reference != bundle.features.reference:
-            model.statistics.network.spec_bn.band_db += REFERENCE_DB
-        model.statistics.bridge.join(features, bundle.features)
+        config = _with_contract(config, bundle)
+    waveform = features.content == "waveform"
+    if waveform and (bundle is None or bundle.features.fingerprint() != features.fingerprint()):
+        raise FingerprintError(
+            f"features {features.fingerprint()} are waveforms, which network '{config.name}' does not take",
+            "train transfer members of network onnx on them, upon the bundle whose features they are",
+        )
+    model = build_model(config, features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
+    if bundle is not None and isinstance(model, Transfer):
+        frozen = {name: tensor for name, tensor in bundle.members[0].weights.items() if not name.startswith(HEADS)}
+        network = model.statistics.network
+        network.load_state_dict(frozen)
+        if not waveform:
+            if features.reference != bundle.features.reference:
+                bands = network if isinstance(network, OnnxNetwork) else network.spec_bn
+                bands.band_db += REFERENCE_DB
+            model.statistics.bridge.join(features, bundle.features)
     return model
+
+
+def _with_contract(config: TransferConfig, bundle: Bundle) -> TransferConfig:
+    """Return a member's settings with those of the ONNX network that it builds on."""
+    own = bundle.members[0].config
+    return config.model_copy(update={"onnx": own}) if isinstance(own, OnnxConfig) else config
 
 
 def published_of(config: TransferConfig, fingerprint: str | None = None) -> Bundle:
@@ -146,16 +164,18 @@ def published_of(config: TransferConfig, fingerprint: str | None = None) -> Bund
     if config.published is None:
         raise ConfigError(
             f"a member of network 'transfer' needs the weights of {config.network}",
-            "pull them (`mgc models`), and give their name or the bundle of `mgc import-weights`: "
+            "give the name of `mgc models`, or the bundle of `mgc import-weights` or `import-onnx`, that has them: "
             f'{{ name = "transfer", network = "{config.network}", published = "NAME" }}',
         )
     bundle = load_bundle(config.published, fingerprint)
     names = [member.config.name for member in bundle.members]
-    plain = bundle.members[0].config == type(bundle.members[0].config)()
+    own = bundle.members[0].config
+    plain = isinstance(own, OnnxConfig) or own == type(own)()
     if names != [config.network] or not plain:
         raise ConfigError(
             f"'{config.published}' holds {', '.join(names)}, not the published {config.network}",
-            "name one of `mgc models` or a bundle of `mgc import-weights`, and its network as `network`",
+            "name one of `mgc models` or a bundle of `mgc import-weights` or `mgc import-onnx`, and its network as "
+            "`network`",
         )
     return bundle
 
@@ -205,7 +225,11 @@ def published_facts(models: tuple[ModelConfig, ...]) -> list[dict[str, str]]:
 
 def without_published_path(model: ModelConfig) -> ModelConfig:
     """Return settings that do not say where published weights were read: a trained network has them in it."""
-    return model.model_copy(update={"published": None}) if isinstance(model, TransferConfig) else model
+    if not isinstance(model, TransferConfig):
+        return model
+    if model.network == "onnx" and model.onnx is None:
+        model = _with_contract(model, published_of(model))
+    return model.model_copy(update={"published": None})
 
 
 def _state(data: bytes, name: str) -> Weights:

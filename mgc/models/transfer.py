@@ -2,7 +2,8 @@
 
 Choi, Fazekas, Sandler & Cho (2017), "Transfer learning for music classification and regression tasks", found that not
 the last layer alone works best, which is of another task, but every layer's activations, joined. Here each channel of
-each layer gives its mean, maximum and deviation over all places. The published network is frozen, and lies in the
+each layer gives its mean, maximum and deviation over all places; of a network that was imported from an ONNX file,
+whose layers are not known, its embedding alone. The published network is frozen, and lies in the
 bundle with the perceptron: tagging needs no other file.
 
 The published networks take 96 HTK mel bands at 16 kHz, 62.5 frames a second. `MelBridge` brings any of our log-mels
@@ -21,7 +22,9 @@ from torch import Tensor, cat, nn
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.config import FeatureConfig
 from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
+from mgc.errors import ConfigError
 from mgc.models.layers import Statistics, StatisticsNetwork, in_segments, mean_over_segments
+from mgc.models.onnx_network import OnnxNetwork
 from mgc.models.published_networks import LAYER_CHANNELS, ChoiCrnn, ChoiFcn, Musicnn, PublishedNetwork
 
 PUBLISHED_MELS = 96
@@ -78,11 +81,16 @@ class LayerStatistics(Statistics):
 
     def __init__(self, config: TransferConfig, n_mels: int) -> None:
         super().__init__()
-        self.bridge = MelBridge(n_mels, PUBLISHED_MELS)
-        self.network = _published(config)
+        self.network: PublishedNetwork | OnnxNetwork = _published(config)
+        if config.onnx:
+            self.bridge = MelBridge(n_mels, config.onnx.n_columns)
+            self.segment_frames = None if config.onnx.waveform else config.onnx.frames
+            self.sizes: tuple[int, ...] = (config.onnx.embedding_size,)
+        else:
+            self.bridge = MelBridge(n_mels, PUBLISHED_MELS)
+            self.segment_frames = SEGMENT_FRAMES.get(config.network)
+            self.sizes = tuple(STATISTICS_A_CHANNEL * channels for channels in LAYER_CHANNELS[config.network])
         self.network.requires_grad_(False).eval()
-        self.segment_frames = SEGMENT_FRAMES.get(config.network)
-        self.sizes = tuple(STATISTICS_A_CHANNEL * channels for channels in LAYER_CHANNELS[config.network])
 
     def train(self, mode: bool = True) -> LayerStatistics:
         """Stay as in evaluation: a frozen network's batch norms do not move either."""
@@ -103,13 +111,19 @@ class LayerStatistics(Statistics):
         return mean_over_segments(self._layer_statistics(segments.flatten(0, 1)), segments.shape[1])
 
     def _layer_statistics(self, frames: Tensor) -> Tensor:
+        if isinstance(self.network, OnnxNetwork):
+            return self.network.values_of(frames)[1]
         layers = [layer.flatten(2) for layer in self.network.layer_outputs(frames)]
         groups = [cat([layer.mean(2), layer.amax(2), layer.std(2, correction=0)], dim=1) for layer in layers]
         return cat(groups, dim=1)
 
 
-def _published(config: TransferConfig) -> PublishedNetwork:
+def _published(config: TransferConfig) -> PublishedNetwork | OnnxNetwork:
     """Return the network in its published size, without heads."""
+    if config.onnx:
+        return OnnxNetwork(config.onnx, config.onnx.n_columns, 0, 0)
+    if config.network == "onnx":
+        raise ConfigError("a member of network 'onnx' needs a bundle of `mgc import-onnx`", 'published = "BUNDLE"')
     if config.network == "musicnn":
         return Musicnn(MusicnnConfig(), PUBLISHED_MELS, 0, 0)
     if config.network == "choi_crnn":

@@ -141,6 +141,11 @@ def fit(
         view = CachedStatisticsNetwork(model)
         train = cache_statistics(model, train, device)
         valid = cache_statistics(model, valid, device) if valid else None
+    elif train.features.content == "waveform":
+        raise TrainingError(
+            "waveforms are trained on as they are, whole, by members whose statistics never change",
+            "set training.crop_seconds = none, and gain_db, mask_frames and mask_frequency_bins to 0",
+        )
     windows = TrainingWindows(train, taxonomy, config, soft_labels)
     validator = make_validator(valid, taxonomy, config, device, part)
     if validator is None:

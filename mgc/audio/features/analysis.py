@@ -28,9 +28,13 @@ from mgc.audio.features.descriptors import (
 from mgc.audio.features.log_mel import Decibels, MelPower, delta, mfcc, to_decibels
 from mgc.audio.features.stft import FrameGrid, Measure, Transform
 from mgc.config import FeatureConfig
-from mgc.config.feature_settings import TRACK_FEATURES
+from mgc.config.feature_settings import TRACK_FEATURES, WAVEFORM_ROW
+from mgc.errors import Stage, TrackCode, TrackError
 
 MEL_POWER = "mel_power"
+"""What is measured in a window first: the power in each mel band, or the samples of a waveform."""
+REST_SCALE = 2_048.0
+"""By which the rest of a sample is multiplied: half precision has 11 bits."""
 STATISTICS = "statistics"
 
 _COLUMNS = {
@@ -95,6 +99,12 @@ class Analysis:
         dict
             `mel_power` is not finite where a sample is not, or is beyond some 1e15.
         """
+        if self._config.content == "waveform":
+            if frame_step is not None:
+                raise TrackError(
+                    TrackCode.FEATURES_FAILED, Stage.FEATURES, "views of another tempo or pitch are of log-mels alone"
+                )
+            return {MEL_POWER: waveform_rows(samples, self._config)}
         step = self._config.hop_length if frame_step is None else frame_step
         count = int(samples.size // step) + 1 if n_frames is None else n_frames
         grid = FrameGrid(self._config.n_fft, step, count, self._config.padding)
@@ -118,6 +128,20 @@ class Analysis:
         if self._config.statistics:
             arrays[STATISTICS] = track.statistics()
         return arrays
+
+
+def waveform_rows(samples: Float32Array, config: FeatureConfig) -> Float32Array:
+    """Return samples as rows, shape (n_frames, 2 * WAVEFORM_ROW), zeros after the end; not finite where they are not.
+
+    Features are kept in half precision, of which a row holds two: the samples, and what that leaves of them times
+    `REST_SCALE`. Together they have 22 bits.
+    """
+    padded = np.zeros((config.n_frames, WAVEFORM_ROW), np.float32)
+    padded.reshape(-1)[: samples.size] = samples
+    padded[~np.isfinite(padded)] = np.nan  # -infinity would be no row's maximum
+    with np.errstate(over="ignore", invalid="ignore"):
+        coarse = padded.astype(np.float16).astype(np.float32)
+        return np.concatenate([coarse, (padded - coarse) * np.float32(REST_SCALE)], axis=1)
 
 
 class Track:
@@ -167,7 +191,9 @@ class Track:
 
     @property
     def log_mel(self) -> Float32Array:
-        """In dB relative to the track's maximum, or to full scale where the settings say so."""
+        """In dB relative to the track's maximum, or as the settings say to full scale; or a waveform's rows."""
+        if self._config.content == "waveform":
+            return self._measured[MEL_POWER]
         if self._config.reference == "track_maximum":
             return self._decibels.relative_db
         floor = np.float32(10.0 ** (-self._config.top_db / 10.0))
