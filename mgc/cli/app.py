@@ -91,6 +91,7 @@ COMMANDS = {
         "inspect_command",
         "A page or a picture of one track: waveform, log-mel, genres and tags in time, nearest tracks.",
     ),
+    "serve": ("serve_command", "Answers over HTTP, for uploaded files and files of a store."),
     "compare": ("compare_command", "Two bundles' answers for the same files, side by side."),
     "similar": (
         "similar_command",

@@ -261,6 +261,12 @@ class _PathOfMgc(JobConfig):
         return super()._serialize()
 
 
+def metrics_address() -> str:
+    """Return where Ray has the metrics of its first node for Prometheus."""
+    node = ray.nodes()[0]  # type: ignore[no-untyped-call]
+    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+
 def _session(*, joined: bool) -> RaySession:
     return RaySession(_nodes(), joined, _growing() if joined else ())
 

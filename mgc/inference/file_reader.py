@@ -77,14 +77,18 @@ class FileReader:
         """Start reading files, and return at once."""
         return [self._thread.submit(self.read, uri, options or ReadOptions()) for uri in uris]
 
-    def read(self, uri: str, options: ReadOptions) -> FileFeatures:
+    def submit(self, uri: str, content: bytes | None = None) -> Future[FileFeatures]:
+        """Start reading a file, or the content that was received under that name, and return at once."""
+        return self._thread.submit(self.read, uri, ReadOptions(), content)
+
+    def read(self, uri: str, options: ReadOptions, content: bytes | None = None) -> FileFeatures:
         """Return what became of a file; what is wrong with it is in the result, never raised."""
         with log_context(uri=uri):
-            return self._read(uri, options)
+            return self._read(uri, options, content)
 
-    def _read(self, uri: str, options: ReadOptions) -> FileFeatures:
+    def _read(self, uri: str, options: ReadOptions, content: bytes | None) -> FileFeatures:
         try:
-            data = self._fetch(uri)
+            data = self._fetch(uri) if content is None else content
             return FileFeatures(
                 uri,
                 self._extractor.extract(data),

@@ -100,11 +100,22 @@ class FileTagger:
         DeviceError
             The ensemble fails whatever the file is.
         """
-        uri, track = file_features.uri, file_features.track
-        if isinstance(track, TrackError):
-            return FileAnswer(uri, error=track)
-        dense = file_features.dense or track
-        (prediction,) = self._predictor.predict_each([track.log_mel], in_time=True)
+        return self.answers([file_features])[0]
+
+    def answers(self, files: Sequence[FileFeatures]) -> list[FileAnswer]:
+        """Return the ensemble's prediction for each file, in order, predicted together; the same error."""
+        log_mels = [file.track.log_mel for file in files if not isinstance(file.track, TrackError)]
+        predictions = iter(self._predictor.predict_each(log_mels, in_time=True))
+        return [
+            FileAnswer(file.uri, error=file.track)
+            if isinstance(file.track, TrackError)
+            else self._answer(file.uri, file.track, file.dense or file.track, next(predictions))
+            for file in files
+        ]
+
+    def _answer(
+        self, uri: str, track: TrackFeatures, dense: TrackFeatures, prediction: TrackPrediction | TrackError
+    ) -> FileAnswer:
         in_time = prediction
         if dense is not track:
             (in_time,) = self._predictor.predict_each([dense.log_mel], in_time=True)
