@@ -61,8 +61,8 @@ STALL_SECONDS = 10.0
 """For so long an upload may pause."""
 UPLOAD_SECONDS = 300.0
 """For so long an upload may last."""
-HELD_UPLOADS = 8
-"""Uploads in the proxy's memory together are at most so many times the largest one."""
+HELD_BYTES = 1024**3
+"""Uploads in the proxy's memory together are no more."""
 DRAIN_SECONDS = 4.0
 """For so long requests that were begun may go on when the service ends."""
 START_SECONDS, LOOK_SECONDS = 120.0, 5.0
@@ -373,7 +373,7 @@ class UploadLimits:
             n_bytes += len(piece)
             if n_bytes > self._max_bytes:
                 return _refusal(413, _too_large(self._max_bytes))
-            if self._held + len(piece) > HELD_UPLOADS * self._max_bytes:
+            if self._held + len(piece) > max(HELD_BYTES, self._max_bytes):
                 return _refusal(503, "too many uploads at once", {"retry-after": str(RETRY_AFTER_SECONDS)})
             self._held += len(piece)
             pieces.append(piece)

@@ -107,8 +107,10 @@ def test_two_hundred_requests_at_once_are_all_answered_and_the_replica_survives(
         together.wait()
         try:
             return request(port, *one)
-        except ConnectionError:  # refused before all of it was sent
-            return 413, b""
+        except ConnectionError:
+            if len(one[2]) > 2 * 1024**2:  # refused before all of it was sent
+                return 413, b""
+            raise
 
     head = b"POST /tag HTTP/1.1\r\nhost: x\r\n"
     stalls = [head + b"content-length: 1000\r\n\r\nRIFF", head + b"transfer-encoding: chunked\r\n\r\n5\r\nRIFF"]
@@ -120,10 +122,10 @@ def test_two_hundred_requests_at_once_are_all_answered_and_the_replica_survives(
     for (name, file), (status, answer) in zip(
         [(name, HOSTILE_FILES[name]) for name in small], answered[: len(small)], strict=True
     ):
+        assert status in (200, 422), (name, status, answer)
         code = json.loads(answer)["error_code"]
         allowed = {file.code, TrackCode.DECODE_TIMEOUT} if name in MAY_TAKE_LONG else {file.code}
         assert code in {one and one.value for one in allowed}, name
-        assert status == (200 if code is None else 422), name
     assert statuses[len(small) : len(small) + 3] == [413, 405, 404]
     good = answered[len(small) + 3 :]
     assert [status for status, _ in good] == [200] * len(good)

@@ -108,7 +108,7 @@ def test_an_upload_that_trickles_ends_after_all(monkeypatch: pytest.MonkeyPatch)
 
 def test_more_uploads_than_memory_is_meant_for_are_told_to_come_again() -> None:
     limits = UploadLimits(Behind(), 10)
-    limits._held = service.HELD_UPLOADS * 10 - 3
+    limits._held = service.HELD_BYTES - 3
     sent = call(limits, body(b"1234"))
     assert sent[0]["status"] == 503
     assert (b"retry-after", b"5") in sent[0]["headers"]
