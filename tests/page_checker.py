@@ -22,12 +22,15 @@ class Checker(HTMLParser):
         self.fetched: list[str] = []
         self.handlers: list[str] = []
         self.ids: list[str] = []
+        self.played: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         if tag not in self.VOID:
             self.open.append(tag)
         self.scripts += tag == "script"
+        if tag == "audio":
+            self.played.append(str(values.pop("src")))
         self.fetched += [f"{tag} {values[name]}" for name in ("src", "srcset", "data") if values.get(name)]
         self.fetched += [
             f"{tag} {v}"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import numpy as np
 import typer
@@ -10,12 +14,12 @@ import typer
 from mgc.arrays import Float32Array
 from mgc.cli.app import ConfigOption, SetOption, console, plain, settings
 from mgc.cli.file_answers import FAILED, answer_table
-from mgc.errors import ConfigError
+from mgc.errors import ConfigError, TrackError
 from mgc.inference.file_reader import STANDARD_INPUT, FileFeatures, FileReader, ReadOptions
 from mgc.inference.file_tagger import FileAnswer, FileTagger
 from mgc.models.bundle_files import read_bundle_for_audio
 from mgc.reports.track_look import Neighbour, TrackView
-from mgc.storage.store import Store, split_uri
+from mgc.storage.store import Store, as_text, split_uri
 
 if TYPE_CHECKING:
     from mgc.models.bundle import Bundle
@@ -38,7 +42,7 @@ def inspect(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Show one track: waveform, log-mel, genres and tags in time, its answer, and what sounds like it.
+    """Show one track: waveform, log-mel, its answer, in time too, what spoke for it, and what sounds like it.
 
     The exit status is 1 where the file has no answer; nothing is written then.
     """
@@ -58,7 +62,12 @@ def inspect(
     if answer.error:
         raise typer.Exit(FAILED)
     root, key = split_uri(output)
-    Store(root).write_atomic(key, _drawn(_track_view(extracted, answer, tagger, predictions), key))
+    view = replace(
+        _track_view(extracted, answer, tagger, predictions),
+        occlusion=None if isinstance(extracted.track, TrackError) else tagger.occlusion(extracted.track),
+        audio_url=_audio_url(track, root, key),
+    )
+    Store(root).write_atomic(key, _drawn(view, key))
     screen.print(plain(f"output  {Store(root).uri(key)}"), soft_wrap=True)
 
 
@@ -67,6 +76,16 @@ def _drawn(view: TrackView, name: str) -> bytes:
     from mgc.reports.track_report import track_page, track_png
 
     return track_png(view) if name.lower().endswith(".png") else track_page(view).encode()
+
+
+def _audio_url(track: str, root: str, key: str) -> str | None:
+    """Return where a page finds a file, relative to itself: a page and a file that move together still do."""
+    if track == STANDARD_INPUT:
+        return None
+    folder, name = split_uri(track)
+    if "s3://" in (folder[:5], root[:5]):
+        return None
+    return "./" + quote(os.fsencode(os.path.relpath(Path(folder, name), Path(root, key).parent)))
 
 
 def _track_view(
@@ -78,7 +97,7 @@ def _track_view(
     bundle = tagger.bundle
     taxonomy = bundle.taxonomy
     return TrackView(
-        uri=extracted.uri,
+        uri=as_text(extracted.uri),
         genres=_ranked(taxonomy.genres, prediction.genre_probabilities),
         tags=_ranked(taxonomy.tags, prediction.tag_probabilities),
         tag_thresholds=tagger.tag_thresholds,

@@ -23,6 +23,7 @@ from mgc.storage.store import Store, split_uri
 from mgc.tables.schema import marked
 
 if TYPE_CHECKING:
+    from mgc.inference.occlusion import Occlusion
     from mgc.inference.predictor import TrackPrediction, WindowProbabilities
     from mgc.models.bundle import Bundle
 
@@ -125,6 +126,12 @@ class FileTagger:
             return FileAnswer(uri, track.duration_seconds, error=in_time)
         windows = self._window_predictions(dense, in_time)
         return FileAnswer(uri, track.duration_seconds, prediction, windows, note=track.note)
+
+    def occlusion(self, track: TrackFeatures) -> Occlusion | None:
+        """Return which seconds and bands of a track spoke for its answer."""
+        from mgc.inference.occlusion import occlusion
+
+        return occlusion(self._predictor, self.bundle, track)
 
     def _window_predictions(self, track: TrackFeatures, prediction: TrackPrediction) -> WindowPredictions | None:
         if prediction.in_time is None:

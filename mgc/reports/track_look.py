@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from mgc.arrays import Float32Array
 from mgc.audio.track_features import Outline
 from mgc.config import FeatureConfig
 from mgc.printable import not_sure
+
+if TYPE_CHECKING:
+    from mgc.inference.occlusion import Occlusion
 
 MOST_COLUMNS = 1_100
 """Columns of pictures in time: more than a page's pixels would show."""
@@ -80,6 +83,12 @@ class TrackView:
         The most similar tracks of a catalogue; None where no predictions were given.
     abstained
         Whether the first of the genres is not sure.
+    listed
+        Tags of the answer; None: all at or above their thresholds.
+    occlusion
+        What spoke for the answer; None where that was not computed.
+    audio_url
+        Where the page finds the file, relative to itself; None where a browser cannot reach it.
     """
 
     uri: str
@@ -101,6 +110,8 @@ class TrackView:
     bundle_fingerprint: str
     abstained: bool = False
     listed: Sequence[str] | None = None
+    occlusion: Occlusion | None = None
+    audio_url: str | None = None
 
     @property
     def duration_seconds(self) -> float:
@@ -160,6 +171,18 @@ def in_columns(view: TrackView, in_time: Float32Array) -> Float32Array:
     """
     times = (np.arange(MOST_COLUMNS) + 0.5) / MOST_COLUMNS * view.duration_seconds
     return in_time[np.searchsorted(window_edges(view)[1:-1], times)]
+
+
+def drops_in_columns(view: TrackView, occluded: Occlusion) -> Float32Array:
+    """Return how much each time spoke for the answer, shape (MOST_COLUMNS,); NaN where no window of the answer is.
+
+    The mean over the slices that are there: windows may overlap.
+    """
+    times = (np.arange(MOST_COLUMNS) + 0.5) / MOST_COLUMNS * view.duration_seconds
+    inside = (times >= occluded.start_seconds[:, np.newaxis]) & (times < occluded.end_seconds[:, np.newaxis])
+    sums = (inside * occluded.slice_drops[:, np.newaxis]).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / inside.sum(axis=0), dtype=np.float32)
 
 
 def strongest(

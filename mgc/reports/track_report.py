@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +17,37 @@ from matplotlib.ticker import MaxNLocator
 from mgc.arrays import Float32Array
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.printable import not_sure
-from mgc.reports.page import base_name, clock, percent, render
-from mgc.reports.svg import BLUE, FULL_WIDTH, INK, LIGHT, MUTED, ONLY_DARK, ONLY_LIGHT, chart, picture, short
-from mgc.reports.track_look import TrackView, in_columns, spectrogram, strongest, window_edges
+from mgc.reports.page import base_name, clock, clock_tenths, percent, render
+from mgc.reports.svg import (
+    BLUE,
+    FULL_WIDTH,
+    INK,
+    LIGHT,
+    LINE,
+    MUTED,
+    ONLY_DARK,
+    ONLY_LIGHT,
+    ORANGE,
+    chart,
+    picture,
+    short,
+)
+from mgc.reports.track_look import TrackView, drops_in_columns, in_columns, spectrogram, strongest, window_edges
+
+if TYPE_CHECKING:
+    from mgc.inference.occlusion import Occlusion
 
 PAGE_GENRES = 10
 PAGE_TAGS = 12
 TAGS_PER_WINDOW = 5
+MOST_TELLING = 8
+"""Slices of time that are named; there are as many bands."""
 
 GENRES_SHOWN = 8
 TAGS_SHOWN = 16
 NEAREST_SHOWN = 5
 ROW_PX = 19
-WAVE_PX, MEL_PX, AROUND_PX = 110, 190, 62
+WAVE_PX, MEL_PX, DROP_PX, AROUND_PX = 110, 190, 84, 62
 MOST_DB_SHOWN = 80.0
 """Of log-mels that reach down to where no recording does."""
 TICKS_HZ = (500, 1_000, 2_000, 5_000, 10_000, 20_000)
@@ -59,17 +79,47 @@ class WindowSummary:
     tags: list[tuple[str, float]]
 
 
+@dataclass(frozen=True)
+class Drop:
+    """A second, or a band, in words, and how much less probable the answer is without it."""
+
+    name: str
+    drop: float
+    from_seconds: float | None = None
+
+
+def _telling(shown: Occlusion) -> list[Drop]:
+    return [
+        Drop(
+            f"{clock_tenths(shown.start_seconds[at])} – {clock_tenths(shown.end_seconds[at])}",
+            float(shown.slice_drops[at]),
+            float(shown.start_seconds[at]),
+        )
+        for at in np.argsort(-shown.slice_drops, kind="stable")[:MOST_TELLING]
+    ]
+
+
+def _bands(shown: Occlusion) -> list[Drop]:
+    edges = [f"{hz:,.0f}".replace(",", "\u202f") for hz in shown.band_hz]
+    drops = zip(pairwise(edges), shown.band_drops.tolist(), strict=True)
+    # The highest first, as in the picture of the log-mel.
+    return [Drop(f"{low} – {high} Hz", drop) for (low, high), drop in drops][::-1]
+
+
 def track_page(view: TrackView) -> str:
     """Return the page, complete in itself."""
     listed = view.listed_tags
     return render(
         "track.html",
+        scripts=("table.js", "player.js"),
         view=view,
         chart=track_chart(view),
         genres=view.genres[:PAGE_GENRES],
         tags=listed or view.tags[:PAGE_TAGS],
         tags_listed=bool(listed),
         window_summaries=window_summaries(view),
+        telling=_telling(view.occlusion) if view.occlusion else [],
+        bands=_bands(view.occlusion) if view.occlusion else [],
     )
 
 
@@ -145,7 +195,8 @@ class _Rows:
     def __init__(self, view: TrackView) -> None:
         self.genres = strongest(view.genre_names, view.genres, view.genre_in_time, GENRES_SHOWN)
         self.tags = strongest(view.tag_names, view.tags, view.tag_in_time, TAGS_SHOWN)
-        self.panels_px = [WAVE_PX, MEL_PX, *(ROW_PX * len(rows) + 8 for rows in (self.genres, self.tags) if rows)]
+        above = [WAVE_PX, MEL_PX, *([DROP_PX] if view.occlusion else [])]
+        self.panels_px = [*above, *(ROW_PX * len(rows) + 8 for rows in (self.genres, self.tags) if rows)]
         self.height_px = sum(self.panels_px) + 26 * len(self.panels_px) + AROUND_PX
 
 
@@ -155,6 +206,8 @@ def _paint(canvas: Canvas, view: TrackView, rows: _Rows, colour: Colours, *, bot
     )[:, 0]
     _waveform(panels[0], view, colour)
     _log_mel(panels[1], view, colour, both=both)
+    if view.occlusion:
+        _spoke_for(panels[2], view, view.occlusion, colour)
     taggrams = [
         (name, chosen, dict(whole), names, in_time, listed_at)
         for name, chosen, whole, names, in_time, listed_at in (
@@ -163,7 +216,9 @@ def _paint(canvas: Canvas, view: TrackView, rows: _Rows, colour: Colours, *, bot
         )
         if chosen
     ]
-    for axes, (name, chosen, whole, names, in_time, listed_at) in zip(panels[2:], taggrams, strict=True):
+    for axes, (name, chosen, whole, names, in_time, listed_at) in zip(
+        panels[-len(taggrams) :], taggrams, strict=True
+    ):
         labels = [f"{short(names[row])}  {percent(whole[names[row]], 0)}" for row in chosen]
         _taggram(axes, view, in_columns(view, in_time[:, chosen]), labels, both=both)
         title = f"{name} in time, with the whole track's probability"
@@ -206,6 +261,24 @@ def _log_mel(axes: Axes, view: TrackView, colour: Colours, *, both: bool) -> Non
     axes.set(ylim=(0.0, features.n_mels))
     axes.set_title(
         f"log-mel, the input of the model: {range_db:g} dB from faint to strong",
+        loc="left",
+        color=colour(MUTED),
+    )
+
+
+def _spoke_for(axes: Axes, view: TrackView, shown: Occlusion, colour: Colours) -> None:
+    drops = 100 * drops_in_columns(view, shown)
+    seconds = (np.arange(len(drops)) + 0.5) / len(drops) * view.duration_seconds
+    for part, chosen in ((drops > 0, BLUE), (drops < 0, ORANGE)):
+        axes.fill_between(seconds, 0.0, drops, where=part, step="mid", color=colour(chosen), linewidth=0)
+    axes.axhline(0.0, color=colour(LINE), linewidth=1)
+    least, most = min(0.0, float(np.nanmin(drops))), max(0.0, float(np.nanmax(drops)))
+    around = max(0.08 * (most - least), 0.05)
+    axes.set(ylim=(least - around, most + around))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    axes.yaxis.set_major_formatter(lambda points, _: f"{points:+g} pt".replace("-", "\u2212") if points else "0")
+    axes.set_title(
+        f"what spoke for {short(shown.name)}: how much less probable it is with that second silent",
         loc="left",
         color=colour(MUTED),
     )

@@ -13,7 +13,7 @@ from model_makers import FEATURES, bundle_contents
 from tagged_files import job_rows
 
 from mgc.audio.decode.sndfile import encode
-from mgc.cli.inspect_command import inspect
+from mgc.cli.inspect_command import _audio_url, inspect
 from mgc.errors import ConfigError, FingerprintError
 from mgc.models.bundle import write_bundle
 
@@ -50,6 +50,21 @@ def test_a_page_names_the_nearest_tracks_but_not_the_track_itself(
     assert nearest.index(f"song{best}.flac") < nearest.index(f"song{3 - best}.flac")
     # Windows of 0.736 s, a quarter of that apart: from 0 s to 2.264 s.
     assert page[page.index('<section id="windows">') :].count("<tr><td") == 14
+
+
+def test_the_page_finds_the_file_from_where_it_lies(bundle: str, songs: list[str], tmp_path: Path) -> None:
+    song = tmp_path / "music" / "a: 50% #1\udce9?.flac"
+    song.parent.mkdir()
+    song.write_bytes(Path(songs[0]).read_bytes())
+    inspect(str(song), bundle, str(tmp_path / "pages" / "page.html"))
+    page = (tmp_path / "pages" / "page.html").read_text(encoding="utf-8")
+    assert 'src="./../music/a%3A%2050%25%20%231%E9%3F.flac"' in page
+    assert '<section id="spoke">' in page
+
+
+@pytest.mark.parametrize(("track", "root"), [("-", "/pages"), ("s3://b/a.mp3", "/pages"), ("/a.mp3", "s3://b/pages")])
+def test_what_no_browser_reaches_is_not_played(track: str, root: str) -> None:
+    assert _audio_url(track, root, "page.html") is None
 
 
 def test_a_picture_and_windows_as_wished(bundle: str, songs: list[str], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mgc.audio.track_features import Outline
 from mgc.config import FeatureConfig
+from mgc.inference.occlusion import Occlusion
 from mgc.reports.page import clock_tenths
 from mgc.reports.svg import VARIABLES
 from mgc.reports.track_look import (
@@ -22,6 +23,7 @@ from mgc.reports.track_look import (
     MOST_COLUMNS,
     Neighbour,
     TrackView,
+    drops_in_columns,
     in_columns,
     spectrogram,
     strongest,
@@ -74,6 +76,48 @@ def test_the_page_is_whole_and_shows_the_predictions() -> None:
     assert windows.count("<td>rock</td>") == 3
     assert windows.count("piano") == 5
     assert "loud" not in windows
+
+
+OCCLUSION = Occlusion(
+    "jazz",
+    0.6,
+    np.array([0.0, 0.5, 2.0]),
+    np.array([1.0, 1.5, 3.0]),
+    np.array([0.2, 0.1, -0.05]),
+    np.array([0.0, 500.0, 2_000.0, 4_000.0]),
+    np.array([0.3, -0.004, 0.0]),
+)
+
+
+def test_what_spoke_for_the_answer_is_drawn_and_in_words() -> None:
+    drops = drops_in_columns(view(), OCCLUSION)
+    times = (np.arange(MOST_COLUMNS) + 0.5) / MOST_COLUMNS * 3.0
+    for time, drop in ((0.2, 0.2), (0.7, 0.15), (1.2, 0.1), (1.7, np.nan), (2.5, -0.05)):
+        np.testing.assert_allclose(drops[np.searchsorted(times, time)], drop, atol=1e-6)
+    page = track_page(view(occlusion=OCCLUSION))
+    checked(page)
+    part = page[page.index('<section id="spoke">') : page.index('<section id="answer">')]
+    text = " ".join(re.sub(r"<[^>]+>", " ", part).split())
+    assert "jazz (60.0 %)" in text
+    assert "0:00.0 – 0:01.0 20.0 pt 0:00.5 – 0:01.5 10.0 pt 0:02.0 – 0:03.0 \u22125.0 pt" in text
+    assert "2 000 – 4 000 Hz 0.0 pt 500 – 2 000 Hz \u22120.4 pt 0 – 500 Hz 30.0 pt" in text
+    assert part.count('class="bar against"') == 2
+    assert "what spoke for jazz" in page
+    assert 'id="spoke"' not in track_page(view())
+    assert track_png(view(occlusion=OCCLUSION)).startswith(b"\x89PNG")
+    nothing = replace(OCCLUSION, slice_drops=np.zeros(3), band_drops=np.zeros(3))
+    checked(track_page(view(occlusion=nothing)))
+
+
+def test_only_a_page_that_plays_may_load_a_file() -> None:
+    silent = track_page(view())
+    assert "media-src" not in silent
+    assert checked(silent).played == []
+    page = track_page(view(audio_url="./a%20song.mp3"))
+    assert checked(page).played == ["./a%20song.mp3"]
+    assert "media-src 'self' file:;" in page
+    assert "loads nothing but the audio file" in page
+    assert page.count("data-from=") - silent.count("data-from=") == 0
 
 
 def test_a_guess_is_shown_as_one() -> None:
