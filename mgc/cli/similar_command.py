@@ -76,7 +76,7 @@ def similar(
             rows = index.similar_to(tracks, k, by=by, exact=exact)
             if output:
                 write_table(rows, output, playlist=True)
-            show_neighbours(screen, index, rows, [index.row_of(track) for track in tracks], output, as_json=as_json)
+            show_neighbours(screen, index, rows, tracks, output, as_json=as_json)
         else:
             pairs = index.all_pairs(k, exact=exact)
             target = _given(output, "--all writes a table", "--output")
@@ -116,17 +116,17 @@ def show_neighbours(
     screen: Console,
     index: SimilarityIndex,
     rows: pl.DataFrame,
-    given: Sequence[int],
+    given: Sequence[str],
     output: str | None = None,
     *,
     as_json: bool,
 ) -> None:
-    """Print the neighbours of the given tracks, by their numbers, as a table, or as a JSON object a line."""
+    """Print the neighbours of the given tracks as a table, or as a JSON object a line."""
     if as_json:
         print_json_lines(rows)
         return
     if len(given) == 1:
-        uri, *answer = index.tracks.select(*SHOWN).row(given[0])
+        uri, *answer = index.tracks.select(*SHOWN).row(index.row_of(given[0]))
         title = f"Most like {uri} ({_genre_text(*answer)})"
     else:
         how = "nearest to any" if "nearest_to" in rows.columns else "near the centroid"

@@ -344,7 +344,8 @@ class UploadLimits:
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
-            body: list[Message] = [{"type": "http.request", "body": b"".join(pieces), "more_body": False}]
+            pieces[:] = [b"".join(pieces)]  # one copy of it
+            body: list[Message] = [{"type": "http.request", "body": pieces[0], "more_body": False}]
 
             async def replay() -> Message:
                 return body.pop() if body else await receive()

@@ -73,7 +73,7 @@ def occlusion(predictor: Predictor, bundle: Bundle, track: TrackFeatures) -> Occ
     frames = np.linspace(0, log_mel.shape[1], n_slices + 1).round().astype(int)
     edges = np.linspace(0.0, features.window_seconds, n_slices + 1)
     bands = np.linspace(0, log_mel.shape[2], BANDS + 1).round().astype(int)
-    floor = -features.top_db
+    floor = features.silence
     starts, ends, occluded = [], [], []
     for window, begins in enumerate(track.start_seconds):
         for number in range(n_slices):

@@ -90,10 +90,11 @@ def _neighbours() -> None:
     index = SimpleNamespace(
         tracks=pl.DataFrame({"uri": [HOSTILE], "genre": [HOSTILE], "genre_probability": [0.5], "abstained": [True]}),
         index=SimpleNamespace(is_exact=True),
+        row_of=lambda track: 0,
         manifest=SimpleNamespace(left_out=0, count=1, bundle_fingerprint=HOSTILE),
     )
     rows = index.tracks.with_columns(rank=1, cosine=0.9)
-    similar_command.show_neighbours(similar_command.console(), cast(Any, index), rows, [0], as_json=False)
+    similar_command.show_neighbours(similar_command.console(), cast(Any, index), rows, [HOSTILE], as_json=False)
 
 
 def _duplicates() -> None:
