@@ -71,7 +71,7 @@ def read_contract(values: dict[str, Any], path: str) -> OnnxContract:
     network = values.get("network")
     if isinstance(features, dict) and isinstance(network, dict):
         own: dict[str, Any] = {"reference": "full_scale", "top_db": 100.0}
-        if "samples" in network.get("axes", ()):
+        if "samples" in str(network.get("axes")):
             own = {"content": "waveform", "hop_length": WAVEFORM_ROW, "n_mels": 2 * WAVEFORM_ROW, "n_fft": 512}
         values = values | {"features": own | features}
     try:
@@ -200,7 +200,7 @@ def _tried(network: OnnxNetwork, features: FeatureConfig, n_labels: int, name: s
     try:
         for windows in (noise, np.full(shape, features.silence)):
             logits, embedding = network.values_of(torch.from_numpy(windows).float())
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         raise BundleError(
             f"'{name}' does not fit its contract: {error}", "correct the contract (docs/models.md), or the export"
         ) from error

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
 import re
 import sys
 import tomllib
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,22 @@ import pytest
 import torch
 from audio_samples import music
 from model_makers import FEATURES, TAXONOMY, TRAINING
+from onnx_makers import (
+    MEL,
+    MEL_NETWORK,
+    N_MELS,
+    RATE,
+    SECONDS,
+    SOUND_NETWORK,
+    TAGS,
+    WAVEFORM,
+    Function,
+    OfMels,
+    OfSound,
+    contract_of,
+    exported,
+    imported,
+)
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
@@ -36,31 +50,13 @@ from mgc.models import onnx_network
 from mgc.models.bundle import BundleContents, Member, build_member, load_bundle, write_bundle
 from mgc.models.ensemble import TemperatureScaling
 from mgc.models.forward import member_outputs
-from mgc.models.onnx_import import onnx_bundle, read_contract
+from mgc.models.onnx_import import read_contract
 from mgc.models.onnx_network import OnnxNetwork, checked_graph
 from mgc.models.published_files import published_file
 from mgc.models.published_weights import pulled_contents, start_model, without_published_path
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-RATE, SECONDS, N_MELS = 16_000, 3.0, 96
-MEL = {"sample_rate": RATE, "n_fft": 512, "hop_length": 256, "n_mels": N_MELS, "window_seconds": SECONDS}
-WAVEFORM = {"sample_rate": RATE, "window_seconds": SECONDS}
-
-
-class OfMels(nn.Module):
-    """Frames of mel bands to the probabilities of three tags, and an embedding."""
-
-    def __init__(self, n_mels: int = N_MELS) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.convolution = nn.Conv1d(n_mels, 12, 5)
-        self.tags = nn.Linear(12, 3)
-
-    def forward(self, mels: Tensor) -> tuple[Tensor, Tensor]:
-        embedding = self.convolution(mels.transpose(1, 2)).relu().mean(2)
-        return self.tags(embedding).sigmoid(), embedding
 
 
 class WithSpectrogram(nn.Module):
@@ -70,73 +66,6 @@ class WithSpectrogram(nn.Module):
         spectrum = torch.stft(samples, 512, 320, window=torch.hann_window(512), return_complex=False)
         power = spectrum.square().sum(-1)[:, 1:241].reshape(len(samples), 3, 80, -1).mean(2)
         return torch.log(power + 1e-5).mean(2) / 5.0
-
-
-class OfSound(nn.Module):
-    """Samples to the logits of three genres, and an embedding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(4)
-        self.convolution = nn.Conv1d(1, 10, 64, stride=32)
-        self.genres = nn.Linear(10, 3)
-
-    def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        embedding = 10.0 * self.convolution(samples.unsqueeze(1)).relu().mean(2)
-        return self.genres(embedding), embedding
-
-
-class Function(nn.Module):
-    """A function as a network."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, values: Tensor) -> Any:
-        return self.function(values)
-
-
-def exported(network: nn.Module, example: Tensor, *, any_batch: bool = True) -> bytes:
-    """Return a network as an ONNX file."""
-    buffer = io.BytesIO()
-    outputs = network(example)
-    names = ["scores", "embedding"][: len(outputs) if isinstance(outputs, tuple) else 1]
-    axes = {"sound": {0: "batch"}} if any_batch else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network.eval(),
-            (example,),
-            buffer,
-            input_names=["sound"],
-            output_names=names,
-            dynamic_axes=axes,
-            dynamo=False,  # the other one wants onnxscript
-        )
-    return buffer.getvalue()
-
-
-def contract_of(data: bytes, features: Any, network: Any, **labels: list[str]) -> dict[str, Any]:
-    origin = {"sha256": hashlib.sha256(data).hexdigest(), "licence": "MIT"}
-    return {"features": features, "network": network, "labels": labels, "origin": origin}
-
-
-def imported(data: bytes, values: dict[str, Any]) -> BundleContents:
-    return onnx_bundle(data, read_contract(values, "contract.toml"), "model.onnx")
-
-
-MEL_NETWORK = {
-    "axes": ["batch", "frames", "mels"],
-    "scores": "scores",
-    "embedding": "embedding",
-    "activation": "sigmoid",
-    "logarithm": "log10",
-    "multiply": 10_000.0,
-    "add": 1.0,
-}
-SOUND_NETWORK = {"axes": ["batch", "samples"], "scores": "scores", "embedding": "embedding"}
-TAGS = ["fast", "loud", "solo"]
 
 
 def mel_bundle(frames: int = 188) -> BundleContents:
@@ -357,6 +286,28 @@ def test_a_contract_that_does_not_fit_is_refused() -> None:
     assert "origin.licence is missing" in refused(data, no_licence).message
     sound = contract_of(data, WAVEFORM, MEL_NETWORK | {"axes": ["batch", "samples"]}, tags=TAGS)
     assert "3 axes, network.axes 2" in refused(data, sound).message
+
+
+def test_a_graph_that_wants_more_memory_than_there_is_is_refused() -> None:
+    big = onnx.helper.make_tensor("big", onnx.TensorProto.INT64, [2], [2_000_000, 2_000_000])
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Shape", ["sound"], ["shape"]),
+            onnx.helper.make_node("Mul", ["shape", "big"], ["large"]),
+            onnx.helper.make_node("ConstantOfShape", ["large"], ["values"]),
+            onnx.helper.make_node("ReduceSum", ["values"], ["scores"], keepdims=1),
+        ],
+        "bomb",
+        [onnx.helper.make_tensor_value_info("sound", onnx.TensorProto.FLOAT, ["batch", 48_000])],
+        [onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, None)],
+        [big],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    bomb = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+    terms = contract_of(bomb, WAVEFORM, {"axes": ["batch", "samples"], "scores": "scores"}, tags=["a"])
+    error = refused(bomb, terms)
+    assert (error.code, "onnxruntime:" in error.message) == ("MGC401", True), error.message
+    assert "network.axes" in str(refused(bomb, terms | {"network": {"axes": 5}}))
 
 
 def with_model(data: bytes, change: Any) -> bytes:
