@@ -10,13 +10,8 @@ import pytest
 import torch
 from bundle_fixtures import Trained
 from onnx_makers import (
-    MEL,
-    MEL_NETWORK,
-    N_MELS,
     SOUND_NETWORK,
-    TAGS,
     WAVEFORM,
-    OfMels,
     OfSound,
     contract_of,
     exported,
@@ -65,19 +60,16 @@ def test_the_whole_way(trained: Trained, tmp_path: Path, monkeypatch: pytest.Mon
     assert "peers/crnn" in str(lost.exception)
 
 
-def test_networks_as_onnx_tag_are_probed_and_stand_under_members(
+def test_a_network_as_onnx_tags_a_catalogue_and_is_probed(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    catalogue, features = str(trained.catalogue), str(trained.features)
+    catalogue = str(trained.catalogue)
     n_tracks = len(pl.read_parquet(catalogue))
     short = {"window_seconds": 0.5, "max_windows": 2}
     sound = exported(OfSound(), torch.zeros(2, 8_000))
     terms = contract_of(sound, WAVEFORM | short, SOUND_NETWORK, genres=["a", "b", "c"])
-    fingerprint = write_bundle("sound", imported(sound, terms))
-    mels = exported(OfMels(), torch.zeros(2, 32, N_MELS))
-    write_bundle("mels", imported(mels, contract_of(mels, MEL | short, MEL_NETWORK, tags=TAGS)))
-
+    write_bundle("sound", imported(sound, terms))
     _run("tag", catalogue, "-b", "sound", "-o", "predictions")
     rows = pl.read_delta("predictions/current")
     assert (len(rows), rows["genre"].null_count(), rows["error_code"].null_count()) == (n_tracks, 0, n_tracks)
@@ -89,22 +81,6 @@ def test_networks_as_onnx_tag_are_probed_and_stand_under_members(
     _run("extract", catalogue, "-b", "sound", "-o", "waveforms")
     _run("probe", catalogue, "-b", "sound", "-f", "waveforms", "-o", "probe.json")
     assert list(json.loads(Path("probe.json").read_text())) == ["SVM on the embedding of sound"]
-    member = '--set=training.ensemble=[{}{{name="transfer", network="onnx", published="{}", embedding_size=8}}]'
-    whole = ("crop_seconds=none", "gain_db=0", "mask_frames=0", "mask_frequency_bins=0")
-    own = [f"--set=training.{setting}" for setting in ("epochs=2", "min_tag_positives=1", *whole)]
-    _run("train", catalogue, "-f", "waveforms", "-b", "on-sound", member.format("", "sound"), *own)
-    facts = json.loads(Path("on-sound/bundle.json").read_text())["facts"]
-    assert facts["published_weights"][0]["bundle"] == fingerprint
-    assert facts["published_weights"][0]["licence"] == "MIT"
-    refused = CliRunner().invoke(build_app("train"), ["train", catalogue, "-f", "waveforms", "-b", "other", *own])
-    assert "waveforms" in str(refused.exception)
-
-    _run("train", catalogue, "-f", features, "-b", "on-mels", member.format('"block_level", ', "mels"), *own)
-    for used in ("sound", "mels"):
-        Path(used).rename(f"gone-{used}")
-    _run("tag", catalogue, "-b", "on-mels", "-o", "other-predictions")
-    assert pl.read_delta("other-predictions/current")["genre"].null_count() == 0
-    assert Path("on-mels/member-1.onnx").read_bytes() == mels
 
 
 def _run(*arguments: str) -> None:

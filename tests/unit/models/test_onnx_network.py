@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from audio_samples import music
-from model_makers import FEATURES, TAXONOMY, TRAINING
+from model_makers import FEATURES, TAXONOMY, TRAINING, feature_set
 from onnx_makers import (
     MEL,
     MEL_NETWORK,
@@ -40,11 +40,19 @@ from mgc.audio.decode.sndfile import encode
 from mgc.audio.features.analysis import REST_SCALE, Analysis
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.cli.app import build_app
-from mgc.config import FeatureConfig
+from mgc.config import FeatureConfig, FitConfig
 from mgc.config.feature_settings import WAVEFORM_ROW
 from mgc.config.network_settings import CrnnConfig, OnnxConfig, TransferConfig
-from mgc.config.taxonomy import Taxonomy
-from mgc.errors import BundleError, ConfigError, DeviceError, FingerprintError, MgcError, TrackCode, TrackError
+from mgc.errors import (
+    BundleError,
+    ConfigError,
+    DeviceError,
+    FingerprintError,
+    MgcError,
+    TrackCode,
+    TrackError,
+    TrainingError,
+)
 from mgc.inference.predictor import Predictor
 from mgc.models import onnx_network
 from mgc.models.bundle import BundleContents, Member, build_member, load_bundle, write_bundle
@@ -54,6 +62,7 @@ from mgc.models.onnx_import import read_contract
 from mgc.models.onnx_network import OnnxNetwork, checked_graph
 from mgc.models.published_files import published_file
 from mgc.models.published_weights import pulled_contents, start_model, without_published_path
+from mgc.training.loop import fit
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -460,15 +469,36 @@ def test_a_transfer_member_learns_on_its_embedding_and_carries_it(tmp_path: Path
 def test_waveforms_are_for_transfer_members_on_their_own_features(tmp_path: Path) -> None:
     contents = sound_bundle()
     write_bundle(str(tmp_path), contents)
-    taxonomy = Taxonomy(("x", "y"), ())
+    taxonomy, rng = TAXONOMY, np.random.default_rng(0)
     config = TransferConfig(network="onnx", published=str(tmp_path), embedding_size=16)
     model = start_model(config, contents.features, taxonomy)
     shape = (2, contents.features.n_frames, contents.features.n_mels)
-    rows = np.random.default_rng(0).uniform(-0.5, 0.5, shape).astype(np.float32)
+    rows = rng.uniform(-0.5, 0.5, shape).astype(np.float32)
     own = OnnxNetwork(contents.members[0].config, contents.features.n_mels, 0, 0)  # type: ignore[arg-type]
     own.load_state_dict(contents.members[0].weights)
     with torch.inference_mode():
         assert torch.allclose(model.statistics(torch.from_numpy(rows)), own.values_of(torch.from_numpy(rows))[1])
+    tracks = replace(
+        feature_set(12),
+        log_mels=[rng.normal(0, 0.01 if track % 2 else 0.2, shape).astype(np.float16) for track in range(12)],
+        features=contents.features,
+        feature_fingerprint=contents.features.fingerprint(),
+    )
+    still = FitConfig(
+        epochs=30,
+        crop_seconds=None,
+        gain_db=0.0,
+        mask_frames=0,
+        mask_frequency_bins=0,
+        learning_rate=3e-2,
+        batch_size=8,
+    )
+    before = model.statistics.network.graph.clone()
+    fitted = fit(model, tracks, tracks, TAXONOMY, still, seed=0)
+    assert max(one.valid_accuracy or 0.0 for one in fitted.reports) > 0.9, "it learns which are loud"
+    assert torch.equal(fitted.state.best_weights["statistics.network.graph"], before)
+    with pytest.raises(TrainingError, match="as they are"):
+        fit(model, tracks, tracks, TAXONOMY, TRAINING, seed=0)
     with pytest.raises(FingerprintError, match="waveforms"):
         start_model(CrnnConfig(), contents.features, taxonomy)
     with pytest.raises(FingerprintError, match="waveforms"):
