@@ -269,7 +269,7 @@ def refused(data: bytes, values: dict[str, Any]) -> MgcError:
     return error.value
 
 
-def test_a_contract_that_does_not_fit_is_refused() -> None:
+def test_a_contract_that_does_not_fit_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     data = exported(OfMels(), torch.zeros(2, 188, N_MELS))
 
     def said(features: dict[str, Any] | None = None, labels: list[str] = TAGS, **network: Any) -> str:
@@ -285,6 +285,14 @@ def test_a_contract_that_does_not_fit_is_refused() -> None:
     assert "MGC101" in said(axes=["batch", "mels"])
     assert "unknown setting 'network.activate'" in said(activate="relu")
     assert "n_fft must be even" in said(features={"n_fft": 511})
+    caplog.clear()
+    imported(data, contract_of(data, MEL, MEL_NETWORK | {"activation": "logits"}, tags=TAGS))
+    assert "sigmoid or softmax?" in caplog.text
+    alone = {key: value for key, value in MEL_NETWORK.items() if key != "embedding"}
+    logits = exported(Function(lambda mels: 9.0 * mels.mean(1)[:, :3]), torch.zeros(2, 188, N_MELS))
+    assert "not between 0 and 1" in refused(logits, contract_of(logits, MEL, alone, tags=TAGS)).message
+    one = exported(Function(lambda mels: mels.mean((0, 1))[None, :3]), torch.zeros(2, 188, N_MELS))
+    assert "each of 4 windows" in refused(one, contract_of(one, MEL, alone, tags=TAGS)).message
     assert "named twice" in said(labels=["a", "a", "b"])
     both = contract_of(data, MEL, MEL_NETWORK, tags=TAGS, genres=["a"])
     assert "genres and tags" in refused(data, both).message
