@@ -5,7 +5,7 @@ it needs when it is called, so `import mgc` takes milliseconds::
 
     import mgc
 
-    for answer in mgc.tag_files(["song.mp3", "s3://music/other.flac"], "bundle/"):
+    for answer in mgc.tag_files(["song.mp3", "s3://music/other.flac"]):  # or tag_files(files, "bundle/")
         if answer.prediction:
             print(answer.uri, answer.prediction.genre, answer.prediction.tags)
     frame = mgc.read_predictions("predictions/", ["uri", "genre", "genre_probability"])
@@ -29,7 +29,9 @@ __all__ = ["__version__", "load_bundle", "read_predictions", "tag_files"]
 __version__ = "0.1.0"
 
 
-def tag_files(paths: "Sequence[str | PathLike[str]]", bundle: str | PathLike[str]) -> "list[FileAnswer]":
+def tag_files(
+    paths: "Sequence[str | PathLike[str]]", bundle: str | PathLike[str] | None = None
+) -> "list[FileAnswer]":
     """Return a bundle's answer for each audio file: what `mgc tag FILE …` prints, and the catalogue's job writes.
 
     Files are fetched and decoded in a child process while torch is imported and the ensemble loaded, in this process
@@ -40,7 +42,7 @@ def tag_files(paths: "Sequence[str | PathLike[str]]", bundle: str | PathLike[str
     paths
         Audio files, as paths or `s3://` URIs.
     bundle
-        The model bundle's directory or URI.
+        The model bundle's directory, URI or name; None: the starter bundle, which comes with mgc.
 
     Returns
     -------
@@ -61,8 +63,9 @@ def tag_files(paths: "Sequence[str | PathLike[str]]", bundle: str | PathLike[str
     from mgc.inference.file_reader import FileReader
     from mgc.inference.file_tagger import FileTagger
     from mgc.models.bundle_files import read_bundle_for_audio
+    from mgc.models.published_files import STARTER
 
-    stored = read_bundle_for_audio(fspath(bundle))
+    stored = read_bundle_for_audio(STARTER if bundle is None else fspath(bundle))
     with FileReader(stored.features, DecodeConfig()) as reader:
         waiting = reader.begin([fspath(path) for path in paths])
         tagger = FileTagger(stored, TaggingConfig())

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from mgc.catalogue.index import index_catalogue, read_catalogue
+from mgc.catalogue.index import NO_GENRE, IndexSummary, index_catalogue, read_catalogue
 from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
 from mgc.cli.index_command import summary_rows
@@ -28,13 +28,14 @@ from mgc.cluster.runtime import ray_session
 from mgc.cluster.train import TrainingRequest
 from mgc.config import CatalogueConfig, Config
 from mgc.demo.compose import DemoCatalogue, compose_catalogue, pass_a_day
+from mgc.models.published_files import STARTER
 
 SMALL = ("training.epochs=30", "training.patience=8", "training.batch_size=16", "catalogue.valid_fraction=0.34")
 """Settings for a small folder of one's own; `--config` and `--set` come on top."""
 
-CLIPS_PER_STYLE, CLIP_SECONDS = 50, 5.0
+CLIPS_PER_STYLE, CLIP_SECONDS, LENGTH_SPREAD = 50, 4.4, 0.25
 COMPOSED = (
-    f"features.window_seconds={CLIP_SECONDS}",
+    "features.window_seconds=3",
     # More validation than training: 95 % can be promised of some 120 clips, and the styles are learnt from 80.
     "catalogue.valid_fraction=0.6",
     "training.keep=last",
@@ -45,11 +46,14 @@ COMPOSED = (
 )
 """Settings for the clips that mgc composes, likewise."""
 
+TRACKS_A_GENRE = 8
+"""A folder of fewer tracks is no genre that could be learnt and measured."""
+
 
 def demo(
     catalogue: Annotated[
         str | None,
-        typer.Option(help="your music, a folder a genre; default: clips that mgc composes"),
+        typer.Option(help="your music: a folder a genre is learnt, any other is tagged by the starter bundle"),
     ] = None,
     output: Annotated[
         str | None,
@@ -120,6 +124,7 @@ def _composed(steps: _Steps, config: Config, place: Path) -> dict[str, str]:
             clips_per_style=CLIPS_PER_STYLE,
             clip_seconds=CLIP_SECONDS,
             clips_per_project=1,
+            length_spread=LENGTH_SPREAD,
             unsorted=True,
         )
         announce(
@@ -155,19 +160,43 @@ def _show_changes(screen: Console, music: DemoCatalogue) -> None:
 
 
 def _of_own_music(steps: _Steps, config: Config, place: Path, root: str) -> dict[str, str]:
-    """Go the whole way on somebody's music, a folder a genre."""
-    places = _Places.under(place)
-    labels = config.catalogue.model_copy(update={"labels_from": config.catalogue.labels_from or "folder"})
+    """Learn the genres of somebody's folders; where they are none, let the starter bundle tag the music."""
+    screen, places, labels = steps.screen, _Places.under(place), config.catalogue
+    given = bool(labels.manifest or labels.dataset or labels.labels_from)
     with steps.step("index"):
-        _index(steps.screen, root, places, labels)
-    with ray_session(config.cluster):
-        return _learn_and_tag(steps, places, config)
+        by_folder = labels if given else labels.model_copy(update={"labels_from": "folder"})
+        found = _index(screen, root, places, by_folder, shown=given)
+        learn = given or _are_genres(found)
+        if not given:
+            labels = labels.model_copy(update={"labels_from": "folder" if learn else "none"})
+            facts(screen, "Catalogue", summary_rows(index_catalogue(root, places.tracks, labels)))
+    if learn:
+        with ray_session(config.cluster):
+            return _learn_and_tag(steps, places, config)
+    announce(
+        screen,
+        "starter bundle",
+        f"no two folders of '{root}' with {TRACKS_A_GENRE} tracks each, so no genres to learn: the bundle that comes "
+        "with mgc answers",
+    )
+    with steps.step("tag"), ray_session(config.cluster):
+        tagged = _tag(screen, places, STARTER, config)
+        page = latest_tagging_page(tagged, places.tracks, places.predictions, STARTER)
+    return {TAGGING: page, "predictions": f"{places.predictions}/current"}
 
 
-def _index(screen: Console, root: str, places: _Places, labels: CatalogueConfig, *, shown: bool = True) -> None:
+def _are_genres(found: IndexSummary) -> bool:
+    sizes = [sum(counts.values()) for name, counts in found.by_genre.items() if name != NO_GENRE]
+    return sum(size >= TRACKS_A_GENRE for size in sizes) > 1
+
+
+def _index(
+    screen: Console, root: str, places: _Places, labels: CatalogueConfig, *, shown: bool = True
+) -> IndexSummary:
     summary = index_catalogue(root, places.tracks, labels)
     if shown:
         facts(screen, "Catalogue", summary_rows(summary))
+    return summary
 
 
 def _learn_and_tag(steps: _Steps, places: _Places, config: Config) -> dict[str, str]:

@@ -180,7 +180,8 @@ def _audio_in(folder: str, config: CatalogueConfig | None) -> list[str]:
     if len(found) > FEW_FILES:
         raise ConfigError(
             f"'{folder}' holds more than {FEW_FILES} audio files",
-            "make it a catalogue (mgc index), and tag that: it uses all cores and does nothing twice",
+            f"make it a catalogue, which uses all cores and does nothing twice: mgc index '{folder}' "
+            "-o catalogue.parquet, then mgc tag catalogue.parquet -o predictions/",
         )
     if skipped.counts:
         print(printable(f"{folder}: {counted(len(found), 'audio file')}{skipped}"), file=sys.stderr)

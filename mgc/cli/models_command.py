@@ -18,6 +18,7 @@ from mgc.errors import BundleError, ConfigError
 from mgc.models.published_files import (
     LICENCE,
     PUBLISHED_FILES,
+    STARTER_NAME,
     PublishedFile,
     fetch_published,
     is_pulled,
@@ -87,6 +88,7 @@ def _show_list(screen: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("name", "network", "trained on", "labels", "MB", "licence", "pulled"):
         table.add_column(column, justify="right" if column == "MB" else "left", no_wrap=True)
+    table.add_row(STARTER_NAME, "block_level", "GTZAN", "10 genres", "3.3", "research", "with mgc")
     for file in PUBLISHED_FILES.values():
         size, labels = f"{file.size_bytes / 1e6:.1f}", f"{len(file.tags)} tags"
         pulled = "yes" if is_pulled(file.name) else "–"

@@ -34,6 +34,8 @@ FADE_OUT_SECONDS = 0.25
 SYNTHESISER_VERSION = 3
 """Raise it when the same arguments would sound different: catalogues on disk are then composed anew."""
 
+LENGTHS = 4_000
+"""Of the seed of the lengths: beyond the numbers of clips and medleys."""
 MIN_CLIP_SECONDS = 1.0
 MAX_CLIP_SECONDS = 600.0
 FORMATS: tuple[tuple[Container, int, int], ...] = (
@@ -64,7 +66,7 @@ _README = """\
 This is synthetic music, composed and rendered by the demo synthesiser of mgc (seed {seed}) to show that the
 system works from end to end. Figures measured on it say nothing about real music.
 
-{n_clips} clips of {seconds:g} s, one folder a style. {manifest} holds their labels: path, genre, tags and group.
+{n_clips} clips of some {seconds:g} s, one folder a style. {manifest} has their labels: path, genre, tags and group.
 The group is the project that a clip was made from; the clips of a project share key, tempo, chords and
 instruments. Every tag is true by construction: it is read off the composition.
 
@@ -174,6 +176,7 @@ def compose_catalogue(
     clip_seconds: float = 12.0,
     seed: int = 0,
     clips_per_project: int = 2,
+    length_spread: float = 0.0,
     unsorted: bool = False,
     damaged: bool = True,
 ) -> DemoCatalogue:
@@ -192,6 +195,8 @@ def compose_catalogue(
         Decides every key, tempo, pattern and instrument.
     clips_per_project
         So many share their material, and so a group.
+    length_spread
+        Clips are up to this part of `clip_seconds` shorter or longer, 0 to 0.9: equally long ones pass for copies.
     unsorted, damaged
         Whether to write medleys and copies, and the two damaged files, too.
 
@@ -204,14 +209,14 @@ def compose_catalogue(
     """
     _check(clips_per_style, clip_seconds, seed)
     folder = Path(folder)
-    plan = DemoPlan(plan_clips(clips_per_style, clip_seconds, seed, clips_per_project))
+    plan = DemoPlan(plan_clips(clips_per_style, clip_seconds, seed, clips_per_project, length_spread))
     plan = _with_unsorted(plan, clip_seconds, seed) if unsorted else plan
     sounds = (*plan.clips, *plan.unsorted)
     readme = _README.format(seed=seed, n_clips=len(plan.clips), seconds=clip_seconds, manifest=MANIFEST)
     texts = {**(DAMAGED if damaged else {}), MANIFEST: _manifest(plan.clips), README: readme.encode()}
     arguments = (
         f"v{SYNTHESISER_VERSION} clips_per_style={clips_per_style} clip_seconds={float(clip_seconds)} seed={seed} "
-        f"clips_per_project={clips_per_project} unsorted={unsorted} damaged={damaged}"
+        f"clips_per_project={clips_per_project} length_spread={length_spread} unsorted={unsorted} damaged={damaged}"
     )
     stamp = {"arguments": arguments, "files": [*(one.path for one in (*sounds, *plan.later)), *texts]}
     found = _read_stamp(folder)
@@ -264,15 +269,17 @@ def _check(clips_per_style: int, clip_seconds: float, seed: int) -> None:
 
 
 def plan_clips(
-    clips_per_style: int, clip_seconds: float, seed: int, clips_per_project: int = 2
+    clips_per_style: int, clip_seconds: float, seed: int, clips_per_project: int = 2, length_spread: float = 0.0
 ) -> tuple[DemoClip, ...]:
     """Return all clips, style by style, project by project: labels, formats and compositions, before any sound."""
     clips = []
     for index, style in enumerate(STYLES):
         projects = plan_projects(style, -(-clips_per_style // clips_per_project), [seed, index])
+        lengths = np.random.default_rng([seed, index, LENGTHS])
         for number in range(clips_per_style):
             project, place = projects[number // clips_per_project], number % clips_per_project
-            piece = compose_piece(project, clip_seconds, [seed, index, number])
+            seconds = clip_seconds * (1.0 + length_spread * lengths.uniform(-1.0, 1.0))
+            piece = compose_piece(project, seconds, [seed, index, number])
             layout = FORMATS[number % len(FORMATS)]
             name = project.name if clips_per_project == 1 else f"{project.name}{chr(ord('a') + place)}"
             path = f"{style.name}/{name}.{layout[0]}"

@@ -17,6 +17,9 @@ from mgc.errors import BundleError, ConfigError, DownloadError, StorageError, di
 from mgc.storage.local_files import DISK_FULL_ERRNOS
 from mgc.storage.objects import DiskFullError
 
+STARTER_NAME = "starter"
+STARTER = str(Path(__file__).with_name(STARTER_NAME))
+"""The bundle that comes with mgc, for music without labels; docs/build_starter.py makes it."""
 RAW_FILES = "https://raw.githubusercontent.com/minzwon/sota-music-tagging-models"
 LICENCE = "MIT"
 TIMEOUT_SECONDS = 30.0
@@ -109,15 +112,17 @@ def is_pulled(name: str) -> bool:
 def bundle_place(uri: str) -> str:
     """Return where a bundle lies: the place itself, or of a published network's name the bundle that was pulled.
 
-    A folder of that name in the current directory comes first.
+    `starter` is the bundle that comes with mgc. A folder of such a name in the current directory comes first.
 
     Raises
     ------
     BundleError
         The network was not pulled.
     """
-    if uri not in PUBLISHED_FILES or Path(uri).exists():
+    if uri not in (*PUBLISHED_FILES, STARTER_NAME) or Path(uri).exists():
         return uri
+    if uri == STARTER_NAME:
+        return STARTER
     if not is_pulled(uri):
         raise BundleError(f"the published network '{uri}' is not on this machine yet", f"mgc models pull {uri}")
     return str(pulled_bundle(uri))

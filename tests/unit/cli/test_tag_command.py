@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -11,6 +12,7 @@ import pytest
 import typer
 from rich.console import Console
 
+from mgc.audio.decode.sndfile import encode
 from mgc.cli import file_answers
 from mgc.cli.compare_command import show_compared
 from mgc.cli.file_answers import BundleAnswers, answer_table, audio_of, bar
@@ -21,6 +23,7 @@ from mgc.inference.file_tagger import FileAnswer
 from mgc.inference.predictor import TrackPrediction
 from mgc.models.bundle import Bundle
 
+GTZAN_GENRES = {"blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock"}
 TAXONOMY = Taxonomy(("jazz", "rock", "polka"), ("piano", "loud", "slow"))
 
 
@@ -131,3 +134,20 @@ def test_two_bundles_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_bars_in_eighths_of_a_cell() -> None:
     assert [bar(share) for share in (0.0, 1 / 64, 0.5, 1.0)] == ["", "▏", "████", "████████"]
+
+
+def test_without_a_bundle_the_starter_answers_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = np.sin(np.arange(22_050 * 4) / 20).astype(np.float32)
+    (tmp_path / "song.flac").write_bytes(encode(samples, 22_050, "flac"))
+    tag([str(tmp_path)], json=True)
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert answer["predicted_genre"] in GTZAN_GENRES
+    assert set(answer["genre_probabilities"]) == GTZAN_GENRES
+    assert "no --bundle: the starter bundle" in printed.err
+    assert answer["bundle_fingerprint"] in printed.err
+
+
+def test_the_starter_has_no_student() -> None:
+    with pytest.raises(ConfigError, match="has no student"):
+        tag(["song.mp3"], fast=True)

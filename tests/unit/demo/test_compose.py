@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mgc.demo.compose import DAMAGED, DemoCatalogue, compose_catalogue, pass_a_day
+from mgc.demo.compose import DAMAGED, DemoCatalogue, compose_catalogue, pass_a_day, plan_clips
 from mgc.demo.styles import STYLES, TAGS
 from mgc.errors import ConfigError, StorageError
 
@@ -98,6 +98,13 @@ def test_a_clip_a_project_has_no_clip_beside_it(tmp_path: Path) -> None:
     clips = compose_catalogue(tmp_path, clips_per_style=2, clip_seconds=1.0, clips_per_project=1).clips
     assert len({clip.group for clip in clips}) == len(clips) == 2 * len(STYLES)
     assert clips[0].path == f"ambient/{clips[0].group}.flac"
+
+
+def test_lengths_are_spread_about_the_one_given() -> None:
+    seconds = [clip.piece.seconds for clip in plan_clips(12, 4.0, 0, length_spread=0.25)]
+    assert 3.0 <= min(seconds) < 3.2
+    assert 4.8 < max(seconds) <= 5.0
+    assert {clip.piece.seconds for clip in plan_clips(12, 4.0, 0)} == {4.0}
 
 
 @pytest.fixture
