@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from mgc.catalogue.index import catalogue_root, read_catalogue
+from mgc.catalogue.index import catalogue_root, read_catalogue, scan_catalogue
 from mgc.cli.app import console, plain
 from mgc.cli.terminal import counted, facts
 from mgc.cluster.run import RunOutcome
@@ -35,18 +35,18 @@ from mgc.reports.tagging_report import (
     shift_text,
     write_tagging_report,
 )
-from mgc.reports.tagging_table import PACKED, pairs, select_listed_tracks
+from mgc.reports.tagging_table import MAX_LISTED_ROWS, PACKED, pairs, select_listed_tracks
 from mgc.reports.track_map import TRACKS_ON_MAP, TrackMap, lay_out_map
 from mgc.storage.store import ObjectNotFoundError, Store
-from mgc.tables.predictions import read_predictions
-from mgc.tables.run_log import OutputDirectory
+from mgc.tables.predictions import prediction_batches, read_predictions
+from mgc.tables.run_log import Commit, OutputDirectory
 from mgc.tables.run_records import COUNTED as SUMMARY_COLUMNS
 from mgc.tables.run_records import (
+    PredictionCounts,
     PredictionSummary,
     RunRecord,
     read_records,
     rows_of_commit,
-    summarise_predictions,
     write_record,
 )
 
@@ -77,7 +77,14 @@ def report(
 ) -> None:
     """Write report/index.html of the last run over PREDICTIONS anew: after a move, an update, or with --features."""
     record = replace(last_record(predictions), output=predictions)
-    show_page(console(), page_of(record, catalogue, features))
+    screen = console()
+    say_that_it_is_written(screen, predictions)
+    show_page(screen, page_of(record, catalogue, features))
+
+
+def say_that_it_is_written(console: Console, output: str) -> None:
+    """Print that the page is being made: of a million tracks, or on a busy machine, that takes minutes."""
+    console.print(Text(f"writing the report {Store.open(output).uri(PAGE_FILE)} …"), soft_wrap=True)
 
 
 def show_page(console: Console, made: PageMade) -> None:
@@ -113,8 +120,10 @@ def tagging_page(
     place, commit = OutputDirectory(Store.open(output), "predictions"), outcome.commit
     if commit is None:
         raise ValueError("a run that had nothing to do has no page of its own")
-    rows = rows_of_commit(read_predictions(output, [*SUMMARY_COLUMNS, "track_id"]), commit)
-    prediction_summary = summarise_predictions(rows, _vocabulary(output, rows))
+    counts = PredictionCounts()
+    for rows in prediction_batches(output, SUMMARY_COLUMNS):
+        counts.add(rows_of_commit(rows, commit))
+    prediction_summary = counts.summary(_vocabulary(output, commit))
     finished, plan = datetime.now(UTC), outcome.plan
     record = RunRecord(
         run_id=commit.run_id,
@@ -142,14 +151,14 @@ def tagging_page(
     return page_of(record, catalogue, features)
 
 
-def _vocabulary(output: str, rows: pl.DataFrame) -> Sequence[str]:
-    """Return all genres and tags that the bundle of some rows knows; none where it answered for no track."""
-    answered = rows.filter(pl.col("error_code").is_null())["track_id"].head(1)
-    if not len(answered):
-        return []
+def _vocabulary(output: str, commit: Commit) -> Sequence[str]:
+    """Return all genres and tags that the bundle of a run knows; none where it answered for no track."""
     columns = ["genre_probabilities", "tag_probabilities"]
-    one = read_predictions(output, ["track_id", *columns], answered)
-    return [name for column in columns for name, _ in pairs(one[column][0])]
+    for rows in prediction_batches(output, ["run_id", "error_code", *columns]):
+        answered = rows_of_commit(rows, commit).filter(pl.col("error_code").is_null()).head(1)
+        if answered.height:
+            return [name for column in columns for name, _ in pairs(answered[column][0])]
+    return []
 
 
 def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> PageMade:
@@ -164,9 +173,9 @@ def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> P
     runs = read_records(OutputDirectory(Store.open(output), "predictions"), RECORDS_READ)
     earlier = [run for run in runs if run.sequence < record.sequence]
     drift = detect_drift(record, earlier)
-    predictions = read_predictions(output, COUNTED)
-    listed = select_listed_tracks(predictions)
-    layout, map_text = _map(output, record, listed.track_ids)
+    listed = select_listed_tracks(prediction_batches(output, ["track_id", "error_code"]))
+    answered = _answered_by(output, record.bundle_fingerprint)
+    layout, map_text = _map(output, record, answered, listed.track_ids)
     parts = PageParts(
         listed=read_predictions(output, PACKED, listed.track_ids),
         sampled=listed.sampled,
@@ -174,10 +183,10 @@ def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> P
         layout=layout,
         map_text=map_text,
         drift=drift_view(drift, [*earlier, record]),
-        copies=_near_duplicates(output, record, catalogue, features),
-        queue=_review_queue(output, record, catalogue),
+        copies=_near_duplicates(output, answered, catalogue, features),
+        queue=_review_queue(output, answered, catalogue),
     )
-    where = write_tagging_report(predictions, record, output, parts)
+    where = write_tagging_report(prediction_batches(output, COUNTED), record, output, parts)
     return PageMade(where, drift, record.prediction_summary)
 
 
@@ -197,7 +206,7 @@ def last_record(output: str) -> RunRecord:
     return records[-1]
 
 
-def _map(output: str, record: RunRecord, listed: pl.Series) -> tuple[TrackMap | None, str]:
+def _map(output: str, record: RunRecord, answered: _Answered, listed: pl.Series) -> tuple[TrackMap | None, str]:
     """Return the map and its caption; the map is kept beside the page, and the next run starts from it.
 
     Parameters
@@ -205,10 +214,8 @@ def _map(output: str, record: RunRecord, listed: pl.Series) -> tuple[TrackMap | 
     listed
         Ids of the tracks that the page's table holds: only those can be opened from the map.
     """
-    answered = _of_bundle(output, record.bundle_fingerprint).join(
-        listed.to_frame("track_id"), on="track_id", how="semi"
-    )
-    chosen = answered.sort("track_id").head(TRACKS_ON_MAP)["track_id"]
+    on_page = answered.first.filter(answered.first.is_in(listed.implode()))
+    chosen = on_page.head(TRACKS_ON_MAP)
     rows = read_predictions(output, ["track_id", "embedding"], chosen).sort("track_id")
     if rows.is_empty():
         return None, ""
@@ -219,15 +226,15 @@ def _map(output: str, record: RunRecord, listed: pl.Series) -> tuple[TrackMap | 
         return None, ""
     if old is None or old.track_ids != made.track_ids or old.bundle_fingerprint != made.bundle_fingerprint:
         store.write_atomic(MAP_FILE, made.to_json())
-    some = f"{count(rows.height)} of the {count(answered.height)}"
-    which = "All" if rows.height == answered.height else f"Drawn at random: {some}"
+    some = f"{count(rows.height)} of the {count(len(on_page))}"
+    which = "All" if rows.height == len(on_page) else f"Drawn at random: {some}"
     return made, (
         f"{which} tracks with an embedding of this bundle; those near each other sound alike to it. "
         "Only who is near whom has a meaning: not the directions, and not how far apart two groups are."
     )
 
 
-def _near_duplicates(output: str, record: RunRecord, catalogue: str, features: str | None) -> NearDuplicates:
+def _near_duplicates(output: str, answered: _Answered, catalogue: str, features: str | None) -> NearDuplicates:
     """Return near-duplicates: by fingerprints where there are features, else by length and embedding."""
     if features is not None:
         groups = duplicate_groups(
@@ -235,14 +242,13 @@ def _near_duplicates(output: str, record: RunRecord, catalogue: str, features: s
         )
         how = "One recording in several files, by fingerprints of the sound; likeness is their correlation."
         return _copies(groups.rename({"correlation": "likeness"}), how)
-    ids = _of_bundle(output, record.bundle_fingerprint)["track_id"]
-    if len(ids) < 2:
+    if answered.tracks < 2:
         return NearDuplicates("Fewer than two tracks have an answer of this bundle.")
-    if len(ids) > TRACKS_AT_MOST:
+    if answered.tracks > TRACKS_AT_MOST:
         return NearDuplicates(
             f"Not looked for among more than {count(TRACKS_AT_MOST)} tracks; mgc similar --duplicates does."
         )
-    found = lookalikes(read_predictions(output, _COPY_COLUMNS, ids))
+    found = lookalikes(read_predictions(output, _COPY_COLUMNS, answered.first))
     if not found.comparable:
         return NearDuplicates(
             "Not looked for: too many tracks are equally long, and embeddings alone cannot tell a copy from a "
@@ -255,14 +261,15 @@ def _near_duplicates(output: str, record: RunRecord, catalogue: str, features: s
     return _copies(found.groups.rename({"cosine": "likeness"}), how)
 
 
-def _review_queue(output: str, record: RunRecord, catalogue: str) -> ReviewQueue | None:
+def _review_queue(output: str, answered: _Answered, catalogue: str) -> ReviewQueue | None:
     """Return the first rows of the review queue; None where no track has an answer of this bundle."""
-    tracks = read_catalogue(catalogue)
-    answered = _of_bundle(output, record.bundle_fingerprint)
-    if answered.is_empty():
+    if not answered.tracks:
         return None
-    unlabelled = tracks["genre"].null_count() > 0
-    rows = read_predictions(output, READ, _least_sure(answered))
+    rows = read_predictions(output, READ, answered.to_review)
+    scanned = scan_catalogue(catalogue)
+    unlabelled = scanned.select(pl.col("genre").null_count()).collect(engine="streaming").item() > 0
+    chosen = pl.col("track_id").is_in(rows["track_id"].implode())
+    tracks = scanned.filter(chosen).collect(engine="streaming")
     queue = review_queue(
         rows, tracks, catalogue_root(catalogue), ReviewOptions(QUEUE_SHOWN, labelled_too=not unlabelled)
     )
@@ -272,8 +279,8 @@ def _review_queue(output: str, record: RunRecord, catalogue: str) -> ReviewQueue
         else "Every track has a genre: these are the ones whose label is most worth checking"
     )
     sampled = (
-        f" Drawn from {count(rows.height)} of {count(answered.height)} tracks: the least sure, and some at random."
-        if rows.height < answered.height
+        f" Drawn from {count(rows.height)} of {count(answered.tracks)} tracks: the least sure, and some at random."
+        if rows.height < answered.tracks
         else ""
     )
     numbers = ("probability", "runner_up_probability")
@@ -285,19 +292,33 @@ def _review_queue(output: str, record: RunRecord, catalogue: str) -> ReviewQueue
     return ReviewQueue(caption, shown, f"mgc review {catalogue} -p {output} -o review.csv{too}")
 
 
-def _of_bundle(output: str, bundle_fingerprint: str) -> pl.DataFrame:
+@dataclass(frozen=True)
+class _Answered:
+    """How many tracks have an answer of a bundle, and the ids of those that the page's parts look at.
+
+    `first` are those lowest in order, which is at random: all that the table lists, or that are compared as copies.
+    """
+
+    tracks: int
+    first: pl.Series
+    to_review: pl.Series
+
+
+def _answered_by(output: str, bundle_fingerprint: str) -> _Answered:
     columns = ["track_id", "genre_probability", "abstained", "error_code", "bundle_fingerprint"]
-    return read_predictions(output, columns).filter(
-        (pl.col("bundle_fingerprint") == bundle_fingerprint) & pl.col("error_code").is_null()
-    )
-
-
-def _least_sure(answered: pl.DataFrame) -> pl.Series:
-    if answered.height <= REVIEWED_AT_MOST:
-        return answered["track_id"]
-    unsure = answered.sort(pl.col("abstained").fill_null(False).not_(), "genre_probability", "track_id")
-    some = answered.sort("track_id").head(REVIEWED_AT_MOST // 2)["track_id"]
-    return pl.concat([unsure.head(REVIEWED_AT_MOST // 2)["track_id"], some]).unique()
+    tracks, first = 0, pl.Series("track_id", [], pl.String)
+    unsure: list[pl.DataFrame] = []
+    for batch in prediction_batches(output, columns):
+        ours = pl.col("bundle_fingerprint") == bundle_fingerprint
+        rows = batch.filter(ours & pl.col("error_code").is_null())
+        tracks += rows.height
+        first = pl.concat([first, rows["track_id"]]).sort().head(max(TRACKS_AT_MOST, MAX_LISTED_ROWS))
+        by = [pl.col("abstained").fill_null(False).not_(), pl.col("genre_probability"), pl.col("track_id")]
+        unsure = [pl.concat([*unsure, rows]).sort(*by).head(REVIEWED_AT_MOST // 2)]
+    if tracks <= REVIEWED_AT_MOST:
+        return _Answered(tracks, first, first)
+    some = [first.head(REVIEWED_AT_MOST // 2), *(rows["track_id"] for rows in unsure)]
+    return _Answered(tracks, first, pl.concat(some).unique())
 
 
 def _copies(groups: pl.DataFrame, how: str) -> NearDuplicates:

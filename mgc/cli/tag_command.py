@@ -152,7 +152,7 @@ def tag_catalogue(
     """
     # Ray alone takes longer to import than a song takes to tag: a file's answer does not wait for it.
     from mgc.catalogue.index import read_catalogue
-    from mgc.cli.report_command import show_page, tagging_page
+    from mgc.cli.report_command import say_that_it_is_written, show_page, tagging_page
     from mgc.cli.terminal import dry_summary, tagging_summary, watched
     from mgc.cluster.predict import tag_catalogue as run_job
     from mgc.cluster.run import RunOptions
@@ -176,6 +176,7 @@ def tag_catalogue(
         return
     tagging_summary(screen, outcome, output)
     if outcome.run_id is not None:
+        say_that_it_is_written(screen, output)
         show_page(screen, tagging_page(outcome, catalogue, output, bundle))
     if outcome.refused:
         raise DeletionsError(

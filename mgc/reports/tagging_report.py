@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from mgc.reports.svg import histogram_chart
 from mgc.reports.tagging_table import TrackLine, pack_tracks, track_lines
 from mgc.reports.track_map import TrackMap
 from mgc.storage.store import Store
-from mgc.tables.run_records import RunRecord
+from mgc.tables.run_records import CONFIDENCE_BINS, PredictionCounts, PredictionSummary, RunRecord
 
 RUNS_SHOWN = 12
 SHIFTS_NAMED = 3
@@ -39,6 +39,7 @@ SCRIPTS = ("table.js", "tracks.js", "map.js")
 LABELS_SHOWN = 20
 EXAMPLES_A_CODE = 3
 HISTOGRAM_BINS = 20
+DURATIONS_HELD = 100_000
 SPAN_CENTILE = 0.99
 """Durations above this quantile fall into the last bin: one ten-hour file would flatten all others."""
 
@@ -106,14 +107,15 @@ class PageParts:
 
 
 def write_tagging_report(
-    predictions: pl.DataFrame, record: RunRecord, uri: str, parts: PageParts | None = None
+    predictions: Iterable[pl.DataFrame], record: RunRecord, uri: str, parts: PageParts | None = None
 ) -> str:
     """Write report/index.html below a folder or prefix, and return its URI.
 
     Parameters
     ----------
     predictions
-        Columns `mgc.reports.tagging_report.COUNTED`: all tracks of the catalogue, those of earlier runs included.
+        Batches of them, columns `mgc.reports.tagging_report.COUNTED`: all tracks of the catalogue, those of earlier
+        runs included.
 
     Raises
     ------
@@ -125,10 +127,13 @@ def write_tagging_report(
     return store.uri(PAGE_FILE)
 
 
-def tagging_page(predictions: pl.DataFrame, record: RunRecord, parts: PageParts | None = None) -> str:
+def tagging_page(predictions: Iterable[pl.DataFrame], record: RunRecord, parts: PageParts | None = None) -> str:
     """Return the page."""
     parts = parts or PageParts()
-    listed = (predictions if parts.listed is None else parts.listed).sort("uri")
+    if (listed := parts.listed) is None:
+        predictions = [*predictions]
+        listed = pl.concat(predictions)
+    listed = listed.sort("uri")
     view = build_tagging_view(predictions, listed, parts.sampled)
     return render(
         "tagging.html",
@@ -234,8 +239,8 @@ class TaggingView:
     charts: Mapping[str, Markup | None] = field(default_factory=dict)
 
 
-def build_tagging_view(predictions: pl.DataFrame, listed: pl.DataFrame, sampled: str = "") -> TaggingView:
-    """Return what the page shows, counted over all rows.
+def build_tagging_view(predictions: Iterable[pl.DataFrame], listed: pl.DataFrame, sampled: str = "") -> TaggingView:
+    """Return what the page shows, counted over all rows a batch at a time.
 
     Parameters
     ----------
@@ -246,53 +251,66 @@ def build_tagging_view(predictions: pl.DataFrame, listed: pl.DataFrame, sampled:
     sampled
         What part of all they are, in words.
     """
-    answered = predictions.filter(pl.col("error_code").is_null())
-    genres = _counted(answered["genre"].drop_nulls())
-    tags = _counted(answered.select(pl.col("tags").explode())["tags"].drop_nulls())
-    mean = answered["genre_probability"].mean()
+    counts, failures, untagged, seconds = PredictionCounts(), _Failures(), 0, [np.zeros(0)]
+    for rows in predictions:
+        counts.add(rows)
+        failures.add(rows)
+        answered = rows.filter(pl.col("error_code").is_null())
+        untagged += answered.filter(pl.col("tags").list.len().fill_null(0) == 0).height
+        # Track ids are hashes: the first ones are drawn at random.
+        wanted = max(0, DURATIONS_HELD - sum(map(len, seconds)))
+        seconds.append(answered["duration_seconds"].drop_nulls().head(wanted).to_numpy())
+    summary = counts.summary()
     return TaggingView(
-        rows=predictions.height,
-        answered=answered.height,
-        genres=genres[:LABELS_SHOWN],
-        tags=tags[:LABELS_SHOWN],
-        genres_in_all=len(genres),
-        tags_in_all=len(tags),
-        untagged=answered.filter(pl.col("tags").list.len().fill_null(0) == 0).height,
-        failures=_failures(predictions),
-        abstained=int(answered["abstained"].fill_null(False).sum()),
+        rows=summary.tracks,
+        answered=summary.answered,
+        genres=[*summary.genres.items()][:LABELS_SHOWN],
+        tags=[*summary.tags.items()][:LABELS_SHOWN],
+        genres_in_all=len(summary.genres),
+        tags_in_all=len(summary.tags),
+        untagged=untagged,
+        failures=failures.lines(summary.failed),
+        abstained=summary.abstained,
         lines=track_lines(listed),
         sampled=sampled,
-        mean_confidence=float(mean) if isinstance(mean, float) else None,
-        charts={"confidence": _confidence_chart(answered), "duration": _duration_chart(answered)},
+        mean_confidence=summary.confidence_mean if summary.confident else None,
+        charts={
+            "confidence": _confidence_chart(summary),
+            "duration": _duration_chart(np.concatenate(seconds), summary.answered),
+        },
     )
 
 
-def _counted(names: pl.Series) -> list[tuple[str, int]]:
-    counts = names.alias("name").value_counts(name="tracks")
-    return list(counts.sort(["tracks", "name"], descending=[True, False]).iter_rows())
+class _Failures:
+    """Some failed tracks of each code, the first by URI."""
+
+    def __init__(self) -> None:
+        self._examples: list[pl.DataFrame] = []
+
+    def add(self, rows: pl.DataFrame) -> None:
+        failed = rows.filter(pl.col("error_code").is_not_null())
+        held = pl.concat([*self._examples, failed.select("error_code", "uri", "error_stage", "error_message")])
+        self._examples = [held.sort("uri").group_by("error_code", maintain_order=True).head(EXAMPLES_A_CODE)]
+
+    def lines(self, tracks: Mapping[str, int]) -> list[FailureLine]:
+        lines = []
+        for examples in self._examples:
+            for (code,), rows in examples.group_by(["error_code"], maintain_order=True):
+                few = [(uri, message or "") for uri, message in rows.select("uri", "error_message").iter_rows()]
+                stage, meaning = rows["error_stage"][0] or "", error_meaning(str(code))
+                lines.append(FailureLine(str(code), stage, tracks[str(code)], few, meaning))
+        return sorted(lines, key=lambda line: (-line.tracks, line.code))
 
 
-def _failures(predictions: pl.DataFrame) -> list[FailureLine]:
-    failed = predictions.filter(pl.col("error_code").is_not_null()).sort("uri")
-    lines = []
-    for (code,), rows in failed.group_by(["error_code"], maintain_order=True):
-        few = rows.head(EXAMPLES_A_CODE)
-        examples = [(uri, message or "") for uri, message in few.select("uri", "error_message").iter_rows()]
-        stage = rows["error_stage"][0] or ""
-        lines.append(FailureLine(str(code), stage, rows.height, examples, error_meaning(str(code))))
-    return sorted(lines, key=lambda line: (-line.tracks, line.code))
-
-
-def _confidence_chart(answered: pl.DataFrame) -> Markup | None:
-    stated = answered["genre_probability"].drop_nulls().to_numpy()
-    if not len(stated):
+def _confidence_chart(summary: PredictionSummary) -> Markup | None:
+    if not summary.confident:
         return None
-    edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
-    return histogram_chart(_histogram(stated, edges), edges, "stated probability of the genre", percent=True)
+    edges = np.linspace(0.0, 1.0, CONFIDENCE_BINS + 1)
+    bins = np.array(summary.confidence_bins, dtype=np.int64)
+    return histogram_chart(bins, edges, "stated probability of the genre", percent=True)
 
 
-def _duration_chart(answered: pl.DataFrame) -> Markup | None:
-    seconds = answered["duration_seconds"].drop_nulls().to_numpy()
+def _duration_chart(seconds: npt.NDArray[np.floating[Any]], tracks: int) -> Markup | None:
     if not len(seconds):
         return None
     longest = float(np.quantile(seconds, SPAN_CENTILE))
@@ -300,7 +318,12 @@ def _duration_chart(answered: pl.DataFrame) -> Markup | None:
     over = int(np.count_nonzero(seconds > longest))
     edges = np.linspace(0.0, max(longest, 1e-3) / unit * 1.0001, HISTOGRAM_BINS + 1)
     more = f"; {count(over)} longer in the last bar" if over else ""
-    return histogram_chart(_histogram(seconds / unit, edges), edges, f"duration in {label}{more}")
+    drawn = (
+        f"; {count(len(seconds))} of {count(tracks)} tracks, drawn at random"
+        if len(seconds) >= DURATIONS_HELD
+        else ""
+    )
+    return histogram_chart(_histogram(seconds / unit, edges), edges, f"duration in {label}{more}{drawn}")
 
 
 def _histogram(values: npt.NDArray[np.floating[Any]], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

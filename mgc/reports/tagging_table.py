@@ -84,7 +84,9 @@ class TrackLine:
 
 
 def select_listed_tracks(
-    predictions: pl.DataFrame, at_most: int = MAX_LISTED_ROWS, failed_at_most: int = MAX_LISTED_FAILURES
+    predictions: Iterable[pl.DataFrame],
+    at_most: int = MAX_LISTED_ROWS,
+    failed_at_most: int = MAX_LISTED_FAILURES,
 ) -> ListedTracks:
     """Return at most 100,000 tracks.
 
@@ -93,18 +95,24 @@ def select_listed_tracks(
     Parameters
     ----------
     predictions
-        Columns track_id and error_code.
+        Batches of them, columns track_id and error_code.
     """
-    if predictions.height <= at_most:
-        return ListedTracks(predictions["track_id"], "")
-    failed = predictions.filter(pl.col("error_code").is_not_null())["track_id"].sort()
-    tagged = predictions.filter(pl.col("error_code").is_null())["track_id"].sort()
-    n_failed = min(len(failed), max(failed_at_most, at_most - len(tagged)))
-    n_tagged = min(len(tagged), at_most - n_failed)
-    parts = [f"{count(n_tagged)} of {count(len(tagged))} tagged tracks, drawn at random"]
-    if len(failed):
-        parts.append(f"{count(n_failed)} of {count(len(failed))} failed ones")
-    return ListedTracks(pl.concat([failed.head(n_failed), tagged.head(n_tagged)]), " and ".join(parts))
+    held = [pl.Series("track_id", [], pl.String)] * 2
+    counts = [0, 0]
+    for rows in predictions:
+        failed = rows["error_code"].is_not_null()
+        for number, some in enumerate((rows.filter(failed), rows.filter(~failed))):
+            counts[number] += some.height
+            held[number] = pl.concat([held[number], some["track_id"]]).sort().head(at_most)
+    (failed_ids, tagged_ids), (all_failed, all_tagged) = held, counts
+    if sum(counts) <= at_most:
+        return ListedTracks(pl.concat(held), "")
+    n_failed = min(all_failed, max(failed_at_most, at_most - all_tagged))
+    n_tagged = min(all_tagged, at_most - n_failed)
+    parts = [f"{count(n_tagged)} of {count(all_tagged)} tagged tracks, drawn at random"]
+    if all_failed:
+        parts.append(f"{count(n_failed)} of {count(all_failed)} failed ones")
+    return ListedTracks(pl.concat([failed_ids.head(n_failed), tagged_ids.head(n_tagged)]), " and ".join(parts))
 
 
 def track_lines(rows: pl.DataFrame) -> list[TrackLine]:

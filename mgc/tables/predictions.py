@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mgc.errors import SchemaError
@@ -16,6 +17,9 @@ from mgc.storage.store import Store
 from mgc.tables.parquet_batches import frame_of, named_if_damaged
 from mgc.tables.publish import CURRENT, open_current
 from mgc.tables.schema import CURRENT_PREDICTIONS, require_kind
+
+BATCH_ROWS = 32_768
+"""Of predictions that are read; with embedding and probabilities some hundred megabytes at the most."""
 
 
 @dataclass(frozen=True)
@@ -71,25 +75,37 @@ def read_predictions(
     columns
         Columns to read, those that are not there left out; None: all.
     track_ids
-        Of the tracks wanted, `track_id` among the columns; None: all. One file is held at a time.
+        Of the tracks wanted, `track_id` among the columns; None: all. One batch of the others is held at a time.
 
     Raises
     ------
     SchemaError
         There are none, or a file is no predictions table of this version.
     """
+    batches = prediction_batches(uri, columns)
+    if track_ids is None:
+        return pl.concat(batches, how="diagonal")
+    wanted = track_ids.unique().implode()
+    return pl.concat((rows.filter(pl.col("track_id").is_in(wanted)) for rows in batches), how="diagonal")
+
+
+def prediction_batches(uri: str, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+    """Yield what `read_predictions` returns in frames of bounded size, one at least; `current` by track ids.
+
+    Raises
+    ------
+    SchemaError
+        As `read_predictions`.
+    """
     files = prediction_files(uri)
-    tables: Iterator[pl.DataFrame] = (_read_file(files.store, key, columns) for key in files.keys)
     if not files.keys:  # every track was deleted
         names = [name for name in columns or CURRENT_PREDICTIONS.names if name in CURRENT_PREDICTIONS.names]
-        tables = iter([frame_of(CURRENT_PREDICTIONS.empty_table().select(names))])
-    if track_ids is None:
-        return pl.concat(tables, how="diagonal")
-    wanted = track_ids.unique().implode()
-    return pl.concat((table.filter(pl.col("track_id").is_in(wanted)) for table in tables), how="diagonal")
+        yield frame_of(CURRENT_PREDICTIONS.empty_table().select(names))
+    for key in files.keys:
+        yield from _read_file(files.store, key, columns)
 
 
-def _read_file(store: Store, key: str, columns: Sequence[str] | None) -> pl.DataFrame:
+def _read_file(store: Store, key: str, columns: Sequence[str] | None) -> Iterator[pl.DataFrame]:
     try:
         opened = store.open_input(key)
     except ObjectNotFoundError as error:
@@ -100,4 +116,7 @@ def _read_file(store: Store, key: str, columns: Sequence[str] | None) -> pl.Data
         file = pq.ParquetFile(source)
         require_kind(file.schema_arrow, "predictions", store.uri(key))
         there = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-        return frame_of(file.read(columns=there))
+        if not file.metadata.num_rows:
+            yield frame_of(file.read(columns=there))
+        for batch in file.iter_batches(BATCH_ROWS, columns=there):
+            yield frame_of(pa.Table.from_batches([batch]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
@@ -135,52 +136,140 @@ def summarise_predictions(predictions: pl.DataFrame, vocabulary: Sequence[str] =
     vocabulary
         Genres and tags that their bundle knows.
     """
-    answered = predictions.filter(pl.col("error_code").is_null())
-    confidences = answered["genre_probability"].drop_nulls().to_numpy().astype(np.float64)
-    return PredictionSummary(
-        tracks=predictions.height,
-        answered=answered.height,
-        abstained=int(answered["abstained"].fill_null(False).sum()),
-        genres=counts_by_name(answered["genre"]),
-        tags=counts_by_name(answered["tags"].explode()),
-        failed=counts_by_name(predictions["error_code"]),
-        confident=len(confidences),
-        confidence_mean=float(confidences.mean()) if len(confidences) else 0.0,
-        confidence_variance=float(confidences.var(ddof=1)) if len(confidences) > 1 else 0.0,
-        confidence_bins=tuple(map(int, np.histogram(confidences, CONFIDENCE_BINS, (0.0, 1.0))[0])),
-        design_effects=design_effects(predictions),
-        vocabulary=tuple(vocabulary),
-    )
+    counts = PredictionCounts()
+    counts.add(predictions)
+    return counts.summary(vocabulary)
+
+
+class PredictionCounts:
+    """Counts predictions a batch at a time: what is held does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._tracks = self._answered = self._abstained = self._confident = 0
+        self._genres: Counter[str] = Counter()
+        self._tags: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._bins = np.zeros(CONFIDENCE_BINS, np.int64)
+        self._mean = self._squares = 0.0
+        self._folders = _FolderSums()
+
+    def add(self, predictions: pl.DataFrame) -> None:
+        """Count some rows, columns of `COUNTED`."""
+        answered = predictions.filter(pl.col("error_code").is_null())
+        self._tracks += predictions.height
+        self._answered += answered.height
+        self._abstained += int(answered["abstained"].fill_null(False).sum())
+        self._genres.update(counts_by_name(answered["genre"]))
+        self._tags.update(counts_by_name(answered["tags"].explode()))
+        self._failed.update(counts_by_name(predictions["error_code"]))
+        confidences = answered["genre_probability"].drop_nulls().to_numpy().astype(np.float64)
+        if len(confidences):
+            self._bins += np.histogram(confidences, CONFIDENCE_BINS, (0.0, 1.0))[0]
+            # Chan, Golub & LeVeque (1983): a sum of squares about the mean, put together from those of two samples.
+            apart, before = float(confidences.mean()) - self._mean, self._confident
+            self._confident += len(confidences)
+            self._mean += apart * len(confidences) / self._confident
+            within = float(np.square(confidences - confidences.mean()).sum())
+            self._squares += within + apart**2 * before * len(confidences) / self._confident
+        self._folders.add(predictions, answered)
+
+    def summary(self, vocabulary: Sequence[str] = ()) -> PredictionSummary:
+        """Return the counts of all rows; `vocabulary` are the genres and tags that their bundle knows."""
+        return PredictionSummary(
+            tracks=self._tracks,
+            answered=self._answered,
+            abstained=self._abstained,
+            genres=_most_first(self._genres),
+            tags=_most_first(self._tags),
+            failed=_most_first(self._failed),
+            confident=self._confident,
+            confidence_mean=self._mean,
+            confidence_variance=self._squares / (self._confident - 1) if self._confident > 1 else 0.0,
+            confidence_bins=tuple(map(int, self._bins)),
+            design_effects=self._folders.design_effects(),
+            vocabulary=tuple(vocabulary),
+        )
 
 
 def design_effects(predictions: pl.DataFrame) -> dict[str, float]:
     """Return the design effect of folders on each kind of answer; empty where there are fewer than 30 folders."""
-    rows = predictions.with_columns(folder=pl.col("uri").str.replace(r"/[^/]*$", ""))
-    if rows["folder"].n_unique() < FEWEST_FOLDERS:
-        return {}
-    answered = rows.filter(pl.col("error_code").is_null())
-    answers_by_kind = {
-        "genre": (answered, answered.select("folder", name="genre")),
-        "tag": (answered, answered.select("folder", name="tags").explode("name")),
-        "failed": (rows, rows.select("folder", name="error_code")),
-        "abstained": (answered, answered.filter("abstained").select("folder", name=pl.lit("abstained"))),
-    }
-    found = {kind: _design_effect(whole, named.drop_nulls()) for kind, (whole, named) in answers_by_kind.items()}
-    found["confidence"] = _confidence_design_effect(answered)
-    return {kind: round(max(1.0, value), 3) for kind, value in found.items() if value is not None}
+    return dict(summarise_predictions(predictions).design_effects)
 
 
-def _design_effect(rows: pl.DataFrame, named: pl.DataFrame) -> float | None:
+class _FolderSums:
+    """How many tracks of each folder say what: of all, or of some drawn by name where they are many."""
+
+    _SUMS = ("folder", "kind", "name")
+
+    def __init__(self) -> None:
+        self._held = pl.DataFrame(
+            schema={"folder": pl.UInt64, "kind": pl.String, "name": pl.String, "value": pl.Float64}
+        )
+        self._below = _DRAWS
+
+    def add(self, rows: pl.DataFrame, answered: pl.DataFrame) -> None:
+        folder = pl.col("uri").str.replace(r"/[^/]*$", "").hash(0).alias("folder")
+        confident, one = answered.drop_nulls("genre_probability"), pl.lit(1.0)
+        sure = pl.col("genre_probability").cast(pl.Float64)
+        says = [
+            ("rows", rows, pl.lit(""), one),
+            ("answered", answered, pl.lit(""), one),
+            ("genre", answered, pl.col("genre"), one),
+            ("tag", answered.select("uri", "tags").explode("tags"), pl.col("tags"), one),
+            ("failed", rows, pl.col("error_code"), one),
+            ("abstained", answered.filter("abstained"), pl.lit("abstained"), one),
+            ("confident", confident, pl.lit(""), one),
+            ("sum", confident, pl.lit(""), sure),
+            ("squares", confident, pl.lit(""), sure**2),
+        ]
+        new = [
+            some.select(folder, kind=pl.lit(kind), name=name.cast(pl.String), value=value).drop_nulls("name")
+            for kind, some, name, value in says
+        ]
+        self._held = self._drawn(pl.concat([self._held, *map(self._drawn, new)]).group_by(self._SUMS).sum())
+        while self._held.height > SUMS_HELD and self._below > 1:
+            self._below //= 2
+            self._held = self._drawn(self._held)
+
+    def _drawn(self, sums: pl.DataFrame) -> pl.DataFrame:
+        return sums.filter(pl.col("folder") % _DRAWS < self._below) if self._below < _DRAWS else sums
+
+    def _of(self, kind: str) -> pl.DataFrame:
+        return self._held.filter(kind=kind).select("folder", "name", "value").sort("folder", "name")
+
+    def design_effects(self) -> dict[str, float]:
+        if self._of("rows").height < FEWEST_FOLDERS:
+            return {}
+        whole = {"genre": "answered", "tag": "answered", "failed": "rows", "abstained": "answered"}
+        found = {kind: _design_effect(self._of(rows), self._of(kind)) for kind, rows in whole.items()}
+        found["confidence"] = self._confidence_design_effect()
+        return {kind: round(max(1.0, value), 3) for kind, value in found.items() if value is not None}
+
+    def _confidence_design_effect(self) -> float | None:
+        n, total, squares = (self._of(kind)["value"].to_numpy() for kind in ("confident", "sum", "squares"))
+        tracks = n.sum()
+        if tracks < 2:
+            return None
+        mean = total.sum() / tracks
+        variance = (squares.sum() - tracks * mean**2) / (tracks - 1)
+        if variance <= 1e-12:
+            return None
+        return float(np.square(total - n * mean).sum() / variance / tracks)
+
+
+_DRAWS = 1 << 20
+SUMS_HELD = 500_000
+"""Of folders' sums: beyond that every other folder is left out."""
+
+
+def _design_effect(sizes: pl.DataFrame, named: pl.DataFrame) -> float | None:
     """Return the mean over names of: the variance of a name's share between folders over that of single tracks."""
-    sizes = rows.group_by("folder").agg(size=pl.len().cast(pl.Float64))
-    total = rows.height
-    squares = float((sizes["size"] ** 2).sum())
+    sizes = sizes.select("folder", size="value")
+    total, squares = float(sizes["size"].sum()), float((sizes["size"] ** 2).sum())
     by_name = (
-        named.group_by("folder", "name")
-        .agg(count=pl.len().cast(pl.Float64))
-        .join(sizes, on="folder")
+        named.join(sizes, on="folder")
         .group_by("name")
-        .agg(n=pl.col("count").sum(), yy=(pl.col("count") ** 2).sum(), ys=(pl.col("count") * pl.col("size")).sum())
+        .agg(n=pl.col("value").sum(), yy=(pl.col("value") ** 2).sum(), ys=(pl.col("value") * pl.col("size")).sum())
         .with_columns(p=pl.col("n") / total)
         .filter((pl.col("n") >= 5) & (pl.col("p") < 1))
     )
@@ -188,16 +277,6 @@ def _design_effect(rows: pl.DataFrame, named: pl.DataFrame) -> float | None:
     effect = (pl.col("yy") - 2 * p * pl.col("ys") + p**2 * squares) / (total * p * (1 - p))
     mean = by_name.select(effect.mean()).item() if by_name.height else None
     return float(mean) if mean is not None else None
-
-
-def _confidence_design_effect(answered: pl.DataFrame) -> float | None:
-    rows = answered.select("folder", value=pl.col("genre_probability").cast(pl.Float64)).drop_nulls()
-    spread = rows["value"].std() if rows.height > 1 else None
-    if not isinstance(spread, float) or spread <= 0:
-        return None
-    apart = (pl.col("value") - pl.col("value").mean()) / spread
-    sums = rows.with_columns(apart.alias("apart")).group_by("folder").agg(pl.col("apart").sum())["apart"]
-    return float((sums**2).sum()) / rows.height
 
 
 def rows_of_commit(predictions: pl.DataFrame, commit: Commit) -> pl.DataFrame:
@@ -240,6 +319,10 @@ def counts_by_name(names: pl.Series) -> dict[str, int]:
     """Return how often each name is there, the most frequent first; nulls are left out."""
     counts = names.drop_nulls().alias("name").value_counts(name="tracks")
     return dict(counts.sort(["tracks", "name"], descending=[True, False]).iter_rows())
+
+
+def _most_first(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 def _plain(value: object) -> str:

@@ -96,7 +96,7 @@ def page_of_rows(rows: list[dict[str, Any]]) -> str:
     on_map = [one["track_id"] for one in rows if "error" not in one]
     layout = TrackMap("b" * 16, on_map, rng.random(len(on_map)), rng.random(len(on_map)))
     run = made_run(make_prediction_summary(rng, 300), failed={"T202_NOT_AUDIO": 6}, output="/data/out")
-    return tagging_page(predictions, run, PageParts(layout=layout, map_text="All tracks.", run_ids=("run",)))
+    return tagging_page([predictions], run, PageParts(layout=layout, map_text="All tracks.", run_ids=("run",)))
 
 
 @pytest.fixture(scope="module")

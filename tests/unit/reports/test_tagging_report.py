@@ -75,7 +75,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def test_view_counts_all_rows() -> None:
-    view = build_tagging_view(predictions_of(ROWS), predictions_of(ROWS))
+    view = build_tagging_view([predictions_of(ROWS)], predictions_of(ROWS))
     assert (view.rows, view.answered, view.untagged) == (6, 3, 1)
     assert view.genres == [("jazz", 2), ("rock", 1)]
     assert view.tags == [("loud", 2), ("slow", 1)]
@@ -103,7 +103,7 @@ def test_long_lists_are_cut_and_say_so() -> None:
 
 
 def test_page_tells_speed_and_failures() -> None:
-    page = tagging_page(predictions_of(ROWS), summary())
+    page = tagging_page([predictions_of(ROWS)], summary())
     checked(page)
     for text in (
         "360 ×",
@@ -124,7 +124,7 @@ def test_hostile_names_are_shown_and_not_run() -> None:
         {"track_id": "b", "uri": "\u202e\u0000<img src=x onerror=alert(1)>", "error": HOSTILE, "message": HOSTILE},
     ]
     page = tagging_page(
-        predictions_of(rows), summary(run_id=HOSTILE, catalogue=HOSTILE, output=HOSTILE, bundle_fingerprint=HOSTILE)
+        [predictions_of(rows)], summary(run_id=HOSTILE, catalogue=HOSTILE, output=HOSTILE, bundle_fingerprint=HOSTILE)
     )
     checked(page)
     assert "<script>alert" not in page
@@ -133,41 +133,42 @@ def test_hostile_names_are_shown_and_not_run() -> None:
 
 def test_nothing_done_and_nothing_there() -> None:
     idle = tagging_page(
-        predictions_of(ROWS[:1]), summary(tagged_now=0, unchanged=1, failed={}, audio_seconds=0.0, work_seconds=None)
+        [predictions_of(ROWS[:1])],
+        summary(tagged_now=0, unchanged=1, failed={}, audio_seconds=0.0, work_seconds=None),
     )
     checked(idle)
     assert "found all of them up to date" in idle
-    checked(tagging_page(predictions_of([]), summary(tracks_total=0, tagged_now=0, unchanged=0, failed={})))
-    checked(tagging_page(predictions_of(ROWS[3:]), summary()))
-    checked(tagging_page(predictions_of([{"track_id": "a", "tags": {"loud": 0.2}}]), summary()))
+    checked(tagging_page([predictions_of([])], summary(tracks_total=0, tagged_now=0, unchanged=0, failed={})))
+    checked(tagging_page([predictions_of(ROWS[3:])], summary()))
+    checked(tagging_page([predictions_of([{"track_id": "a", "tags": {"loud": 0.2}}])], summary()))
 
 
 def test_many_rows_are_sampled_and_the_page_says_so() -> None:
     rows = [{"track_id": f"{index * 7919 % 4001:05}", "genres": {"jazz": 1.0}} for index in range(3_000)]
     rows += [{"track_id": f"f{index:04}", "error": "T201_EMPTY_FILE"} for index in range(700)]
     predictions = predictions_of(rows)
-    listed = select_listed_tracks(predictions, 2_000, 500)
+    listed = select_listed_tracks(predictions.iter_slices(700), 2_000, 500)
     assert listed.sampled == "1\u202f500 of 3\u202f000 tagged tracks, drawn at random and 500 of 700 failed ones"
     kept = predictions.filter(pl.col("track_id").is_in(listed.track_ids.implode()))
     assert (kept.height, kept["error_code"].null_count()) == (2_000, 1_500)
-    page = tagging_page(predictions, summary(), PageParts(listed=kept, sampled=listed.sampled))
+    page = tagging_page([predictions], summary(), PageParts(listed=kept, sampled=listed.sampled))
     assert "1\u202f500 of 3\u202f000 tagged tracks" in page
     assert "3\u202f700 tracks of" in page, "counts are over all"
     assert len(unpacked(page)["name"]) == 2_000
     assert page.count('class="name-cell"') == 25, "the rest is for the script to show"
-    assert select_listed_tracks(predictions).sampled == ""
+    assert select_listed_tracks([predictions]).sampled == ""
 
 
 def test_few_tagged_leave_place_for_failures() -> None:
     rows = [{"track_id": f"t{index}", "genres": {"jazz": 1.0}} for index in range(100)]
     rows += [{"track_id": f"f{index:04}", "error": "T201_EMPTY_FILE"} for index in range(2_500)]
-    ids = select_listed_tracks(predictions_of(rows), 2_000, 500).track_ids
+    ids = select_listed_tracks([predictions_of(rows)], 2_000, 500).track_ids
     assert (len(ids), ids.str.starts_with("t").sum()) == (2_000, 100)
 
 
 def test_packed_columns_say_what_the_rows_say() -> None:
     layout = TrackMap("b" * 16, ["c", "deleted", "b"], np.array([0.25, 0.5, 1.0]), np.array([0.0, 0.5, 0.75]))
-    packed = unpacked(tagging_page(predictions_of(ROWS), summary(run_id="run"), PageParts(layout=layout)))
+    packed = unpacked(tagging_page([predictions_of(ROWS)], summary(run_id="run"), PageParts(layout=layout)))
     uris = [packed["folders"][folder] + name for folder, name in zip(packed["folder"], packed["name"], strict=True)]
     assert uris == ["/music/b.wav", "/music/c.wav", "/music/d.wav", "/music/e.wav", "/music/f.wav", "s3://b/x/a.mp3"]
     assert packed["seconds"] == [90.0, 400.0, None, None, None, 90.0]
@@ -207,25 +208,25 @@ def test_page_tells_what_drifted_what_is_double_and_what_to_label() -> None:
             f"mgc review {HOSTILE}",
         ),
     )
-    page = tagging_page(predictions_of(ROWS), summary(), parts)
+    page = tagging_page([predictions_of(ROWS)], summary(), parts)
     checked(page)
     for text in ("Drift: genre", "blues", "beside 1\u202f800 of the last 3 runs", "2 tracks in 1 group", "ask these"):
         assert text in page, text
     assert "<script>alert" not in page
     quiet = drift_view(detect_drift(history[0], []), [history[0]])
-    alone = tagging_page(predictions_of(ROWS), summary(), PageParts(drift=quiet))
+    alone = tagging_page([predictions_of(ROWS)], summary(), PageParts(drift=quiet))
     checked(alone)
     assert "Nothing was compared: there is no earlier run" in alone
 
 
 def test_codes_are_explained_on_the_page() -> None:
-    page = tagging_page(predictions_of(ROWS), summary())
+    page = tagging_page([predictions_of(ROWS)], summary())
     assert 'href="#code-T201_EMPTY_FILE"' in page
     assert 'id="code-T201_EMPTY_FILE" tabindex="-1">The file has 0 bytes. Upload it again.' in page
 
 
 def test_report_is_written_beside_the_predictions(tmp_path: Path) -> None:
-    where = write_tagging_report(predictions_of(ROWS), summary(), str(tmp_path))
+    where = write_tagging_report([predictions_of(ROWS)], summary(), str(tmp_path))
     assert where == str(tmp_path / "report" / "index.html")
     assert "jazz" in Path(where).read_text(encoding="utf-8")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from mgc.storage.store import Store
 from mgc.tables.run_log import Commit, OutputDirectory, PartRef
 from mgc.tables.run_records import (
     COUNTED,
+    PredictionCounts,
     PredictionSummary,
     design_effects,
     read_records,
@@ -77,6 +79,28 @@ def test_likeness_of_a_folder_is_its_design_effect() -> None:
     apart = design_effects(albums(1))
     assert [apart[kind] for kind in kinds] == [pytest.approx(1.0, abs=0.25)] * 5
     assert design_effects(albums(12).head(300)) == {}, "25 folders may be the genres themselves"
+
+
+def test_batches_are_counted_as_the_whole() -> None:
+    rows, counts = albums(12), PredictionCounts()
+    for batch in rows.iter_slices(700):
+        counts.add(batch)
+    whole, parts = summarise_predictions(rows), counts.summary()
+    assert parts.confidence_variance == pytest.approx(whole.confidence_variance, rel=1e-9)
+    assert parts.confidence_mean == pytest.approx(whole.confidence_mean, rel=1e-9)
+    assert replace(parts, confidence_variance=0, confidence_mean=0) == replace(
+        whole, confidence_variance=0, confidence_mean=0
+    )
+
+
+def test_of_many_folders_some_are_drawn_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mgc.tables.run_records.SUMS_HELD", 1_500)
+    alike = design_effects(albums(12, 6_000))
+    assert [alike[kind] for kind in ("genre", "tag", "abstained", "confidence")] == [pytest.approx(12.0, rel=0.3)] * 4
+    counts = PredictionCounts()
+    for batch in albums(12, 24_000).iter_slices(2_000):
+        counts.add(batch)
+        assert counts._folders._held.height <= 1_500
 
 
 def test_a_commit_knows_its_rows() -> None:
