@@ -81,8 +81,9 @@ _STATUS_OF = {
     TrackCode.ACCESS_DENIED: HTTPStatus.BAD_GATEWAY,
     TrackCode.FETCH_FAILED: HTTPStatus.BAD_GATEWAY,
     TrackCode.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TrackCode.DECODE_TIMEOUT: HTTPStatus.GATEWAY_TIMEOUT,
 }
-"""What is wrong with the file itself is 422."""
+"""What is wrong with the file itself is 422; a file that takes too long may do so because the machine is busy."""
 
 
 class ServiceArguments(BaseModel):

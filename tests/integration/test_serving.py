@@ -122,8 +122,9 @@ def test_two_hundred_requests_at_once_are_all_answered_and_the_replica_survives(
     for (name, file), (status, answer) in zip(
         [(name, HOSTILE_FILES[name]) for name in small], answered[: len(small)], strict=True
     ):
-        assert status in (200, 422), (name, status, answer)
+        assert status in (200, 422, 504), (name, status, answer)
         code = json.loads(answer)["error_code"]
+        assert status == {None: 200, "T207_DECODE_TIMEOUT": 504}.get(code, 422), name
         allowed = {file.code, TrackCode.DECODE_TIMEOUT} if name in MAY_TAKE_LONG else {file.code}
         assert code in {one and one.value for one in allowed}, name
     assert statuses[len(small) : len(small) + 3] == [413, 405, 404]

@@ -170,13 +170,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tagged(folder: Path, *requests: tuple[Messages, str, str, dict[str, str]]) -> list[tuple[int, Any]]:
+def tagged(
+    folder: Path, *requests: tuple[Messages, str, str, dict[str, str]], seconds: float = 60.0
+) -> list[tuple[int, Any]]:
     """Return status and JSON of requests to one service, all at once."""
     from starlette.requests import Request
 
     async def each() -> list[Any]:
         arguments = ServiceArguments(
-            bundle=str(folder / "bundle"), stores=[str(folder / "store")], max_upload_bytes=10**6, decoders=2
+            bundle=str(folder / "bundle"),
+            stores=[str(folder / "store")],
+            max_upload_bytes=10**6,
+            decoders=2,
+            settings={"decode": {"time_limit_seconds": seconds}},
         )
         app = TaggingService.func_or_class(arguments)
         readers = [app._free._queue[number] for number in range(2)]
@@ -270,6 +276,11 @@ def test_requests_that_make_no_sense_are_refused(folder: Path) -> None:
     assert [status for status, _ in answered] == [200, 405, 404, 413, 400, 400, 400, 400, 403, 400, 400, 422]
     assert answered[0][1]["bundle_fingerprint"] == read_bundle_for_audio(str(folder / "bundle")).manifest.fingerprint
     assert all(value["error"] for _, value in answered[1:-1])
+
+
+def test_a_file_that_takes_too_long_says_little_about_itself(folder: Path) -> None:
+    ((status, value),) = tagged(folder, post(HOSTILE_FILES["hangs_sf_open.wav"].make()), seconds=1.0)
+    assert (status, value["error_code"]) == (504, "T207_DECODE_TIMEOUT")
 
 
 def test_a_bundle_that_was_replaced_is_not_served(folder: Path) -> None:
