@@ -55,7 +55,7 @@ ONGOING_A_DECODER = 4
 MAX_QUEUED = 256
 """More requests than wait for the replica get a 503."""
 RETRY_AFTER_SECONDS = 5
-REQUEST_SECONDS = 120.0
+REQUEST_SECONDS = 300.0
 """From the last byte of a request to its answer; then a 408."""
 STALL_SECONDS = 10.0
 """For so long an upload may pause."""
