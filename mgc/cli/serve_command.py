@@ -47,7 +47,7 @@ def serve(
     if "time_limit_seconds" not in decode.model_fields_set:
         decode = decode.model_copy(update={"time_limit_seconds": DECODE_SECONDS})
     arguments = ServiceArguments(
-        bundle=Store.open(bundle).uri(),
+        bundle=stored.uri,
         fingerprint=stored.manifest.fingerprint,
         stores=[Store.open(place).root for place in store or ()],
         max_upload_bytes=max_upload * 1024**2,

@@ -6,6 +6,7 @@ The file is read as data (`checked_graph`), held against its contract, and tried
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,7 +23,9 @@ from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, ConfigError, LabelError
 from mgc.models.bundle import BundleContents, Member
 from mgc.models.ensemble import TemperatureScaling
-from mgc.models.onnx_network import GRAPH, OnnxNetwork, checked_graph
+from mgc.models.onnx_network import GRAPH, OnnxNetwork, all_shares, checked_graph
+
+log = logging.getLogger(__name__)
 
 TRIED_WINDOWS = 2
 """Of noise and of silence."""
@@ -71,7 +74,7 @@ def read_contract(values: dict[str, Any], path: str) -> OnnxContract:
     network = values.get("network")
     if isinstance(features, dict) and isinstance(network, dict):
         own: dict[str, Any] = {"reference": "full_scale", "top_db": 100.0}
-        if "samples" in network.get("axes", ()):
+        if "samples" in str(network.get("axes")):
             own = {"content": "waveform", "hop_length": WAVEFORM_ROW, "n_mels": 2 * WAVEFORM_ROW, "n_fft": 512}
         values = values | {"features": own | features}
     try:
@@ -197,10 +200,10 @@ def _tried(network: OnnxNetwork, features: FeatureConfig, n_labels: int, name: s
     noise = np.random.default_rng(0).uniform(features.silence, 0.0, shape)
     if network.config.waveform:
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, shape)
+    tried = torch.from_numpy(np.concatenate([noise, np.full(shape, features.silence)])).float()
     try:
-        for windows in (noise, np.full(shape, features.silence)):
-            logits, embedding = network.values_of(torch.from_numpy(windows).float())
-    except ValueError as error:
+        logits, embedding = network.values_of(tried)
+    except (ValueError, MemoryError) as error:
         raise BundleError(
             f"'{name}' does not fit its contract: {error}", "correct the contract (docs/models.md), or the export"
         ) from error
@@ -209,5 +212,11 @@ def _tried(network: OnnxNetwork, features: FeatureConfig, n_labels: int, name: s
         raise BundleError(
             f"'{name}' does not fit its contract: {found} scores for {n_labels} labels",
             "name the labels in the order of the scores; none, and no network.scores, for an embedding alone",
+        )
+    if found and network.config.activation == "logits" and all_shares(logits):
+        log.warning(
+            "the scores of '%s' for noise and silence lie between 0 and 1: should network.activation be sigmoid or "
+            "softmax?",
+            name,
         )
     return int(embedding.shape[1])

@@ -30,6 +30,8 @@ GRAPH = "graph"
 """The tensor of `OnnxNetwork` that holds the file; in a bundle it is a file of its own (`mgc.models.bundle`)."""
 LEAST_SHARE = 1e-7
 """A probability nearer to 0 or 1 than this counts as this far away: its logit is finite."""
+ROUNDING = 1e-3
+"""By how much a probability may lie outside of 0 to 1."""
 CPU_WINDOWS, GPU_WINDOWS = 8, 512
 """Windows a pass at most: `mgc.models.forward` fills up to a multiple of the first, so that it is always as many."""
 DEVICE_SIGNS = ("CUDA failure", "CUDNN failure", "CUBLAS failure", "Failed to allocate memory", "bad allocation")
@@ -89,11 +91,10 @@ class OnnxNetwork(nn.Module):
         at_once = config.batch or (GPU_WINDOWS if device.type == "cuda" else CPU_WINDOWS)
         parts = [self._run(windows[start : start + at_once]) for start in range(0, len(windows), at_once)]
         found = [torch.cat(one).to(device) for one in zip(*parts, strict=True)]
-        logits = self._logits(found[0]) if config.scores else found[0][:, :0]
-        embedding = found[-1] if config.embedding else logits
-        if not (torch.isfinite(logits).all() and torch.isfinite(embedding).all()):
+        if not all(torch.isfinite(one).all() for one in found):
             raise ValueError("the imported network's output is not finite")
-        return logits, embedding
+        logits = self._logits(found[0]) if config.scores else found[0][:, :0]
+        return logits, found[-1] if config.embedding else logits
 
     def _input(self, rows: Tensor) -> Tensor:
         """Return what the graph takes, its axes in order."""
@@ -130,19 +131,23 @@ class OnnxNetwork(nn.Module):
             first_line = str(error).splitlines()[0]
             kind = MemoryError if any(sign in str(error) for sign in DEVICE_SIGNS) else ValueError
             raise kind(f"onnxruntime: {first_line}") from error
-        return [self._pooled(one)[: len(windows)] for one in found]
+        return [self._pooled(one, len(values))[: len(windows)] for one in found]
 
-    def _pooled(self, values: Any) -> Tensor:
+    def _pooled(self, values: Any, n_windows: int) -> Tensor:
         """Map (batch, …, values) to (batch, values)."""
         tensor = torch.from_numpy(np.asarray(values, np.float32))
-        if tensor.ndim < 2:
-            raise ValueError(f"an output of shape {tuple(tensor.shape)} has no values for each window")
+        if tensor.ndim < 2 or len(tensor) != n_windows:
+            raise ValueError(
+                f"an output of shape {tuple(tensor.shape)} has no values for each of {n_windows} windows"
+            )
         if tensor.ndim == 2:
             return tensor
         places = tensor.flatten(1, -2)
         return places.amax(1) if self.config.pooling == "max" else places.mean(1)
 
     def _logits(self, scores: Tensor) -> Tensor:
+        if self.config.activation != "logits" and not all_shares(scores):
+            raise ValueError(f"scores are not between 0 and 1, as those of a {self.config.activation} are")
         if self.config.activation == "sigmoid":
             return torch.logit(scores, eps=LEAST_SHARE)
         return scores.clamp(min=LEAST_SHARE).log() if self.config.activation == "softmax" else scores
@@ -153,6 +158,11 @@ class OnnxNetwork(nn.Module):
             data = self.graph.cpu().numpy().tobytes()
             self._sessions[device.type] = _session(data, device)
         return self._sessions[device.type]
+
+
+def all_shares(scores: Tensor) -> bool:
+    """Return whether scores may be probabilities."""
+    return bool(((scores > -ROUNDING) & (scores < 1.0 + ROUNDING)).all())
 
 
 def _session(data: bytes, device: torch.device) -> Any:

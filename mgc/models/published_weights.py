@@ -125,11 +125,7 @@ def start_model(
         bundle = published_of(config, (published or {}).get(config.published or ""))
         config = _with_contract(config, bundle)
     waveform = features.content == "waveform"
-    if waveform and (bundle is None or bundle.features.fingerprint() != features.fingerprint()):
-        raise FingerprintError(
-            f"features {features.fingerprint()} are waveforms, which network '{config.name}' does not take",
-            "train transfer members of network onnx on them, upon the bundle whose features they are",
-        )
+    _require_input(config, bundle, features)
     model = build_model(config, features.n_mels, len(taxonomy.genres), len(taxonomy.tags))
     if bundle is not None and isinstance(model, Transfer):
         frozen = {name: tensor for name, tensor in bundle.members[0].weights.items() if not name.startswith(HEADS)}
@@ -141,6 +137,16 @@ def start_model(
                 bands.band_db += REFERENCE_DB
             model.statistics.bridge.join(features, bundle.features)
     return model
+
+
+def _require_input(config: ModelConfig, bundle: Bundle | None, features: FeatureConfig) -> None:
+    """Refuse waveforms where a network does not take them."""
+    own = bundle is not None and bundle.features.fingerprint() == features.fingerprint()
+    if features.content == "waveform" and not own:
+        raise FingerprintError(
+            f"features {features.fingerprint()} are waveforms, which network '{config.name}' does not take",
+            "train transfer members of network onnx on them, upon the bundle whose features they are",
+        )
 
 
 def _with_contract(config: TransferConfig, bundle: Bundle) -> TransferConfig:
@@ -185,10 +191,13 @@ def published_banks(models: Sequence[ModelConfig], features: FeatureConfig) -> d
 
     Raises
     ------
-    ConfigError, BundleError
+    ConfigError, BundleError, FingerprintError
         See `published_of`.
     """
-    published = [published_of(model).features for model in models if isinstance(model, TransferConfig)]
+    bundles = [published_of(model) if isinstance(model, TransferConfig) else None for model in models]
+    for model, bundle in zip(models, bundles, strict=True):
+        _require_input(model, bundle, features)
+    published = [bundle.features for bundle in bundles if bundle]
     return {one: filter_banks(one) for one in (features, *published)} if published else {}
 
 

@@ -1,4 +1,4 @@
-"""A member on published weights through the whole way on Ray: trained, its weights gone, evaluated, tags."""
+"""Networks of others through the whole way on Ray: published weights under a member, and ONNX files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from bundle_fixtures import Trained
+from onnx_makers import (
+    SOUND_NETWORK,
+    WAVEFORM,
+    OfSound,
+    contract_of,
+    exported,
+    imported,
+)
 from small_music import SETTINGS
 from typer.testing import CliRunner
 
@@ -49,6 +58,29 @@ def test_the_whole_way(trained: Trained, tmp_path: Path, monkeypatch: pytest.Mon
     assert rows["genre"].null_count() == 0
     lost = CliRunner().invoke(build_app("train"), ["train", catalogue, "-f", features, "-b", "other", *own])
     assert "peers/crnn" in str(lost.exception)
+
+
+def test_a_network_as_onnx_tags_a_catalogue_and_is_probed(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    catalogue = str(trained.catalogue)
+    n_tracks = len(pl.read_parquet(catalogue))
+    short = {"window_seconds": 0.5, "max_windows": 2}
+    sound = exported(OfSound(), torch.zeros(2, 8_000))
+    terms = contract_of(sound, WAVEFORM | short, SOUND_NETWORK, genres=["a", "b", "c"])
+    write_bundle("sound", imported(sound, terms))
+    _run("tag", catalogue, "-b", "sound", "-o", "predictions")
+    rows = pl.read_delta("predictions/current")
+    assert (len(rows), rows["genre"].null_count(), rows["error_code"].null_count()) == (n_tracks, 0, n_tracks)
+    first = rows.sort("track_id").row(0, named=True)
+    alone = CliRunner().invoke(build_app("tag"), ["tag", first["uri"], "-b", "sound", "--json", "--embedding"])
+    answer = json.loads(alone.output.splitlines()[-1])
+    assert answer["embedding"] == first["embedding"], "to the last bit what the catalogue's job gives"
+
+    _run("extract", catalogue, "-b", "sound", "-o", "waveforms")
+    _run("probe", catalogue, "-b", "sound", "-f", "waveforms", "-o", "probe.json")
+    assert list(json.loads(Path("probe.json").read_text())) == ["SVM on the embedding of sound"]
 
 
 def _run(*arguments: str) -> None:

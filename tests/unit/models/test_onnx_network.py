@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
 import re
 import sys
 import tomllib
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,23 @@ import numpy as np
 import pytest
 import torch
 from audio_samples import music
-from model_makers import FEATURES, TAXONOMY, TRAINING
+from model_makers import FEATURES, TAXONOMY, TRAINING, feature_set
+from onnx_makers import (
+    MEL,
+    MEL_NETWORK,
+    N_MELS,
+    RATE,
+    SECONDS,
+    SOUND_NETWORK,
+    TAGS,
+    WAVEFORM,
+    Function,
+    OfMels,
+    OfSound,
+    contract_of,
+    exported,
+    imported,
+)
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
@@ -26,41 +40,32 @@ from mgc.audio.decode.sndfile import encode
 from mgc.audio.features.analysis import REST_SCALE, Analysis
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.cli.app import build_app
-from mgc.config import FeatureConfig
+from mgc.config import FeatureConfig, FitConfig
 from mgc.config.feature_settings import WAVEFORM_ROW
 from mgc.config.network_settings import CrnnConfig, OnnxConfig, TransferConfig
-from mgc.config.taxonomy import Taxonomy
-from mgc.errors import BundleError, ConfigError, DeviceError, FingerprintError, MgcError, TrackCode, TrackError
+from mgc.errors import (
+    BundleError,
+    ConfigError,
+    DeviceError,
+    FingerprintError,
+    MgcError,
+    TrackCode,
+    TrackError,
+    TrainingError,
+)
 from mgc.inference.predictor import Predictor
 from mgc.models import onnx_network
 from mgc.models.bundle import BundleContents, Member, build_member, load_bundle, write_bundle
 from mgc.models.ensemble import TemperatureScaling
 from mgc.models.forward import member_outputs
-from mgc.models.onnx_import import onnx_bundle, read_contract
+from mgc.models.onnx_import import read_contract
 from mgc.models.onnx_network import OnnxNetwork, checked_graph
 from mgc.models.published_files import published_file
-from mgc.models.published_weights import pulled_contents, start_model, without_published_path
+from mgc.models.published_weights import published_banks, pulled_contents, start_model, without_published_path
+from mgc.training.loop import fit
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-RATE, SECONDS, N_MELS = 16_000, 3.0, 96
-MEL = {"sample_rate": RATE, "n_fft": 512, "hop_length": 256, "n_mels": N_MELS, "window_seconds": SECONDS}
-WAVEFORM = {"sample_rate": RATE, "window_seconds": SECONDS}
-
-
-class OfMels(nn.Module):
-    """Frames of mel bands to the probabilities of three tags, and an embedding."""
-
-    def __init__(self, n_mels: int = N_MELS) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.convolution = nn.Conv1d(n_mels, 12, 5)
-        self.tags = nn.Linear(12, 3)
-
-    def forward(self, mels: Tensor) -> tuple[Tensor, Tensor]:
-        embedding = self.convolution(mels.transpose(1, 2)).relu().mean(2)
-        return self.tags(embedding).sigmoid(), embedding
 
 
 class WithSpectrogram(nn.Module):
@@ -70,73 +75,6 @@ class WithSpectrogram(nn.Module):
         spectrum = torch.stft(samples, 512, 320, window=torch.hann_window(512), return_complex=False)
         power = spectrum.square().sum(-1)[:, 1:241].reshape(len(samples), 3, 80, -1).mean(2)
         return torch.log(power + 1e-5).mean(2) / 5.0
-
-
-class OfSound(nn.Module):
-    """Samples to the logits of three genres, and an embedding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(4)
-        self.convolution = nn.Conv1d(1, 10, 64, stride=32)
-        self.genres = nn.Linear(10, 3)
-
-    def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        embedding = 10.0 * self.convolution(samples.unsqueeze(1)).relu().mean(2)
-        return self.genres(embedding), embedding
-
-
-class Function(nn.Module):
-    """A function as a network."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, values: Tensor) -> Any:
-        return self.function(values)
-
-
-def exported(network: nn.Module, example: Tensor, *, any_batch: bool = True) -> bytes:
-    """Return a network as an ONNX file."""
-    buffer = io.BytesIO()
-    outputs = network(example)
-    names = ["scores", "embedding"][: len(outputs) if isinstance(outputs, tuple) else 1]
-    axes = {"sound": {0: "batch"}} if any_batch else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network.eval(),
-            (example,),
-            buffer,
-            input_names=["sound"],
-            output_names=names,
-            dynamic_axes=axes,
-            dynamo=False,  # the other one wants onnxscript
-        )
-    return buffer.getvalue()
-
-
-def contract_of(data: bytes, features: Any, network: Any, **labels: list[str]) -> dict[str, Any]:
-    origin = {"sha256": hashlib.sha256(data).hexdigest(), "licence": "MIT"}
-    return {"features": features, "network": network, "labels": labels, "origin": origin}
-
-
-def imported(data: bytes, values: dict[str, Any]) -> BundleContents:
-    return onnx_bundle(data, read_contract(values, "contract.toml"), "model.onnx")
-
-
-MEL_NETWORK = {
-    "axes": ["batch", "frames", "mels"],
-    "scores": "scores",
-    "embedding": "embedding",
-    "activation": "sigmoid",
-    "logarithm": "log10",
-    "multiply": 10_000.0,
-    "add": 1.0,
-}
-SOUND_NETWORK = {"axes": ["batch", "samples"], "scores": "scores", "embedding": "embedding"}
-TAGS = ["fast", "loud", "solo"]
 
 
 def mel_bundle(frames: int = 188) -> BundleContents:
@@ -331,7 +269,7 @@ def refused(data: bytes, values: dict[str, Any]) -> MgcError:
     return error.value
 
 
-def test_a_contract_that_does_not_fit_is_refused() -> None:
+def test_a_contract_that_does_not_fit_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     data = exported(OfMels(), torch.zeros(2, 188, N_MELS))
 
     def said(features: dict[str, Any] | None = None, labels: list[str] = TAGS, **network: Any) -> str:
@@ -347,6 +285,14 @@ def test_a_contract_that_does_not_fit_is_refused() -> None:
     assert "MGC101" in said(axes=["batch", "mels"])
     assert "unknown setting 'network.activate'" in said(activate="relu")
     assert "n_fft must be even" in said(features={"n_fft": 511})
+    caplog.clear()
+    imported(data, contract_of(data, MEL, MEL_NETWORK | {"activation": "logits"}, tags=TAGS))
+    assert "sigmoid or softmax?" in caplog.text
+    alone = {key: value for key, value in MEL_NETWORK.items() if key != "embedding"}
+    logits = exported(Function(lambda mels: 9.0 * mels.mean(1)[:, :3]), torch.zeros(2, 188, N_MELS))
+    assert "not between 0 and 1" in refused(logits, contract_of(logits, MEL, alone, tags=TAGS)).message
+    one = exported(Function(lambda mels: mels.mean((0, 1))[None, :3]), torch.zeros(2, 188, N_MELS))
+    assert "each of 4 windows" in refused(one, contract_of(one, MEL, alone, tags=TAGS)).message
     assert "named twice" in said(labels=["a", "a", "b"])
     both = contract_of(data, MEL, MEL_NETWORK, tags=TAGS, genres=["a"])
     assert "genres and tags" in refused(data, both).message
@@ -357,6 +303,28 @@ def test_a_contract_that_does_not_fit_is_refused() -> None:
     assert "origin.licence is missing" in refused(data, no_licence).message
     sound = contract_of(data, WAVEFORM, MEL_NETWORK | {"axes": ["batch", "samples"]}, tags=TAGS)
     assert "3 axes, network.axes 2" in refused(data, sound).message
+
+
+def test_a_graph_that_wants_more_memory_than_there_is_is_refused() -> None:
+    big = onnx.helper.make_tensor("big", onnx.TensorProto.INT64, [2], [2_000_000, 2_000_000])
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Shape", ["sound"], ["shape"]),
+            onnx.helper.make_node("Mul", ["shape", "big"], ["large"]),
+            onnx.helper.make_node("ConstantOfShape", ["large"], ["values"]),
+            onnx.helper.make_node("ReduceSum", ["values"], ["scores"], keepdims=1),
+        ],
+        "bomb",
+        [onnx.helper.make_tensor_value_info("sound", onnx.TensorProto.FLOAT, ["batch", 48_000])],
+        [onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, None)],
+        [big],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    bomb = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+    terms = contract_of(bomb, WAVEFORM, {"axes": ["batch", "samples"], "scores": "scores"}, tags=["a"])
+    error = refused(bomb, terms)
+    assert (error.code, "onnxruntime:" in error.message) == ("MGC401", True), error.message
+    assert "network.axes" in str(refused(bomb, terms | {"network": {"axes": 5}}))
 
 
 def with_model(data: bytes, change: Any) -> bytes:
@@ -509,17 +477,40 @@ def test_a_transfer_member_learns_on_its_embedding_and_carries_it(tmp_path: Path
 def test_waveforms_are_for_transfer_members_on_their_own_features(tmp_path: Path) -> None:
     contents = sound_bundle()
     write_bundle(str(tmp_path), contents)
-    taxonomy = Taxonomy(("x", "y"), ())
+    taxonomy, rng = TAXONOMY, np.random.default_rng(0)
     config = TransferConfig(network="onnx", published=str(tmp_path), embedding_size=16)
     model = start_model(config, contents.features, taxonomy)
     shape = (2, contents.features.n_frames, contents.features.n_mels)
-    rows = np.random.default_rng(0).uniform(-0.5, 0.5, shape).astype(np.float32)
+    rows = rng.uniform(-0.5, 0.5, shape).astype(np.float32)
     own = OnnxNetwork(contents.members[0].config, contents.features.n_mels, 0, 0)  # type: ignore[arg-type]
     own.load_state_dict(contents.members[0].weights)
     with torch.inference_mode():
         assert torch.allclose(model.statistics(torch.from_numpy(rows)), own.values_of(torch.from_numpy(rows))[1])
+    tracks = replace(
+        feature_set(12),
+        log_mels=[rng.normal(0, 0.01 if track % 2 else 0.2, shape).astype(np.float16) for track in range(12)],
+        features=contents.features,
+        feature_fingerprint=contents.features.fingerprint(),
+    )
+    still = FitConfig(
+        epochs=30,
+        crop_seconds=None,
+        gain_db=0.0,
+        mask_frames=0,
+        mask_frequency_bins=0,
+        learning_rate=3e-2,
+        batch_size=8,
+    )
+    before = model.statistics.network.graph.clone()
+    fitted = fit(model, tracks, tracks, TAXONOMY, still, seed=0)
+    assert max(one.valid_accuracy or 0.0 for one in fitted.reports) > 0.9, "it learns which are loud"
+    assert torch.equal(fitted.state.best_weights["statistics.network.graph"], before)
+    with pytest.raises(TrainingError, match="as they are"):
+        fit(model, tracks, tracks, TAXONOMY, TRAINING, seed=0)
     with pytest.raises(FingerprintError, match="waveforms"):
         start_model(CrnnConfig(), contents.features, taxonomy)
+    with pytest.raises(FingerprintError, match="'crnn' does not take"):  # the driver says so before any worker starts
+        published_banks([config, CrnnConfig()], contents.features)
     with pytest.raises(FingerprintError, match="waveforms"):
         start_model(config, contents.features.model_copy(update={"sample_rate": 8_000}), taxonomy)
 
