@@ -35,7 +35,7 @@ def make_history(folder: Path, tracks: int, bundle: str, runs: int) -> Path:
     a single run tagged all with this one.
     """
     folder.mkdir(parents=True)
-    catalogue = _catalogue(tracks)
+    catalogue = make_catalogue(tracks)
     schema = marked("catalogue", root="s3://music/catalogue")
     table = catalogue.to_arrow().select(CATALOGUE.names).cast(schema)
     pq.write_table(table, folder / "catalogue.parquet", row_group_size=100_000)
@@ -54,7 +54,8 @@ def make_history(folder: Path, tracks: int, bundle: str, runs: int) -> Path:
     return folder
 
 
-def _catalogue(tracks: int) -> pl.DataFrame:
+def make_catalogue(tracks: int) -> pl.DataFrame:
+    """Return a catalogue, schema CATALOGUE."""
     names = ((number % 40_000, number % 9, number) for number in range(tracks))
     keys = [f"artist {a:05d}/album {b}/{c:07d} a title of some length.flac" for a, b, c in names]
     frame = pl.DataFrame(

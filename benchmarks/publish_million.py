@@ -42,7 +42,7 @@ def main() -> None:
     ids = np.array([hashlib.blake2b(name.encode(), digest_size=16).hexdigest() for name in names])
     runs = len(output.commits())
     chosen = np.arange(tracks) if not runs else np.random.default_rng(runs).choice(tracks, CHANGED, replace=False)
-    _commit_run(output, ids[chosen], names[chosen], runs)
+    commit_run(output, ids[chosen], names[chosen], runs)
     places = pl.DataFrame({"track_id": ids, "uri": [f"s3://music/{name}" for name in names]})
     before, started = _peak_mb(), time.perf_counter()
     shown = publish(output, uris=places)
@@ -57,13 +57,14 @@ def _peak_mb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def _commit_run(output: OutputDirectory, ids: np.ndarray, names: np.ndarray, seed: int) -> None:
+def commit_run(output: OutputDirectory, ids: np.ndarray, names: np.ndarray, seed: int) -> None:
+    """Commit a run of made predictions for these tracks."""
     run = output.start_run(BUNDLE, {})
     schema = marked("predictions", fingerprint=BUNDLE)
     indices = []
     for number, start in enumerate(range(0, len(ids), ROWS_A_PART)):
         rows = slice(start, start + ROWS_A_PART)
-        table = _part(ids[rows], names[rows], seed, run.run_id, run.sequence).cast(schema)
+        table = part_of(ids[rows], names[rows], seed, run.run_id, run.sequence).cast(schema)
         output.store.write_atomic(run.part_key(number), parquet_bytes(table))
         indices.append(frame_of(index_rows(table, run.part_key(number), run.sequence, BUNDLE)))
     index, key = pl.concat(indices), f"{run.folder}/index.parquet"
@@ -71,7 +72,8 @@ def _commit_run(output: OutputDirectory, ids: np.ndarray, names: np.ndarray, see
     output.commit(Commit(run.run_id, run.sequence, key, run_part_refs(run, index), {"rows": index.height}))
 
 
-def _part(ids: np.ndarray, names: np.ndarray, seed: int, run_id: str, sequence: int) -> pa.Table:
+def part_of(ids: np.ndarray, names: np.ndarray, seed: int, run_id: str, sequence: int) -> pa.Table:
+    """Return made predictions."""
     generator, n = np.random.default_rng((seed, len(ids))), len(ids)
 
     def lists(width: int) -> tuple[pa.Array, pa.Array]:

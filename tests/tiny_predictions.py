@@ -115,6 +115,11 @@ def history(uri: str) -> pl.DataFrame:
     return pl.concat(tables).sort("sequence", "track_id") if tables else frame_of(marked("predictions").empty_table())
 
 
+def one_after_another(read: Callable[[Any], Any], wanted: Iterable[Any], readers: int = 1) -> Iterable[Any]:
+    """Stand where `prefetched` does, in the thread that is to be killed or held."""
+    return map(read, wanted)
+
+
 class SimulatedKillError(BaseException):
     """What SIGKILL is to the code: nothing catches it."""
 
@@ -135,6 +140,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, at: int, act: Callable[[], object
 
     with monkeypatch.context() as patch:
         patch.setattr("mgc.tables.lease._process_mark", lambda pid: None)
+        patch.setattr(published, "prefetched", one_after_another)
         for owner, name in ((Store, "write_atomic"), (Store, "delete"), (Store, "sync"), (published, "_commit")):
             patch.setattr(owner, name, dying(getattr(owner, name)))
         try:

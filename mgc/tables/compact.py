@@ -21,9 +21,9 @@ import polars as pl
 from mgc.errors import SchemaError
 from mgc.storage.objects import ObjectInfo
 from mgc.tables.parquet_batches import frame_of, in_batches, parquet_bytes
-from mgc.tables.publish import history_run, publish
+from mgc.tables.publish import publish
 from mgc.tables.run_index import ITEM, answers_to_keep, current_rows, empty_index, newest, read_indices, write_index
-from mgc.tables.run_log import CHECKPOINT, Commit, OutputDirectory, OutputRun, PartRef
+from mgc.tables.run_log import CHECKPOINT, Commit, OutputDirectory, OutputRun, PartRef, history_run
 
 HALF_WRITTEN_SECONDS = 24 * 3600
 """No write takes so long."""
@@ -80,7 +80,10 @@ def plan_prune(output: OutputDirectory, keep_days: float, now: datetime | None =
     keep_days
         Runs begun within so many days, and all after the first of them, stay as they are.
     """
-    commits = output.commits()
+    # First what there is, then who needs it: what a run writes and commits meanwhile is none of it.
+    everything = list(output.store.list(""))
+    names = (item.key.removesuffix(".json") for item in everything if item.key.startswith("commits/"))
+    commits = output.commits(also=[name.removeprefix("commits/") for name in names])
     old = _older(commits, (now or datetime.now(UTC)) - timedelta(days=keep_days))
     index = pl.concat([empty_index(), *read_indices(output, old)])
     kept = newest(index)
@@ -94,7 +97,6 @@ def plan_prune(output: OutputDirectory, keep_days: float, now: datetime | None =
     needed = _runs_of([commit for commit in commits if commit.run_id not in old_run_ids]) | _resumable(
         output, commits
     )
-    everything = list(output.store.list(""))
     replaced = [item for item in everything if (run := _run_of(item.key)) in _runs_of(old) and run not in needed]
     waste = [item for item in everything if (run := _run_of(item.key)) and run not in needed | _runs_of(old)]
     return PrunePlan(old, kept, dropped, [*waste, *_half_written(output)], replaced)
@@ -146,9 +148,7 @@ def _older(commits: list[Commit], moment: datetime) -> list[Commit]:
 
 def _runs_of(commits: list[Commit]) -> set[str]:
     """Return the runs in whose folders commits have their parts and their index."""
-    return {commit.run_id for commit in commits} | {
-        part.key.split("/")[1] for commit in commits for part in commit.parts
-    }
+    return {run for commit in commits for run in commit.runs}
 
 
 def _resumable(output: OutputDirectory, commits: list[Commit]) -> set[str]:

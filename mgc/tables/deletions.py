@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mgc.errors import SchemaError
 from mgc.storage.store import Store, split_uri
 from mgc.tables.diff import WorkPlan
 from mgc.tables.parquet_batches import frame_of, in_batches, named_if_damaged, parquet_bytes
@@ -60,6 +61,11 @@ def copy_rows(
     columns = [column for column in RETRY_COLUMNS if column != "deleted"]
     kept = rows.select(*ITEM, *columns)
     index = pl.concat(indices).drop(columns).join(kept, on=ITEM, how="left", maintain_order="left")
+    if index.height != rows.height:
+        raise SchemaError(
+            f"'{output.store.uri()}': {rows.height:,} rows were to be written once more, {index.height:,} were found",
+            "nothing was committed; a file below history/ or runs/ is gone: restore it",
+        )
     return index.select(indices[0].columns)
 
 

@@ -8,10 +8,13 @@ Below the output directory::
     current/_data/<x>-<mark>-<unique>.parquet           its files, by the first hex digit of the track id
     history/run_date=<day>/<sequence>-<run_id>-<n>.parquet  every row of every run, deletions included
 
-Both are derived: the commits are the truth, and what a killed run left undone is done by the next. `current` changes
+The commits are the truth, and what a killed run left undone is done by the next. `current` is derived: it changes
 by one transaction, which replaces the files of which something changed, and fails where another one was there first:
 then all is derived anew. So no reader sees some of yesterday's files beside today's, and no writer that was held up
 brings back what it read before. What is published stands in the transaction itself: a second record could disagree.
+
+`history` keeps the rows: once a commit's are all there, and a transaction says so, plan and parts of its run are
+deleted. A row is found by its track and sequence, in its run's files of `history`, else in its part (`run_index`).
 
 One bucket's compressed rows and a few thousand others are all that is held in memory.
 """
@@ -44,17 +47,19 @@ from mgc.storage.store import Store
 from mgc.tables.parquet_batches import (
     ROWS_A_GROUP,
     frame_of,
+    groups_between,
     in_batches,
     named_if_damaged,
     parquet_bytes,
+    prefetched,
     read_whole,
+    text_columns,
 )
-from mgc.tables.run_index import STALE, current_rows, newest_index, with_last_answers
-from mgc.tables.run_log import Commit, OutputDirectory, PartRef
+from mgc.tables.run_index import STALE, current_rows, newest_index, read_index, with_last_answers
+from mgc.tables.run_log import HISTORY, SMALL_READERS, Commit, OutputDirectory, PartRef
 from mgc.tables.schema import CURRENT_PREDICTIONS, completed, marked
 
 CURRENT = "current"
-HISTORY = "history"
 
 GRACE_SECONDS = 24 * 3600
 """How long a file that was replaced stays: for readers that opened an older version, and to travel back by a day."""
@@ -184,7 +189,8 @@ def publish(
     for wait_seconds in WAITS_SECONDS:
         try:
             return _publish(output, require_lease, uris)
-        except CommitFailedError as error:
+        except (CommitFailedError, ObjectNotFoundError) as error:
+            # Of what was listed, another one that published meanwhile may have deleted some.
             log.info("'%s' has a newer version, all is derived anew: %s", output.store.uri(CURRENT), error)
             time.sleep(wait_seconds)
     try:
@@ -193,6 +199,11 @@ def publish(
         raise StorageError(
             f"'{output.store.uri(CURRENT)}' cannot be committed: {error}",
             "start the command again when no other one publishes there; nothing is lost",
+        ) from error
+    except ObjectNotFoundError as error:
+        raise SchemaError(
+            f"answers of '{output.store.uri()}' are gone: {error.message}",
+            "restore history/ from a backup, which keeps them; or give a new directory as --output",
         ) from error
 
 
@@ -213,11 +224,13 @@ def _publish(output: OutputDirectory, require_lease: Callable[[], None], uris: p
         return None
     is_same = (seen.record.history, seen.record.uris) == (record.history, record.uris)
     if is_same and seen.table is not None and seen.is_whole(there):
-        _tidy(store, seen.record, history, there)
+        _tidy(output, seen.record, history, there)
         return None
+    output.list_history()
     for name, each in history.items():
-        if seen.record.history.get(name) != each.mark:
+        if seen.record.history.get(name) != each.mark and not _is_whole(output, each):
             _write_history(output, each)
+            output.list_history()
     index = newest_index(output, commits).filter(~pl.col("deleted").fill_null(False))
     places = _shown_uris(store, seen) if uris is None else uris
     live = with_last_answers(output, index, commits).join(places, "track_id", "left", maintain_order="left")
@@ -227,7 +240,7 @@ def _publish(output: OutputDirectory, require_lease: Callable[[], None], uris: p
     record = replace(record, files=change.files(seen), replaced=change.replaced(seen, there))
     require_lease()
     _commit(store, seen, change, record, commits[-1:])
-    _tidy(store, record, history, there)
+    _tidy(output, record, history, there)
     return live.height
 
 
@@ -285,22 +298,33 @@ def _history_files(commits: list[Commit]) -> dict[str, _HistoryFiles]:
     return found
 
 
+def _is_whole(output: OutputDirectory, files: _HistoryFiles) -> bool:
+    """Return whether `history` has all rows of a commit's parts."""
+    rows = 0
+    for key in filter(files.has, output.history_of(files.commit.run_id)):
+        with named_if_damaged(output.store.uri(key)), output.store.open_input(key) as source:
+            rows += pq.ParquetFile(source).metadata.num_rows
+    return rows == sum(part.rows for part in files.parts)
+
+
 def _write_history(output: OutputDirectory, files: _HistoryFiles) -> None:
     """Write a commit's rows to `history/`; the same files under the same names however often."""
-    tables = read_whole(output.store, [part.key for part in files.parts], marked(output.kind))
+    keys, run_id = [part.key for part in files.parts], files.commit.run_id
+    there = output.list_history()
+    there[run_id] = [key for key in there.get(run_id, ()) if not files.has(key)]  # a killed writer's, not whole
+    tables: Iterator[pa.Table]
+    if any(output.history_of(run) for run in files.commit.runs):
+        # It had all of them under another mark, or another commit that names a part did: the part may be no more.
+        index = read_index(output, files.commit.index_key).filter(pl.col("part").is_in(keys))
+        tables = (table.cast(marked(output.kind)) for table in current_rows(output, index))
+    else:
+        tables = read_whole(output.store, keys, marked(output.kind))
     number = 0
     for number, table in enumerate(in_batches(tables), 1):
         output.store.write_atomic(files.key(number - 1), parquet_bytes(table))
     while output.store.exists(files.key(number)):  # of an mgc that cut them smaller
         output.store.delete(files.key(number))
         number += 1
-
-
-def history_run(key: str) -> str | None:
-    """Return the run whose rows a file of `history/` holds; None for any other object."""
-    if not key.startswith(f"{HISTORY}/"):
-        return None
-    return key.rpartition("/")[2].partition("-")[2].rpartition("-")[0]
 
 
 def _earlier_history(store: Store, commits: list[Commit]) -> dict[str, str]:
@@ -377,7 +401,7 @@ def _file_of(output: OutputDirectory, rows: pl.DataFrame, old: _OldFile | None) 
     schema = marked(output.kind)
     shown = CURRENT_PREDICTIONS.with_metadata(schema.metadata)
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, shown, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, shown, compression="zstd", use_dictionary=text_columns(shown)) as writer:
         for start in range(0, rows.height, ROWS_A_GROUP):
             wanted = rows.slice(start, ROWS_A_GROUP)
             kept = old.rows(wanted) if old else schema.empty_table()
@@ -412,21 +436,17 @@ class _OldFile:
     def __init__(self, output: OutputDirectory, key: str) -> None:
         self._uri = output.store.uri(key)
         self._schema = marked(output.kind)
-        self._spans: list[tuple[str, str]] = []
+        self._file: pq.ParquetFile | None = None
         with self._reading(), output.store.open_input(key) as source:
             self._file = pq.ParquetFile(io.BytesIO(source.read()))
-            column = self._file.schema_arrow.get_field_index("track_id")
-            groups = [self._file.metadata.row_group(number) for number in range(self._file.num_row_groups)]
-            bounds = [each.column(column).statistics for each in groups]
-            self._spans = [(each.min, each.max) for each in bounds]
 
     def rows(self, wanted: pl.DataFrame) -> pa.Table:
         """Return those of the wanted rows that are there."""
-        first, last = wanted["track_id"][0], wanted["track_id"][-1]
-        groups = [number for number, (low, high) in enumerate(self._spans) if low <= last and high >= first]
         table = self._schema.empty_table()
         with self._reading():
-            if groups:
+            if self._file and (
+                groups := [*groups_between(self._file, wanted["track_id"][0], wanted["track_id"][-1])]
+            ):
                 read = self._file.read_row_groups(groups, columns=self._schema.names)
                 table = completed(read, self._schema).cast(self._schema)
         keys = frame_of(table.select(_KEY)).with_row_index()
@@ -441,7 +461,7 @@ class _OldFile:
                 yield
         except (SchemaError, ValueError, AttributeError) as error:
             log.warning("%s; it is written anew", error)
-            self._spans = []
+            self._file = None
 
 
 def _commit(
@@ -498,8 +518,11 @@ def _create(store: Store, change: _Change, properties: CommitProperties) -> None
         raise
 
 
-def _tidy(store: Store, record: TableRecord, history: dict[str, _HistoryFiles], there: dict[str, ObjectInfo]) -> None:
-    """Delete what no version of the last day shows, and what broken-off or earlier publishing left."""
+def _tidy(
+    output: OutputDirectory, record: TableRecord, history: dict[str, _HistoryFiles], there: dict[str, ObjectInfo]
+) -> None:
+    """Delete what no version of the last day shows, what publishing left, and parts whose rows are in `history`."""
+    store = output.store
     for key in NOTES:
         if key not in there:
             store.write_atomic(key, _NOTE)
@@ -514,11 +537,35 @@ def _tidy(store: Store, record: TableRecord, history: dict[str, _HistoryFiles], 
             store.delete(key)
     runs = {each.commit.run_id: each for each in history.values()}
     replaced = {run_id for each in history.values() for run_id in each.commit.replaces}
-    for item in store.list(f"{HISTORY}/"):
-        run = history_run(item.key) or ""
-        # Files of a run that is not known are let be: its commit may be listed late.
-        if run in replaced or (run in runs and not runs[run].has(item.key)):
-            store.delete(item.key)
+    for run, keys in output.list_history().items():
+        for key in keys:
+            # Files of a run that is not known are let be: its commit may be listed late.
+            if run in replaced or (run in runs and not runs[run].has(key)):
+                store.delete(key)
+    _drop_parts(output, history)
+    output.history = None
+
+
+def _drop_parts(output: OutputDirectory, history: dict[str, _HistoryFiles]) -> None:
+    """Delete parts and plan of each commit whose rows `history` has."""
+    there: dict[str, list[str]] = {}
+    for item in output.store.list("runs/"):
+        if not item.key.endswith("/index.parquet"):
+            there.setdefault(item.key.split("/")[1], []).append(item.key)
+    busy = [each for each in history.values() if not there.keys().isdisjoint(each.commit.runs)]
+    if not busy:
+        return
+    output.list_history()
+    found = prefetched(lambda each: _is_whole(output, each), busy, SMALL_READERS)
+    whole = [each for each, is_whole in zip(busy, found, strict=True) if is_whole]
+    kept = {part.key for each in busy if each not in whole for part in each.commit.parts}
+    for each in whole:
+        named = {part.key for part in each.commit.parts}
+        # Of its own run all: plan, and parts that a second actor made. Of one that it resumed what it resumed.
+        own = each.commit.run_id
+        keys = [key for run in each.commit.runs for key in there.get(run, ()) if run == own or key in named]
+        with suppress(AccessDeniedError):  # deleting may be forbidden where writing is not
+            list(prefetched(output.store.delete, [key for key in keys if key not in kept], SMALL_READERS))
 
 
 def _table_uri(store: Store) -> str:

@@ -13,12 +13,14 @@ from itertools import accumulate
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mgc.config.view_settings import CLEAN
 from mgc.errors import SchemaError
 from mgc.logs import log
-from mgc.tables.parquet_batches import READERS, frame_of, named_if_damaged, parquet_bytes, prefetched
+from mgc.storage.objects import ObjectNotFoundError
+from mgc.tables.parquet_batches import READERS, frame_of, groups_between, named_if_damaged, parquet_bytes, prefetched
 from mgc.tables.retry import RETRY_COLUMNS
 from mgc.tables.run_log import SMALL_READERS, Commit, IndexSnapshot, OutputDirectory, OutputRun, PartRef
 from mgc.tables.schema import KINDS, completed, require_kind
@@ -50,6 +52,7 @@ content by one fingerprint, `tried_at` is the last one's time and `decoder` what
 ITEM = ["track_id", "view"]
 """What names a row. Parts of predictions have no views: all their rows are of the clean one."""
 
+_KEY = ["track_id", "sequence"]
 _CONTENT = [*ITEM, "content_id"]
 _ROW = [*_CONTENT, "sequence", "part"]
 
@@ -194,7 +197,7 @@ def resume_unfinished(output: OutputDirectory, fingerprint: str) -> ResumedParts
         for key in output.finished_parts(run):
             try:
                 rows = _finished_rows(output, key, run.sequence, fingerprint)
-            except SchemaError as error:
+            except (SchemaError, ObjectNotFoundError) as error:
                 log.warning("a part of a killed run is not resumed, its tracks are done again: %s", error.message)
                 continue
             parts.append(PartRef(key, rows.num_rows, fingerprint, run.sequence))
@@ -232,7 +235,41 @@ def current_rows(
     SchemaError
         A part is damaged, or of another kind or version.
     """
-    return prefetched(lambda rows: _rows_of(output, rows["part"][0], rows, columns), by_part(wanted), readers)
+    if output.kind == "predictions":
+        yield from _with_history(output, wanted, readers)
+    else:
+        yield from prefetched(lambda rows: _rows_of(output, rows["part"][0], rows, columns), by_part(wanted), readers)
+
+
+def _with_history(output: OutputDirectory, wanted: pl.DataFrame, readers: int) -> Iterator[pa.Table]:
+    """Yield rows of predictions from `history`, and those that are not there yet from their parts."""
+    missing = [wanted.clear()]
+    runs = wanted.with_columns(run=pl.col("part").str.split("/").list.get(1)).partition_by("run", as_dict=True)
+    for (run,), rows in runs.items():
+        left = rows.select(wanted.columns)
+        for key in output.history_of(str(run)):
+            found = [left.select(_KEY).clear()]
+            for table in _in_history(output, key, left) if left.height else ():
+                found.append(frame_of(table.select(_KEY)))
+                yield table
+            left = left.join(pl.concat(found), on=_KEY, how="anti")
+        missing.append(left)
+    in_parts = by_part(pl.concat(missing))
+    yield from prefetched(lambda rows: _rows_of(output, rows["part"][0], rows, None), in_parts, readers)
+
+
+def _in_history(output: OutputDirectory, key: str, wanted: pl.DataFrame) -> Iterator[pa.Table]:
+    """Yield those of the rows wanted that a file of `history` has, a row group at a time."""
+    first, last = wanted["track_id"].min(), wanted["track_id"].max()
+    with named_if_damaged(output.store.uri(key)), output.store.open_input(key) as source:
+        file = pq.ParquetFile(source)
+        require_kind(file.schema_arrow, output.kind, output.store.uri(key))
+        for group in groups_between(file, str(first), str(last)):
+            keys = frame_of(file.read_row_group(group, columns=_KEY)).with_row_index()
+            here = keys.join(wanted, on=_KEY, how="semi")["index"].sort()
+            if here.len():
+                table = file.read_row_group(group).take(pc.cast(here.to_arrow(), pa.int64()))
+                yield completed(table, KINDS[output.kind])
 
 
 def by_part(wanted: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -8,6 +8,7 @@ Layout of an output directory (features or predictions), on any store::
     runs/<run_id>/plan.parquet           the rows it has to do, one row group a chunk
     runs/<run_id>/part-<chunk>.parquet   finished chunks; each file is written whole or not at all
     runs/<run_id>/index.parquet          which track is in which part
+                                         (of predictions, plan and parts go once their rows are in history/)
     commits/<sequence>-<run_id>.json     makes the run's parts visible; the one atomic write that counts
     _checkpoint.parquet                  the commits of some time ago and their index rows that count, in one object
     _completed.json                      when a run last ended well, one with nothing to do included
@@ -32,6 +33,7 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -46,6 +48,7 @@ from mgc.tables.schema import SCHEMA_VERSIONS
 
 MARKER, COMPLETED, CHECKPOINT = "_mgc.json", "_completed.json", "_checkpoint.parquet"
 SECOND = "-second"
+HISTORY = "history"
 
 CHECKPOINT_COMMITS = 10
 """That a checkpoint lacks, at most, once a run has ended well."""
@@ -109,6 +112,11 @@ class Commit:
     def name(self) -> str:
         """Names its object below `commits/`."""
         return f"{self.sequence:08d}-{self.run_id}"
+
+    @cached_property
+    def runs(self) -> set[str]:
+        """The run, and those whose parts it resumed."""
+        return {self.run_id, *(part.key.split("/")[1] for part in self.parts)}
 
     @property
     def replaces(self) -> list[str]:
@@ -194,6 +202,13 @@ def read_marker(store: Store) -> dict[str, Any]:
         raise _damaged(store, MARKER) from error
 
 
+def history_run(key: str) -> str | None:
+    """Return the run whose rows a file of `history/` holds; None for any other object."""
+    if not key.startswith(f"{HISTORY}/"):
+        return None
+    return key.rpartition("/")[2].partition("-")[2].rpartition("-")[0]
+
+
 def _damaged(store: Store, key: str) -> SchemaError:
     return SchemaError(
         f"'{store.uri(key)}' is damaged: it is not what mgc wrote",
@@ -215,6 +230,7 @@ class OutputDirectory:
         self.kind = kind
         self.snapshot: IndexSnapshot | None = None
         self.checkpointed: frozenset[str] = frozenset()
+        self.history: dict[str, list[str]] | None = None
         self._known: dict[str, Commit] = {}
         self._is_marked = self._check_marker()
 
@@ -306,7 +322,8 @@ class OutputDirectory:
         found = [self._known[key] for key in listed]
         for key in sorted({f"commits/{name}.json" for name in also} - listed):
             with suppress(ObjectNotFoundError):  # a compaction stood for it, and it was deleted
-                found.append(self._read_commit(key))
+                self._known[key] = self._read_commit(key)
+                found.append(self._known[key])
         # A compaction holds the oldest rows, however new it is itself.
         return sorted(found, key=lambda commit: (not commit.replaces, commit.sequence, commit.run_id))
 
@@ -333,6 +350,19 @@ class OutputDirectory:
         """Make a run's parts visible: the one write that counts."""
         self._write_json(f"commits/{commit.name}.json", asdict(commit))
 
+    def list_history(self) -> dict[str, list[str]]:
+        """Return the files of `history/` by run, as they are now; it is remembered for `history_of`."""
+        self.history = {}
+        for item in self.store.list(f"{HISTORY}/"):
+            self.history.setdefault(history_run(item.key) or "", []).append(item.key)
+        return self.history
+
+    def history_of(self, run_id: str) -> list[str]:
+        """Return the files of `history/` that may hold the rows of a run's parts: its own, or of who resumed them."""
+        listed = self.list_history() if self.history is None else self.history
+        runs = {run_id, *(commit.run_id for commit in self._known.values() if run_id in commit.runs)}
+        return [key for run in sorted(runs) for key in listed.get(run, ())]
+
     def finished_parts(self, run: OutputRun) -> list[str]:
         """Return the keys of a run's finished parts, one a chunk, in chunk order."""
         keys = sorted(item.key for item in self.store.list(f"{run.folder}/part-"))
@@ -341,9 +371,7 @@ class OutputDirectory:
     def unfinished_runs(self, fingerprint: str) -> list[OutputRun]:
         """Return the runs of `fingerprint` whose finished parts no commit shows yet, oldest first."""
         commits = self.all_commits()
-        done = {commit.run_id for commit in commits}
-        done |= {run_id for commit in commits for run_id in commit.replaces}
-        done |= {part.key.split("/")[1] for commit in commits for part in commit.parts}
+        done = {run_id for commit in commits for run_id in (*commit.runs, *commit.replaces)}
         runs = (run for run in self.runs(but=done) if run.fingerprint == fingerprint)
         return sorted(runs, key=lambda run: (run.sequence, run.run_id))
 

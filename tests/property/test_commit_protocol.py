@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from in_process import config_of, without_ray
-from tiny_predictions import history, output_of, tag_once
+from tiny_predictions import history, one_after_another, output_of, tag_once
 
 from mgc.errors import MgcError
 from mgc.storage.objects import ObjectInfo
@@ -79,6 +79,7 @@ class Protocol(RuleBasedStateMachine):
         self.patch.setattr(lease.RunLease, "require", lambda held: None)
         self.patch.setattr(published, "WAITS_SECONDS", (0.0,) * 5)
         self.patch.setattr(run_log, "CHECKPOINT_COMMITS", 0)
+        self.patch.setattr(published, "prefetched", one_after_another)
         type(self).mutation(self.patch)
         self._hold_writers()
 
@@ -260,6 +261,23 @@ def test_every_invariant_holds_however_writers_meet_and_die() -> None:
     _check(40, 20)
 
 
+def test_a_pruning_deletes_nothing_of_a_run_that_came_and_went_while_it_planned() -> None:
+    for at in range(1, 12):
+        model = Protocol()
+        try:
+            model.a_run_begins("b", TO_THE_END)
+            model.a_pruning_begins(at)
+            if not model.writers:
+                return
+            model.a_run_begins("d", TO_THE_END)
+            model.a_writer_goes_on(0, TO_THE_END, late=False)
+            model.somebody_publishes(TO_THE_END)
+            model.readers_see_a_whole_table()
+            assert set(model.shown) == set(TRACKS)
+        finally:
+            model.teardown()
+
+
 MEETINGS = ("run", "pruning")
 
 
@@ -360,6 +378,17 @@ def believes_any_checkpoint(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(IndexSnapshot, "is_of", lambda snapshot, commits: True)
 
 
+def drops_parts_before_they_are_in_the_history(patch: pytest.MonkeyPatch) -> None:
+    real = published._write_history
+
+    def dropping(output: OutputDirectory, files: published._HistoryFiles) -> None:
+        for part in files.parts:
+            output.store.delete(part.key)
+        real(output, files)
+
+    patch.setattr(published, "_write_history", dropping)
+
+
 def looks_for_no_lost_file(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(published.CurrentTable, "is_whole", lambda table, there: True)
 
@@ -386,6 +415,7 @@ MUTATIONS = [
     takes_the_oldest_row,
     numbers_all_runs_alike,
     believes_any_checkpoint,
+    drops_parts_before_they_are_in_the_history,
     looks_for_no_lost_file,
     believes_what_it_published_once,
 ]

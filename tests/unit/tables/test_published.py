@@ -14,7 +14,7 @@ from in_process import config_of, without_ray
 from tiny_predictions import BUNDLE, files, history, identities, ids, killed_at, output_of, tag_once
 
 from mgc.errors import SchemaError
-from mgc.storage.store import Store
+from mgc.storage.store import AccessDeniedError, Store
 from mgc.tables import publish as published
 from mgc.tables.compact import plan_prune, prune
 from mgc.tables.deletions import DeletionRule, rewrite_prediction_content_ids
@@ -97,6 +97,68 @@ def test_lost_files_are_made_anew_from_the_commits(tmp_path: Path) -> None:
         read_predictions(str(tmp_path))
     assert publish(output_of(str(tmp_path))) == 40
     assert read_predictions(str(tmp_path)).equals(before)
+
+
+def in_runs(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("runs/*/*")}
+
+
+def test_an_answer_is_in_the_history_and_in_current_and_nowhere_else(tmp_path: Path) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    tag_once(uri, contents)
+    changed = contents | {sorted(contents)[0]: "2"}
+    tag_once(uri, changed)
+    assert in_runs(tmp_path) == {"index.parquet"}
+    before = read_predictions(uri)
+    shutil.rmtree(tmp_path / "current")
+    publish(output_of(uri))
+    assert read_predictions(uri).equals(before), "made anew from the history"
+    files(tmp_path)["0"].unlink()
+    assert tag_once(uri, changed).run_id is None
+    assert read_predictions(uri).equals(before)
+    tag_once(uri, dict(sorted(changed.items())[1:]))
+    deleted = history(uri).filter(pl.col("deleted_at").is_not_null())
+    assert deleted["content_id"].to_list() == ["2"], "copied from the history"
+    prune(output_of(uri), plan_prune(output_of(uri), keep_days=-1.0))
+    assert in_runs(tmp_path) == {"index.parquet"}
+    assert (history(uri).height, len(identities(uri))) == (40, 39)
+
+
+def test_floats_have_no_dictionary(tmp_path: Path) -> None:
+    uri = str(tmp_path)
+    tag_once(uri, {"a": "1"})
+    for path in (*tmp_path.glob("history/*/*"), *files(tmp_path).values()):
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        with_one = {each.path_in_schema for each in columns if "RLE_DICTIONARY" in each.encodings}
+        assert {"uri", "genre", "tags.list.element", "tag_probabilities.key_value.key"} <= with_one
+        assert not with_one & {"embedding.list.element", "genre_probability", "tag_probabilities.key_value.value"}
+
+
+def test_parts_stay_until_the_history_has_all_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, contents = str(tmp_path), ids(40)
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "_drop_parts", lambda *_: None)
+        tag_once(uri, contents)  # as an mgc that kept them left it
+    parts = in_runs(tmp_path)
+    assert len(parts) > 10
+    (file,) = tmp_path.glob("history/*/*")
+    data = file.read_bytes()
+    pl.read_parquet(file).head(39).write_parquet(file)
+    assert tag_once(uri, contents).run_id is None
+    assert in_runs(tmp_path) == parts
+    file.write_bytes(data)
+    assert tag_once(uri, contents).run_id is None
+    assert in_runs(tmp_path) == {"index.parquet"}
+
+
+def test_a_store_that_forbids_to_delete_keeps_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(store: Store, key: str) -> None:
+        raise AccessDeniedError("no", "no")
+
+    monkeypatch.setattr(Store, "delete", refused)
+    tag_once(str(tmp_path), {"a": "1"})
+    assert in_runs(tmp_path) == {"index.parquet", "part-000000.parquet", "plan.parquet"}
 
 
 def test_a_deleted_track_leaves_current_and_says_when_in_the_history(tmp_path: Path) -> None:
