@@ -5,15 +5,15 @@
 TABLE.csv has a row a clip (`filename`: blues.00000.wav) and librosa's statistics of it, computed by others;
 AUDIO_FOLDER holds some of the clips, anywhere below, by the same names and any suffix. Neither is part of mgc.
 
-Each column is given as mgc computes it, and once more as librosa did until 0.9, which continued a clip beyond its
-ends by its mirror image (`pad_mode="reflect"`), where it now puts zeros. What mgc does not extract (HPSS, the tempo
-of the beat tracker) is computed with librosa itself.
+Each column is given as mgc computes it, and once more with `features.padding = "reflect"`: until 0.9 librosa
+continued a clip beyond its ends by its mirror image, where it now puts zeros. Chroma also with each clip's tuning.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Literal
 
 import librosa
 import numpy as np
@@ -25,54 +25,43 @@ from mgc.audio.features.feature_rows import PITCH_CLASSES, statistics_names
 from mgc.config import FeatureConfig
 
 SAMPLE_RATE = 22_050
+Padding = Literal["constant", "reflect"]
 OURS = {
     "rms": "rms",
     "spectral_centroid": "spectral_centroid",
     "spectral_bandwidth": "spectral_bandwidth",
     "rolloff": "spectral_rolloff",
     "zero_crossing_rate": "zero_crossing_rate",
+    "harmony": "harmonic",
+    "perceptr": "percussive",
     **{f"mfcc{number}": f"mfcc_{number}" for number in range(1, 21)},
 }
 """Their name → ours."""
 
 
-def statistics_of(samples: np.ndarray, tuning: float = 0.0, mirrored: bool = False) -> dict[str, float]:
+def statistics_of(
+    samples: np.ndarray, padding: Padding, tuning: float = 0.0, wanted: str = "gtzan_csv"
+) -> dict[str, float]:
     """Return mgc's statistics of a clip as one window."""
-    config = FeatureConfig(sample_rate=SAMPLE_RATE, statistics=("gtzan_csv",), chroma_tuning=tuning)
+    config = FeatureConfig(sample_rate=SAMPLE_RATE, statistics=(wanted,), chroma_tuning=tuning, padding=padding)
     analysis = Analysis(config)
-    measured = analysis.window(samples)
-    if mirrored:
-        margin = config.n_fft // 2
-        beyond = margin // config.hop_length
-        longer = analysis.window(np.pad(samples, margin, mode="reflect"))
-        kept = {name: values[beyond : beyond + len(measured[name])] for name, values in longer.items()}
-        measured = kept | {"zero_crossing_rate": measured["zero_crossing_rate"]}  # whose padding never changed
-    values = analysis.track([measured])[STATISTICS]
+    values = analysis.track([analysis.window(samples)])[STATISTICS]
     return dict(zip(statistics_names(config), values.tolist(), strict=True))
 
 
-def columns_of(samples: np.ndarray, mirrored: bool) -> dict[str, float]:
-    """Return the table's columns as mgc computes them; chroma also with the clip's own tuning."""
-    ours = statistics_of(samples, mirrored=mirrored)
+def columns_of(samples: np.ndarray, padding: Padding) -> dict[str, float]:
+    """Return the table's 57 columns of figures as mgc computes them; chroma also with the clip's own tuning."""
+    ours = statistics_of(samples, padding)
     columns = {}
     for theirs, name in OURS.items():
         columns[f"{theirs}_mean"] = ours[f"{name}_mean"]
         columns[f"{theirs}_var"] = ours[f"{name}_variance"]
     columns |= _chroma(ours)
     # As librosa.feature.chroma_stft does where no tuning is given.
-    power = np.abs(librosa.stft(samples, pad_mode="reflect" if mirrored else "constant")) ** 2
+    power = np.abs(librosa.stft(samples, pad_mode=padding)) ** 2
     tuning = float(librosa.estimate_tuning(S=power, sr=SAMPLE_RATE, bins_per_octave=12))
-    columns |= _chroma(statistics_of(samples, tuning, mirrored), " (tuning estimated)")
-    return columns | {"tempo": ours["tempo"]}
-
-
-def columns_by_librosa(samples: np.ndarray) -> dict[str, float]:
-    """Return the columns that mgc does not extract."""
-    tempo, _ = librosa.beat.beat_track(y=samples, sr=SAMPLE_RATE)  # takes the median over mel bands, not the mean
-    columns = {"tempo (librosa.beat.beat_track)": float(np.ravel(tempo)[0])}
-    for name, part in zip(("harmony", "perceptr"), librosa.effects.hpss(samples), strict=True):
-        columns |= {f"{name}_mean (librosa)": float(part.mean()), f"{name}_var (librosa)": float(part.var())}
-    return columns
+    columns |= _chroma(statistics_of(samples, padding, tuning, "chroma"), " (tuning estimated)")
+    return columns | {"tempo": ours["beat_tempo"]}
 
 
 def _chroma(ours: dict[str, float], variant: str = "") -> dict[str, float]:
@@ -93,17 +82,15 @@ def agreement(table: pl.DataFrame, folder: Path) -> pl.DataFrame:
         samples, rate = soundfile.read(path, dtype="float32")
         if rate != SAMPLE_RATE or samples.ndim != 1:
             raise SystemExit(f"{path} is not {SAMPLE_RATE} Hz mono")
-        plain.append(columns_of(samples, mirrored=False) | columns_by_librosa(samples))
-        mirrored.append(columns_of(samples, mirrored=True))
+        plain.append(columns_of(samples, "constant"))
+        mirrored.append(columns_of(samples, "reflect"))
     rows = []
     for name in plain[0]:
         theirs = np.array([by_name[path.stem][name.split(" (")[0]] for path in clips], dtype=float)
         ours = np.array([each[name] for each in plain])
-        row = {"column": name, **_compared(ours, theirs, ""), "clips": len(clips)}
-        if name in mirrored[0]:
-            row |= _compared(np.array([each[name] for each in mirrored]), theirs, "_mirrored")
-        rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None)
+        turned = _compared(np.array([each[name] for each in mirrored]), theirs, "_mirrored")
+        rows.append({"column": name, **_compared(ours, theirs, ""), "clips": len(clips), **turned})
+    return pl.DataFrame(rows)
 
 
 def _compared(ours: np.ndarray, theirs: np.ndarray, suffix: str) -> dict[str, float]:
@@ -123,8 +110,7 @@ def main() -> None:
     print("| column | median | largest | correlation | ends mirrored: median | largest |\n|---|---|---|---|---|---|")
     for row in found.iter_rows(named=True):
         cells = [f"{row[name]:.1e}" for name in ("median", "largest")] + [f"{row['correlation']:.5f}"]
-        other = (row["median_mirrored"], row["largest_mirrored"])
-        cells += ["" if value is None else f"{value:.1e}" for value in other]
+        cells += [f"{row[name]:.1e}" for name in ("median_mirrored", "largest_mirrored")]
         print(f"| {row['column']} | {' | '.join(cells)} |")
 
 

@@ -53,7 +53,9 @@ def inspect(
     stored.features.require_log_mels("a picture of a track")
     options = ReadOptions(every_seconds=every or stored.features.window_seconds / MOMENTS_A_WINDOW, outline=True)
     screen = console()
-    with FileReader(stored.features, chosen.decode) as reader:
+    # The cepstrum beside it, for its picture: from the same pass, and no model reads it.
+    shown = {"frames": ("log_mel", "cepstrum"), "n_mfcc": stored.features.n_mels}
+    with FileReader(stored.features.model_copy(update=shown), chosen.decode) as reader:
         (waiting,) = reader.begin([track], options)
         tagger = FileTagger(stored, chosen.tagging)
         extracted = waiting.result()
@@ -105,6 +107,7 @@ def _track_view(
         outline=extracted.outline,
         features=bundle.features,
         log_mel=extracted.dense.log_mel,
+        cepstrum=extracted.dense.arrays["cepstrum"],
         start_seconds=in_time.start_seconds,
         end_seconds=in_time.end_seconds,
         genre_names=taxonomy.genres,

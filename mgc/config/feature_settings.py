@@ -15,6 +15,7 @@ FRAME_FEATURES = (
     "mfcc",
     "mfcc_delta",
     "mfcc_delta2",
+    "cepstrum",
     "chroma",
     "spectral_centroid",
     "spectral_bandwidth",
@@ -33,7 +34,14 @@ FRAME_FEATURES = (
 )
 """Features with values for every frame, in the order in which they are kept."""
 
-TRACK_FEATURES = ("tempo",)
+TRACK_FEATURES = (
+    "tempo",
+    "beat_tempo",
+    "harmonic_mean",
+    "harmonic_variance",
+    "percussive_mean",
+    "percussive_variance",
+)
 """Features with one value a track: statistics already."""
 
 FEATURE_SETS: dict[str, tuple[str, ...]] = {
@@ -61,7 +69,11 @@ FEATURE_SETS: dict[str, tuple[str, ...]] = {
         "spectral_rolloff",
         "zero_crossing_rate",
         "rms",
-        "tempo",
+        "beat_tempo",
+        "harmonic_mean",
+        "harmonic_variance",
+        "percussive_mean",
+        "percussive_variance",
     ),
     "librosa_ten": (
         "log_mel",
@@ -161,7 +173,7 @@ class FeatureConfig(Section):
     statistics: tuple[str, ...] = Field(
         (), description="features or sets of which a track's mean and variance are kept"
     )
-    n_mfcc: int = Field(20, ge=1, le=512, description="mel-frequency cepstral coefficients")
+    n_mfcc: int = Field(20, ge=1, le=512, description="MFCC, and quefrencies of the cepstrum")
     chroma_tuning: float = Field(0.0, ge=-0.5, le=0.5, description="distance from A440, semitones")
     rolloff_fraction: float = Field(0.85, gt=0.0, lt=1.0, description="share of the magnitude below the roll-off")
     contrast_bands: int = Field(6, ge=1, le=12, description="octaves of the spectral contrast, beside what is below")

@@ -71,8 +71,8 @@ class TrackView:
         How many the answer was made from.
     outline
         Of the waveform.
-    log_mel
-        dB of windows in time, shape (n_windows, n_frames, n_mels).
+    log_mel, cepstrum
+        Of windows in time, shape (n_windows, n_frames, n_mels), dB, and (n_windows, n_frames, quefrencies).
     start_seconds, end_seconds
         Of those windows.
     genre_names, tag_names
@@ -99,6 +99,7 @@ class TrackView:
     outline: Outline
     features: FeatureConfig
     log_mel: npt.NDArray[Any]
+    cepstrum: npt.NDArray[Any]
     start_seconds: tuple[float, ...]
     end_seconds: tuple[float, ...]
     genre_names: tuple[str, ...]
@@ -133,8 +134,8 @@ class TrackView:
         return f"{100 * self.tag_thresholds[0]:.0f} %"
 
 
-def spectrogram(view: TrackView) -> Float32Array:
-    """Return the log-mel of the whole track in dB, shape (n_columns, n_mels).
+def in_time_columns(view: TrackView, values: npt.NDArray[Any]) -> Float32Array:
+    """Return windows' frames, shape (n_windows, n_frames, rows), as columns of the whole track, (n_columns, rows).
 
     A column is the mean over the frames that fall into it, of all windows; NaN where there is none.
     """
@@ -143,14 +144,14 @@ def spectrogram(view: TrackView) -> Float32Array:
     first_seconds = features.frame_phase * features.hop_length / features.sample_rate
     # A little more than nothing, here and below: a frame that begins a column must not fall into the one before.
     n_columns = int(min(MOST_COLUMNS, max(1.0, view.duration_seconds / step_seconds + _ROUNDING)))
-    n_windows, n_frames, n_mels = view.log_mel.shape
+    n_windows, n_frames, n_rows = values.shape
     seconds = np.array(view.start_seconds)[:, np.newaxis] + first_seconds + step_seconds * np.arange(n_frames)
     columns = (seconds / view.duration_seconds * n_columns + _ROUNDING).astype(np.int64).ravel()
     inside = columns < n_columns  # a short track's window is filled with silence
-    frames = view.log_mel.reshape(n_windows * n_frames, n_mels)[inside].astype(np.float32)
+    frames = values.reshape(n_windows * n_frames, n_rows)[inside].astype(np.float32)
     order = np.argsort(columns[inside], kind="stable")
     filled, firsts, counts = np.unique(columns[inside][order], return_index=True, return_counts=True)
-    means = np.full((n_columns, n_mels), np.nan, dtype=np.float32)
+    means = np.full((n_columns, n_rows), np.nan, dtype=np.float32)
     means[filled] = np.add.reduceat(frames[order], firsts, axis=0) / counts[:, np.newaxis]
     return means
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mgc.arrays import Float32Array
 from mgc.audio.features.filter_banks import filter_banks
+from mgc.audio.features.log_mel import mfcc
 from mgc.printable import not_sure
 from mgc.reports.page import base_name, clock, clock_tenths, percent, render
 from mgc.reports.svg import (
@@ -28,11 +29,12 @@ from mgc.reports.svg import (
     ONLY_DARK,
     ONLY_LIGHT,
     ORANGE,
+    SERIES,
     chart,
     picture,
     short,
 )
-from mgc.reports.track_look import TrackView, drops_in_columns, in_columns, spectrogram, strongest, window_edges
+from mgc.reports.track_look import TrackView, drops_in_columns, in_columns, in_time_columns, strongest, window_edges
 
 if TYPE_CHECKING:
     from mgc.inference.occlusion import Occlusion
@@ -50,6 +52,9 @@ ROW_PX = 19
 WAVE_PX, MEL_PX, DROP_PX, AROUND_PX = 110, 190, 84, 62
 MOST_DB_SHOWN = 80.0
 """Of log-mels that reach down to where no recording does."""
+MFCC_SHOWN = 20
+MOST_CEPSTRA = 0.99
+"""Share of a cepstrum's values that lies within the range of colours."""
 TICKS_HZ = (500, 1_000, 2_000, 5_000, 10_000, 20_000)
 CELL_PX, GAP_PX = 12, 3
 """Of a row of a taggram, in its image: viewers smooth what they enlarge, and these cells have edges."""
@@ -114,6 +119,7 @@ def track_page(view: TrackView) -> str:
         scripts=("table.js", "player.js"),
         view=view,
         chart=track_chart(view),
+        features_chart=features_chart(view),
         genres=view.genres[:PAGE_GENRES],
         tags=listed or view.tags[:PAGE_TAGS],
         tags_listed=bool(listed),
@@ -153,6 +159,58 @@ def track_chart(view: TrackView) -> Markup:
         "the table of windows below holds the same numbers"
     )
     return chart(description, FULL_WIDTH, rows.height_px, lambda canvas: _paint(canvas, view, rows, str, both=True))
+
+
+def features_chart(view: TrackView) -> Markup:
+    """Return the mel filters, the MFCC and the cepstrum as Jain et al. (2021) draw them: figures 1, 2, eq. 3.2."""
+
+    def paint(canvas: Canvas) -> None:
+        filters, coefficients, cepstrum = canvas.subplots(
+            3, 1, gridspec_kw={"height_ratios": (WAVE_PX, WAVE_PX, MEL_PX)}
+        )
+        _filters(filters, view)
+        # The transform of a mean is the mean of the transforms: columns of the log-mel will do.
+        rows = mfcc(in_time_columns(view, view.log_mel), min(MFCC_SHOWN, view.features.n_mels))
+        extent = (0.0, view.duration_seconds, -0.5, rows.shape[1] - 0.5)
+        heat(coefficients, _each_in_its_range(rows), extent, SOUND, both=True)
+        coefficients.set_title(
+            "MFCC, each from its least to its greatest; the lowest at the bottom", loc="left", color=MUTED
+        )
+        # Quefrency 0 is the level.
+        values = in_time_columns(view, view.cepstrum)[:, 1:]
+        highest_ms = 1e3 * values.shape[1] / view.features.sample_rate
+        widest = max(float(np.nanquantile(np.abs(values), MOST_CEPSTRA)), 1e-6) if np.isfinite(values).any() else 1.0
+        extent = (0.0, view.duration_seconds, 1e3 / view.features.sample_rate, highest_ms)
+        heat(cepstrum, 0.5 + values / (2 * widest), extent, SOUND, both=True)
+        cepstrum.set_title("real cepstrum by quefrency, ms: a pitch is a line at its period", loc="left", color=MUTED)
+        for axes in (coefficients, cepstrum):
+            axes.xaxis.set_major_formatter(lambda seconds, _: clock(max(seconds, 0.0)))
+        for axes in (filters, coefficients, cepstrum):
+            axes.spines[:].set_visible(False)
+            axes.tick_params(length=0)
+
+    description = f"Mel filters, MFCC over time and real cepstrum over time of {base_name(view.uri)}"
+    return chart(description, FULL_WIDTH, 2 * WAVE_PX + MEL_PX + 26 * 3 + AROUND_PX, paint)
+
+
+def _filters(axes: Axes, view: TrackView) -> None:
+    features = view.features
+    filters = filter_banks(features).mel
+    hz = np.arange(filters.shape[1]) * features.sample_rate / features.n_fft
+    for number, weights in enumerate(filters):
+        if weights.any():
+            axes.plot(hz, weights / weights.max(), color=SERIES[number % 2], linewidth=0.8)
+    axes.set(xlim=(features.f_min, features.f_max or features.sample_rate / 2), yticks=[])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f} Hz")
+    axes.set_title(f"the {features.n_mels} mel filters, each to its own height", loc="left", color=MUTED)
+
+
+def _each_in_its_range(rows: Float32Array) -> Float32Array:
+    """Return columns scaled to 0 … 1; of NaN alone, as they are."""
+    if not np.isfinite(rows).any():
+        return rows
+    low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
+    return np.asarray((rows - low) / np.maximum(high - low, 1e-6), dtype=np.float32)
 
 
 def track_png(view: TrackView) -> bytes:
@@ -247,7 +305,7 @@ def _waveform(axes: Axes, view: TrackView, colour: Colours) -> None:
 
 def _log_mel(axes: Axes, view: TrackView, colour: Colours, *, both: bool) -> None:
     features = view.features
-    decibels, range_db = spectrogram(view), features.top_db
+    decibels, range_db = in_time_columns(view, view.log_mel), features.top_db
     if features.reference == "full_scale":
         decibels, range_db = decibels - np.nanmax(decibels), min(range_db, MOST_DB_SHOWN)
     loudness = np.maximum(1.0 + decibels / range_db, 0.0)

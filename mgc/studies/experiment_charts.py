@@ -192,14 +192,16 @@ def category_chart(results: Sequence[Result]) -> Markup | None:
 
 
 PANELS = (
-    ("loss on held-out tracks", "valid_loss"),
-    ("accuracy on them", "valid_accuracy"),
+    ("error on training windows", "train_accuracy"),
+    ("error on held-out tracks", "valid_accuracy"),
+    ("loss on them", "valid_loss"),
     ("RMSE on them", "valid_rmse"),
 )
+"""An error is what is missing from an accuracy to 1."""
 
 
 def epochs_chart(results: Sequence[Result]) -> Markup | None:
-    """Return loss, accuracy and RMSE over epochs, means over runs (Jain et al. 2021, figures 6 and 7)."""
+    """Return error, loss and RMSE over epochs, means over runs (He & Li 2024, figure 5; Jain et al. 2021, 6, 7)."""
     shown = [one for one in results if one.curves]
     panels = [(title, name) for title, name in PANELS if any(_mean_curve(one, name).size for one in shown)]
     if not panels:
@@ -209,6 +211,7 @@ def epochs_chart(results: Sequence[Result]) -> Markup | None:
         for axes, (title, name) in zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for number, result in enumerate(shown):
                 curve = _mean_curve(result, name)
+                curve = 1.0 - curve if name.endswith("accuracy") else curve
                 style = DASHES[(number // len(SERIES)) % len(DASHES)]
                 label = short(result.system) if name == panels[0][1] else None
                 marker = "o" if curve.size == 1 else None

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from mgc import __version__
 from mgc.evaluation.bootstrap import EXACT, Figure, rounded
+from mgc.evaluation.tag_metrics import CategoryFigures, category_of
 from mgc.reports.charts import matrix_chart
 from mgc.reports.evaluation_report import Card
 from mgc.reports.page import count, decimal, interval_text, percent, render
@@ -22,10 +23,10 @@ from mgc.reports.svg import numbered
 from mgc.reports.training_report import curves_chart
 from mgc.storage.store import Store
 from mgc.studies.experiment_charts import category_chart, epochs_chart, frequency_chart, gain_chart, protocol_chart
-from mgc.studies.experiment_settings import Experiment, ProtocolSettings, headed
-from mgc.studies.literature_claims import CLAIMS, Claim
+from mgc.studies.experiment_settings import Experiment, ProtocolSettings, SystemSettings, headed
+from mgc.studies.literature_claims import CLAIMS, Claim, GenreClaim
 from mgc.studies.runs import ExperimentOutcome, code_fingerprint
-from mgc.studies.summary import Result, Summary, TagResults, summarise
+from mgc.studies.summary import GenreLine, Result, Summary, TagResults, summarise
 
 PAGE_FILE, JSON_FILE, TABLE_FILE = "index.html", "results.json", "results.parquet"
 SHOWN_AT_ONCE = 4
@@ -94,6 +95,10 @@ def experiment_page(outcome: ExperimentOutcome, summary: Summary) -> str:
         majority=float(support.max() / max(1, support.sum())),
         tagger=max((one for one in details if one.tags), key=_macro_roc, default=None),
         charts=_charts(summary, details),
+        reports=genre_reports(summary),
+        fits=fit_lines(summary, details),
+        balances=balance_lines(details),
+        spreads=category_lines(details),
         caveats=caveats(summary),
         finished=len(outcome.results),
         planned=outcome.planned,
@@ -153,6 +158,87 @@ class ClaimLine:
     claim: Claim
     system: str
     here: tuple[Result | None, ...]
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class GenreReport:
+    """A system's classification report, beside what its paper reports of the same genres."""
+
+    system: str
+    paper: str
+    lines: list[tuple[GenreLine, GenreClaim | None]]
+
+
+@dataclass(frozen=True)
+class FitLine:
+    """How a system was fitted and what it gave: the columns of Guo's table 2."""
+
+    result: Result
+    system: SystemSettings
+    layers: str
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class CategoryLine:
+    """A category's tags: how many, their mean ROC-AUC, and the standard deviation between them."""
+
+    figures: CategoryFigures
+    deviation: float | None
+
+
+def genre_reports(summary: Summary) -> list[GenreReport]:
+    """Return the reports of systems whose paper has one; of the first system where none has."""
+    reports = []
+    claimed_by = {line.system: line.claim for line in claim_lines(summary) if line.claim.by_genre}
+    for system in claimed_by or [headline_system(summary)]:
+        result = summary.of(system, summary.primary)
+        if result is not None:
+            claim = claimed_by.get(system)
+            theirs = {genre[0]: genre for genre in (claim.by_genre if claim else ())}
+            lines = [(line, theirs.get(line.genre)) for line in result.report(summary.genres)]
+            reports.append(GenreReport(system, claim.paper if claim and theirs else "", lines))
+    return reports
+
+
+def fit_lines(summary: Summary, details: Sequence[Result]) -> list[FitLine]:
+    """Return how each network was fitted; classifiers on embeddings are fitted as their network is."""
+    systems = {system.name: system for system in summary.experiment.systems if system.kind == "network"}
+    return [
+        FitLine(one, system, _layers(system), *one.macro(summary.genres))
+        for one in details
+        if (system := systems.get(one.system))
+    ]
+
+
+def _layers(system: SystemSettings) -> str:
+    """Return the hidden layers of a network whose settings say how many; of members one after the other."""
+    names = ("hidden_layers", "layers", "blocks")
+    counts = [str(next((getattr(one, name) for name in names if hasattr(one, name)), "–")) for one in system.models]
+    return " + ".join(dict.fromkeys(counts))
+
+
+def balance_lines(details: Sequence[Result]) -> list[tuple[str, tuple[float, ...]]]:
+    """Return the training windows of each genre, and those of the systems that draw others; empty where none does."""
+    drawn = [(one.system, one.drawn_by_genre) for one in details if one.drawn_by_genre]
+    plain = next((one.windows_by_genre for one in details if one.windows_by_genre), ())
+    others = [line for line in drawn if line[1] != plain]
+    return [("as they are", plain), *others] if others else []
+
+
+def category_lines(details: Sequence[Result]) -> list[CategoryLine]:
+    """Return the categories of tags of the system that ranks tags best (He & Li 2024, figure 9)."""
+    tagger = max((one for one in details if one.tags), key=_macro_roc, default=None)
+    if tagger is None or tagger.tags is None:
+        return []
+    lines = []
+    for one in tagger.tags.categories:
+        own = [tag.roc_auc.value for tag in tagger.tags.tags if category_of(tag.tag) == one.category]
+        known = [value for value in own if value is not None]
+        lines.append(CategoryLine(one, float(np.std(known, ddof=1)) if len(known) > 1 else None))
+    return lines
 
 
 def how(protocol: ProtocolSettings) -> str:
@@ -247,10 +333,28 @@ def claim_lines(summary: Summary) -> list[ClaimLine]:
     """Return the claims whose system has a result."""
     protocols = [line.name for line in protocol_lines(summary)]
     lines = [
-        ClaimLine(claim, system, tuple(summary.of(system, protocol) for protocol in protocols))
+        ClaimLine(
+            claim, system, tuple(summary.of(system, protocol) for protocol in protocols), _why(summary, system, claim)
+        )
         for system, claim in claims_of(summary.experiment)
     ]
     return [line for line in lines if any(line.here)]
+
+
+def _why(summary: Summary, system: str, claim: Claim) -> str:
+    """Return what of a claim the split is worth, and what is left, in a sentence; empty without both protocols."""
+    primary = summary.of(system, summary.primary)
+    nearest = next((one.name for one in summary.experiment.protocols if one.kind == claim.kind), None)
+    theirs = summary.of(system, nearest) if nearest and nearest != summary.primary else None
+    if not primary or not theirs or primary.accuracy.value is None or theirs.accuracy.value is None:
+        return ""
+    split = 100 * (theirs.accuracy.value - primary.accuracy.value)
+    rest = 100 * (claim.accuracy - theirs.accuracy.value)
+    return (
+        f"The split is worth {decimal(split, 0)} points: under “{nearest}” {_leaks(theirs)}. {decimal(rest, 0)} more "
+        "lie between its clips, features and sizes and these; who keeps the epoch that does best on the test set "
+        "gains by that, too."
+    )
 
 
 def claimed(summary: Summary) -> Mapping[str, float]:
@@ -361,7 +465,8 @@ def report_json(outcome: ExperimentOutcome, summary: Summary) -> str:
 def _result_json(one: Result) -> dict[str, Any]:
     measured = _attributes(
         one, "seed_spread", "peeked", "parameters", "train_seconds", "answer_xrealtime", "train_tracks",
-        "tracks_across", "groups_across",
+        "tracks_across", "groups_across", "rmse", "neighbours_right", "neighbours_right_mfcc",
+        "neighbours_right_chance",
     )  # fmt: skip
     return {
         **_attributes(one, "system", "protocol", "runs", "planned", "tracks"),

@@ -401,7 +401,9 @@ def _filled_in(systems: list[Any], training: Any, where: str) -> list[Any]:
         whole = {**below, **system}
         own = system.get("training", {})
         whole["training"] = {**below["training"], **own} if isinstance(own, dict) else own
-        if isinstance(below.get("model"), dict) and isinstance(system.get("model"), dict):
+        if isinstance(whole.get("model"), str):
+            whole["model"] = {"name": whole["model"]}
+        elif isinstance(below.get("model"), dict) and isinstance(system.get("model"), dict):
             whole["model"] = {**below["model"], **system["model"]}
         made[str(system.get("name"))] = whole
         filled.append(whole)

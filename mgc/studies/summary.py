@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mgc.arrays import Float64Array, IntArray
-from mgc.evaluation.bootstrap import UNDEFINED, Figure, mean_of_defined
+from mgc.evaluation.bootstrap import UNDEFINED, Figure, mean_of_defined, ratio
 from mgc.evaluation.metrics import RankingFigures, unweighted
 from mgc.evaluation.tag_metrics import CategoryFigures, TagFigures, by_category, macro_means
 from mgc.studies.experiment_data import Material
@@ -55,6 +55,11 @@ class Result:
         Tracks, summed over seeds.
     parameters, train_seconds, answer_xrealtime
         Mean over runs, of × realtime the median; None where it was not measured.
+    neighbours_right, neighbours_right_mfcc, neighbours_right_chance
+        Share of the nearest held-out tracks of other groups that have a track's genre, mean over runs: by the
+        embedding, by MFCC statistics, and drawn at random.
+    windows_by_genre, drawn_by_genre
+        Clean training windows of each genre, and those that an epoch draws, mean over runs; empty of other systems.
     tracks_across, groups_across
         Tracks and groups (artists) that stand on both sides, mean over runs.
     curves
@@ -78,12 +83,51 @@ class Result:
     parameters: float | None
     train_seconds: float | None
     answer_xrealtime: float | None
+    neighbours_right: float | None
+    neighbours_right_mfcc: float | None
+    neighbours_right_chance: float | None
+    windows_by_genre: tuple[float, ...]
+    drawn_by_genre: tuple[float, ...]
     train_tracks: float
     tracks_across: float
     groups_across: float
     curves: list[list[dict[str, Any]]]
     replicates: Float64Array
     tags: TagResults | None = None
+
+    @property
+    def rmse(self) -> float | None:
+        """That of genre probabilities after the last epoch, mean over networks (Jain et al. 2021, Table 2)."""
+        last = [curve[-1].get("valid_rmse") for curve in self.curves if curve]
+        known = [one for one in last if one is not None]
+        return float(np.mean(known)) if known else None
+
+    def report(self, genres: Sequence[str]) -> list[GenreLine]:
+        """Return each genre's precision, recall and F1 over all seeds, as a classification report has them."""
+        hits = np.diag(self.confusion).astype(np.float64)
+        support, named = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        columns = ratio(hits, named), ratio(hits, support), ratio(2 * hits, support + named)
+        values = [[None if np.isnan(value) else float(value) for value in column] for column in columns]
+        return [GenreLine(*line) for line in zip(genres, support.tolist(), *values, strict=True)]
+
+    def macro(self, genres: Sequence[str]) -> tuple[float | None, float | None]:
+        """Return the means of precision and recall over the genres where each is defined."""
+        lines = self.report(genres)
+        sides = [[getattr(line, name) for line in lines] for name in ("precision", "recall")]
+        known = [[one for one in side if one is not None] for side in sides]
+        precision, recall = (float(np.mean(side)) if side else None for side in known)
+        return precision, recall
+
+
+@dataclass(frozen=True)
+class GenreLine:
+    """A line of a classification report; `tracks` of the genre, summed over seeds."""
+
+    genre: str
+    tracks: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
 
 
 @dataclass(frozen=True)
@@ -207,6 +251,11 @@ def _result(
         parameters=_mean(results, "parameters") if not head else None,
         train_seconds=_train_seconds(results, head),
         answer_xrealtime=_xrealtime(results) if not head else None,
+        neighbours_right=_mean(results, "neighbours_right") if not head else None,
+        neighbours_right_mfcc=_mean(results, "neighbours_right_mfcc") if not head else None,
+        neighbours_right_chance=_mean(results, "neighbours_right_chance") if not head else None,
+        windows_by_genre=_mean_counts(results, "windows_by_genre") if not head else (),
+        drawn_by_genre=_mean_counts(results, "drawn_by_genre") if not head else (),
         train_tracks=_mean(results, "train_tracks") or 0.0,
         tracks_across=_mean(results, "tracks_across") or 0.0,
         groups_across=_mean(results, "groups_across") or 0.0,
@@ -218,6 +267,11 @@ def _result(
 def _mean(results: Sequence[RunResult], name: str) -> float | None:
     values = [float(result.facts[name]) for result in results if result.facts.get(name) is not None]
     return float(np.mean(values)) if values else None
+
+
+def _mean_counts(results: Sequence[RunResult], name: str) -> tuple[float, ...]:
+    counts = [result.facts[name] for result in results if result.facts.get(name)]
+    return tuple(np.mean(counts, axis=0).tolist()) if counts else ()
 
 
 def _train_seconds(results: Sequence[RunResult], head: str) -> float | None:

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from torch import nn
 
 from mgc.arrays import Float32Array, Float64Array
-from mgc.config import FitConfig, ModelConfig
+from mgc.config import EvaluationConfig, FitConfig, ModelConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.config.view_settings import CLEAN
+from mgc.curation.similarity_score import score_similarity
 from mgc.errors import SplitError
 from mgc.evaluation.answers import genre_indices
 from mgc.models.ensemble import Fusion, TemperatureScaling, combine, unit_length
@@ -31,7 +33,8 @@ from mgc.studies.experiment_data import FoldFeatures, Material, folds_of, read_f
 from mgc.studies.experiment_settings import SystemSettings
 from mgc.studies.runs import ExperimentRun, RunResult, SystemPredictions, code_fingerprint
 from mgc.tables.feature_export import FACTS, read_statistics
-from mgc.tables.feature_shards import FeatureSet
+from mgc.tables.feature_shards import COLUMNS, FeatureSet
+from mgc.training.batches import draw_order
 from mgc.training.calibrate import fit_calibration, fit_fusion, group_folds
 from mgc.training.loop import EpochReport, fit
 from mgc.training.losses import encode_labels
@@ -40,6 +43,9 @@ DIGITS = 5
 """Decimal places of a probability in a run's file."""
 MEMBER_STEP = 1_000
 """Between the seeds of an ensemble's members, as in `mgc train`."""
+
+NEIGHBOURS = 5
+"""Nearest tracks that a recommendation is scored by."""
 
 OnEpoch = Callable[[int, int], None]
 """Called with epochs done and epochs in all."""
@@ -134,6 +140,7 @@ def _run_network(run: ExperimentRun, output: _RunOutput, on_epoch: OnEpoch, devi
         "threads": torch.get_num_threads(),
         "device": device,
     }
+    output.facts |= _balance(run.system, train, output.taxonomy) | _neighbours(held_out, predicted.embeddings)
     output.curves = fitted.curves
     output.answer(
         "",
@@ -144,6 +151,36 @@ def _run_network(run: ExperimentRun, output: _RunOutput, on_epoch: OnEpoch, devi
     )
     for head in run.system.heads:
         _run_head(run, output, fitted, head)
+
+
+def _balance(system: SystemSettings, train: FeatureSet, taxonomy: Taxonomy) -> dict[str, Any]:
+    """Return the training windows of each genre: as they are, and as an epoch of the first member draws them."""
+    counts = [len(own) for own in train.log_mels]
+    genres, clean = genre_indices(train.genres, taxonomy.genres), np.array(train.views) == CLEAN
+    every = np.repeat(genres, counts)
+    drawn = every[draw_order(np.random.default_rng(0), every, system.fit_of(0).sampling)]
+    sides = {"windows_by_genre": np.repeat(genres[clean], np.array(counts)[clean]), "drawn_by_genre": drawn}
+    return {
+        name: np.bincount(some[some >= 0], minlength=len(taxonomy.genres)).tolist() for name, some in sides.items()
+    }
+
+
+def _neighbours(held_out: FeatureSet, embeddings: Float32Array) -> dict[str, float | None]:
+    """Return the share of each held-out track's nearest others that has its genre (Zhang's recommendation)."""
+    tracks = pl.DataFrame(
+        {name: list(getattr(held_out, column)) for name, column in COLUMNS.items() if name != "view"},
+        schema_overrides={"genre": pl.String, "tags": pl.List(pl.String)},
+    )
+    try:
+        score = score_similarity(tracks, embeddings, NEIGHBOURS, EvaluationConfig(bootstrap_samples=10), held_out)
+    except SplitError:  # too few tracks of other groups
+        return {}
+    genre = score.genre
+    return {
+        "neighbours_right": genre.embedding.value,
+        "neighbours_right_mfcc": genre.mfcc.value,
+        "neighbours_right_chance": genre.chance.value,
+    }
 
 
 def _run_head(run: ExperimentRun, output: _RunOutput, fitted: Fitted, head: Any) -> None:

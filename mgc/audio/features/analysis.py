@@ -16,6 +16,7 @@ from mgc.audio.features.descriptors import (
     ROLLOFF,
     VARIANCE,
     Autocorrelation,
+    Cepstrum,
     Chroma,
     Energy,
     SpectralFlatness,
@@ -26,6 +27,7 @@ from mgc.audio.features.descriptors import (
     crossing_rate_he_li,
 )
 from mgc.audio.features.log_mel import Decibels, MelPower, delta, mfcc, to_decibels
+from mgc.audio.features.separation import moments
 from mgc.audio.features.stft import FrameGrid, Measure, Transform
 from mgc.config import FeatureConfig
 from mgc.config.feature_settings import TRACK_FEATURES, WAVEFORM_ROW
@@ -50,11 +52,15 @@ _MEASURES: dict[str, tuple[Callable[[FeatureConfig], Measure], frozenset[str]]] 
     "chroma": (Chroma, frozenset({"chroma"})),
     "shape": (SpectralShape, frozenset(_COLUMNS)),
     "spectral_flatness": (lambda _: SpectralFlatness(), frozenset({"spectral_flatness"})),
+    "cepstrum": (Cepstrum, frozenset({"cepstrum"})),
     "peaks": (SpectralPeaks, frozenset({"spectral_contrast"})),
     "short_time_energy": (lambda _: Energy(), frozenset({"rms", "short_time_energy"})),
     "autocorrelation": (Autocorrelation, frozenset({"autocorrelation"})),
 }
 """What is measured in spectra, and for which features; all others are made of mel power, which always is."""
+
+SEPARATION = "separation"
+_SEPARATED = ("harmonic_mean", "harmonic_variance", "percussive_mean", "percussive_variance")
 
 _CROSSINGS = {"zero_crossing_rate": crossing_rate, "zero_crossing_rate_he_li": crossing_rate_he_li}
 
@@ -77,6 +83,7 @@ class Analysis:
         wanted = {*config.frames, *config.statistics}
         self._measures: dict[str, Measure] = {MEL_POWER: MelPower(config)}
         self._measures |= {name: made(config) for name, (made, features) in _MEASURES.items() if features & wanted}
+        self._separates = bool(wanted.intersection(_SEPARATED))
         self._crossings = {name: count for name, count in _CROSSINGS.items() if name in wanted}
 
     def window(
@@ -114,6 +121,8 @@ class Analysis:
                 spectra = self._transform.spectra(batch.samples)
                 for name, measure in self._measures.items():
                     measure.measure(spectra, found[name][batch.place])
+        if self._separates:
+            found[SEPARATION] = moments(samples, self._config)
         return found | {name: count(samples, grid) for name, count in self._crossings.items()}
 
     def track(self, windows: Sequence[Mapping[str, Float32Array]]) -> dict[str, Float32Array]:
@@ -228,6 +237,38 @@ class Track:
     def onset_strength(self) -> Float32Array:
         """In dB."""
         return rhythm.onset_strength(self._decibels.relative_db, self._config)
+
+    @property
+    def beat_tempo(self) -> float:
+        """In BPM, by onsets that are the median rise of the mel bands, not the mean."""
+        onsets = rhythm.onset_strength(self._decibels.relative_db, self._config, np.median)
+        return rhythm.tempo_bpm(rhythm.tempogram(onsets, self._config), self._config)
+
+    @property
+    def harmonic_mean(self) -> float:
+        """Of the harmonic part's samples, over all windows; full scale is 1."""
+        return self._moments[0]
+
+    @property
+    def harmonic_variance(self) -> float:
+        """Likewise."""
+        return self._moments[1] - self._moments[0] ** 2
+
+    @property
+    def percussive_mean(self) -> float:
+        """Of the percussive part's samples."""
+        return self._moments[2]
+
+    @property
+    def percussive_variance(self) -> float:
+        """Likewise."""
+        return self._moments[3] - self._moments[2] ** 2
+
+    @cached_property
+    def _moments(self) -> list[float]:
+        """Means and mean squares of both parts: windows are equally long."""
+        means: list[float] = self._measured[SEPARATION].mean(axis=(0, 1), dtype=np.float64).tolist()
+        return means
 
     @cached_property
     def _tempogram(self) -> Float32Array:

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from mgc.arrays import Float32Array
 from mgc.audio.features.feature_rows import PITCH_CLASSES, autocorrelation_lags
@@ -182,6 +183,22 @@ class SpectralFlatness:
         arithmetic = power.mean(axis=1)
         np.log(power, out=power)
         out[:, 0] = np.exp(power.mean(axis=1)) / arithmetic
+
+
+class Cepstrum:
+    """Real cepstrum F⁻¹[log |F[x]|] of a frame at quefrencies 0, 1, … samples (Bogert, Healy & Tukey 1963).
+
+    Jain et al. 2021, eq. 3.2. As many values as `n_mfcc` asks for of the cepstrum on the mel scale.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        self.rows = min(config.n_mfcc, config.n_fft // 2 + 1)
+        self._n_fft = config.n_fft
+
+    def measure(self, spectra: Spectra, out: Float32Array) -> None:
+        """See `Measure.measure`."""
+        level = np.log(np.maximum(spectra.magnitude, np.sqrt(_FLOOR_POWER)))
+        out[:] = scipy.fft.irfft(level, n=self._n_fft, axis=1)[:, : self.rows]
 
 
 class Energy:

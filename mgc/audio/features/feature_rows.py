@@ -18,6 +18,7 @@ UNITS = {
     "mfcc": "dB",
     "mfcc_delta": "dB per frame",
     "mfcc_delta2": "dB per frame²",
+    "cepstrum": "1",
     "chroma": "relative to the frame's strongest pitch class",
     "spectral_centroid": "Hz",
     "spectral_bandwidth": "Hz",
@@ -34,6 +35,11 @@ UNITS = {
     "onset_strength": "dB",
     "tempogram": "1",
     "tempo": "BPM",
+    "beat_tempo": "BPM",
+    "harmonic_mean": "full scale",
+    "harmonic_variance": "full scale²",
+    "percussive_mean": "full scale",
+    "percussive_variance": "full scale²",
 }
 
 
@@ -43,6 +49,8 @@ def row_names(feature: str, config: FeatureConfig) -> list[str]:
         return _numbers(config.n_mels)
     if feature.startswith("mfcc"):
         return _numbers(config.n_mfcc)
+    if feature == "cepstrum":
+        return [str(quefrency) for quefrency in range(min(config.n_mfcc, config.n_fft // 2 + 1))]
     if feature == "chroma":
         return list(PITCH_CLASSES)
     if feature == "spectral_contrast":

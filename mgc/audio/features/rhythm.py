@@ -6,7 +6,9 @@ Onset strength after Böck & Widmer 2013 (spectral flux of a log-mel spectrogram
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +24,9 @@ _PRIOR_BPM = 120.0
 _MAX_BPM = 320.0
 
 
-def onset_strength(log_mel: Float32Array, config: FeatureConfig) -> Float32Array:
+def onset_strength(
+    log_mel: Float32Array, config: FeatureConfig, over_bands: Callable[..., Any] = np.mean
+) -> Float32Array:
     """Return the mean rise of the mel bands from frame to frame, dB, shape (n_windows, n_frames, 1).
 
     `librosa.onset.onset_strength`: delayed by half a frame, so that an onset lies where it sounds.
@@ -31,8 +35,10 @@ def onset_strength(log_mel: Float32Array, config: FeatureConfig) -> Float32Array
     ----------
     log_mel
         dB, shape (n_windows, n_frames, n_mels); relative to whatever.
+    over_bands
+        The mean; or the median, which librosa's beat tracker takes.
     """
-    rise = np.maximum(np.diff(log_mel, axis=1), np.float32(0.0)).mean(axis=2)
+    rise = over_bands(np.maximum(np.diff(log_mel, axis=1), np.float32(0.0)), axis=2)
     delay = 1 + config.n_fft // (2 * config.hop_length)
     strength = np.zeros(log_mel.shape[:2], dtype=np.float32)
     n_frames = log_mel.shape[1]

@@ -90,12 +90,16 @@ class Spectra:
     power: Float32Array
 
 
+def hann(n_fft: int) -> Float32Array:
+    """Return the periodic Hann window: a symmetric one of one more point, the last left out."""
+    return np.hanning(n_fft + 1)[:-1].astype(np.float32)
+
+
 class Transform:
     """The transform of frames of `n_fft` samples."""
 
     def __init__(self, n_fft: int) -> None:
-        # The periodic Hann window is a symmetric one of one more point, the last left out.
-        self._window = np.hanning(n_fft + 1)[:-1].astype(np.float32)
+        self._window = hann(n_fft)
 
     def spectra(self, frames: Float32Array) -> Spectra:
         """Return the spectra of frames of shape (frames, n_fft)."""

@@ -25,7 +25,7 @@ from mgc.reports.track_look import (
     TrackView,
     drops_in_columns,
     in_columns,
-    spectrogram,
+    in_time_columns,
     strongest,
     window_edges,
 )
@@ -58,7 +58,8 @@ def view(**more: Any) -> TrackView:
         "bundle_uri": "/bundle",
         "bundle_fingerprint": "b" * 16,
     }
-    return TrackView(**(values | more))
+    values |= more
+    return TrackView(**{"cepstrum": rng.normal(size=values["log_mel"].shape).astype(np.float32), **values})
 
 
 def test_the_page_is_whole_and_shows_the_predictions() -> None:
@@ -69,6 +70,7 @@ def test_the_page_is_whole_and_shows_the_predictions() -> None:
     assert "It is 0:03 long; the answer is made from 3 windows of 1 s." in text
     assert "begin 0.5 s apart" in text
     assert "0.987" in text
+    assert "Mel filters, MFCC over time and real cepstrum over time of a song.mp3" in page
     assert "b.mp3" in text
     # A table in words stands for the picture: five windows, rock in three of them.
     windows = page[page.index('<section id="windows">') : page.index('<section id="provenance">')]
@@ -132,14 +134,14 @@ def test_a_guess_is_shown_as_one() -> None:
 
 def test_the_picture_follows_light_and_dark() -> None:
     page = track_page(view())
-    # Log-mel, genres and tags: one image for light pages and one for dark ones each.
-    assert page.count('class="only-light"') == page.count('class="only-dark"') == 3
+    # Log-mel, genres, tags, MFCC and cepstrum: one image for light pages and one for dark ones each.
+    assert page.count('class="only-light"') == page.count('class="only-dark"') == 5
     assert not [marker for marker in VARIABLES if marker in page]
     images = [
         Image.open(io.BytesIO(base64.b64decode("".join(data.split()))))
         for data in re.findall(r'href="data:image/png;base64,([^"]+)"', page)
     ]
-    assert len(images) == 6
+    assert len(images) == 10
     assert images[0].size == (3 * 8_000 // 200, 16)
     assert images[2].width == MOST_COLUMNS
 
@@ -197,7 +199,7 @@ def test_the_picture_alone_is_a_png_that_names_its_track() -> None:
 def test_the_spectrogram_is_the_mean_of_the_frames_of_all_windows() -> None:
     shown = view(log_mel=np.zeros((5, FEATURES.n_frames, 16), np.float16))
     shown.log_mel[2] = -40.0
-    found = spectrogram(shown)
+    found = in_time_columns(shown, shown.log_mel)
     assert found.shape == (120, 16)
     # The third window is 1 to 2 s. The second and the fourth overlap half of it each.
     np.testing.assert_allclose(found[[10, 50, 70, 110], 0], [0.0, -20.0, -20.0, 0.0])
@@ -205,7 +207,7 @@ def test_the_spectrogram_is_the_mean_of_the_frames_of_all_windows() -> None:
 
 def test_what_was_not_decoded_is_empty_and_padding_is_left_out() -> None:
     gap = view(start_seconds=(0.0, 0.1, 0.2, 0.3, 2.0), end_seconds=(1.0, 1.1, 1.2, 1.3, 3.0))
-    found = spectrogram(gap)
+    found = in_time_columns(gap, gap.log_mel)
     assert np.isnan(found[60]).all()
     assert not np.isnan(found[[0, 110]]).any()
     short = replace(
@@ -214,11 +216,12 @@ def test_what_was_not_decoded_is_empty_and_padding_is_left_out() -> None:
         start_seconds=(0.0,),
         end_seconds=(0.5,),
         log_mel=view().log_mel[:1],
+        cepstrum=view().cepstrum[:1],
         genre_in_time=view().genre_in_time[:1],
         tag_in_time=view().tag_in_time[:1],
     )
-    assert spectrogram(short).shape == (20, 16)
-    np.testing.assert_allclose(spectrogram(short), short.log_mel[0, :20], atol=1e-6)
+    assert in_time_columns(short, short.log_mel).shape == (20, 16)
+    np.testing.assert_allclose(in_time_columns(short, short.log_mel), short.log_mel[0, :20], atol=1e-6)
     checked(track_page(short))
 
 
@@ -227,7 +230,7 @@ def test_thinned_frames_fill_the_picture_to_its_end(stride: float, phase: float)
     thinned = FEATURES.model_copy(update={"frame_stride": stride, "frame_phase": phase})
     log_mel = np.zeros((5, thinned.n_frames, 16), np.float16)
     log_mel[4] = -40.0
-    found = spectrogram(view(features=thinned, log_mel=log_mel))
+    found = in_time_columns(view(features=thinned, log_mel=log_mel), log_mel)
     assert found.shape == (int(3.0 * thinned.frames_per_second + 1e-6), 16)
     assert not np.isnan(found).any()
     np.testing.assert_allclose([found[0, 0], found[-1, 0]], [0.0, -40.0])
