@@ -199,7 +199,9 @@ def genre_reports(summary: Summary) -> list[GenreReport]:
             claim = claimed_by.get(system)
             theirs = {genre[0]: genre for genre in (claim.by_genre if claim else ())}
             lines = [(line, theirs.get(line.genre)) for line in result.report(summary.genres)]
-            reports.append(GenreReport(system, claim.paper if claim and theirs else "", lines))
+            reports.append(
+                GenreReport(system, claim.paper if claim and any(line[1] for line in lines) else "", lines)
+            )
     return reports
 
 
@@ -350,11 +352,13 @@ def _why(summary: Summary, system: str, claim: Claim) -> str:
         return ""
     split = 100 * (theirs.accuracy.value - primary.accuracy.value)
     rest = 100 * (claim.accuracy - theirs.accuracy.value)
-    return (
-        f"The split is worth {decimal(split, 0)} points: under “{nearest}” {_leaks(theirs)}. {decimal(rest, 0)} more "
-        "lie between its clips, features and sizes and these; who keeps the epoch that does best on the test set "
-        "gains by that, too."
+    left = (
+        f"{decimal(rest, 0)} more lie between its clips, features and sizes and these; who keeps the epoch that does "
+        "best on the test set gains by that, too."
+        if rest > 0
+        else "These clips give more than it reports."
     )
+    return f"The split is worth {decimal(split, 0)} points: under “{nearest}” {_leaks(theirs)}. {left}"
 
 
 def claimed(summary: Summary) -> Mapping[str, float]:
