@@ -39,7 +39,7 @@ HELP = {
     "prune_history.py": "--keep-days",
 }
 """Job → an option that its help must name."""
-WITHOUT_A_JOB = {"demo", "import-onnx", "models", "report", "review", "status", "write-tags"}
+WITHOUT_A_JOB = {"demo", "import-onnx", "models", "report", "review", "serve", "status", "write-tags"}
 """Commands for a terminal."""
 
 

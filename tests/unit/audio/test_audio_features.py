@@ -110,4 +110,5 @@ def test_as_many_frames_as_wanted_zero_beyond_the_end():
     assert power.shape == (60, 128)
     assert (power[41:] == 0.0).all(), "centred more than half a frame beyond the end"
     assert (power[:36].max(axis=1) > 0.0).all()
-    np.testing.assert_array_equal(mel_power(CONFIG, samples, n_frames=5), mel_power(CONFIG, samples)[:5])
+    # A product of matrices of another height may differ in its last bits, with the processor.
+    np.testing.assert_allclose(mel_power(CONFIG, samples, n_frames=5), mel_power(CONFIG, samples)[:5], rtol=1e-5)
