@@ -74,7 +74,7 @@ def test_a_temperature_of_the_whole(method: Method) -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_each_way_is_measured_on_groups_that_it_was_not_fitted_on(fused: bool) -> None:
     found = compare_fusions([GOOD, BAD], LABELS, [f"g{track // 3}" for track in range(TRACKS)], fused)
-    assert list(found) == ["mean", "weighted", "stacked"]
+    assert list(found) == ["mean", "vote", "weighted", "stacked"]
     losses = {name: figures["genre_log_loss"] or 0.0 for name, figures in found.items()}
     assert losses["weighted"] < losses["mean"]
     assert losses["stacked"] < losses["mean"]
