@@ -288,7 +288,7 @@ def _protocol(split: str, bundle: Bundle, tracks: pl.DataFrame, *, own: bool) ->
         parts.append(f"{what} trained on: the figures say little about other music.")
     if split in ("valid", ALL):
         what = "this split" if split == "valid" else "split 'valid'"
-        parts.append(f"Early stopping and calibration used {what}, so its figures flatter.")
+        parts.append(f"Calibration, and early stopping if there was any, used {what}, so its figures flatter.")
     trained_on = bundle.facts.get("train_groups")
     if trained_on:
         parts.append(f"The bundle was trained on {trained_on:,} groups.")

@@ -152,7 +152,8 @@ def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
         screen.print(line, soft_wrap=True, highlight=False)
     if behind := behind_its_best_member(outcome.metrics):
         screen.print(behind, style="yellow")
-    screen.print("Early stopping and calibration used the validation split: its figures flatter.", style="dim")
+    flatters = "Calibration, and early stopping if there was any, used the validation split: its figures flatter."
+    screen.print(flatters, style="dim")
 
 
 def show_student_vs_teacher(screen: Console, teacher: str, student: str) -> None:

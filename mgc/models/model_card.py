@@ -12,8 +12,8 @@ probability that is only as honest as new music is like the validation tracks. N
 """
 
 FIGURES_NOTE = """\
-Early stopping and the temperatures looked at the validation split, so these figures flatter; `mgc evaluate`
-on a split that nothing looked at gives honest ones, with intervals.
+The temperatures, and early stopping if there was any, looked at the validation split, so these figures flatter;
+`mgc evaluate` on a split that nothing looked at gives honest ones, with intervals.
 """
 
 

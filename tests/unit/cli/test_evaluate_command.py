@@ -40,8 +40,8 @@ def test_the_bundles_own_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture
     write_bundle(str(bundle), bundle_contents(facts={"catalogue": data["catalogue"], "train_groups": 9}))
     protocol, page, tracks = evaluated(data, bundle, tmp_path / "valid", "valid")
     assert protocol == (
-        "One fixed split; 6 groups stand both in 'train' and in 'valid'. Early stopping and calibration used this "
-        "split, so its figures flatter. The bundle was trained on 9 groups."
+        "One fixed split; 6 groups stand both in 'train' and in 'valid'. Calibration, and early stopping if there "
+        "was any, used this split, so its figures flatter. The bundle was trained on 9 groups."
     )
     assert "so its figures flatter a little" in page
     assert tracks == TRACKS // 4
