@@ -45,7 +45,7 @@ def main() -> None:
     manifest = str(given.melspecs / "manifest.csv")
     mgc("index", str(given.melspecs), "--files", "npy", "--manifest", manifest, "-o", catalogue)
     mgc("import-mels", catalogue, "-o", features, "--format", "gtzan-melspecs", "--config", str(RECIPE))
-    mgc("train", catalogue, "-f", features, "-b", trained, "--config", str(RECIPE))
+    mgc("train", catalogue, "-f", features, "-b", trained, "--config", str(RECIPE), "--overwrite")
     mgc("evaluate", catalogue, "-f", features, "-b", trained, "-o", report)
     figures = json.loads((given.work / "report" / "evaluation.json").read_text())
     write_bundle(given.bundle, with_card(load_bundle(trained), figures), overwrite=True)

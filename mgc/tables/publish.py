@@ -144,14 +144,31 @@ def open_current(store: Store) -> CurrentTable | None:
         The store fails, or its path is none that a Delta table can have.
     """
     with _delta_errors(store):
-        try:
-            table = DeltaTable(_table_uri(store), storage_options=store.object_store_options())
-        except TableNotFoundError:
-            return None
-        added = pa.table(table.get_add_actions(flatten=True))
+        opened = _opened(store)
+    if opened is None:
+        return None
+    table, added = opened
     keys = [f"{CURRENT}/{path}" for path in added["path"].to_pylist()]
     files = dict(zip(keys, added["size_bytes"].to_pylist(), strict=True))
     return CurrentTable(table, files, _read_record(store, table.version()))
+
+
+def _opened(store: Store) -> tuple[DeltaTable, pa.Table] | None:
+    """Return the newest version and its files; None where there is no table."""
+    uri, options = _table_uri(store), store.object_store_options()
+    # delta-rs asks once more where a request fails, but not where a body breaks off or is damaged on its way.
+    waits = list(WAITS_SECONDS[:4]) if options else []
+    while True:
+        try:
+            table = DeltaTable(uri, storage_options=options)
+            return table, pa.table(table.get_add_actions(flatten=True))
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            if not waits:
+                raise
+            log.info("'%s' is opened once more: %s", store.uri(CURRENT), _one_line(str(error)))
+            time.sleep(waits.pop(0))
 
 
 def _read_record(store: Store, version: int) -> TableRecord:
