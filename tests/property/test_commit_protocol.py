@@ -47,6 +47,9 @@ STEPS = st.one_of(st.integers(1, 30), st.just(TO_THE_END))
 """How far a writer gets before another one goes on; often to its end."""
 
 
+_LIVE_CONTENT = pl.when(~pl.col("deleted").fill_null(False)).then("content_id").alias("content")
+
+
 class KilledError(BaseException):
     """What SIGKILL is to the code: nothing catches it."""
 
@@ -70,6 +73,7 @@ class Protocol(RuleBasedStateMachine):
         self.writers: list[Writer] = []
         self.contents = dict.fromkeys(TRACKS[:3], "0")
         self.committed: dict[str, int] = {}
+        self.done: dict[str, set[str | None]] = {}
         self.shown: dict[str, int] = {}
         self.version = -1
         self.patch = pytest.MonkeyPatch()
@@ -102,8 +106,11 @@ class Protocol(RuleBasedStateMachine):
             commit(output, one)
             if not one.replaces:
                 rows = run_index.read_index(output, one.index_key)
-                for track, sequence in rows.select("track_id", "sequence").iter_rows():
-                    self.committed[track] = max(sequence, self.committed.get(track, 0))
+                for track, sequence, content in rows.select("track_id", "sequence", _LIVE_CONTENT).iter_rows():
+                    last = self.committed.get(track, 0)
+                    self.committed[track] = max(sequence, last)
+                    if sequence >= last:  # of runs that raced, either may count
+                        self.done[track] = {content} | (self.done[track] if sequence == last else set())
 
         self.patch.setattr(OutputDirectory, "commit", seen)
 
@@ -175,7 +182,11 @@ class Protocol(RuleBasedStateMachine):
     def all_is_well_after_a_run_to_its_end(self) -> None:
         """Whatever was killed, the next run ends with every track once, and nothing of any commit is lost."""
         self._all_die()
+        finished = {
+            track: self.committed[track] for track, what in self.contents.items() if self.done.get(track) == {what}
+        }
         _tag(self.folder, self.contents)
+        assert finished.items() <= self.committed.items(), "what was committed is not done again"
         self.readers_see_a_whole_table()
         rows = DeltaTable(f"{self.folder}/current").to_pyarrow_table(columns=["track_id", "content_id"]).to_pylist()
         assert {row["track_id"]: row["content_id"] for row in rows} == self.contents
