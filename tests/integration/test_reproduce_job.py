@@ -32,6 +32,7 @@ views = ["clean", "tempo"]
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_two")
+@pytest.mark.slow
 def test_runs_run_side_by_side_and_give_what_they_give_alone(tmp_path: Path) -> None:
     values = small_experiment(write_data(tmp_path / "data"))
     values["systems"] = values["systems"][:2]
