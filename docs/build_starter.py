@@ -60,7 +60,9 @@ def mgc(*arguments: str) -> None:
 def with_card(bundle: BundleContents, figures: dict[str, object]) -> BundleContents:
     """Return a bundle without this machine's paths and its epochs, and with what its card is to say."""
     kept = {name: value for name, value in bundle.facts.items() if name not in ("catalogue", "histories")}
-    return replace(bundle, facts={**FACTS, "figures": figures_text(figures), **kept})
+    # The arrays are a window each; a song is its beginning, two stretches of its middle, its end.
+    features = bundle.features.model_copy(update={"max_windows": 4})
+    return replace(bundle, features=features, facts={**FACTS, "figures": figures_text(figures), **kept})
 
 
 def figures_text(figures: dict[str, object]) -> str:
