@@ -26,7 +26,7 @@ from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.cluster.runtime import ray_session
 from mgc.cluster.train import TrainingRequest
-from mgc.config import CatalogueConfig, Config
+from mgc.config import Config
 from mgc.demo.compose import DemoCatalogue, compose_catalogue, pass_a_day
 from mgc.models.published_files import STARTER
 
@@ -137,12 +137,13 @@ def _composed(steps: _Steps, config: Config, place: Path) -> dict[str, str]:
         screen.print("synthetic, made by mgc itself: figures on it say nothing about real music", style="dim")
     labels = config.catalogue.model_copy(update={"manifest": str(music.manifest)})
     with steps.step("index"):
-        _index(screen, str(music.folder), places, labels)
+        found = index_catalogue(str(music.folder), places.tracks, labels)
+        facts(screen, "Catalogue", summary_rows(found))
     with ray_session(config.cluster):
         pages = _learn_and_tag(steps, places, config)
         with steps.step("a day later"):
             _show_changes(screen, music)
-            _index(screen, str(music.folder), places, labels, shown=False)
+            index_catalogue(str(music.folder), places.tracks, labels)
             again = _tag(screen, places, places.bundle, config)
             pages[TAGGING] = latest_tagging_page(
                 again, places.tracks, places.predictions, places.bundle, places.features
@@ -165,11 +166,11 @@ def _of_own_music(steps: _Steps, config: Config, place: Path, root: str) -> dict
     given = bool(labels.manifest or labels.dataset or labels.labels_from)
     with steps.step("index"):
         by_folder = labels if given else labels.model_copy(update={"labels_from": "folder"})
-        found = _index(screen, root, places, by_folder, shown=given)
+        found = index_catalogue(root, places.tracks, by_folder)
         learn = given or _are_genres(found)
-        if not given:
-            labels = labels.model_copy(update={"labels_from": "folder" if learn else "none"})
-            facts(screen, "Catalogue", summary_rows(index_catalogue(root, places.tracks, labels)))
+        if not learn:
+            found = index_catalogue(root, places.tracks, labels.model_copy(update={"labels_from": "none"}))
+        facts(screen, "Catalogue", summary_rows(found))
     if learn:
         with ray_session(config.cluster):
             return _learn_and_tag(steps, places, config)
@@ -188,15 +189,6 @@ def _of_own_music(steps: _Steps, config: Config, place: Path, root: str) -> dict
 def _are_genres(found: IndexSummary) -> bool:
     sizes = [sum(counts.values()) for name, counts in found.by_genre.items() if name != NO_GENRE]
     return sum(size >= TRACKS_A_GENRE for size in sizes) > 1
-
-
-def _index(
-    screen: Console, root: str, places: _Places, labels: CatalogueConfig, *, shown: bool = True
-) -> IndexSummary:
-    summary = index_catalogue(root, places.tracks, labels)
-    if shown:
-        facts(screen, "Catalogue", summary_rows(summary))
-    return summary
 
 
 def _learn_and_tag(steps: _Steps, places: _Places, config: Config) -> dict[str, str]:

@@ -5,6 +5,7 @@ What is wrong with them is explained by the key as it is written, the value, and
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,6 +103,17 @@ def _named(entry: Any, model: Any) -> Any:
         return entry
     name = model.get("name", CrnnConfig().name) if isinstance(model, dict) else getattr(model, "name", None)
     return (model or {"name": entry}) if name == entry else {"name": entry}
+
+
+def cache_folder() -> Path:
+    """Return where what can be made or fetched again is kept: `$XDG_CACHE_HOME/mgc` or `~/.cache/mgc`.
+
+    Raises
+    ------
+    RuntimeError
+        There is no home directory.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mgc"
 
 
 def load_config(

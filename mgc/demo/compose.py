@@ -219,14 +219,13 @@ def compose_catalogue(
         f"clips_per_project={clips_per_project} length_spread={length_spread} unsorted={unsorted} damaged={damaged}"
     )
     stamp = {"arguments": arguments, "files": [*(one.path for one in (*sounds, *plan.later)), *texts]}
-    found = _read_stamp(folder)
-    same = found is not None and found.get("arguments") == arguments
-    stale = {one.path for one in plan.later} if found and found.get("arguments") == arguments + A_DAY_LATER else set()
+    made_by = (_read_stamp(folder) or {}).get("arguments")
+    stale = {one.path for one in plan.later} if made_by == arguments + A_DAY_LATER else set()
     missing = [one for one in sounds if one.path in stale or not (folder / one.path).is_file()]
-    complete = same and not missing and all((folder / name).is_file() for name in texts)
+    complete = made_by == arguments and not missing and all((folder / name).is_file() for name in texts)
     if not complete:
         try:
-            if not same and not stale:
+            if made_by not in (arguments, arguments + A_DAY_LATER):
                 _prepare_folder(folder)
                 missing = list(sounds)
             for path in stale:

@@ -225,7 +225,7 @@ def bundle_of(stored: StoredBundle) -> Bundle:
     hashes = [
         stored.manifest.files[name].sha256
         for number, member in enumerate(bundle.members)
-        for name in (member_file(number), *([graph_file(number)] if _graph_key(member.config) else []))
+        for name in _file_names(number, member.config)
     ]
     if bundle.fingerprint != answer_fingerprint(bundle, hashes):
         raise BundleError(
@@ -258,12 +258,11 @@ def _bundle(stored: StoredBundle) -> Bundle:
 def _member(number: int, entry: dict[str, Any], files: dict[str, bytes]) -> Member:
     model = entry["model"]
     config = OnnxConfig.model_validate(model) if model["name"] == "onnx" else read_model_config(model)
-    key = _graph_key(config)
-    for name in (member_file(number), graph_file(number))[: 2 if key else 1]:
+    for name in _file_names(number, config):
         if name not in files:
             raise BundleError(f"the bundle's manifest does not list '{name}'", "train it anew")
     weights = weights_from_bytes(files[member_file(number)], member_file(number))
-    if key:
+    if key := _graph_key(config):
         checked_graph(files[graph_file(number)], graph_file(number))
         weights[key] = torch.frombuffer(bytearray(files[graph_file(number)]), dtype=torch.uint8)
     return Member(
@@ -278,6 +277,11 @@ def _graph_key(config: ModelConfig | OnnxConfig) -> str | None:
     if isinstance(config, TransferConfig):
         return f"statistics.network.{GRAPH}" if config.onnx else None
     return GRAPH if isinstance(config, OnnxConfig) else None
+
+
+def _file_names(number: int, config: ModelConfig | OnnxConfig) -> list[str]:
+    """Return the names of a member's files in its bundle."""
+    return [member_file(number), *([graph_file(number)] if _graph_key(config) else [])]
 
 
 def _files_of(number: int, member: Member) -> dict[str, bytes]:

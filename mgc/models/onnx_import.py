@@ -6,7 +6,6 @@ The file is read as data (`checked_graph`), held against its contract, and tried
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,11 +20,10 @@ from mgc.config.network_settings import OnnxConfig
 from mgc.config.settings import explained
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, ConfigError, LabelError
+from mgc.logs import log
 from mgc.models.bundle import BundleContents, Member
 from mgc.models.ensemble import TemperatureScaling
 from mgc.models.onnx_network import GRAPH, OnnxNetwork, all_shares, checked_graph
-
-log = logging.getLogger(__name__)
 
 TRIED_WINDOWS = 2
 """Of noise and of silence."""

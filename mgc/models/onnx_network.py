@@ -9,7 +9,6 @@ tensors in other files, no more than `MAX_BYTES` and `MAX_NODES`. That is looked
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from mgc.audio.features.analysis import REST_SCALE
 from mgc.config.feature_settings import WAVEFORM_ROW
 from mgc.config.network_settings import OnnxConfig
 from mgc.errors import BundleError, ConfigError
+from mgc.logs import log
 from mgc.models.layers import ModelOutput
 
 MAX_BYTES = 512 * 2**20
@@ -36,8 +36,6 @@ CPU_WINDOWS, GPU_WINDOWS = 8, 512
 """Windows a pass at most: `mgc.models.forward` fills up to a multiple of the first, so that it is always as many."""
 DEVICE_SIGNS = ("CUDA failure", "CUDNN failure", "CUBLAS failure", "Failed to allocate memory", "bad allocation")
 """In errors of onnxruntime that say nothing about a track."""
-
-log = logging.getLogger(__name__)
 
 
 class OnnxNetwork(nn.Module):

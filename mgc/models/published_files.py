@@ -7,12 +7,12 @@ the authors' repository, each at the commit that added it and by its SHA-256. No
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mgc.config.settings import cache_folder
 from mgc.errors import BundleError, ConfigError, DownloadError, StorageError, did_you_mean
 from mgc.storage.local_files import DISK_FULL_ERRNOS
 from mgc.storage.objects import DiskFullError
@@ -190,7 +190,7 @@ def _reason(error: Exception) -> str:
 
 def _cache() -> Path:
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mgc"
+        return cache_folder()
     except RuntimeError as error:
         raise StorageError("there is no home directory to keep networks in", "set XDG_CACHE_HOME") from error
 

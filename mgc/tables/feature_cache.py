@@ -30,6 +30,7 @@ import polars as pl
 import pyarrow as pa
 
 from mgc.arrays import BoolArray, Float32Array, FloatingArray, IntArray
+from mgc.config.settings import cache_folder
 from mgc.config.view_settings import CLEAN
 from mgc.errors import SchemaError, StorageError
 from mgc.storage.local_files import DISK_FULL_ERRNOS
@@ -231,7 +232,7 @@ def _map(descriptor: int) -> mmap.mmap | bytes:
 def _root() -> Path:
     """Return `$XDG_CACHE_HOME/mgc` or `~/.cache/mgc`; where neither can be written, a folder in TMPDIR."""
     with contextlib.suppress(OSError, RuntimeError):
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mgc"
+        root = cache_folder()
         root.mkdir(parents=True, exist_ok=True)
         if os.access(root, os.W_OK):
             return root

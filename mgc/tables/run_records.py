@@ -191,11 +191,6 @@ class PredictionCounts:
         )
 
 
-def design_effects(predictions: pl.DataFrame) -> dict[str, float]:
-    """Return the design effect of folders on each kind of answer; empty where there are fewer than 30 folders."""
-    return dict(summarise_predictions(predictions).design_effects)
-
-
 class _FolderSums:
     """How many tracks of each folder say what: of all, or of some drawn by name where they are many."""
 
@@ -238,6 +233,7 @@ class _FolderSums:
         return self._held.filter(kind=kind).select("folder", "name", "value").sort("folder", "name")
 
     def design_effects(self) -> dict[str, float]:
+        """Return the design effect of folders on each kind of answer; empty where there are fewer than 30 folders."""
         if self._of("rows").height < FEWEST_FOLDERS:
             return {}
         whole = {"genre": "answered", "tag": "answered", "failed": "rows", "abstained": "answered"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import tempfile
 import warnings
 import zipfile
@@ -24,6 +23,7 @@ import numpy as np
 
 from mgc.arrays import Float32Array, Float64Array
 from mgc.config import FeatureConfig
+from mgc.config.settings import cache_folder
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,8 @@ def _cached(settings: _Settings) -> FilterBanks:
 
 def _cache_file(settings: _Settings) -> Path:
     """Return where the banks are kept, of the librosa that is installed; a RuntimeError where there is no home."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     digest = hashlib.blake2b(repr((version("librosa"), *settings)).encode(), digest_size=12).hexdigest()
-    return Path(folder) / "mgc" / f"filter-banks-{digest}.npz"
+    return cache_folder() / f"filter-banks-{digest}.npz"
 
 
 def _write(path: Path, banks: FilterBanks) -> None:

@@ -14,7 +14,6 @@ from mgc.tables.run_records import (
     COUNTED,
     PredictionCounts,
     PredictionSummary,
-    design_effects,
     read_records,
     rows_of_commit,
     summarise_predictions,
@@ -74,11 +73,11 @@ def test_rows_are_counted() -> None:
 
 def test_likeness_of_a_folder_is_its_design_effect() -> None:
     kinds = ("genre", "tag", "failed", "abstained", "confidence")
-    alike = design_effects(albums(12))
+    alike = summarise_predictions(albums(12)).design_effects
     assert [alike[kind] for kind in kinds] == [pytest.approx(12.0, rel=0.2)] * 5
-    apart = design_effects(albums(1))
+    apart = summarise_predictions(albums(1)).design_effects
     assert [apart[kind] for kind in kinds] == [pytest.approx(1.0, abs=0.25)] * 5
-    assert design_effects(albums(12).head(300)) == {}, "25 folders may be the genres themselves"
+    assert summarise_predictions(albums(12).head(300)).design_effects == {}, "25 folders may be the genres themselves"
 
 
 def test_batches_are_counted_as_the_whole() -> None:
@@ -95,7 +94,7 @@ def test_batches_are_counted_as_the_whole() -> None:
 
 def test_of_many_folders_some_are_drawn_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mgc.tables.run_records.SUMS_HELD", 1_500)
-    alike = design_effects(albums(12, 6_000))
+    alike = summarise_predictions(albums(12, 6_000)).design_effects
     assert [alike[kind] for kind in ("genre", "tag", "abstained", "confidence")] == [pytest.approx(12.0, rel=0.3)] * 4
     counts = PredictionCounts()
     for batch in albums(12, 24_000).iter_slices(2_000):
