@@ -260,8 +260,8 @@ def _about_split(evaluation: Evaluation) -> list[str]:
         ]
     if evaluation.split == "valid":
         return [
-            "Training was stopped, and probabilities were calibrated, by the validation split, so its "
-            "figures flatter a little. A test split that nothing was chosen by would be cleaner."
+            "Probabilities were calibrated, and training that stopped early was stopped, by the validation split, "
+            "so its figures flatter a little. A test split that nothing was chosen by would be cleaner."
         ]
     return []
 
