@@ -18,7 +18,9 @@ from benchmarks.material import figure
 from mgc.storage.store import Store
 from mgc.tables import publish as published
 from mgc.tables.parquet_batches import parquet_bytes
+from mgc.tables.run_index import write_checkpoint
 from mgc.tables.run_log import OutputDirectory
+from mgc.tables.slices import Slices
 
 TRACKS = 4_000
 DIMENSIONS = 512
@@ -41,8 +43,10 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
             chosen = np.random.default_rng(number).permutation(TRACKS)[: changed if number else TRACKS]
             publish_million.commit_run(output, ids[np.sort(chosen)], names[np.sort(chosen)], number)
             published.GRACE_SECONDS = grace_seconds if number + 1 == RUNS else -1
-            published.publish(output, uris=pl.DataFrame({"track_id": ids, "uri": names}))
-            output.write_checkpoint()
+            published.publish(
+                output, places=published.Places(Slices.of(pl.DataFrame({"track_id": ids, "uri": names})))
+            )
+            write_checkpoint(output)
         published.GRACE_SECONDS = grace_seconds
         _print(schedule, output)
 

@@ -19,6 +19,7 @@ from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig, Config, FeatureConfig
 from mgc.storage.store import Store
 from mgc.tables.run_log import OutputDirectory, OutputRun
+from mgc.tables.slices import Slices
 from mgc.tables.work_items import clean_items
 
 CHUNK = 3
@@ -70,7 +71,7 @@ def run_tiny(
     config = config or config_of()
     job = CatalogueJob(
         OutputDirectory(Store.open(uri), "features"),
-        clean_items(tracks),
+        Slices.of(clean_items(tracks)),
         config.features.fingerprint(),
         partial(TinyWorker, config.features),
         config,

@@ -21,6 +21,7 @@ from mgc.config import ClusterConfig, Config
 from mgc.logs import configure_logging
 from mgc.storage.store import Store
 from mgc.tables.run_log import OutputDirectory, OutputRun
+from mgc.tables.slices import Slices
 from mgc.tables.work_items import clean_items
 
 
@@ -56,13 +57,13 @@ def main(address: str, output: str, n_chunks: int, seconds: float, workers: int 
     config = Config(features=TINY, cluster=ClusterConfig(tracks_per_chunk=1, address=address, workers=workers))
     job = CatalogueJob(
         OutputDirectory(Store.open(output), "features"),
-        clean_items(catalogue(dict.fromkeys(names, "1"))),
+        Slices.of(clean_items(catalogue(dict.fromkeys(names, "1")))),
         TINY.fingerprint(),
         lambda: SlowWorker(notes, seconds),
         config,
     )
     outcome = run_incrementally(job, RunOptions())
-    print(f"{outcome.index.height} rows of {outcome.cores} workers")
+    print(f"{outcome.rows} rows of {outcome.cores} workers")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,11 @@ from mgc.tables import publish as published
 from mgc.tables.deletions import DeletionRule
 from mgc.tables.parquet_batches import frame_of
 from mgc.tables.predictions import read_predictions
-from mgc.tables.publish import open_current, publish
+from mgc.tables.publish import Places, open_current, publish
+from mgc.tables.run_index import empty_index, read_index
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import marked
+from mgc.tables.slices import Slices
 from mgc.tables.work_items import clean_items
 
 BUNDLE = "b" * 16
@@ -73,7 +75,7 @@ def tag_once(
     **options: Any,
 ) -> RunOutcome:
     """Tag a catalogue of `track_id → content_id`; call `in_process.without_ray` first."""
-    items = clean_items(catalogue(contents, root=root))
+    items = Slices.of(clean_items(catalogue(contents, root=root)))
     job = CatalogueJob(
         OutputDirectory(Store.open(uri), "predictions"),
         items,
@@ -81,7 +83,7 @@ def tag_once(
         partial(TinyTagger, bundle, frozenset(refused)),
         config or config_of(),
         deletions=deletions or DeletionRule(0.5),
-        publish=partial(publish, uris=items.select("track_id", "uri")),
+        publish=partial(publish, places=Places(items)),
     )
     return run_incrementally(job, RunOptions(**options))
 
@@ -113,6 +115,14 @@ def history(uri: str) -> pl.DataFrame:
     keys = [item.key for item in store.list("history/")]
     tables = [pl.read_parquet(store.read_bytes(key)) for key in keys]
     return pl.concat(tables).sort("sequence", "track_id") if tables else frame_of(marked("predictions").empty_table())
+
+
+def own_rows(uri: str, runs: Iterable[str]) -> pl.DataFrame:
+    """Return the index rows of what some runs made, not of what they copied."""
+    output, wanted = output_of(uri), set(runs)
+    indices = [read_index(output, one.index_key) for one in output.commits() if one.run_id in wanted]
+    rows = pl.concat([empty_index(), *indices])
+    return rows.filter(pl.col("part").str.extract(r"^runs/(.+)/part-").is_in(list(wanted)))
 
 
 def one_after_another(read: Callable[[Any], Any], wanted: Iterable[Any], readers: int = 1) -> Iterable[Any]:

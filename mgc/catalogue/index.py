@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+from typing import IO
 
 import polars as pl
 import pyarrow as pa
@@ -18,10 +24,13 @@ from mgc.catalogue.splits import assign_splits
 from mgc.config import CatalogueConfig
 from mgc.errors import SchemaError, StorageError
 from mgc.storage.store import Store, UriParts, split_uri
+from mgc.tables import slices
+from mgc.tables.parquet_batches import frame_of, group_bounds
 from mgc.tables.schema import CATALOGUE, SPLITS, marked, require_kind
+from mgc.tables.slices import ALL_IDS, Slices, Span
 
 NO_GENRE = "(no genre)"
-ROWS_A_GROUP = 100_000
+ROWS_A_GROUP = slices.SLICE_TRACKS
 
 
 @dataclass(frozen=True)
@@ -155,16 +164,92 @@ def read_catalogue(path: str) -> pl.DataFrame:
         It is no catalogue of this version, a column has another type, a value is missing or not allowed, or a
         track_id repeats.
     """
+    with _opened(path) as file:
+        return _rows(file, range(file.num_row_groups), path, CATALOGUE.names)
+
+
+def catalogue_slices(path: str, *tables: Sequence[str]) -> list[Slices]:
+    """Return some columns of a catalogue, read a slice at a time; each is checked then, as `read_catalogue` does.
+
+    A catalogue of one slice, or one that is not in track_id order, is read at once, and whole. Of another one the
+    file stays open, or a copy of it where it is on S3: who replaces it meanwhile changes nothing.
+
+    Parameters
+    ----------
+    tables
+        Columns wanted, `track_id` among them; for each such list its slices are returned.
+
+    Raises
+    ------
+    StorageError, SchemaError
+        As `read_catalogue`; of what is wrong in a slice when that one is read.
+    """
+    with _opened(path) as file:
+        firsts = _first_ids(file)
+        if not firsts or file.metadata.num_rows <= slices.SLICE_TRACKS:
+            whole = _rows(file, range(file.num_row_groups), path, CATALOGUE.names)
+            return [Slices.of(whole.select(columns)) for columns in tables]
+        # Groups of the size that is written are slices; smaller ones are put together.
+        borders, held = [], 0
+        for number, first in enumerate(firsts):
+            rows = file.metadata.row_group(number).num_rows
+            if held and held + rows > slices.SLICE_TRACKS:
+                borders.append(first)
+                held = 0
+            held += rows
+    kept = _kept_open(path)
+
+    def read(columns: Sequence[str], span: Span) -> pl.DataFrame:
+        groups = [number for number, bounds in enumerate(group_bounds(kept)) if bounds and span.meets(*bounds)]
+        return span.of(_rows(kept, groups, path, columns))
+
+    return [Slices(ALL_IDS.cut(borders), partial(read, columns)) for columns in tables]
+
+
+def slices_of(catalogue: pl.DataFrame | str, *tables: Sequence[str]) -> list[Slices]:
+    """Return some columns of a catalogue in memory, or at a path; see `catalogue_slices`."""
+    if isinstance(catalogue, str):
+        return catalogue_slices(catalogue, *tables)
+    return [Slices.of(catalogue.select(columns)) for columns in tables]
+
+
+def _kept_open(path: str) -> pq.ParquetFile:
+    root, key = split_uri(path)
+    source: IO[bytes] | io.IOBase = Store(root).open_input(key)
+    if root.startswith("s3://"):
+        copy = TemporaryFile()  # noqa: SIM115 - it lives as long as what reads it
+        with source:
+            copyfileobj(source, copy)
+        source = copy
+    return pq.ParquetFile(source)
+
+
+def _first_ids(file: pq.ParquetFile) -> list[str]:
+    """Return the least track id of each row group; none where they do not say so, or do not follow one another."""
+    bounds = list(group_bounds(file))
+    known = [one for one in bounds if one is not None]
+    follow = all(before[1] < after[0] for before, after in pairwise(known))
+    return [least for least, _ in known] if len(known) == len(bounds) and follow else []
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
     root, key = split_uri(path)
     with Store(root).open_input(key) as source:
         try:
             file = pq.ParquetFile(source)
             require_kind(file.schema_arrow, "catalogue", path)
-            table = file.read(columns=CATALOGUE.names)
-            columns = [table[name].cast(CATALOGUE.field(name).type) for name in CATALOGUE.names]
+            yield file
         except (pa.ArrowException, OSError) as error:
             raise SchemaError(f"'{path}' is no catalogue: {error}", "check the path, or index anew") from error
-    frame = pl.DataFrame(pl.from_arrow(pa.table(columns, names=CATALOGUE.names)))
+
+
+def _rows(file: pq.ParquetFile, groups: Sequence[int], path: str, columns: Sequence[str]) -> pl.DataFrame:
+    """Return rows of a catalogue after checking them."""
+    table = file.read_row_groups(list(groups), columns=list(columns))
+    frame = frame_of(
+        pa.table([table[name].cast(CATALOGUE.field(name).type) for name in columns], names=list(columns))
+    )
     _require_valid(frame, path)
     return frame
 
@@ -260,7 +345,7 @@ def _listed_tracks(batches: Iterable[pa.RecordBatch], skipped: Skipped) -> pl.Da
 
 def _require_valid(frame: pl.DataFrame, path: str) -> None:
     for column in CATALOGUE:
-        if not column.nullable and frame[column.name].null_count():
+        if column.name in frame and not column.nullable and frame[column.name].null_count():
             raise SchemaError(f"'{path}': column {column.name} has empty cells", "index anew")
     repeated = frame.filter(pl.col("track_id").is_duplicated())
     if not repeated.is_empty():
@@ -268,6 +353,8 @@ def _require_valid(frame: pl.DataFrame, path: str) -> None:
             f"'{path}' has {len(repeated)} rows that share a track_id, such as '{repeated['uri'][0]}'",
             "index anew",
         )
+    if "split" not in frame:
+        return
     strange = frame.filter(~pl.col("split").is_in(SPLITS))
     if not strange.is_empty():
         raise SchemaError(f"'{path}' has a split '{strange['split'][0]}'", f"a split is one of {', '.join(SPLITS)}")

@@ -46,7 +46,6 @@ def extract(
     chosen = settings(config, set_, cluster__address=address, cluster__workers=workers)
     if bundle is not None:
         chosen = chosen.model_copy(update={"features": read_bundle_for_audio(bundle).features})
-    tracks = read_catalogue(catalogue)
     screen = console()
     with watched(screen, "extracting", limit) as watch:
         options = RunOptions(
@@ -57,7 +56,7 @@ def extract(
             on_plan=watch.show_plan,
             on_progress=watch.advance,
         )
-        outcome = extract_features(tracks, output, chosen, options)
+        outcome = extract_features(catalogue, output, chosen, options)
     if dry_run:
         dry_summary(screen, "extract", outcome, limit)
         return
@@ -115,9 +114,8 @@ def import_mels(
     # The format is the arrays' own and goes over the file's settings, and --set over both.
     known = [] if format_ is None else list(mel_format(format_).settings)
     chosen = settings(config, [*known, *(set_ or [])], cluster__address=address, cluster__workers=workers)
-    tracks = read_catalogue(catalogue)
     screen = console()
     with watched(screen, "importing", limit) as watch:
         options = RunOptions(force=force, limit=limit, on_plan=watch.show_plan, on_progress=watch.advance)
-        outcome = import_mel_arrays(tracks, output, chosen, options)
+        outcome = import_mel_arrays(catalogue, output, chosen, options)
     run_summary(screen, "Import", outcome, output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -39,14 +39,14 @@ from mgc.reports.tagging_table import MAX_LISTED_ROWS, PACKED, pairs, select_lis
 from mgc.reports.track_map import TRACKS_ON_MAP, TrackMap, lay_out_map
 from mgc.storage.store import ObjectNotFoundError, Store
 from mgc.tables.predictions import prediction_batches, read_predictions
-from mgc.tables.run_log import Commit, OutputDirectory
+from mgc.tables.run_log import OutputDirectory
 from mgc.tables.run_records import COUNTED as SUMMARY_COLUMNS
 from mgc.tables.run_records import (
     PredictionCounts,
     PredictionSummary,
     RunRecord,
     read_records,
-    rows_of_commit,
+    rows_of_runs,
     write_record,
 )
 
@@ -117,21 +117,21 @@ def tagging_page(
     outcome: RunOutcome, catalogue: str, output: str, bundle: str | None = None, features: str | None = None
 ) -> PageMade:
     """Keep a run's record, compare it with earlier ones, and write the page beside the predictions (`page_of`)."""
-    place, commit = OutputDirectory(Store.open(output), "predictions"), outcome.commit
-    if commit is None:
+    if outcome.run_id is None:
         raise ValueError("a run that had nothing to do has no page of its own")
     counts = PredictionCounts()
     for rows in prediction_batches(output, SUMMARY_COLUMNS):
-        counts.add(rows_of_commit(rows, commit))
-    prediction_summary = counts.summary(_vocabulary(output, commit))
+        counts.add(rows_of_runs(rows, outcome.runs))
+    prediction_summary = counts.summary(_vocabulary(output, outcome.runs))
     finished, plan = datetime.now(UTC), outcome.plan
     record = RunRecord(
-        run_id=commit.run_id,
-        sequence=commit.sequence,
+        run_id=outcome.run_id,
+        sequence=outcome.sequence,
+        runs=tuple(sorted(outcome.runs)),
         bundle_fingerprint=outcome.fingerprint,
         catalogue=catalogue,
         tracks_total=plan.wanted_tracks,
-        tagged_now=outcome.index.height,
+        tagged_now=outcome.rows,
         unchanged=plan.unchanged,
         failed=outcome.failed_by_code,
         audio_seconds=outcome.audio_seconds,
@@ -147,15 +147,15 @@ def tagging_page(
         prediction_summary=prediction_summary,
         promises=tuple(promise_lines(read_bundle_files(bundle).description["metrics"])) if bundle else (),
     )
-    write_record(place, record)
+    write_record(OutputDirectory(Store.open(output), "predictions"), record)
     return page_of(record, catalogue, features)
 
 
-def _vocabulary(output: str, commit: Commit) -> Sequence[str]:
-    """Return all genres and tags that the bundle of a run knows; none where it answered for no track."""
+def _vocabulary(output: str, runs: Collection[str]) -> Sequence[str]:
+    """Return all genres and tags that the bundle of some runs knows; none where it answered for no track."""
     columns = ["genre_probabilities", "tag_probabilities"]
     for rows in prediction_batches(output, ["run_id", "error_code", *columns]):
-        answered = rows_of_commit(rows, commit).filter(pl.col("error_code").is_null()).head(1)
+        answered = rows_of_runs(rows, runs).filter(pl.col("error_code").is_null()).head(1)
         if answered.height:
             return [name for column in columns for name, _ in pairs(answered[column][0])]
     return []
@@ -179,7 +179,7 @@ def page_of(record: RunRecord, catalogue: str, features: str | None = None) -> P
     parts = PageParts(
         listed=read_predictions(output, PACKED, listed.track_ids),
         sampled=listed.sampled,
-        run_ids=_run_ids(record),
+        run_ids=tuple(record.runs),
         layout=layout,
         map_text=map_text,
         drift=drift_view(drift, [*earlier, record]),
@@ -340,17 +340,3 @@ def _old_map(store: Store) -> TrackMap | None:
         return TrackMap.from_json(store.read_bytes(MAP_FILE))
     except ObjectNotFoundError:
         return None
-
-
-def _run_ids(record: RunRecord) -> tuple[str, ...]:
-    place = OutputDirectory(Store.open(record.output), "predictions")
-    return tuple(
-        sorted(
-            {
-                part.key.split("/")[1]
-                for commit in place.commits()
-                if commit.run_id == record.run_id
-                for part in commit.parts
-            }
-        )
-    )

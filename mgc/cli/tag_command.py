@@ -151,13 +151,11 @@ def tag_catalogue(
         All is done, but so many tracks are missing that they were not marked deleted.
     """
     # Ray alone takes longer to import than a song takes to tag: a file's answer does not wait for it.
-    from mgc.catalogue.index import read_catalogue
     from mgc.cli.report_command import say_that_it_is_written, show_page, tagging_page
     from mgc.cli.terminal import dry_summary, tagging_summary, watched
     from mgc.cluster.predict import tag_catalogue as run_job
     from mgc.cluster.run import RunOptions
 
-    tracks = read_catalogue(catalogue)
     screen = console()
     with watched(screen, "tagging", limit) as watch:
         options = RunOptions(
@@ -170,7 +168,7 @@ def tag_catalogue(
             on_plan=watch.show_plan,
             on_progress=watch.advance,
         )
-        outcome = run_job(tracks, bundle, output, config, options, features)
+        outcome = run_job(catalogue, bundle, output, config, options, features)
     if dry_run:
         dry_summary(screen, "tag", outcome, limit)
         return

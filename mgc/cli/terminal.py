@@ -16,7 +16,7 @@ from mgc.printable import printable
 if TYPE_CHECKING:  # commands that start no Ray do not import it for their tables
     from mgc.cluster.actor_pool import ChunkProgress
     from mgc.cluster.run import RunOutcome
-    from mgc.tables.diff import WorkPlan
+    from mgc.tables.diff import PlanTotals
 
 SHORT_SECONDS = 10.0
 """At work: of a shorter run the speed says little."""
@@ -78,14 +78,13 @@ class Watch:
         self._stack = stack
         self._meter: Meter | None = None
 
-    def show_plan(self, plan: WorkPlan, resumed: int) -> None:
+    def show_plan(self, plan: PlanTotals, resumed: int) -> None:
         """Print what there is to do, unless it is nothing: the summary says so."""
-        total = plan.limited(self._limit).height
-        if not total and not resumed:
+        if not plan.chosen and not resumed:
             return
         announce(self._console, self._label, f"{_amount(plan, self._limit)}  ({_plan_text(plan, resumed)})")
         unit = "tracks" if _only_clean(plan) else "views"
-        self._meter = self._stack.enter_context(Meter(self._console, self._label, total, unit).shown())
+        self._meter = self._stack.enter_context(Meter(self._console, self._label, plan.chosen, unit).shown())
 
     def advance(self, step: ChunkProgress) -> None:
         """Pass a finished chunk to the meter."""
@@ -135,19 +134,19 @@ def tagging_summary(console: Console, outcome: RunOutcome, output: str) -> None:
     run_summary(console, "Tagging", outcome, f"{place} (a Delta table)", readers)
 
 
-def _only_clean(plan: WorkPlan) -> bool:
-    return plan.tracks == plan.todo.height
+def _only_clean(plan: PlanTotals) -> bool:
+    return plan.tracks == plan.items
 
 
-def _amount(plan: WorkPlan, limit: int | None) -> str:
+def _amount(plan: PlanTotals, limit: int | None) -> str:
     """Return what there is to do: "3 of 12 tracks", "40 views of 5 of 12 tracks"."""
     tracks = min(plan.tracks, limit or plan.tracks)
     of_all = f"{tracks:,} of " if tracks < plan.tracks else ""
-    views = "" if _only_clean(plan) else f"{counted(plan.limited(limit).height, 'view')} of "
+    views = "" if _only_clean(plan) else f"{counted(plan.chosen, 'view')} of "
     return f"{views}{of_all}{counted(plan.tracks, 'track')}"
 
 
-def _plan_text(plan: WorkPlan, resumed: int) -> str:
+def _plan_text(plan: PlanTotals, resumed: int) -> str:
     counts = {
         "new": plan.new,
         "changed": plan.changed,
@@ -162,7 +161,7 @@ def _plan_text(plan: WorkPlan, resumed: int) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing in the catalogue"
 
 
-def _makers(plan: WorkPlan) -> str:
+def _makers(plan: PlanTotals) -> str:
     """Name what made the rows that are there: a wrong directory shows by it."""
     if not plan.made_by:
         return ""
@@ -182,8 +181,7 @@ def _forecast_text(outcome: RunOutcome) -> str:
 
 def _summary_rows(outcome: RunOutcome) -> dict[str, str | Text]:
     failed = outcome.failed_by_code
-    done = outcome.index.height
-    tracks = outcome.index["track_id"].n_unique()
+    done, tracks = outcome.rows, outcome.tracks
     rows: dict[str, str | Text] = {}
     if done != tracks:
         rows["tracks"] = f"{tracks:,}"
@@ -194,7 +192,7 @@ def _summary_rows(outcome: RunOutcome) -> dict[str, str | Text]:
         rows["why"] = "column error_message of their rows; docs/errors.md explains the codes"
     counts = {
         "unchanged, not touched": outcome.plan.unchanged - outcome.resumed,
-        "left for the next run": outcome.plan.todo.height - done,
+        "left for the next run": outcome.plan.items - done,
         "resumed from a killed run": outcome.resumed,
         "views no longer wanted": outcome.plan.unwanted,
         "marked deleted": outcome.deleted,

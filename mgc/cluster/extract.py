@@ -12,23 +12,33 @@ from mgc.audio.decode.source import RemoteBytes
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.audio.mel_array import read_mels
 from mgc.audio.track_features import TrackResult
+from mgc.catalogue.index import read_catalogue, slices_of
 from mgc.cluster.reader import AudioFeatureReader, Fetcher, FileRef
 from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.config import Config
+from mgc.config.view_settings import parse_view
 from mgc.errors import ConfigError, TrackError, error_columns
 from mgc.storage.store import Store
 from mgc.tables.feature_shards import column_values, feature_schema
 from mgc.tables.run_log import OutputDirectory, OutputRun
+from mgc.tables.schema import CATALOGUE
+from mgc.tables.slices import Slices
 from mgc.tables.work_items import clean_items, plan_items
 
 
 def extract_features(
-    catalogue: pl.DataFrame,
+    catalogue: pl.DataFrame | str,
     output_uri: str,
     config: Config,
     options: RunOptions,
 ) -> RunOutcome:
     """Extract what `catalogue` has and the shards in `output_uri` do not; return what was done.
+
+    Parameters
+    ----------
+    catalogue
+        In memory; or where it is: then it is read a slice at a time, unless views are wanted, whose partners and
+        balance are decided over all of it.
 
     Raises
     ------
@@ -41,12 +51,22 @@ def extract_features(
             "leave features.source at 'audio'; `mgc import-mels` reads mel spectrograms",
         )
     make_reader = partial(AudioFeatureReader, banks=filter_banks(config.features))
-    return _run(output_uri, plan_items(catalogue, config.augment), config, make_reader, options)
+    if any(parse_view(name).kinds for name in config.augment.views):
+        tracks = read_catalogue(catalogue) if isinstance(catalogue, str) else catalogue
+        items = Slices.of(plan_items(tracks, config.augment))
+    else:
+        items = _clean(catalogue)
+    return _run(output_uri, items, config, make_reader, options)
+
+
+def _clean(catalogue: pl.DataFrame | str) -> Slices:
+    (tracks,) = slices_of(catalogue, CATALOGUE.names)
+    return tracks.changed(clean_items)
 
 
 def _run(
     output_uri: str,
-    items: pl.DataFrame,
+    items: Slices,
     config: Config,
     make_reader: Callable[[Config], AudioFeatureReader | MelReader],
     options: RunOptions,
@@ -101,7 +121,7 @@ def _feature_row(row: dict[str, object], result: TrackResult) -> dict[str, objec
 
 
 def import_mel_arrays(
-    catalogue: pl.DataFrame,
+    catalogue: pl.DataFrame | str,
     output_uri: str,
     config: Config,
     options: RunOptions,
@@ -115,7 +135,7 @@ def import_mel_arrays(
     settings = config.model_copy(
         update={"features": config.features.for_model().model_copy(update={"source": config.mels.describe()})}
     )
-    return _run(output_uri, clean_items(catalogue), settings, MelReader, options)
+    return _run(output_uri, _clean(catalogue), settings, MelReader, options)
 
 
 class MelReader:

@@ -13,6 +13,7 @@ import torch
 
 from mgc.audio.features.filter_banks import FilterBanks, filter_banks
 from mgc.audio.track_features import TrackFeatures, TrackResult
+from mgc.catalogue.index import slices_of
 from mgc.cluster.reader import AudioFeatureReader, StoredFeatureReader
 from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
@@ -24,14 +25,14 @@ from mgc.models.bundle_files import require_audio
 from mgc.storage.store import Store
 from mgc.tables.deletions import DeletionRule
 from mgc.tables.feature_shards import with_stored_features
-from mgc.tables.publish import open_current, publish
+from mgc.tables.publish import Places, open_current, publish
 from mgc.tables.run_log import OutputDirectory, OutputRun
-from mgc.tables.schema import marked
+from mgc.tables.schema import CATALOGUE, marked
 from mgc.tables.work_items import clean_items
 
 
 def tag_catalogue(
-    catalogue: pl.DataFrame,
+    catalogue: pl.DataFrame | str,
     bundle_uri: str,
     output_uri: str,
     config: Config,
@@ -44,6 +45,8 @@ def tag_catalogue(
 
     Parameters
     ----------
+    catalogue
+        In memory; or where it is: then it is read a slice at a time.
     features_uri
         Shards of `mgc extract` or `mgc import-mels`: tracks that have features there are neither fetched nor decoded.
 
@@ -56,7 +59,8 @@ def tag_catalogue(
         The output holds another table, or cannot hold this one: see `open_current`.
     """
     bundle = load_bundle(bundle_uri)
-    items = clean_items(catalogue)
+    tracks, places = slices_of(catalogue, CATALOGUE.names, ["track_id", "uri"])
+    items = tracks.changed(clean_items)
     if features_uri is None:
         require_audio(bundle.features, bundle.uri)
     else:
@@ -82,7 +86,7 @@ def tag_catalogue(
         config=config,
         gpus_per_worker=partial(_gpu_share, tagging),
         deletions=DeletionRule(tagging.ask_deleted_fraction, options.accept_deletions, options.confirm_deletions),
-        publish=partial(publish, uris=items.select("track_id", "uri")),
+        publish=partial(publish, places=Places(places)),
     )
     return run_incrementally(job, options)
 

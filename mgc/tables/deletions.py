@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from mgc.errors import SchemaError
 from mgc.storage.store import Store, split_uri
-from mgc.tables.diff import WorkPlan
 from mgc.tables.parquet_batches import frame_of, in_batches, named_if_damaged, parquet_bytes
 from mgc.tables.publish import publish
 from mgc.tables.retry import RETRY_COLUMNS
@@ -33,6 +32,7 @@ from mgc.tables.run_index import (
 )
 from mgc.tables.run_log import Commit, OutputDirectory, OutputRun
 from mgc.tables.schema import CATALOGUE, marked, require_kind
+from mgc.tables.slices import SLICE_TRACKS
 
 
 def copy_rows(
@@ -94,35 +94,24 @@ class DeletionRule:
     accepted: bool = False
     confirm: Callable[[int, int], bool] = lambda removed, live: False
 
-    def allows(self, plan: WorkPlan) -> bool:
-        """Return whether the plan's `removed_rows` are to be marked."""
-        removed = plan.removed
-        if not removed or self.accepted or removed < self.ask_fraction * plan.live:
+    def allows(self, removed: int, live: int) -> bool:
+        """Return whether so many missing tracks, of all that are live, are to be marked."""
+        if not removed or self.accepted or removed < self.ask_fraction * live:
             return True
-        return self.confirm(removed, plan.live)
+        return self.confirm(removed, live)
 
 
 @dataclass(frozen=True)
 class DeletionMarks:
-    """What is to be marked: index rows of tracks to be deleted and to be restored, and tracks not allowed to be."""
+    """What is to be marked: index rows of tracks to be deleted, and of those to be restored."""
 
     removed: pl.DataFrame
     restored: pl.DataFrame
-    refused: int = 0
 
     @property
     def count(self) -> int:
         """Rows to write."""
         return self.removed.height + self.restored.height
-
-
-def deletion_marks(plan: WorkPlan, rule: DeletionRule | None) -> DeletionMarks:
-    """Return what a run has to mark; nothing where there is no rule, as for features."""
-    if rule is None:
-        return DeletionMarks(plan.removed_rows.clear(), plan.restored_rows.clear())
-    if rule.allows(plan):
-        return DeletionMarks(plan.removed_rows, plan.restored_rows)
-    return DeletionMarks(plan.removed_rows.clear(), plan.restored_rows, refused=plan.removed)
 
 
 def write_marks(output: OutputDirectory, run: OutputRun, marks: DeletionMarks) -> pl.DataFrame:
@@ -188,7 +177,7 @@ def rewrite_catalogue_content_ids(
     )
     # The metadata name the root and the draw of the splits.
     table = frame.to_arrow().cast(CATALOGUE.with_metadata(schema.metadata))
-    Store(root).write_atomic(key, parquet_bytes(table, rows_a_group=None))
+    Store(root).write_atomic(key, parquet_bytes(table, rows_a_group=SLICE_TRACKS))
     return frame
 
 

@@ -20,7 +20,7 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class WorkPlan:
-    """What a run has to do, and why.
+    """What there is to do for a catalogue, or for a slice of it, and why.
 
     Parameters
     ----------
@@ -74,12 +74,62 @@ class WorkPlan:
         """Tracks that were marked deleted and are back as they were."""
         return self.restored_rows["track_id"].n_unique()
 
+    @property
+    def size(self) -> int:
+        """Rows to make and to mark."""
+        return self.todo.height + self.removed_rows.height + self.restored_rows.height
+
     def limited(self, limit: int | None) -> pl.DataFrame:
         """Return the items of the first `limit` tracks; all where it is None."""
         if limit is None:
             return self.todo
         first = self.todo["track_id"].unique(maintain_order=True).head(limit)
         return self.todo.filter(pl.col("track_id").is_in(first.implode()))
+
+
+@dataclass
+class PlanTotals:
+    """What a run has to do over all slices of its catalogue, and why, in counts; see `WorkPlan`.
+
+    Parameters
+    ----------
+    items, tracks
+        To work on, in all.
+    chosen
+        Items that this run works on: all, or those of the first tracks.
+    """
+
+    items: int = 0
+    tracks: int = 0
+    chosen: int = 0
+    unchanged: int = 0
+    new: int = 0
+    changed: int = 0
+    remade: int = 0
+    retried: int = 0
+    removed: int = 0
+    restored: int = 0
+    live: int = 0
+    unwanted: int = 0
+    wanted_tracks: int = 0
+    made_by: tuple[str, ...] = ()
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, plan: WorkPlan, chosen: int) -> None:
+        """Take in the plan of a slice, of which so many items are chosen."""
+        self.items += plan.todo.height
+        self.chosen += chosen
+        for name in _SUMMED:
+            setattr(self, name, getattr(self, name) + getattr(plan, name))
+        self.made_by = tuple(sorted({*self.made_by, *plan.made_by}))
+        for reason, uris in plan.examples.items():
+            self.examples[reason] = sorted([*self.examples.get(reason, ()), *uris])[:EXAMPLES]
+
+
+_SUMMED = (
+    "tracks", "unchanged", "new", "changed", "remade", "retried", "removed", "restored", "live", "unwanted",
+    "wanted_tracks",
+)  # fmt: skip
 
 
 def plan_work(

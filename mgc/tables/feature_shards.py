@@ -26,9 +26,10 @@ from mgc.errors import FingerprintError, SchemaError, SplitError, Stage, TrackCo
 from mgc.storage.store import Store
 from mgc.tables.feature_cache import KEY, SHAPE, LogMels, MappedRows, map_log_mels
 from mgc.tables.parquet_batches import frame_of, named_if_damaged
-from mgc.tables.run_index import ITEM, current_index, current_rows
+from mgc.tables.run_index import ITEM, current_index, current_rows, newest_index
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.schema import ERROR_FIELDS, marked, require_kind
+from mgc.tables.slices import Slices, Span
 from mgc.tables.work_items import clean_items, plan_items
 
 ROWS_KEY = b"mgc.rows"
@@ -271,7 +272,7 @@ def require_views(features_uri: str, catalogue: pl.DataFrame, augment: AugmentCo
         )
 
 
-def with_stored_features(items: pl.DataFrame, features_uri: str, features: FeatureConfig) -> pl.DataFrame:
+def with_stored_features(items: Slices, features_uri: str, features: FeatureConfig) -> Slices:
     """Return items (schema PLAN, clean views) with the shard of each whose features are there, of the same content.
 
     Parameters
@@ -293,17 +294,29 @@ def with_stored_features(items: pl.DataFrame, features_uri: str, features: Featu
             f"{features.fingerprint()}",
             "give shards that the bundle was trained on, or leave --features out: the audio is decoded",
         )
-    made = _made(OutputDirectory(Store.open(features_uri), "features"), items, facts.fingerprint)
-    if features.from_audio:
-        made = made.filter(pl.col("error_code").is_null())
-    elif missing := items.height - made.height:
-        raise SchemaError(
-            f"{missing:,} of {items.height:,} tracks have no features in '{features_uri}', and this bundle takes "
-            "none from audio",
-            "run `mgc import-mels` over the same catalogue first",
-        )
-    where = made.select(*ITEM, pl.col("part").alias("features_part"))
-    return items.drop("features_part").join(where, on=ITEM, how="left", maintain_order="left").select(items.columns)
+    output = OutputDirectory(Store.open(features_uri), "features")
+    commits = output.commits()
+
+    def read(span: Span) -> pl.DataFrame:
+        wanted = items.read(span)
+        made = _made_as_wanted(newest_index(output, commits, span), wanted, facts.fingerprint)
+        if features.from_audio:
+            made = made.filter(pl.col("error_code").is_null())
+        where = made.select(*ITEM, pl.col("part").alias("features_part"))
+        found = wanted.drop("features_part").join(where, on=ITEM, how="left", maintain_order="left")
+        return found.select(wanted.columns)
+
+    stored = Slices(items.spans, read)
+    if not features.from_audio:
+        counts = [(rows.height, rows["features_part"].null_count()) for rows in map(read, items.spans)]
+        total, missing = map(sum, zip(*counts, strict=True))
+        if missing:
+            raise SchemaError(
+                f"{missing:,} of {total:,} tracks have no features in '{features_uri}', and this bundle takes "
+                "none from audio",
+                "run `mgc import-mels` over the same catalogue first",
+            )
+    return stored
 
 
 def stored_results(features_uri: str, items: pl.DataFrame) -> dict[str, TrackResult]:
@@ -323,8 +336,12 @@ def _stored_result(row: Mapping[str, Any]) -> TrackResult:
 
 def _made(output: OutputDirectory, items: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
     """Return the index rows of items that were made as they are wanted now, failed ones included."""
-    current = current_index(output, items).filter(pl.col("fingerprint") == fingerprint)
-    return current.join(items, on=[*ITEM, "content_id", "recipe"], how="semi")
+    return _made_as_wanted(newest_index(output), items, fingerprint)
+
+
+def _made_as_wanted(index: pl.DataFrame, items: pl.DataFrame, fingerprint: str) -> pl.DataFrame:
+    made = index.filter(pl.col("fingerprint") == fingerprint)
+    return made.join(items, on=[*ITEM, "content_id", "recipe"], how="semi")
 
 
 def _labelled(items: pl.DataFrame, tracks: pl.DataFrame) -> pl.DataFrame:

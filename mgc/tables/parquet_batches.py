@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.schema import completed
+from mgc.tables.slices import Span
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,6 +28,9 @@ BATCH_BYTES = 64 * 1024**2
 
 ROWS_A_GROUP = 8_192
 """Of a Parquet row group: small enough that a track is found by the statistics without reading many others."""
+
+_ARENA_MAX = -8
+"""`M_ARENA_MAX` of glibc's malloc.h."""
 
 READERS = 4
 """Files that are read at once; so many tables are held."""
@@ -86,13 +91,27 @@ def read_whole(store: Store, keys: Iterable[str], schema: pa.Schema) -> Iterator
     return prefetched(read, keys)
 
 
-def groups_between(file: pq.ParquetFile, first: str, last: str) -> Iterator[int]:
-    """Yield the row groups that may hold track ids from the first to the last."""
+def group_bounds(file: pq.ParquetFile) -> Iterator[tuple[str, str] | None]:
+    """Yield the least and the greatest track id of each row group; None where the file does not say."""
     column = file.schema_arrow.get_field_index("track_id")
     for number in range(file.num_row_groups):
         bounds = file.metadata.row_group(number).column(column).statistics
-        if bounds is None or not bounds.has_min_max or (bounds.min <= last and bounds.max >= first):
+        yield (bounds.min, bounds.max) if bounds is not None and bounds.has_min_max else None
+
+
+def groups_between(file: pq.ParquetFile, first: str, last: str) -> Iterator[int]:
+    """Yield the row groups that may hold track ids from the first to the last."""
+    for number, bounds in enumerate(group_bounds(file)):
+        if bounds is None or (bounds[0] <= last and bounds[1] >= first):
             yield number
+
+
+def rows_within(file: pq.ParquetFile, span: Span, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Return a file's rows of a span of track ids; no more than one row group is in memory as Arrow."""
+    groups = [number for number, bounds in enumerate(group_bounds(file)) if bounds is None or span.meets(*bounds)]
+    names = None if columns is None else list(columns)
+    empty = frame_of(file.schema_arrow.empty_table().select(names or file.schema_arrow.names))
+    return pl.concat([empty, *(span.of(frame_of(file.read_row_group(one, columns=names))) for one in groups)])
 
 
 def parquet_bytes(table: pa.Table, rows_a_group: int | None = ROWS_A_GROUP) -> bytes:
@@ -117,6 +136,19 @@ def text_columns(schema: pa.Schema) -> list[str]:
             end = ""
         paths += [one.name + end] if pa.types.is_string(text) else []
     return paths
+
+
+def give_back_memory() -> None:
+    """Give freed memory back to the system: Arrow and glibc keep it, and each slice would take some more.
+
+    glibc keeps a heap for each of several threads, and gives none back of which a little is in use: from the first
+    call on it makes no further ones.
+    """
+    pa.default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_ARENA_MAX, 1)
+        libc.malloc_trim(0)
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:

@@ -16,7 +16,7 @@ brings back what it read before. What is published stands in the transaction its
 `history` keeps the rows: once a commit's are all there, and a transaction says so, plan and parts of its run are
 deleted. A row is found by its track and sequence, in its run's files of `history`, else in its part (`run_index`).
 
-One bucket's compressed rows and a few thousand others are all that is held in memory.
+One bucket's compressed rows, the index of a slice of it and a few thousand rows are all that is held in memory.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 
 import polars as pl
 import pyarrow as pa
@@ -47,17 +48,28 @@ from mgc.storage.store import Store
 from mgc.tables.parquet_batches import (
     ROWS_A_GROUP,
     frame_of,
+    give_back_memory,
     groups_between,
     in_batches,
     named_if_damaged,
     parquet_bytes,
     prefetched,
     read_whole,
+    rows_within,
     text_columns,
 )
-from mgc.tables.run_index import STALE, current_rows, newest_index, read_index, with_last_answers
+from mgc.tables.run_index import (
+    STALE,
+    current_rows,
+    ids_between,
+    newest_index,
+    read_index,
+    rows_shown,
+    with_last_answers,
+)
 from mgc.tables.run_log import HISTORY, SMALL_READERS, Commit, OutputDirectory, PartRef
 from mgc.tables.schema import CURRENT_PREDICTIONS, completed, marked
+from mgc.tables.slices import Slices, Span, spans_by_digits
 
 CURRENT = "current"
 
@@ -118,11 +130,12 @@ class TableRecord:
 
 @dataclass(frozen=True)
 class CurrentTable:
-    """A version of `current`: its files with their bytes, and what it says of itself."""
+    """A version of `current`: its files with their bytes and rows, and what it says of itself."""
 
     table: DeltaTable | None = None
     files: dict[str, int] = field(default_factory=dict)
     record: TableRecord = field(default_factory=TableRecord)
+    rows: dict[str, int] = field(default_factory=dict)
 
     def is_whole(self, there: dict[str, ObjectInfo]) -> bool:
         """Return whether its files are those that its writer meant, and are all on the store."""
@@ -150,7 +163,10 @@ def open_current(store: Store) -> CurrentTable | None:
     table, added = opened
     keys = [f"{CURRENT}/{path}" for path in added["path"].to_pylist()]
     files = dict(zip(keys, added["size_bytes"].to_pylist(), strict=True))
-    return CurrentTable(table, files, _read_record(store, table.version()))
+    rows = (
+        dict(zip(keys, added["num_records"].to_pylist(), strict=True)) if "num_records" in added.column_names else {}
+    )
+    return CurrentTable(table, files, _read_record(store, table.version()), rows)
 
 
 def _opened(store: Store) -> tuple[DeltaTable, pa.Table] | None:
@@ -184,8 +200,30 @@ def _log_key(version: int) -> str:
     return f"{CURRENT}/_delta_log/{version:020d}.json"
 
 
+class Places:
+    """Where the tracks of a catalogue are.
+
+    Parameters
+    ----------
+    tracks
+        Columns `track_id` and `uri`.
+    """
+
+    def __init__(self, tracks: Slices) -> None:
+        self._tracks = tracks
+
+    @cached_property
+    def mark(self) -> str:
+        """A number that changes with any URI."""
+        return uris_mark(*(self.of(span) for span in self._tracks.spans))
+
+    def of(self, span: Span) -> pl.DataFrame:
+        """Return `track_id` and `uri` of some tracks."""
+        return self._tracks.read(span).select(_NAMED)
+
+
 def publish(
-    output: OutputDirectory, require_lease: Callable[[], None] = lambda: None, uris: pl.DataFrame | None = None
+    output: OutputDirectory, require_lease: Callable[[], None] = lambda: None, places: Places | None = None
 ) -> int | None:
     """Bring `current/` and `history/` up to date; return the tracks in `current`, None where all was.
 
@@ -194,9 +232,9 @@ def publish(
     require_lease
         Called right before `current` changes: raises where another run has taken over. On a store without
         conditional PUT nothing else keeps a writer that was held up from undoing what came after it.
-    uris
-        `track_id` and `uri` of the catalogue: a library that was moved keeps its answers, and readers find its files.
-        None: those that `current` has.
+    places
+        Where the catalogue says that tracks are: a library that was moved keeps its answers, and readers find its
+        files. None: where `current` says so.
 
     Raises
     ------
@@ -205,13 +243,13 @@ def publish(
     """
     for wait_seconds in WAITS_SECONDS:
         try:
-            return _publish(output, require_lease, uris)
+            return _publish(output, require_lease, places)
         except (CommitFailedError, ObjectNotFoundError) as error:
             # Of what was listed, another one that published meanwhile may have deleted some.
             log.info("'%s' has a newer version, all is derived anew: %s", output.store.uri(CURRENT), error)
             time.sleep(wait_seconds)
     try:
-        return _publish(output, require_lease, uris)
+        return _publish(output, require_lease, places)
     except CommitFailedError as error:
         raise StorageError(
             f"'{output.store.uri(CURRENT)}' cannot be committed: {error}",
@@ -224,7 +262,7 @@ def publish(
         ) from error
 
 
-def _publish(output: OutputDirectory, require_lease: Callable[[], None], uris: pl.DataFrame | None) -> int | None:
+def _publish(output: OutputDirectory, require_lease: Callable[[], None], places: Places | None) -> int | None:
     store = output.store
     # The version first, then the commits: whoever commits after they were listed publishes after this version.
     seen = open_current(store)
@@ -235,12 +273,12 @@ def _publish(output: OutputDirectory, require_lease: Callable[[], None], uris: p
     there = {item.key: item for item in store.list(f"{CURRENT}/")}
     record = TableRecord(
         history={name: each.mark for name, each in history.items()},
-        uris=seen.record.uris if uris is None else uris_mark(uris),
+        uris=seen.record.uris if places is None else places.mark,
     )
     if not commits and seen.table is None:
         return None
-    is_same = (seen.record.history, seen.record.uris) == (record.history, record.uris)
-    if is_same and seen.table is not None and seen.is_whole(there):
+    is_whole = seen.table is not None and seen.is_whole(there)
+    if is_whole and (seen.record.history, seen.record.uris) == (record.history, record.uris):
         _tidy(output, seen.record, history, there)
         return None
     output.list_history()
@@ -248,31 +286,66 @@ def _publish(output: OutputDirectory, require_lease: Callable[[], None], uris: p
         if seen.record.history.get(name) != each.mark and not _is_whole(output, each):
             _write_history(output, each)
             output.list_history()
-    index = newest_index(output, commits).filter(~pl.col("deleted").fill_null(False))
-    places = _shown_uris(store, seen) if uris is None else uris
-    live = with_last_answers(output, index, commits).join(places, "track_id", "left", maintain_order="left")
-    if uris is None and live["uri"].null_count():
+    live = _LiveRows(output, seen, commits, places)
+    change = _change(live, there, _changed_ids(seen, record, history) if is_whole else None)
+    if change.has_unknown_places:
         record = replace(record, uris="")  # the next run that knows the catalogue writes its places anew
-    change = _change(output, seen, live, commits, there)
     record = replace(record, files=change.files(seen), replaced=change.replaced(seen, there))
     require_lease()
     _commit(store, seen, change, record, commits[-1:])
     _tidy(output, record, history, there)
-    return live.height
+    return change.rows
 
 
-def uris_mark(uris: pl.DataFrame) -> str:
-    """Return a number that changes with any URI of a catalogue."""
-    return f"{uris.select(pl.struct(_NAMED).hash().sum()).item():016x}"
+def _changed_ids(
+    seen: CurrentTable, record: TableRecord, history: dict[str, _HistoryFiles]
+) -> list[tuple[str, str]] | None:
+    """Return between which track ids a row may differ from the version seen; None: anywhere."""
+    before, now = seen.record.history, record.history
+    if record.uris != seen.record.uris or not before.keys() <= now.keys():
+        return None
+    return [ids_between(history[name].commit) for name, mark in now.items() if before.get(name) != mark]
 
 
-def _shown_uris(store: Store, seen: CurrentTable) -> pl.DataFrame:
-    """Return where `current` says that tracks are; what is in a lost or damaged file is left out."""
-    frames = [pl.DataFrame(schema=dict.fromkeys(_NAMED, pl.String))]
-    for key in seen.files:
-        with suppress(SchemaError, ObjectNotFoundError), named_if_damaged(key), store.open_input(key) as source:
-            frames.append(frame_of(pq.ParquetFile(source).read(columns=_NAMED)))
-    return pl.concat(frames)
+def uris_mark(*uris: pl.DataFrame) -> str:
+    """Return a number that changes with any URI of a catalogue, which may come in slices."""
+    sums = (int(some.select(pl.struct(_NAMED).hash().sum()).item()) for some in uris if some.height)
+    return f"{sum(sums) % 2**64:016x}"
+
+
+@dataclass(frozen=True)
+class _LiveRows:
+    """What `current` is to show, in index rows of a span of track ids: with `STALE` and `uri`, by id."""
+
+    output: OutputDirectory
+    seen: CurrentTable
+    commits: list[Commit]
+    places: Places | None
+
+    def of(self, span: Span) -> pl.DataFrame:
+        """Return the newest row of each live track; where it failed, the last answer of the same content."""
+        newest = newest_index(self.output, self.commits, span).filter(~pl.col("deleted").fill_null(False))
+        rows = with_last_answers(self.output, newest, self.commits, span)
+        places = self._shown_places(span) if self.places is None else self.places.of(span)
+        return rows.join(places, "track_id", "left", maintain_order="left").sort("track_id")
+
+    def _shown_places(self, span: Span) -> pl.DataFrame:
+        """Return where `current` says that tracks are; what is in a lost or damaged file is left out."""
+        store, frames = self.output.store, [pl.DataFrame(schema=dict.fromkeys(_NAMED, pl.String))]
+        for key in self.seen.files:
+            bucket = _bucket_of(key)
+            if bucket in (*_HEX, _OTHER) and not any(one.holds(span) for one in bucket_spans(bucket)):
+                continue
+            with suppress(SchemaError, ObjectNotFoundError), named_if_damaged(key), store.open_input(key) as source:
+                frames.append(rows_within(pq.ParquetFile(source), span, _NAMED))
+        return pl.concat(frames).unique("track_id", keep="first", maintain_order=True)
+
+
+def bucket_spans(bucket: str) -> list[Span]:
+    """Return the track ids of a bucket: those that begin with its digit, or with none."""
+    if bucket == _OTHER:
+        return [Span("", "0"), Span(chr(ord("9") + 1), "a"), Span(chr(ord("f") + 1))]
+    return [Span(bucket, chr(ord(bucket) + 1))]
 
 
 @dataclass(frozen=True)
@@ -355,11 +428,16 @@ def _earlier_history(store: Store, commits: list[Commit]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Change:
-    """Files that are to join `current`, already written, and the keys of those that are to leave it."""
+    """Files that are to join `current`, already written, and the keys of those that are to leave it.
+
+    `rows` are those of the whole table. `has_unknown_places`: of some tracks nobody knows where they are.
+    """
 
     added: list[AddAction]
     removed: set[str]
     is_all: bool
+    rows: int = 0
+    has_unknown_places: bool = False
 
     def files(self, seen: CurrentTable) -> list[str]:
         """Return the files of the version to come."""
@@ -371,62 +449,100 @@ class _Change:
         return before | dict.fromkeys(self.removed, time.time())
 
 
-def _change(
-    output: OutputDirectory,
-    seen: CurrentTable,
-    live: pl.DataFrame,
-    commits: list[Commit],
-    there: dict[str, ObjectInfo],
-) -> _Change:
-    """Write the files of which something changed, and return what is to become of the table."""
-    first = pl.col("track_id").str.head(1)
-    index = live.with_columns(bucket=pl.when(first.is_in(list(_HEX))).then(first).otherwise(pl.lit(_OTHER)))
-    mark = pl.struct(*_KEY, *STALE, "uri").hash().sum().alias("mark")
-    marks = {bucket: f"{number:016x}" for bucket, number in index.group_by("bucket").agg(mark).iter_rows()}
+def _change(live: _LiveRows, there: dict[str, ObjectInfo], changed_ids: list[tuple[str, str]] | None) -> _Change:
+    """Write the files of which something changed, and return what is to become of the table.
+
+    Parameters
+    ----------
+    changed_ids
+        Between which nothing can have changed but there; None: anywhere.
+    """
+    seen, commits = live.seen, live.commits
     # Where two runs raced, a number may stand for two runs: then nothing of the old files is taken over.
     raced = len({commit.sequence for commit in commits}) < len(commits)
     anew = raced or seen.table is None or seen.table.schema() != _SCHEMA
-    change = _Change([], set(), anew)
-    for bucket in sorted({*marks, *map(_bucket_of, seen.files)}):
+    added: list[AddAction] = []
+    # To begin with, what other programs put there.
+    removed = {key for key in seen.files if _bucket_of(key) not in (*_HEX, _OTHER)}
+    rows, has_unknown_places = 0, False
+    per_bucket = rows_shown(live.output, commits) // len(_HEX)
+    for bucket in (*_HEX, _OTHER):
         old = [key for key in seen.files if _bucket_of(key) == bucket]
+        spans = bucket_spans(bucket)
+        if (
+            not anew
+            and changed_ids is not None
+            and not any(span.meets(*ids) for span in spans for ids in changed_ids)
+        ):
+            rows += sum(seen.rows[key] for key in old)
+            continue
+        if bucket != _OTHER:
+            spans = spans_by_digits(per_bucket, spans[0], bucket)
+        marks = _Marks(live, spans)
+        rows, has_unknown_places = rows + marks.rows, has_unknown_places or marks.has_unknown_places
         whole = old[0] if len(old) == 1 and seen.has(old[0], there) else None
-        begin = f"{_DATA}{bucket}-{marks.get(bucket)}-"
+        begin = f"{_DATA}{bucket}-{marks.total:016x}-"
         if whole and whole.startswith(begin) and not anew:
             continue
-        change.removed.update(old)
-        if bucket in marks:
-            rows = index.filter(pl.col("bucket") == bucket).drop("bucket").sort("track_id")
+        removed.update(old)
+        if marks.rows:
             key = f"{begin}{uuid.uuid4().hex[:12]}.parquet"
-            change.added.append(_write_file(output, key, rows, None if raced else whole))
-    return change
+            added.append(_write_file(live.output, key, marks, None if raced else whole))
+            give_back_memory()
+    return _Change(added, removed, anew, rows, has_unknown_places)
+
+
+class _Marks:
+    """What is to be in a file of `current`, in numbers; the rows are derived once more where they are several slices.
+
+    `total` changes with any row.
+    """
+
+    def __init__(self, live: _LiveRows, spans: list[Span]) -> None:
+        self._live, self._spans = live, spans
+        self._held: pl.DataFrame | None = None
+        self.total = self.rows = 0
+        self.has_unknown_places = False
+        mark = pl.struct(*_KEY, *STALE, "uri").hash().sum()
+        for span in spans:
+            rows = live.of(span)
+            if rows.height:
+                self.total = (self.total + int(rows.select(mark).item())) % 2**64
+                self._held = rows if rows.height == self.rows + rows.height else None
+                self.rows += rows.height
+                self.has_unknown_places |= bool(rows["uri"].null_count())
+
+    def slices(self) -> Iterator[pl.DataFrame]:
+        """Yield the rows, by track id."""
+        yield from [self._held] if self._held is not None else map(self._live.of, self._spans)
 
 
 def _bucket_of(key: str) -> str:
     return key.removeprefix(_DATA).partition("-")[0]
 
 
-def _write_file(output: OutputDirectory, key: str, rows: pl.DataFrame, old_key: str | None) -> AddAction:
+def _write_file(output: OutputDirectory, key: str, marks: _Marks, old_key: str | None) -> AddAction:
     """Write a new file of `current`: rows that its old one has from there, the others from the parts."""
-    data = _file_of(output, rows, _OldFile(output, old_key) if old_key else None)
-    output.store.write_atomic(key, memoryview(data))
+    data = _file_of(output, marks.slices(), _OldFile(output, old_key) if old_key else None)
+    output.store.write_atomic(key, data)
     # No bounds of some columns: to_pyarrow_dataset takes those of all others for null, and DuckDB drops its filters.
-    stats = json.dumps({"numRecords": rows.height})
-    return AddAction(key.removeprefix(f"{CURRENT}/"), data.size, {}, int(time.time() * 1000), True, stats)
+    stats = json.dumps({"numRecords": marks.rows})
+    return AddAction(key.removeprefix(f"{CURRENT}/"), data.nbytes, {}, int(time.time() * 1000), True, stats)
 
 
-def _file_of(output: OutputDirectory, rows: pl.DataFrame, old: _OldFile | None) -> pa.Buffer:
+def _file_of(output: OutputDirectory, slices: Iterable[pl.DataFrame], old: _OldFile | None) -> memoryview:
     schema = marked(output.kind)
     shown = CURRENT_PREDICTIONS.with_metadata(schema.metadata)
-    sink = pa.BufferOutputStream()
+    sink = io.BytesIO()  # grows by an eighth, Arrow's own by as much again
+    groups = (rows.slice(start, ROWS_A_GROUP) for rows in slices for start in range(0, rows.height, ROWS_A_GROUP))
     with pq.ParquetWriter(sink, shown, compression="zstd", use_dictionary=text_columns(shown)) as writer:
-        for start in range(0, rows.height, ROWS_A_GROUP):
-            wanted = rows.slice(start, ROWS_A_GROUP)
+        for wanted in groups:
             kept = old.rows(wanted) if old else schema.empty_table()
             missing = wanted.join(frame_of(kept.select(_KEY)), on=_KEY, how="anti")
             fresh = [table.select(schema.names).cast(schema) for table in current_rows(output, missing)]
             table = pa.concat_tables([kept, *fresh]).sort_by("track_id")
             writer.write_table(_as_shown(table, wanted).cast(shown), row_group_size=ROWS_A_GROUP)
-    return sink.getvalue()
+    return sink.getbuffer()
 
 
 def _as_shown(table: pa.Table, wanted: pl.DataFrame) -> pa.Table:
@@ -454,8 +570,8 @@ class _OldFile:
         self._uri = output.store.uri(key)
         self._schema = marked(output.kind)
         self._file: pq.ParquetFile | None = None
-        with self._reading(), output.store.open_input(key) as source:
-            self._file = pq.ParquetFile(io.BytesIO(source.read()))
+        with self._reading():
+            self._file = pq.ParquetFile(output.store.open_input(key))
 
     def rows(self, wanted: pl.DataFrame) -> pa.Table:
         """Return those of the wanted rows that are there."""

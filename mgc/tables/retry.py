@@ -161,7 +161,7 @@ class FailureLimit:
         meaning = error_meaning(code)
         return FailuresError(
             f"{self._failed.total():,} of {self._items:,} items failed ({counts}; '{uri}'), more than the share of "
-            f"{self.max_fraction:g} (cluster.max_failed_fraction): the run was ended, and nothing committed",
+            f"{self.max_fraction:g} (cluster.max_failed_fraction): the run was ended, and none of them committed",
             f"{meaning.remedy if meaning else ''} What went through is kept: the same command resumes it and tries "
             "the others. If so many are meant to fail, --set cluster.max_failed_fraction=1",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -19,11 +20,21 @@ import pyarrow.parquet as pq
 from mgc.config.view_settings import CLEAN
 from mgc.errors import SchemaError
 from mgc.logs import log
-from mgc.storage.objects import ObjectNotFoundError
-from mgc.tables.parquet_batches import READERS, frame_of, groups_between, named_if_damaged, parquet_bytes, prefetched
+from mgc.storage.objects import ChangedError, ObjectNotFoundError
+from mgc.tables import slices
+from mgc.tables.parquet_batches import (
+    READERS,
+    frame_of,
+    groups_between,
+    named_if_damaged,
+    parquet_bytes,
+    prefetched,
+    rows_within,
+)
 from mgc.tables.retry import RETRY_COLUMNS
 from mgc.tables.run_log import SMALL_READERS, Commit, IndexSnapshot, OutputDirectory, OutputRun, PartRef
 from mgc.tables.schema import KINDS, completed, require_kind
+from mgc.tables.slices import ALL_IDS, Span, spans_by_digits
 
 INDEX = pa.schema(
     [
@@ -60,6 +71,11 @@ _STAMPED = ("part", "sequence", "fingerprint", "deleted", "attempts", "tried_at"
 _PART_COLUMNS = [name for name in INDEX.names if name not in _STAMPED]
 _CLEAN = {"view": CLEAN, "recipe": ""}
 """What the index says where the parts have no such column."""
+
+_BETWEEN, _LAST = "tracks_between", "\U0010ffff"
+
+SMALL_INDEX_ROWS = 10_000
+"""Of an index file that is read whole for a span, and then held for the others."""
 
 LOT_ROWS = 100_000
 """Index rows that are read before they are put together with those before them."""
@@ -98,39 +114,125 @@ def empty_index() -> pl.DataFrame:
 
 
 def write_index(output: OutputDirectory, key: str, index: pl.DataFrame) -> None:
-    """Write an index file."""
-    output.store.write_atomic(key, parquet_bytes(index.to_arrow().cast(INDEX), rows_a_group=None))
+    """Write an index file, by track id."""
+    output.store.write_atomic(key, parquet_bytes(index.sort("track_id", maintain_order=True).to_arrow().cast(INDEX)))
 
 
-def newest_index(output: OutputDirectory, commits: Sequence[Commit] | None = None) -> pl.DataFrame:
+def index_facts(index: pl.DataFrame) -> dict[str, object]:
+    """Return what a commit says of the ids in its index: so who looks for others need not open it."""
+    return {_BETWEEN: [index["track_id"].min(), index["track_id"].max()]} if index.height else {}
+
+
+def ids_between(commit: Commit) -> tuple[str, str]:
+    """Return the least and the greatest track id that a commit may have a row of."""
+    least, most = commit.facts.get(_BETWEEN, ("", _LAST))
+    return least, most
+
+
+def newest_index(
+    output: OutputDirectory, commits: Sequence[Commit] | None = None, span: Span = ALL_IDS
+) -> pl.DataFrame:
     """Return the newest visible row of each item: `newest` of all that commits show, held a lot of commits at a time.
 
-    Of a million tracks and years of runs no more is in memory than their newest rows and one run's. Without `commits`
-    they are those that are listed now.
+    Of a million tracks and years of runs no more is in memory than their newest rows and one run's; of a span of
+    track ids, no more than its rows.
+
+    Parameters
+    ----------
+    commits
+        Visible ones; None: those that are listed now.
     """
-    return _snapshot(output, commits).newest
+    return _snapshot(output, commits, span).newest
 
 
-def _snapshot(output: OutputDirectory, commits: Sequence[Commit] | None) -> IndexSnapshot:
-    """Return what commits show, from what was read before or is in the checkpoint, and from the other commits."""
+def rows_shown(output: OutputDirectory, commits: Sequence[Commit]) -> int:
+    """Return about how many rows the index of commits has: those that later ones replace are counted, too."""
+    checkpoint = output.checkpoint
+    known = checkpoint.commits if checkpoint else {}
+    rows = sum(sum(part.rows for part in commit.parts) for commit in commits if commit.name not in known)
+    return rows + (checkpoint.rows if checkpoint else 0)
+
+
+def write_checkpoint(output: OutputDirectory) -> None:
+    """Write what was read of the commits as one object, where the last such object lacks too many of them."""
+    seen = output.snapshot
+    if seen is None or not output.lacks_checkpoint(seen.commits):
+        return
+    commits = list(seen.commits.values())
+    spans = [ALL_IDS] if seen.span == ALL_IDS else spans_by_digits(rows_shown(output, commits))
+    output.write_checkpoint((_snapshot(output, commits, span) for span in spans), commits)
+
+
+def _snapshot(output: OutputDirectory, commits: Sequence[Commit] | None, span: Span) -> IndexSnapshot:
+    """Return what commits show of a span, from what was read before or is in the checkpoint, and from the others."""
     wanted = {commit.name: commit for commit in (output.commits() if commits is None else commits)}
     have = output.snapshot
-    if have is None or not have.is_of(wanted) or have.newest.schema != empty_index().schema:
-        output.checkpointed = frozenset()
-        have = IndexSnapshot({}, empty_index(), empty_index())
+    if have is None or not have.span.holds(span) or not have.is_of(wanted) or _outgrown(have, wanted, span):
+        # What is small is read whole, and once.
+        small = rows_shown(output, list(wanted.values())) <= _most_whole()
+        have = _checkpointed(output, wanted, ALL_IDS if small else span)
     missing = [commit for name, commit in wanted.items() if name not in have.commits]
     while missing:
         lot = _lot(missing, max(have.newest.height // 2, LOT_ROWS))
         missing = missing[len(lot) :]
-        have = _with_rows(have, pl.concat(read_indices(output, lot)), lot)
+        have = _with_rows(have, pl.concat([empty_index(), *_indices_within(output, lot, have.span)]), lot)
     output.snapshot = have
-    return have
+    return have if have.span == span else have.within(span)
+
+
+def _most_whole() -> int:
+    """Return how many rows are kept of all ids where only a span of them is asked for."""
+    return slices.SLICE_TRACKS * 3 // 2
+
+
+def _outgrown(have: IndexSnapshot, wanted: dict[str, Commit], span: Span) -> bool:
+    """Return whether what is known of all ids is about to become too much, and only a span of them is asked for."""
+    if have.span != ALL_IDS or span == ALL_IDS:
+        return False
+    missing = [commit for name, commit in wanted.items() if name not in have.commits]
+    return have.newest.height + sum(part.rows for one in missing for part in one.parts) > _most_whole()
+
+
+def _checkpointed(output: OutputDirectory, wanted: dict[str, Commit], span: Span) -> IndexSnapshot:
+    """Return what the checkpoint shows of a span; nothing where it is damaged, or of commits that are not visible."""
+    with suppress(ValueError, KeyError, OSError, ChangedError, pl.exceptions.PolarsError):
+        if output.checkpoint:
+            have = output.checkpoint.within(span)
+            if have.is_of(wanted) and have.newest.schema == empty_index().schema:
+                return have
+    output.checkpoint, output.checkpointed = None, frozenset()
+    return IndexSnapshot({}, empty_index(), empty_index(), span)
 
 
 def _lot(commits: list[Commit], most_rows: int) -> list[Commit]:
     """Return the first commits whose rows are put together at once: not a million copied for each run's thousand."""
     totals = accumulate(sum(part.rows for part in commit.parts) for commit in commits)
     return commits[: max(1, sum(total <= most_rows for total in totals))]
+
+
+def _indices_within(output: OutputDirectory, commits: Sequence[Commit], span: Span) -> Iterator[pl.DataFrame]:
+    """Yield the index rows of a span of those commits that have any; small indices are read once, for all spans."""
+    if span == ALL_IDS:
+        yield from read_indices(output, commits)
+        return
+    held = output.small_indices
+
+    def read(commit: Commit) -> pl.DataFrame:
+        if commit.name in held:
+            return span.of(held[commit.name])
+        if sum(part.rows for part in commit.parts) > SMALL_INDEX_ROWS:
+            return _read_index_within(output, commit.index_key, span)
+        index = read_index(output, commit.index_key)
+        if sum(one.height for one in held.values()) < slices.SLICE_TRACKS:
+            held[commit.name] = index
+        return span.of(index)
+
+    yield from prefetched(read, [one for one in commits if span.meets(*ids_between(one))], SMALL_READERS)
+
+
+def _read_index_within(output: OutputDirectory, key: str, span: Span) -> pl.DataFrame:
+    with named_if_damaged(output.store.uri(key)), output.store.open_input(key) as source:
+        return _completed(rows_within(pq.ParquetFile(source), span))
 
 
 def _with_rows(have: IndexSnapshot, rows: pl.DataFrame, commits: list[Commit]) -> IndexSnapshot:
@@ -144,12 +246,13 @@ def _with_rows(have: IndexSnapshot, rows: pl.DataFrame, commits: list[Commit]) -
             have.commits,
             have.newest.join(items, on=by, how="anti", maintain_order="left"),
             have.others.join(items, on=by, how="anti", maintain_order="left"),
+            have.span,
         )
     touched = pl.concat(again)
     last = newest(touched)
     others = [have.others, answers_to_keep(touched, last)] if last.height < touched.height else [have.others]
     commits_by_name = {commit.name: commit for commit in commits}
-    return IndexSnapshot(have.commits | commits_by_name, pl.concat([have.newest, last]), pl.concat(others))
+    return IndexSnapshot(have.commits | commits_by_name, pl.concat([have.newest, last]), pl.concat(others), have.span)
 
 
 def item_key(*frames: pl.DataFrame) -> list[str]:
@@ -170,13 +273,14 @@ def read_index(output: OutputDirectory, key: str) -> pl.DataFrame:
     """
     with named_if_damaged(output.store.uri(key)):
         # polars reads it itself: by way of an Arrow table a million rows would be in memory twice.
-        found = pl.read_parquet(io.BytesIO(output.store.read_bytes(key)))
-        lacking = {name: kind for name, kind in empty_index().schema.items() if name not in found}
-        if needed := [name for name in lacking if not INDEX.field(name).nullable]:
-            raise KeyError(f"no column {', '.join(needed)}")
-        return found.with_columns(pl.lit(None, kind).alias(name) for name, kind in lacking.items()).select(
-            INDEX.names
-        )
+        return _completed(pl.read_parquet(io.BytesIO(output.store.read_bytes(key))))
+
+
+def _completed(index: pl.DataFrame) -> pl.DataFrame:
+    lacking = {name: kind for name, kind in empty_index().schema.items() if name not in index}
+    if needed := [name for name in lacking if not INDEX.field(name).nullable]:
+        raise KeyError(f"no column {', '.join(needed)}")
+    return index.with_columns(pl.lit(None, kind).alias(name) for name, kind in lacking.items()).select(INDEX.names)
 
 
 def read_indices(output: OutputDirectory, commits: Sequence[Commit]) -> Iterator[pl.DataFrame]:
@@ -339,9 +443,9 @@ STALE: dict[str, pl.DataType] = {"stale_since": pl.Datetime("us", "UTC"), "stale
 
 
 def with_last_answers(
-    output: OutputDirectory, rows: pl.DataFrame, commits: Sequence[Commit] | None = None
+    output: OutputDirectory, rows: pl.DataFrame, commits: Sequence[Commit] | None = None, span: Span = ALL_IDS
 ) -> pl.DataFrame:
-    """Return `newest` rows with each failed one replaced by the last answer of its content, where there is one.
+    """Return `newest` rows of a span, with the last answer of its content, if any, in place of each failed one.
 
     A failure says nothing about an answer that the same bytes had. Returns schema INDEX, and `STALE`: null in rows
     that were not replaced.
@@ -349,7 +453,7 @@ def with_last_answers(
     failed = rows.filter(pl.col("error_code").is_not_null())
     if failed.is_empty():
         return rows.with_columns(_not_stale())
-    seen, wanted = _snapshot(output, commits), failed.select(_CONTENT)
+    seen, wanted = _snapshot(output, commits, span), failed.select(_CONTENT)
     tries = pl.concat(frame.join(wanted, on=_CONTENT, how="semi") for frame in (seen.newest, seen.others))
     answers = _stale(tries, failed)
     kept = rows.join(answers.select(ITEM), on=ITEM, how="anti")

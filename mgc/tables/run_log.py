@@ -30,7 +30,7 @@ import re
 import time
 import uuid
 from collections.abc import Container, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -43,8 +43,9 @@ from mgc.config.section import from_json, json_object, of_fields
 from mgc.errors import SchemaError
 from mgc.logs import log
 from mgc.storage.store import ObjectNotFoundError, Store
-from mgc.tables.parquet_batches import named_if_damaged, prefetched
+from mgc.tables.parquet_batches import named_if_damaged, prefetched, rows_within
 from mgc.tables.schema import SCHEMA_VERSIONS
+from mgc.tables.slices import ALL_IDS, Span
 
 MARKER, COMPLETED, CHECKPOINT = "_mgc.json", "_completed.json", "_checkpoint.parquet"
 SECOND = "-second"
@@ -52,6 +53,14 @@ HISTORY = "history"
 
 CHECKPOINT_COMMITS = 10
 """That a checkpoint lacks, at most, once a run has ended well."""
+
+CHECKPOINT_GROUP = 32_768
+"""Rows of a checkpoint's row group."""
+
+CHECKPOINT_WHOLE_BYTES = 16 * 1024**2
+"""Of a checkpoint, that is read by one request; of a longer one the spans that are asked for."""
+
+_COMMITS, _NEWEST = b"mgc.commits", "is_newest"
 
 SMALL_READERS = 16
 """Objects of a few kilobytes that are read at once."""
@@ -126,7 +135,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class IndexSnapshot:
-    """All that is to be known of some commits' index rows (`mgc.tables.run_index`), as a checkpoint holds it.
+    """All that is to be known of some commits' index rows (`mgc.tables.run_index`), of a span of ids.
 
     Parameters
     ----------
@@ -136,38 +145,79 @@ class IndexSnapshot:
         The newest row of each item.
     others
         What shows an answer in place of a later failure: each content's last answer, and the first failure since.
+    span
+        Of whose track ids; of others nothing is said.
     """
 
     commits: dict[str, Commit]
     newest: pl.DataFrame
     others: pl.DataFrame
 
+    span: Span = ALL_IDS
+
     def is_of(self, commits: Container[str]) -> bool:
         """Return whether these are among the commits named: a compaction may stand for some of them by now."""
         return all(name in commits for name in self.commits)
 
-    def to_parquet(self) -> memoryview:
-        """Return it as a Parquet file."""
-        commits = json.dumps([asdict(commit) for commit in self.commits.values()])
-        buffer = io.BytesIO()
-        pl.concat([self.newest, self.others]).write_parquet(
-            buffer, statistics=False, metadata={"mgc.commits": commits, "mgc.newest": str(self.newest.height)}
-        )
-        return buffer.getbuffer()
+    def within(self, span: Span) -> IndexSnapshot:
+        """Return what it says of some of its ids."""
+        return IndexSnapshot(self.commits, span.of(self.newest), span.of(self.others), span)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An `IndexSnapshot` of all ids as one Parquet file, by track id: it is read a span at a time."""
+
+    commits: dict[str, Commit]
+    file: pq.ParquetFile
 
     @classmethod
-    def from_parquet(cls, data: bytes) -> IndexSnapshot:
-        """Return it from a Parquet file.
+    def opened(cls, source: io.IOBase) -> Checkpoint:
+        """Return what a file holds.
 
         Raises
         ------
-        ValueError, KeyError, pl.exceptions.PolarsError
+        ValueError, KeyError, OSError
             It is damaged.
         """
-        metadata, rows = pl.read_parquet_metadata(io.BytesIO(data)), pl.read_parquet(io.BytesIO(data))
-        commits = [of_fields(Commit, fields) for fields in json.loads(metadata["mgc.commits"])]
-        n_newest = int(metadata["mgc.newest"])
-        return cls({commit.name: commit for commit in commits}, rows[:n_newest], rows[n_newest:])
+        file = pq.ParquetFile(source)
+        commits = [of_fields(Commit, fields) for fields in json.loads(file.metadata.metadata[_COMMITS])]
+        return cls({commit.name: commit for commit in commits}, file)
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        return int(self.file.metadata.num_rows)
+
+    def within(self, span: Span) -> IndexSnapshot:
+        """Return what it says of some ids; the same errors as `opened`."""
+        rows, newest = rows_within(self.file, span), pl.col(_NEWEST)
+        return IndexSnapshot(
+            self.commits, rows.filter(newest).drop(_NEWEST), rows.filter(~newest).drop(_NEWEST), span
+        )
+
+
+def checkpoint_bytes(snapshots: Iterable[IndexSnapshot], commits: Iterable[Commit]) -> memoryview:
+    """Return what commits show as the file of a `Checkpoint`.
+
+    Parameters
+    ----------
+    snapshots
+        Of spans that follow one another and have all ids together.
+    """
+    sink = io.BytesIO()
+    with ExitStack() as stack:
+        writer = None
+        for one in snapshots:
+            marked = [one.newest.with_columns(pl.lit(True).alias(_NEWEST))]
+            marked.append(one.others.with_columns(pl.lit(False).alias(_NEWEST)))
+            table = pl.concat(marked).sort("track_id", maintain_order=True).to_arrow()
+            if writer is None:
+                options = {"compression": "zstd", "write_statistics": ["track_id"]}
+                writer = stack.enter_context(pq.ParquetWriter(sink, table.schema, **options))
+                writer.add_key_value_metadata({_COMMITS: json.dumps([asdict(commit) for commit in commits])})
+            writer.write_table(table, row_group_size=CHECKPOINT_GROUP)
+    return sink.getbuffer()
 
 
 @dataclass(frozen=True)
@@ -229,6 +279,8 @@ class OutputDirectory:
         self.store = store
         self.kind = kind
         self.snapshot: IndexSnapshot | None = None
+        self.small_indices: dict[str, pl.DataFrame] = {}
+        self.checkpoint: Checkpoint | None = None
         self.checkpointed: frozenset[str] = frozenset()
         self.history: dict[str, list[str]] | None = None
         self._known: dict[str, Commit] = {}
@@ -314,8 +366,9 @@ class OutputDirectory:
             One is damaged: which rows count is not known without it.
         """
         listed = set(self._records("commits"))
-        if len(listed - self._known.keys()) > CHECKPOINT_COMMITS and self.snapshot is None:
-            self._read_checkpoint()
+        nothing_read = self.snapshot is None and self.checkpoint is None
+        if nothing_read and len(listed - self._known.keys()) > CHECKPOINT_COMMITS:
+            self._open_checkpoint()
         self._known |= zip(
             new := sorted(listed - self._known.keys()), prefetched(self._read_commit, new, SMALL_READERS), strict=True
         )
@@ -327,18 +380,27 @@ class OutputDirectory:
         # A compaction holds the oldest rows, however new it is itself.
         return sorted(found, key=lambda commit: (not commit.replaces, commit.sequence, commit.run_id))
 
-    def _read_checkpoint(self) -> None:
+    def _open_checkpoint(self) -> None:
         """Take the checkpoint's commits for read; where it is damaged, nothing: what it is derived from is there."""
-        with suppress(ObjectNotFoundError, ValueError, KeyError, pl.exceptions.PolarsError):
-            self.snapshot = IndexSnapshot.from_parquet(self.store.read_bytes(CHECKPOINT))
-            self.checkpointed = frozenset(self.snapshot.commits)
-            self._known |= {f"commits/{name}.json": commit for name, commit in self.snapshot.commits.items()}
+        with suppress(ObjectNotFoundError, ValueError, KeyError, TypeError, OSError):
+            # It stays open: whoever writes another one meanwhile puts it in this one's place.
+            long = self.store.stat(CHECKPOINT).size_bytes > CHECKPOINT_WHOLE_BYTES
+            self.checkpoint = Checkpoint.opened(
+                self.store.open_input(CHECKPOINT) if long else io.BytesIO(self.store.read_bytes(CHECKPOINT))
+            )
+            self.checkpointed = frozenset(self.checkpoint.commits)
+            self._known |= {f"commits/{name}.json": commit for name, commit in self.checkpoint.commits.items()}
 
-    def write_checkpoint(self) -> None:
-        """Write what was read of the commits as one object, where the last such object lacks too many of them."""
-        if self.snapshot and len(self.snapshot.commits.keys() - self.checkpointed) > CHECKPOINT_COMMITS:
-            self.store.write_atomic(CHECKPOINT, self.snapshot.to_parquet())
-            self.checkpointed = frozenset(self.snapshot.commits)
+    def write_checkpoint(self, snapshots: Iterable[IndexSnapshot], commits: Iterable[Commit]) -> None:
+        """Write the checkpoint: what commits show, one span of ids after another (`run_index.write_checkpoint`)."""
+        commits = list(commits)
+        self.store.write_atomic(CHECKPOINT, checkpoint_bytes(snapshots, commits))
+        self.checkpoint = None
+        self.checkpointed = frozenset(commit.name for commit in commits)
+
+    def lacks_checkpoint(self, commits: Iterable[str]) -> bool:
+        """Return whether the checkpoint lacks too many of the commits named."""
+        return len(set(commits) - self.checkpointed) > CHECKPOINT_COMMITS
 
     def _read_commit(self, key: str) -> Commit:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 
@@ -71,10 +71,14 @@ class PredictionSummary:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a tagging run did.
+    """What a tagging run did, over all its commits.
 
     Parameters
     ----------
+    run_id, sequence
+        Of its last commit.
+    runs
+        Whose rows it made visible: one a commit, and the killed runs that it resumed.
     catalogue, output
         URIs.
     tracks_total
@@ -114,6 +118,7 @@ class RunRecord:
     output: str
     work_seconds: float | None = None
     sequence: int = 0
+    runs: Sequence[str] = ()
     why: Mapping[str, int] = field(default_factory=dict)
     deleted: int = 0
     restored: int = 0
@@ -275,9 +280,8 @@ def _design_effect(sizes: pl.DataFrame, named: pl.DataFrame) -> float | None:
     return float(mean) if mean is not None else None
 
 
-def rows_of_commit(predictions: pl.DataFrame, commit: Commit) -> pl.DataFrame:
-    """Return the rows that a commit brought, those of the killed runs included whose parts it resumed."""
-    runs = {part.key.split("/")[1] for part in commit.parts} | {commit.run_id}
+def rows_of_runs(predictions: pl.DataFrame, runs: Collection[str]) -> pl.DataFrame:
+    """Return the rows that some runs made."""
     return predictions.filter(pl.col("run_id").is_in(sorted(runs)))
 
 
@@ -303,6 +307,7 @@ def _record(data: bytes) -> RunRecord | None:
         summary |= {name: tuple(summary.get(name, ())) for name in ("confidence_bins", "vocabulary")}
         value["prediction_summary"] = PredictionSummary(**summary)
         value["promises"] = tuple(value.get("promises", ()))
+        value["runs"] = tuple(value.get("runs", (value["run_id"],)))
         for name in ("started_at", "finished_at"):
             value[name] = datetime.fromisoformat(value[name])
         known = {one.name for one in fields(RunRecord)}

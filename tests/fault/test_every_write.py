@@ -135,7 +135,7 @@ def test_an_incremental_run_is_killed_at_each_write(tmp_path: Path) -> None:
         assert identities(table(uri, SECOND)) in (FIRST, SECOND)
         again = run_tiny(uri, catalogue(SECOND), config=DIES_QUICKLY)
         assert table(uri, SECOND).select("track_id", "content_id").equals(whole.select("track_id", "content_id"))
-        assert again.index.height <= 2, "what did not change was made again"
+        assert again.rows <= 2, "what did not change was made again"
 
 
 def test_a_store_that_fails_at_any_write_is_named_and_nothing_is_visible(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_other_settings_remake_all_a_changed_file_itself_and_force_everything(pl
         (SECOND, other, RunOptions(force=True)),
     ]
     for contents, config, options in runs:
-        counts.append(run_tiny(uri, catalogue(contents), options, config).index.height)
+        counts.append(run_tiny(uri, catalogue(contents), options, config).rows)
         assert list(Store.open(uri).list("leases/")) == []
     assert counts == [2, len(FIRST) - 2, 2, 0, len(SECOND), len(SECOND)]
     assert table(uri, SECOND)["n_mels"].to_list() == [0, *[9] * (len(SECOND) - 1)]

@@ -62,7 +62,7 @@ def test_rows_out_equal_rows_in_and_every_bad_file_has_its_code(tmp_path: Path) 
 def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
     music, catalogue, out = write_music(tmp_path / "music"), tmp_path / "catalogue.parquet", str(tmp_path / "out")
     first = extract_features(indexed(music, catalogue), out, CONFIG, RunOptions())
-    assert (first.plan.new, first.index.height) == (18, 18)
+    assert (first.plan.new, first.rows) == (18, 18)
     again = extract_features(read_catalogue(str(catalogue)), out, CONFIG, RunOptions())
     assert (again.run_id, again.plan.unchanged) == (None, 18)
     for seed in (50, 51, 52):
@@ -72,7 +72,7 @@ def test_only_what_changed_is_done_again(tmp_path: Path) -> None:
     os.utime(changed, ns=(1, 1))
     third = extract_features(indexed(music, catalogue), out, CONFIG, RunOptions())
     assert (third.plan.new, third.plan.changed, third.plan.unchanged) == (3, 1, 17)
-    assert third.index.height == 4
+    assert third.rows == 4
     other = load_config(None, [*SETTINGS, "features.n_mels=24"])
     assert extract_features(read_catalogue(str(catalogue)), out, other, RunOptions()).plan.remade == 21
 
@@ -82,7 +82,7 @@ def test_views_are_rows_and_only_those_that_lack_are_made(tmp_path: Path) -> Non
     (music / "drone" / "bad.wav").write_bytes(b"no audio at all")
     tracks = indexed(music, tmp_path / "catalogue.parquet").with_columns(split=pl.lit("train"))
     first = extract_features(tracks, out, CONFIG, RunOptions())
-    assert first.index.height == 7
+    assert first.rows == 7
     views = load_config(None, [*SETTINGS, 'augment.views=["tempo", "pitch+loudness", "overlay", "noise"]'])
     second = extract_features(tracks, out, views, RunOptions())
     assert (second.plan.new, second.plan.unchanged, second.plan.tracks) == (7 * 4, 7, 7)
@@ -123,8 +123,8 @@ def test_a_failed_fetch_is_tried_again_and_a_bad_file_only_by_request(tmp_path: 
 def test_a_limit_leaves_the_rest_for_the_next_run(tmp_path: Path) -> None:
     tracks = indexed(write_music(tmp_path / "music"), tmp_path / "catalogue.parquet")
     out = str(tmp_path / "out")
-    assert extract_features(tracks, out, CONFIG, RunOptions(limit=5)).index.height == 5
-    assert extract_features(tracks, out, CONFIG, RunOptions()).index.height == 13
+    assert extract_features(tracks, out, CONFIG, RunOptions(limit=5)).rows == 5
+    assert extract_features(tracks, out, CONFIG, RunOptions()).rows == 13
     index = newest_index(OutputDirectory(Store.open(out), "features"))
     assert index.height == 18
 
@@ -146,5 +146,7 @@ def test_what_a_worker_logs_is_logged_here(tmp_path: Path, caplog: pytest.LogCap
     assert outcome.failed_by_code == {"T207_DECODE_TIMEOUT": 2}
     lines = {(record.run_id, record.track_id, record.uri) for record in caplog.records}  # type: ignore[attr-defined]
     uris = dict(tracks.select("track_id", "uri").iter_rows())
-    assert lines == {(outcome.run_id, track, uris[track]) for track in outcome.index["track_id"]}
+    made = newest_index(OutputDirectory(Store.open(str(tmp_path / "out")), "features"))["track_id"]
+    assert len(made) == outcome.rows
+    assert lines == {(outcome.run_id, track, uris[track]) for track in made}
     assert all("killed: no answer within 0.001 s" in record.getMessage() for record in caplog.records)

@@ -69,7 +69,7 @@ def test_arrays_become_shards_once_and_bad_ones_rows_with_codes(tmp_path: Path) 
         names["turned"]: "T211_MELS_MISFIT",
         names["objects"]: "T210_NOT_MELS",
     }
-    assert (first.index.height, import_mel_arrays(tracks, str(out), config, RunOptions()).run_id) == (11, None)
+    assert (first.rows, import_mel_arrays(tracks, str(out), config, RunOptions()).run_id) == (11, None)
     train = read_feature_set(str(out), tracks, "train")
     number = train.track_ids.index(names["06"]) if names["06"] in train.track_ids else 0
     assert train.log_mels[number].shape == (2, 24, 16)
@@ -109,7 +109,7 @@ def test_a_bundle_trained_on_arrays_tags_them_from_their_shards(
     import_mel_arrays(tracks, shards, config, RunOptions())
     write_bundle(bundle, bundle_contents(1, features=shard_facts(shards).model_features))
     outcome = tag_catalogue(tracks, bundle, str(tmp_path / "out"), config, RunOptions(), shards)
-    assert (outcome.index.height, outcome.failed_by_code) == (3, {"T210_NOT_MELS": 1})
+    assert (outcome.rows, outcome.failed_by_code) == (3, {"T210_NOT_MELS": 1})
     np.save(root / "jazz/3.npy", values)
     more = indexed(root, tmp_path / "c.parquet")
     with pytest.raises(SchemaError, match="1 of 4 tracks have no features"):

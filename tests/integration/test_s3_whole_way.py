@@ -81,7 +81,7 @@ def test_everything_on_s3(trained: Trained, bucket: str, tmp_path: Path) -> None
 
     tracks = index(root, place)
     extracted = extract_features(tracks, features, CONFIG, RunOptions())
-    assert (extracted.index.height, extracted.failed_by_code) == (37, {"T202_NOT_AUDIO": 1})
+    assert (extracted.rows, extracted.failed_by_code) == (37, {"T202_NOT_AUDIO": 1})
 
     outcome = train_ensemble(TrainingRequest(place, features, bundle, CONFIG))
     assert outcome.fingerprint == trained.outcome.fingerprint, "training from S3 is training from a folder"
@@ -101,7 +101,7 @@ def test_everything_on_s3(trained: Trained, bucket: str, tmp_path: Path) -> None
     for path in [*here.glob("pulse/pulse06*"), here / "drone" / "drone000.wav"]:
         store.write_atomic(path.relative_to(here).as_posix(), path.read_bytes())
     again = tag(root, place, bundle, tags)
-    assert (again.plan.new, again.plan.changed, again.plan.removed, again.index.height) == (3, 1, 1, 4)
+    assert (again.plan.new, again.plan.changed, again.plan.removed, again.rows) == (3, 1, 1, 4)
     rows = read_predictions(tags)
     assert rows["track_id"].sort().to_list() == read_catalogue(place)["track_id"].to_list()
     assert rows.filter(pl.col("run_id") == again.run_id).height == 4

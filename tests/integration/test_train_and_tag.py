@@ -178,7 +178,7 @@ def test_the_second_run_does_only_what_changed(trained: Trained, music: Path, tm
     first = tag_catalogue(indexed(music), str(trained.bundle), out, CONFIG, RunOptions())
     before = read_predictions(out)
     second = tag_catalogue(indexed(music), str(trained.bundle), out, CONFIG, RunOptions())
-    assert (first.index.height, second.run_id, second.plan.unchanged) == (36, None, 36)
+    assert (first.rows, second.run_id, second.plan.unchanged) == (36, None, 36)
     assert read_predictions(out).equals(before)
     for seed in (70, 71, 72):
         write_track(music, "noise", seed)
@@ -216,7 +216,7 @@ def test_music_that_cannot_be_read_ends_the_run_before_it_commits(
     assert not (out / "commits").exists()
     (tmp_path / "elsewhere").rename(music)
     after = tag_catalogue(tracks, str(trained.bundle), str(out), CONFIG, RunOptions())
-    assert (after.index.height, after.failed_by_code) == (36, {})
+    assert (after.rows, after.failed_by_code) == (36, {})
     assert read_predictions(str(out))["error_code"].null_count() == 36
 
 

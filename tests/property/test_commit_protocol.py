@@ -272,6 +272,19 @@ def test_every_invariant_holds_however_writers_meet_and_die() -> None:
     _check(40, 20)
 
 
+def in_slices(patch: pytest.MonkeyPatch) -> None:
+    """A run is several commits, and the index is read a span of ids at a time."""
+    patch.setattr("mgc.tables.slices.SLICE_TRACKS", 2)
+    patch.setattr("mgc.cluster.run.ITEMS_A_WORKER", 1)
+    patch.setattr(run_index, "SMALL_INDEX_ROWS", 1)
+    patch.setattr(run_log, "CHECKPOINT_WHOLE_BYTES", 0)
+
+
+@pytest.mark.timeout(1_800)
+def test_every_invariant_holds_where_runs_are_done_in_slices() -> None:
+    _check(20, 15, _mutated(in_slices))
+
+
 def test_a_pruning_deletes_nothing_of_a_run_that_came_and_went_while_it_planned() -> None:
     for at in range(1, 12):
         model = Protocol()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from in_process import config_of, without_ray
-from tiny_predictions import history, tag_once
+from tiny_predictions import history, own_rows, tag_once
 
 from mgc.config import RetryConfig
 from mgc.storage.store import Store
@@ -95,7 +95,9 @@ def _run(
     )
     for track, one in known.items():
         one.live = track in contents
-    for track, content, code in outcome.index.select("track_id", "content_id", "error_code").iter_rows():
+    made = own_rows(uri, outcome.runs)
+    assert made.height == outcome.rows
+    for track, content, code in made.select("track_id", "content_id", "error_code").iter_rows():
         known.setdefault(track, Expected()).tried(content, code)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mgc.catalogue.index import index_catalogue, read_catalogue, scan_catalogue
+from mgc.catalogue.index import catalogue_slices, index_catalogue, read_catalogue, scan_catalogue
 from mgc.catalogue.joining import Named
 from mgc.catalogue.listing import track_id_of
 from mgc.cli.index_command import summary_rows
@@ -19,6 +19,7 @@ from mgc.config import CatalogueConfig
 from mgc.errors import ConfigError, LabelError, MgcError, SchemaError, StorageError
 from mgc.storage.store import Store
 from mgc.tables.schema import CATALOGUE, marked
+from mgc.tables.slices import Span
 
 MILLION_SCRIPT = """
 import hashlib, resource, sys
@@ -289,6 +290,55 @@ def test_a_catalogue_with_impossible_rows_is_refused(
 ) -> None:
     with pytest.raises(SchemaError, match=message):
         read_catalogue(catalogue_file(tmp_path / "c.parquet", **changes))
+
+
+def many_rows(path: Path, ids: list[str], rows_a_group: int) -> str:
+    row = {"uri": "/a.wav", "content_id": "x", "size_bytes": 1, "genre": None, "tags": [], "tags_known": False}
+    rows = [row | {"track_id": track, "group": track, "split": "train"} for track in ids]
+    pq.write_table(pa.Table.from_pylist(rows, schema=marked("catalogue")), path, row_group_size=rows_a_group)
+    return str(path)
+
+
+@pytest.mark.parametrize("rows_a_group", [1, 2, 3, 5, 100])
+def test_a_catalogue_is_read_in_slices_of_its_row_groups(
+    rows_a_group: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mgc.tables.slices.SLICE_TRACKS", 5)
+    place = many_rows(tmp_path / "c.parquet", [f"{number:02}" for number in range(23)], rows_a_group)
+    found, named = catalogue_slices(place, CATALOGUE.names, ["track_id", "uri"])
+    assert len(found.spans) == {1: 5, 2: 6, 3: 7, 5: 5, 100: 1}[rows_a_group]
+    parts = [found.read(span) for span in found.spans]
+    assert pl.concat(parts).equals(read_catalogue(place))
+    for span in (Span("07", "12"), Span("", "01"), Span("22"), Span("3"), Span("05", "05x")):
+        wanted = read_catalogue(place).filter(span.where())
+        assert found.read(span).equals(wanted)
+        assert named.read(span).equals(wanted.select("track_id", "uri"))
+
+
+@pytest.mark.parametrize("ids", [["3", "1", "2", "9", "8", "7", "6"], [*"1233456"]])
+def test_a_catalogue_whose_groups_do_not_follow_one_another_is_read_and_checked_whole(
+    ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mgc.tables.slices.SLICE_TRACKS", 3)
+    place = many_rows(tmp_path / "c.parquet", ids, 3)
+    if len(set(ids)) < len(ids):
+        with pytest.raises(SchemaError, match="2 rows that share a track_id"):
+            catalogue_slices(place, CATALOGUE.names)
+        return
+    [found] = catalogue_slices(place, CATALOGUE.names)
+    assert len(found.spans) == 3
+    assert sorted(track for span in found.spans for track in found.read(span)["track_id"]) == sorted(ids)
+
+
+def test_a_catalogue_that_is_replaced_while_it_is_read_is_read_on_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mgc.tables.slices.SLICE_TRACKS", 2)
+    place = many_rows(tmp_path / "c.parquet", [*"12345"], 2)
+    [found] = catalogue_slices(place, ["track_id"])
+    many_rows(tmp_path / "new.parquet", [*"1267"], 2)
+    (tmp_path / "new.parquet").replace(place)
+    assert [found.read(span)["track_id"].to_list() for span in found.spans] == [["1", "2"], ["3", "4"], ["5"]]
 
 
 def test_what_is_no_catalogue_is_refused_by_name(tmp_path: Path) -> None:

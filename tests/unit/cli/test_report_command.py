@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 from curation_makers import GENRES, Tagged, tagged_folder, unit_rows
 
@@ -16,8 +15,7 @@ from mgc.cli.report_command import PageMade, last_record, latest_tagging_page, p
 from mgc.cluster.run import RunOutcome
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
-from mgc.tables.diff import WorkPlan
-from mgc.tables.run_index import newest_index
+from mgc.tables.diff import PlanTotals
 from mgc.tables.run_log import OutputDirectory
 from mgc.tables.run_records import read_records, write_record
 
@@ -47,25 +45,26 @@ def made_page(tagged: Tagged) -> PageMade:
     """Return the page of the run that `tagged_folder` committed, as `mgc tag` makes it."""
     place = OutputDirectory(Store.open(str(tagged.predictions)), "predictions")
     [commit] = place.commits()
-    index = newest_index(place)
-    none = index.clear()
-    plan = WorkPlan(
-        index,
-        unchanged=0,
-        new=N,
-        changed=0,
-        remade=0,
-        retried=0,
-        removed_rows=none,
-        restored_rows=none,
-        wanted_tracks=N,
+    outcome = RunOutcome(
+        "b" * 16,
+        PlanTotals(items=N, tracks=N, chosen=N, new=N, wanted_tracks=N),
+        run_id=commit.run_id,
+        sequence=commit.sequence,
+        runs=commit.runs,
+        rows=N,
+        tracks=N,
+        failed_by_code={"T202_NOT_AUDIO": 1},
+        audio_seconds=4_000.0,
+        work_seconds=8.0,
+        wall_seconds=10.0,
+        cores=2,
+        deleted=3,
     )
-    outcome = RunOutcome(commit.run_id, "b" * 16, plan, 0, index, 4_000.0, 8.0, 10.0, 2, commit, deleted=3)
     return tagging_page(outcome, str(tagged.catalogue), str(tagged.predictions))
 
 
 def test_a_run_with_nothing_to_do_names_the_page_of_the_one_before(tmp_path: Path) -> None:
-    nothing = RunOutcome(None, "b" * 16, cast(WorkPlan, None), 0, pl.DataFrame(), 0.0, 0.0, 0.0, 2)
+    nothing = RunOutcome("b" * 16, PlanTotals())
     page = latest_tagging_page(nothing, "catalogue.parquet", str(tmp_path))
     assert page == str(tmp_path / "report" / "index.html")
 

@@ -19,7 +19,9 @@ from mgc.config import Config, DecodeConfig
 from mgc.errors import Stage, TrackCode, TrackError
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.storage.store import Store, fetch_track
+from mgc.tables.run_index import newest_index
 from mgc.tables.run_log import OutputDirectory
+from mgc.tables.slices import Slices
 from mgc.tables.work_items import clean_items
 
 BAD = {
@@ -68,8 +70,9 @@ def test_each_is_its_row_in_a_run(job: str, tmp_path: Path, monkeypatch: pytest.
     }[job]
     kind = "predictions" if job == "tag" else "features"
     output = OutputDirectory(Store.open(str(tmp_path / "out")), kind)
-    made = CatalogueJob(output, clean_items(_with_bad(good)), bundle.fingerprint, worker, config)
+    made = CatalogueJob(output, Slices.of(clean_items(_with_bad(good))), bundle.fingerprint, worker, config)
     outcome = run_incrementally(made, RunOptions())
-    codes = dict(outcome.index.select("track_id", "error_code").iter_rows())
+    assert outcome.rows == 1 + len(BAD)
+    codes = dict(newest_index(output).select("track_id", "error_code").iter_rows())
     assert codes.pop("good") == ("T210_NOT_MELS" if job == "import-mels" else None)
     assert codes == dict.fromkeys(BAD, "T103_FETCH_FAILED")

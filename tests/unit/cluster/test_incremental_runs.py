@@ -297,7 +297,7 @@ def test_a_store_that_refuses_the_music_ends_the_run_and_costs_no_answer(
         tag_catalogue(tracks, new, out, CONFIG, RunOptions())
     s3.denied = lambda key: key == "music/song07.flac"
     after = tag_catalogue(tracks, new, out, CONFIG, RunOptions())
-    assert (after.resumed, after.index.height, after.failed_by_code) == (4, 20, {"T102_ACCESS_DENIED": 1})
+    assert (after.resumed, after.rows, after.failed_by_code) == (4, 20, {"T102_ACCESS_DENIED": 1})
     rows = read_predictions(out)
     (stale,) = rows.filter(pl.col("stale_reason").is_not_null()).to_dicts()
     assert (stale["uri"], stale["stale_reason"]) == ("s3://music/song07.flac", "T102_ACCESS_DENIED")

@@ -10,7 +10,7 @@ from table_makers import TINY, catalogue, commit_part, feature_part, write_part
 from mgc.errors import SchemaError
 from mgc.storage.store import Store
 from mgc.tables.compact import plan_prune, prune
-from mgc.tables.run_index import current_index, current_rows, newest_index, resume_unfinished
+from mgc.tables.run_index import current_index, current_rows, newest_index, resume_unfinished, write_checkpoint
 from mgc.tables.run_log import CHECKPOINT, CHECKPOINT_COMMITS, OutputDirectory
 
 
@@ -99,7 +99,7 @@ def test_what_is_read_does_not_grow_with_the_runs_behind(tmp_path: Path, monkeyp
         commit_part(features_at(tmp_path), {"a": str(number), f"b{number}": "1"})
     output = features_at(tmp_path)
     index = newest_index(output)
-    output.write_checkpoint()
+    write_checkpoint(output)
     assert set(reads_of(monkeypatch, lambda: newest_index(features_at(tmp_path)))) == {"_mgc.json", CHECKPOINT}
     later = [commit_part(features_at(tmp_path), {"a": f"later{number}"}) for number in range(3)]
 
@@ -130,12 +130,12 @@ def test_a_damaged_checkpoint_is_done_without(damage: Callable[[bytes], bytes], 
         commit_part(features_at(tmp_path), {"a": str(number)})
     output = features_at(tmp_path)
     index = newest_index(output)
-    output.write_checkpoint()
+    write_checkpoint(output)
     path = tmp_path / CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
     again = features_at(tmp_path)
     assert newest_index(again).equals(index)
-    again.write_checkpoint()
+    write_checkpoint(again)
     assert path.read_bytes() != damage(path.read_bytes())
     assert newest_index(features_at(tmp_path)).equals(index)
 
@@ -145,7 +145,7 @@ def test_a_checkpoint_of_commits_that_a_compaction_stands_for_is_not_believed(tm
         commit_part(features_at(tmp_path), {"a": str(number), f"b{number}": "1"})
     output = features_at(tmp_path)
     newest_index(output)
-    output.write_checkpoint()
+    write_checkpoint(output)
     old = (tmp_path / CHECKPOINT).read_bytes()
     prune(output, plan_prune(output, keep_days=-1.0))
     (tmp_path / CHECKPOINT).write_bytes(old)  # of a run that was held up

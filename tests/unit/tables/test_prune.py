@@ -73,7 +73,7 @@ def test_the_current_rows_and_the_last_row_of_deleted_tracks_stay_and_nothing_is
     assert tag_once(uri, contents).run_id is None
     assert plan_prune(output_of(uri), 0.0, LATER).is_empty
     again = tag_once(uri, contents | {"a2": "2"})
-    assert (again.index.height, again.plan.unchanged) == (1, 8)
+    assert (again.rows, again.plan.unchanged) == (1, 8)
     assert read_predictions(uri).filter(track_id="a2")["sequence"].item() == 5, "after the compaction's own number"
 
 
@@ -142,7 +142,7 @@ def test_what_killed_runs_left_goes_unless_the_next_run_would_take_it_up(
     )
     prune(output_of(uri), plan)
     outcome = tag_once(uri, {"a": "1", "b": "1"})
-    assert (outcome.resumed, outcome.index.height) == (1, 0), "the other killed run's part is still there"
+    assert (outcome.resumed, outcome.rows) == (1, 0), "the other killed run's part is still there"
 
 
 def test_what_writers_were_killed_in_goes_once_it_is_old(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_feature_shards_are_pruned_too(tmp_path: Path) -> None:
     assert pruned(uri, kind="features").dropped == 1
     assert table().equals(before)
     assert run_tiny(uri, catalogue(contents | {"t0": "2"})).run_id is None
-    assert run_tiny(uri, catalogue(contents), RunOptions(force=True)).index.height == 7
+    assert run_tiny(uri, catalogue(contents), RunOptions(force=True)).rows == 7
 
 
 def test_the_command_says_what_it_would_do_and_does_it_when_told(tmp_path: Path) -> None:

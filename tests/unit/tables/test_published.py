@@ -165,7 +165,7 @@ def test_a_deleted_track_leaves_current_and_says_when_in_the_history(tmp_path: P
     uri = str(tmp_path)
     tag_once(uri, {"a": "1", "b": "1", "c": "1"})
     outcome = tag_once(uri, {"a": "1", "b": "1"})
-    assert (outcome.deleted, outcome.plan.todo.height) == (1, 0)
+    assert (outcome.deleted, outcome.plan.items) == (1, 0)
     assert identities(uri) == {"a": "1", "b": "1"}
     last = history(uri).filter(track_id="c").to_dicts()[-1]
     assert last["deleted_at"] >= last["tagged_at"]
@@ -180,7 +180,7 @@ def test_a_track_that_returns_is_live_again_without_being_tagged(tmp_path: Path)
     first = read_predictions(uri).filter(track_id="c")["tagged_at"][0]
     tag_once(uri, {"a": "1", "b": "1"})
     back = tag_once(uri, all_three)
-    assert (back.restored, back.index.height) == (1, 0)
+    assert (back.restored, back.rows) == (1, 0)
     row = read_predictions(uri).filter(track_id="c").to_dicts()[0]
     assert (row["deleted_at"], row["tagged_at"], row["sequence"]) == (None, first, 3)
     tag_once(uri, {"a": "1", "b": "1"})
@@ -201,7 +201,7 @@ def test_answers_of_a_library_that_was_moved_name_its_new_place(tmp_path: Path) 
     tag_once(output, contents)
     first = read_predictions(output).drop("uri")
     moved = tag_once(output, contents, root="s3://bucket/music")
-    assert (moved.run_id, moved.plan.todo.height) == (None, 0), "nothing is decoded"
+    assert (moved.run_id, moved.plan.items) == (None, 0), "nothing is decoded"
     assert uris(output) == {name: f"s3://bucket/music/{name}.wav" for name in contents}
     assert read_predictions(output).drop("uri").equals(first)
     assert set(history(output)["uri"]) == {f"/music/{name}.wav" for name in contents}, "where each was when tagged"
@@ -249,7 +249,7 @@ def test_a_catalogue_that_shrank_by_half_is_not_believed(tmp_path: Path) -> None
     half = dict(list(contents.items())[:5])
     tag_once(uri, contents)
     refused = tag_once(uri, half | {"new": "1"})
-    assert (refused.refused, refused.deleted, refused.index.height) == (5, 0, 1)
+    assert (refused.refused, refused.deleted, refused.rows) == (5, 0, 1)
     assert identities(uri) == contents | {"new": "1"}, "what is new is done, and nobody is missing"
     confirmed = []
 

@@ -15,7 +15,7 @@ from mgc.tables.run_records import (
     PredictionCounts,
     PredictionSummary,
     read_records,
-    rows_of_commit,
+    rows_of_runs,
     summarise_predictions,
     write_record,
 )
@@ -107,7 +107,7 @@ def test_a_commit_knows_its_rows() -> None:
         PartRef("runs/run-1/part-000000.parquet", 2, "f", 2),
         PartRef("runs/killed/part-000000.parquet", 1, "f", 1),
     ]
-    mine = rows_of_commit(ROWS, Commit("run-1", 2, "runs/run-1/index.parquet", parts, {}))
+    mine = rows_of_runs(ROWS, Commit("run-1", 2, "runs/run-1/index.parquet", parts, {}).runs)
     assert mine["uri"].to_list() == ["/m/a.mp3", "/m/b.mp3", "/m/c.mp3"]
 
 

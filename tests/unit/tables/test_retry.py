@@ -78,7 +78,7 @@ def test_nights_count_the_failures_of_one_content(tmp_path: Path, monkeypatch: p
         index = newest_index(OutputDirectory(Store.open(uri), "predictions"))
         return dict(index.select("track_id", "attempts").iter_rows())
 
-    assert tag_once(uri, contents, config=eager).index.height == 3
+    assert tag_once(uri, contents, config=eager).rows == 3
     assert attempts() == {"far": 1, "bad": 1, "ok": None}
     assert tag_once(uri, contents, config=eager).plan.retried == 1
     assert tag_once(uri, contents, config=eager).plan.retried == 1
