@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
@@ -315,7 +315,11 @@ def plain(text: str, style: str = "") -> Text:
 
 
 def settings(
-    config: str | None, overrides: list[str] | None, *, default_ensemble: bool = False, **flags: object
+    config: str | None,
+    overrides: list[str] | None,
+    *,
+    default_ensemble: Sequence[Mapping[str, Any]] = (),
+    **flags: object,
 ) -> Config:
     """Return the settings of a file, `--set` on top, and flags (`section__key=value`, None: not given) on top.
 

@@ -27,6 +27,7 @@ from mgc.cluster.run import RunOptions, RunOutcome
 from mgc.cluster.runtime import ray_session
 from mgc.cluster.train import TrainingRequest
 from mgc.config import Config
+from mgc.config.training_settings import DEFAULT_ENSEMBLE
 from mgc.demo.compose import DemoCatalogue, compose_catalogue, pass_a_day
 from mgc.models.published_files import STARTER
 
@@ -66,7 +67,7 @@ def demo(
 ) -> None:
     """Index, extract, train, evaluate, tag: all of mgc on a small catalogue, in a few minutes on a laptop."""
     small = COMPOSED if catalogue is None else SMALL
-    chosen = settings(config, [*small, *(set_ or [])], default_ensemble=True, cluster__address=address)
+    chosen = settings(config, [*small, *(set_ or [])], default_ensemble=DEFAULT_ENSEMBLE, cluster__address=address)
     steps = _Steps(console())
     if catalogue is None:
         made = _composed(steps, chosen, Path(output or "demo-out"))

@@ -35,6 +35,7 @@ from mgc.evaluation.evaluate import evaluate as figures_of
 from mgc.inference.predictor import Predictor, TrackPrediction
 from mgc.models.bundle import Bundle, load_bundle
 from mgc.models.forward import TRACKS_AT_ONCE
+from mgc.models.model_card import learnt_splits
 from mgc.reports.evaluation_report import ReportContext, write_evaluation_report
 from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_cache import clear_feature_cache
@@ -142,6 +143,7 @@ def run_evaluation(screen: Console, request: EvaluationRequest) -> str:
         feature_fingerprint=bundle.features.fingerprint(),
         protocol=protocol,
         own_catalogue=own,
+        learnt_splits=learnt_splits(bundle.facts),
         config={
             "features": bundle.features.model_dump(mode="json"),
             "model": [member.config.model_dump(mode="json") for member in bundle.members],
@@ -283,10 +285,12 @@ def _protocol(split: str, bundle: Bundle, tracks: pl.DataFrame, *, own: bool) ->
             "here stopped it early. Whether the two share recordings or artists is not known."
         )
     parts = [_parted(split, tracks)]
-    if split in ("train", ALL):
-        what = "These tracks were" if split == "train" else "Split 'train' was"
+    learnt = learnt_splits(bundle.facts)
+    if split in (*learnt, ALL):
+        splits = f"Split{'s' if len(learnt) > 1 else ''} {' and '.join(map(repr, learnt))}"
+        what = f"{splits} {'were' if len(learnt) > 1 else 'was'}" if split == ALL else "These tracks were"
         parts.append(f"{what} trained on: the figures say little about other music.")
-    if split in ("valid", ALL):
+    if split in ("valid", ALL) and "valid" not in learnt:
         what = "this split" if split == "valid" else "split 'valid'"
         parts.append(f"Calibration, and early stopping if there was any, used {what}, so its figures flatter.")
     trained_on = bundle.facts.get("train_groups")

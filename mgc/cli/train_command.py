@@ -14,12 +14,13 @@ from mgc.cli.terminal import announce, counted, facts, number_text
 from mgc.cluster.progress import Meter
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.config.network_settings import TransferConfig
+from mgc.config.training_settings import DEFAULT_ENSEMBLE
 from mgc.errors import ConfigError
 from mgc.inference.predictor import windows_per_second
 from mgc.models.bundle import load_bundle, write_bundle
 from mgc.models.bundle_files import student_uri
-from mgc.models.model_card import behind_its_best_member, promise_lines
-from mgc.models.published_files import bundle_place
+from mgc.models.model_card import behind_its_best_member, promise_lines, published_line
+from mgc.models.published_files import bundle_place, pulled_members
 from mgc.models.published_weights import published_bundle
 
 
@@ -35,10 +36,11 @@ def train(
     address: AddressOption = None,
 ) -> None:
     """Fit the ensemble on split 'train', stop and calibrate on 'valid', write a model bundle."""
+    pulled = pulled_members()
     chosen = settings(
         config,
         set_,
-        default_ensemble=True,
+        default_ensemble=(*DEFAULT_ENSEMBLE, *pulled),
         cluster__address=address,
         training__members=members,
         training__epochs=epochs,
@@ -54,12 +56,21 @@ def train(
     )
     announce(screen, "training", f"{counted(len(models), 'member')} ({', '.join(models)}), at most {at_most}")
     if folds := chosen.training.promise_folds:
+        both = chosen.training.learns_valid
         screen.print(
             f"Then each member is fitted {folds} times more, on folds of train and valid, to know what precision can "
-            f"be promised: in all some {folds - 1} times the time of the members alone.",
+            f"be promised: in all some {folds - 1} times the time of the members alone."
+            + (" Nothing stops by the validation split, so the bundle learns from it, too." if both else ""),
             style="dim",
         )
-    if TransferConfig().name in models:
+    used = [model.published for model in chosen.member_models() if isinstance(model, TransferConfig)]
+    if config is None and pulled and used == [member["published"] for member in pulled]:
+        screen.print(
+            f"On published weights, because they are pulled: {', '.join(map(str, used))}. "
+            "`training.ensemble` names others.",
+            style="dim",
+        )
+    if used:
         screen.print(
             "A transfer member runs every window through its frozen network before its first epoch: without a GPU "
             "some 30 s for an hour of music, or more on a busy machine.",
@@ -116,25 +127,28 @@ def import_weights(
 
 
 def train_watched(screen: Console, request: TrainingRequest) -> TrainOutcome:
-    """Train, with the members' epochs on one meter; early stopping may end before its total."""
+    """Train, with the epochs of members and of their folds on one meter; early stopping may end before its total."""
     config = request.config.student() if request.teacher_uri else request.config
     members = len(config.member_models())
-    done = [0] * members
-    total = sum(config.training.for_member(member).epochs for member in range(members))
+    folds = 0 if request.teacher_uri else config.training.promise_folds
+    done: dict[tuple[int, int], int] = {}
+    total = (1 + folds) * sum(config.training.for_member(member).epochs for member in range(members))
 
     def resumed(member: int, history: list[dict[str, Any]]) -> None:
-        done[member] = len(history)
+        done[0, member] = len(history)
         screen.print(f"member {member + 1}/{members} resumed after epoch {len(history)}")
 
     with Meter(screen, "training", total, "epochs").shown() as meter:
 
         def on_epoch(member: int, epoch: dict[str, Any]) -> None:
-            if "fold" not in epoch:
-                done[member] = epoch["epoch"]
+            done[epoch.get("fold", 0), member] = epoch["epoch"]
             fold = f"fold {epoch['fold']}/{epoch['folds']} " if "fold" in epoch else ""
-            meter.update(sum(done), note=f"{fold}member {member + 1}/{members} epoch {_epoch_text(epoch)}")
+            meter.update(sum(done.values()), note=f"{fold}member {member + 1}/{members} epoch {_epoch_text(epoch)}")
 
-        return train_ensemble(request, on_epoch, resumed)
+        def noted(note: str) -> None:
+            meter.update(0, note=note)
+
+        return train_ensemble(request, on_epoch, resumed, noted)
 
 
 def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
@@ -143,17 +157,25 @@ def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:
         announce(screen, "Training", f"nothing to do, {bundle} was made from this data and these settings", done=True)
         return
     rows = {"bundle fingerprint": outcome.fingerprint, "epochs by member": ", ".join(map(str, outcome.epochs))}
+    folds = "on" in outcome.metrics
     for name, value in outcome.metrics.get("ensemble", {}).items():
-        rows[f"validation {name.replace('_', ' ')}"] = number_text(value)
+        rows[f"{'folds:' if folds else 'validation'} {name.replace('_', ' ')}"] = number_text(value)
     rows["time"] = f"{outcome.wall_seconds:.1f} s"
     rows["output"] = bundle
     facts(screen, "Training", rows)
     for line in promise_lines(outcome.metrics):
         screen.print(line, soft_wrap=True, highlight=False)
+    if line := published_line(outcome.metrics):
+        screen.print(line, soft_wrap=True, highlight=False)
     if behind := behind_its_best_member(outcome.metrics):
         screen.print(behind, style="yellow")
-    flatters = "Calibration, and early stopping if there was any, used the validation split: its figures flatter."
-    screen.print(flatters, style="dim")
+    note = "Calibration, and early stopping if there was any, used the validation split: its figures flatter."
+    if folds:
+        note = (
+            f"Figures are of {outcome.metrics['on']}: each track is answered by members that learnt from none of its "
+            "group. The bundle has learnt from train and valid: `mgc evaluate` needs another split."
+        )
+    screen.print(note, style="dim")
 
 
 def show_student_vs_teacher(screen: Console, teacher: str, student: str) -> None:

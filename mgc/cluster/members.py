@@ -93,6 +93,8 @@ class MemberSetup:
     """Filter banks that the network is started with (`published_banks`)."""
     fold: int | None = None
     """Of `training.promise_folds`: it is left out of the fit (`in_fold`)."""
+    statistics_uri: str | None = None
+    """Where its network's statistics of all tracks are (`mgc.cluster.statistics`); None: it makes them itself."""
 
 
 def progress_key(key: str, member: int) -> str:
@@ -105,8 +107,17 @@ def rows_key(key: str, split: str) -> str:
     return f"rows/{key}-{split}.arrow"
 
 
-def write_rows(work_uri: str, key: str, features_uri: str, catalogue: pl.DataFrame, augment: AugmentConfig) -> None:
+def write_rows(
+    work_uri: str,
+    key: str,
+    features_uri: str,
+    catalogue: pl.DataFrame,
+    augment: AugmentConfig,
+    planned: pl.DataFrame | None = None,
+) -> None:
     """Write what workers read in place of the catalogue and the index: rows of the shards, and their labels.
+
+    `planned` is as for `feature_rows`.
 
     Raises
     ------
@@ -115,7 +126,7 @@ def write_rows(work_uri: str, key: str, features_uri: str, catalogue: pl.DataFra
     """
     for split, views in (("train", augment), ("valid", None)):
         try:
-            rows = feature_rows(features_uri, catalogue, split, views)
+            rows = feature_rows(features_uri, catalogue, split, views, planned)
         except SplitError:
             if split == "train":
                 raise
@@ -159,7 +170,8 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     work = Store.open(loop_config["work_uri"])
     train_key, valid_key = (rows_key(loop_config["key"], split) for split in ("train", "valid"))
     keys = [train_key, valid_key] if work.exists(valid_key) else [train_key]
-    train, *others = feature_sets(setup.features_uri, [mapped_table(work, key) for key in keys])
+    tables = [mapped_table(work, key) for key in keys]
+    train, *others = feature_sets(setup.features_uri, tables, setup.statistics_uri)
     valid = others[0] if others else None
     if valid and setup.fold is None and training.stops_early:
         valid = valid.at(np.flatnonzero(stops_training(valid.groups, training)).tolist())
@@ -213,16 +225,22 @@ def read_training_rows(catalogue_uri: str, config: Config, *, distilling: bool) 
     return catalogue.with_columns(split=pl.col("split").replace(UNLISTED, "train"))
 
 
-def in_fold(catalogue: pl.DataFrame, fold: int | None, folds: int) -> pl.DataFrame:
-    """Return tracks of train and valid, parted anew: one fold of groups is `HELD`, the next valid, the rest train."""
-    if fold is None:
-        return catalogue
+def learnt(catalogue: pl.DataFrame, training: TrainingConfig) -> pl.DataFrame:
+    """Return the catalogue with split 'valid' in split 'train', where the bundle's members learn from both."""
+    return catalogue.with_columns(pl.col("split").replace("valid", "train")) if training.learns_valid else catalogue
+
+
+def in_fold(catalogue: pl.DataFrame, fold: int, training: TrainingConfig) -> pl.DataFrame:
+    """Return tracks of train and valid, parted anew: one fold of groups is `HELD`, the rest train.
+
+    Where a member stops early, the next fold is valid.
+    """
+    folds = training.promise_folds
     used = catalogue.filter(pl.col("split").is_in(["train", "valid"]))
     groups = used.select(pl.when(pl.col("group") == "").then("track_id").otherwise("group").alias("group"))["group"]
     place = group_folds(groups.to_list(), folds)
-    return used.with_columns(
-        split=pl.Series(np.select([place == fold, place == (fold + 1) % folds], [HELD, "valid"], "train"))
-    )
+    stops = (place == (fold + 1) % folds) & training.stops_early
+    return used.with_columns(split=pl.Series(np.select([place == fold, stops], [HELD, "valid"], "train")))
 
 
 def data_fingerprint(features_uri: str, catalogue: pl.DataFrame) -> str:
@@ -255,10 +273,12 @@ def require_same_data(features_uri: str, catalogue: pl.DataFrame, fingerprint: s
         )
 
 
-def read_optional(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet | None:
-    """Return the features of a split, or None where it has none."""
+def read_optional(
+    features_uri: str, catalogue: pl.DataFrame, split: str, statistics_uri: str | None = None
+) -> FeatureSet | None:
+    """Return the features of a split (or their statistics), or None where it has none."""
     try:
-        return read_feature_set(features_uri, catalogue, split)
+        return read_feature_set(features_uri, catalogue, split, statistics_uri=statistics_uri)
     except SplitError:
         return None
 

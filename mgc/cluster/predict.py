@@ -17,7 +17,7 @@ from mgc.catalogue.index import slices_of
 from mgc.cluster.reader import AudioFeatureReader, StoredFeatureReader
 from mgc.cluster.run import CatalogueJob, RunOptions, RunOutcome, run_incrementally
 from mgc.cluster.runtime import RaySession
-from mgc.config import Config, TaggingConfig
+from mgc.config import Config
 from mgc.errors import TrackError
 from mgc.inference.predictor import Predictor, TrackPrediction, answer_columns
 from mgc.models.bundle import load_bundle
@@ -84,15 +84,16 @@ def tag_catalogue(
             features_uri,
         ),
         config=config,
-        gpus_per_worker=partial(_gpu_share, tagging),
+        gpus_per_worker=partial(gpu_share, tagging.use_gpu),
         deletions=DeletionRule(tagging.ask_deleted_fraction, options.accept_deletions, options.confirm_deletions),
         publish=partial(publish, places=Places(places)),
     )
     return run_incrementally(job, options)
 
 
-def _gpu_share(config: TaggingConfig, session: RaySession, workers: int) -> float:
-    if config.use_gpu == "never" or not session.n_gpus:
+def gpu_share(use_gpu: str, session: RaySession, workers: int) -> float:
+    """Return the share of a GPU that each actor of the pool gets."""
+    if use_gpu == "never" or not session.n_gpus:
         return 0.0
     return min(1.0, session.n_gpus / workers)
 

@@ -105,8 +105,9 @@ class Meter:
             What is at work just now.
         """
         self._count = now = _Count(time.perf_counter(), done, failed, audio_seconds)
-        self._first = self._first or now
-        parts = self._rate_parts(self._first, seconds_left) + [printable(note)] * bool(note)
+        if done:
+            self._first = self._first or now
+        parts = self._rate_parts(self._first or now, seconds_left) + [printable(note)] * bool(note)
         if self._live:
             self._live.update(self._live.task_ids[0], completed=done, rate=", ".join(parts))
             return

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -18,6 +20,7 @@ from mgc.cluster.members import (
     data_fingerprint,
     fit_members,
     in_fold,
+    learnt,
     member_resources,
     read_optional,
     read_training_rows,
@@ -27,8 +30,10 @@ from mgc.cluster.members import (
 )
 from mgc.cluster.monitoring import OnEpoch, OnResumed, monitored, tensorboard_log
 from mgc.cluster.runtime import RaySession, absolute_uris, on_every_node, ray_session
+from mgc.cluster.statistics import make_statistics
 from mgc.config import Config, TrainingConfig, fingerprint_of, fingerprint_of_rows
 from mgc.config.taxonomy import Taxonomy
+from mgc.config.view_settings import CLEAN
 from mgc.errors import ConfigError, TrainingError
 from mgc.evaluation.answers import tag_vectors
 from mgc.inference.predictor import Predictor
@@ -42,8 +47,8 @@ from mgc.models.published_weights import (
 from mgc.reports.training_report import write_training_report
 from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_cache import clear_feature_cache
-from mgc.tables.feature_shards import require_views, shard_facts
-from mgc.training.assemble import HeldOut, assemble, fidelity_metrics, held_out_fold, joined_folds
+from mgc.tables.feature_shards import FeatureSet, items_with_features, require_views, shard_facts
+from mgc.training.assemble import FoldPredictions, assemble, fidelity_metrics, predict_fold
 from mgc.training.promise import find_exclusive
 
 
@@ -97,6 +102,7 @@ def train_ensemble(
     request: TrainingRequest,
     on_epoch: OnEpoch = lambda member, epoch: None,
     on_resumed: OnResumed = lambda member, history: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> TrainOutcome:
     """Fit the ensemble and write its bundle.
 
@@ -107,6 +113,8 @@ def train_ensemble(
         `fold` and `folds`.
     on_resumed
         Called with a member's number and the epochs of an earlier run that was stopped in the middle.
+    on_note
+        Called with what is done before the first epoch, in words.
 
     Raises
     ------
@@ -123,7 +131,7 @@ def train_ensemble(
     published = published_facts(request.config.member_models())
     teacher = _teacher(request)
     catalogue = read_training_rows(request.catalogue_uri, request.config, distilling=teacher is not None)
-    taxonomy = teacher.taxonomy if teacher else taxonomy_of(catalogue, request.config)
+    taxonomy = teacher.taxonomy if teacher else taxonomy_of(learnt(catalogue, config.training), config)
     require_views(request.features_uri, catalogue, request.config.augment)
     key = _training_key(request, catalogue, taxonomy, teacher, published)
     data = data_fingerprint(request.features_uri, catalogue)
@@ -141,15 +149,18 @@ def train_ensemble(
         work_key = f"{key}-{data}"
         watcher = Watcher(_work_uri(request), work_key, len(request.config.member_models()), log_epoch, log_resumed)
         setups = _setups(request, taxonomy, teacher, session)
+        if not teacher:  # which labels every window, and so reads it
+            setups = _with_statistics(request, catalogue, setups, on_note)
         members = _members(request, catalogue, setups, teacher, data, session, watcher)
-        held_out = None
+        folds = []
         if request.config.training.promise_folds and not teacher:
-            held_out = _held_out(request, catalogue, setups, session, work_key, on_epoch)
-        contents = _contents(request, catalogue, taxonomy, published, key, members, held_out)
+            folds = _folds(request, catalogue, setups, session, work_key, on_epoch)
+        contents = _contents(request, catalogue, taxonomy, published, key, members, folds)
         if teacher:
             contents = _with_teacher(request, contents, teacher, catalogue)
         _require_same_data(request, data)
-        on_every_node(clear_feature_cache, request.features_uri, session)
+        for uri in {request.features_uri, *(one.statistics_uri for one in setups if one.statistics_uri)}:
+            on_every_node(clear_feature_cache, uri, session)
     fingerprint = write_bundle(request.bundle_uri, contents, overwrite=request.overwrite or request.replace_other)
     write_training_report(request.bundle_uri)
     work = split_uri(_work_uri(request))
@@ -215,6 +226,7 @@ def _training_key(
             "taxonomy": taxonomy.fingerprint(),
             "models": [model.fingerprint() for model in request.config.member_models()],
             **({"published": published} if published else {}),
+            **({"learnt": ["train", "valid"]} if request.config.training.learns_valid else {}),
             "training": request.config.training.fingerprint(),
             "augment": request.config.augment.fingerprint(),
         }
@@ -264,6 +276,22 @@ def _setups(
     ]
 
 
+def _with_statistics(
+    request: TrainingRequest, catalogue: pl.DataFrame, setups: list[MemberSetup], on_note: Callable[[str], None]
+) -> list[MemberSetup]:
+    """Return the setups with where the statistics of each are, made now where they are worth a pool of actors."""
+    used = catalogue.filter(pl.col("split").is_in(["train", "valid"]))
+    items = items_with_features(request.features_uri, used, request.config.augment)
+    clean = items.filter(pl.col("view") == CLEAN).select("track_id", "content_id")
+    one = used.join(clean.head(1), on="track_id", how="semi").with_columns(split=pl.lit("train"))
+    first = read_optional(request.features_uri, one, "train")
+    if first is None:
+        return setups  # who reads the split says what is wrong
+    made = partial(make_statistics, items=items, first=first, work_uri=_work_uri(request), on_note=on_note)
+    # Members of one network and several seeds share them: the second run finds that there is nothing to do.
+    return [replace(setup, statistics_uri=made(setup)) for setup in setups]
+
+
 def _members(
     request: TrainingRequest,
     catalogue: pl.DataFrame,
@@ -274,7 +302,8 @@ def _members(
     watcher: Watcher,
 ) -> list[MemberCheckpoint]:
     resources = member_resources(request.config.training, len(setups), session)
-    write_rows(_work_uri(request), watcher.key, request.features_uri, catalogue, request.config.augment)
+    config, tracks = request.config, learnt(catalogue, request.config.training)
+    write_rows(_work_uri(request), watcher.key, request.features_uri, tracks, config.augment, catalogue)
     try:
         return fit_members(setups, _work_uri(request), watcher.key, resources, watcher)
     except TrainingError:
@@ -290,14 +319,14 @@ def _require_same_data(request: TrainingRequest, data: str) -> None:
     require_same_data(request.features_uri, rows, data)
 
 
-def _held_out(
+def _folds(
     request: TrainingRequest,
     catalogue: pl.DataFrame,
     setups: list[MemberSetup],
     session: RaySession,
     key: str,
     on_epoch: OnEpoch,
-) -> HeldOut | None:
+) -> list[FoldPredictions]:
     """Return predictions of all tracks of train and valid, each by members fitted on other groups."""
 
     def watcher_of(fold: int, own_key: str) -> Watcher:
@@ -317,17 +346,25 @@ def _held_out(
     for fold in range(training.promise_folds):
         own_key = f"{key}-fold{fold}"
         watcher = watcher_of(fold, own_key)
-        tracks = in_fold(catalogue, fold, training.promise_folds)
-        write_rows(_work_uri(request), own_key, request.features_uri, tracks, request.config.augment)
+        tracks = in_fold(catalogue, fold, training)
+        write_rows(_work_uri(request), own_key, request.features_uri, tracks, request.config.augment, catalogue)
         own = [replace(setup, fold=fold) for setup in setups]
         weights = [
             one.state.best_weights for one in fit_members(own, _work_uri(request), own_key, resources, watcher)
         ]
-        seen, held = (read_optional(request.features_uri, tracks, split) for split in ("valid", HELD))
-        if seen and held:
+        seen, held = (_read_by_each(setups, tracks, split) for split in ("valid", HELD))
+        if held and (seen or training.learns_valid):
             models = [without_published_path(model) for model in request.config.member_models()]
-            parts.append(held_out_fold(models, weights, seen, held, taxonomy, training, features))
-    return joined_folds(parts, f"{training.promise_folds} folds of train and valid, groups apart")
+            parts.append(predict_fold(models, weights, seen, held, taxonomy, features))
+    return parts
+
+
+def _read_by_each(setups: Sequence[MemberSetup], tracks: pl.DataFrame, split: str) -> list[FeatureSet]:
+    """Return a split's tracks as each member reads them; none where it has no features."""
+    uris = {setup.statistics_uri for setup in setups}
+    by_uri = {uri: read_optional(setups[0].features_uri, tracks, split, uri) for uri in uris}
+    found = [by_uri[setup.statistics_uri] for setup in setups]
+    return [one for one in found if one is not None]
 
 
 def _contents(
@@ -337,17 +374,19 @@ def _contents(
     published: list[dict[str, str]],
     key: str,
     members: list[MemberCheckpoint],
-    held_out: HeldOut | None,
+    folds: list[FoldPredictions],
 ) -> BundleContents:
     torch.set_num_threads(os.cpu_count() or 1)
-    train = catalogue.filter(pl.col("split") == "train")
-    valid = read_optional(request.features_uri, catalogue, "valid")
+    tracks = learnt(catalogue, request.config.training)
+    train = tracks.filter(pl.col("split") == "train")
+    valid = read_optional(request.features_uri, tracks, "valid")
     features = shard_facts(request.features_uri).model_features
     facts: dict[str, Any] = {
         **({"published_weights": published} if published else {}),
         "training_key": key,
         "catalogue": request.catalogue_uri,
-        "tracks": dict(catalogue.group_by("split").len().sort("split").iter_rows()),
+        **({"learnt_splits": ["train", "valid"]} if request.config.training.learns_valid else {}),
+        "tracks": dict(tracks.group_by("split").len().sort("split").iter_rows()),
         "train_genres": dict(train.drop_nulls("genre").group_by("genre").len().sort("genre").iter_rows()),
         "train_groups": train["group"].n_unique(),
         "train_views": list(request.config.augment.views),
@@ -360,7 +399,7 @@ def _contents(
         request.config,
         features,
         facts,
-        held_out=held_out,
+        folds=folds,
         exclusive=_exclusive_tags(train, taxonomy, request.config.training),
     )
 

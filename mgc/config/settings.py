@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,7 +29,7 @@ from mgc.config.job_settings import (
 )
 from mgc.config.network_settings import CrnnConfig, ModelConfig, model_sections, sections_in
 from mgc.config.section import Section
-from mgc.config.training_settings import DEFAULT_ENSEMBLE, FitConfig, MemberConfig, TrainingConfig
+from mgc.config.training_settings import FitConfig, MemberConfig, TrainingConfig
 from mgc.config.view_settings import AugmentConfig
 from mgc.errors import ConfigError, did_you_mean
 
@@ -117,14 +117,17 @@ def cache_folder() -> Path:
 
 
 def load_config(
-    path: str | None = None, overrides: list[str] | None = None, *, default_ensemble: bool = False
+    path: str | None = None,
+    overrides: list[str] | None = None,
+    *,
+    default_ensemble: Sequence[Mapping[str, Any]] = (),
 ) -> Config:
     """Return the settings of a TOML file with `section.key=value` overrides on top.
 
     Parameters
     ----------
     default_ensemble
-        Let `DEFAULT_ENSEMBLE` be trained where neither a network nor a number of members is given.
+        What is trained where neither a network nor a number of members is given, such as `DEFAULT_ENSEMBLE`.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def load_config(
     if default_ensemble and "model" not in values:
         training = values.setdefault("training", {})
         if isinstance(training, dict) and not {"members", "ensemble"} & training.keys():
-            training["ensemble"] = list(DEFAULT_ENSEMBLE)
+            training["ensemble"] = list(default_ensemble)
     try:
         return Config.model_validate(values)
     except ValidationError as error:

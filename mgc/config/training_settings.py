@@ -109,22 +109,21 @@ class MemberConfig(Section):
         return self.training.model_dump(mode="json", exclude_unset=True)
 
 
+ON_STATISTICS: dict[str, Any] = {
+    "keep": "last",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.1,
+    "crop_seconds": 600.0,
+    "gain_db": 0.0,
+    "mask_frames": 0,
+    "mask_frequency_bins": 0,
+}
+"""How a perceptron on fixed statistics is fitted: on whole windows as they are, so that these are computed once."""
+
 DEFAULT_ENSEMBLE: tuple[dict[str, Any], ...] = (
     {"name": "crnn"},
     {"name": "cp_resnet"},
-    # Whole windows as they are: its statistics are the same in every epoch, and are computed once.
-    {
-        "name": "block_level",
-        "training": {
-            "keep": "last",
-            "learning_rate": 1e-3,
-            "weight_decay": 0.1,
-            "crop_seconds": 600.0,
-            "gain_db": 0.0,
-            "mask_frames": 0,
-            "mask_frequency_bins": 0,
-        },
-    },
+    {"name": "block_level", "training": ON_STATISTICS},
 )
 """What `mgc train` trains by default: networks that differ in what they see, and so err differently."""
 
@@ -170,7 +169,8 @@ class TrainingConfig(FitConfig):
         le=20,
         description="what both are promised on. 0: half of the validation groups, which stop no training, or all "
         "where every member keeps its last weights. 3 or more: all groups of train and valid, by that many more "
-        "fits of each member, each on all folds but two",
+        "fits of each member, each on all folds but two; where every member keeps its last weights (`keep`), on all "
+        "but one, and the bundle's members learn from valid, too: calibration and fusion are fitted on the folds",
     )
     exclusive_tags: tuple[tuple[str, ...], ...] | None = Field(
         None, description="groups of tags of which at most one is listed; None: those that the labels show"
@@ -192,6 +192,11 @@ class TrainingConfig(FitConfig):
         """Whether the validation split decides an epoch of any member."""
         members = range(len(self.ensemble) or 1)
         return any(self.for_member(number).keep == "best" for number in members)
+
+    @property
+    def learns_valid(self) -> bool:
+        """Whether folds decide all that the validation split would, so that its tracks are learnt from, too."""
+        return self.promise_folds > 0 and not self.stops_early
 
     def for_member(self, number: int) -> FitConfig:
         """Return how one member is fitted, counted from 0: these settings, with its own on top."""

@@ -11,6 +11,11 @@ knows nothing beyond its training data: a genre outside the list below is given 
 probability that is only as honest as new music is like the validation tracks. Not for decisions about people.
 """
 
+FOLDS_NOTE = """\
+Each track was predicted by members that learnt from none of its group, joined and calibrated by other tracks; a
+member's own figures are at a temperature fitted on all of them. The bundle itself learnt from all of these tracks.
+"""
+
 FIGURES_NOTE = """\
 The temperatures, and early stopping if there was any, looked at the validation split, so these figures flatter;
 `mgc evaluate` on a split that nothing looked at gives honest ones, with intervals.
@@ -38,7 +43,7 @@ def model_card(description: Mapping[str, Any]) -> str:
         _networks(description) + _distilled_from(description["facts"]) + _built_on(description["facts"]),
         "## How they decide",
         _decision(description["decision"], description["taxonomy"]["tags"], description["metrics"]),
-        "## Validation figures",
+        f"## Figures on {figures_place(description['metrics'])}",
         _figures(description["metrics"]) + _curves(description["facts"]),
         "## Training data",
         _facts(description["facts"]),
@@ -140,8 +145,8 @@ def _network(model: Mapping[str, Any]) -> str:
 FUSIONS = {
     "mean": "The members' calibrated probabilities are averaged.",
     "vote": "The members vote; where votes are equal their mean probability decides.",
-    "weighted": "A weighted mean of the members' calibrated probabilities, fitted on the validation split.",
-    "stacked": "A weighted sum of the members' logits with a bias a label, fitted on the validation split.",
+    "weighted": "A weighted mean of the members' calibrated probabilities, fitted on {place}.",
+    "stacked": "A weighted sum of the members' logits with a bias a label, fitted on {place}.",
 }
 
 
@@ -150,7 +155,8 @@ def _decision(decision: Mapping[str, Any], tags: Sequence[str], metrics: Mapping
         True: "A tag is listed from its own probability on.",
         False: "A tag is listed from a probability of 0.5 on.",
     }
-    lines = [FUSIONS[decision["fusion"]["method"]], thresholds[bool(decision["tag_thresholds"])]]
+    fusion = FUSIONS[decision["fusion"]["method"]].format(place=figures_place(metrics))
+    lines = [fusion, thresholds[bool(decision["tag_thresholds"])]]
     if exclusive := decision.get("exclusive_tags"):
         groups = "; ".join(", ".join(tags[place] for place in group) for group in exclusive)
         lines.append(f"At most one is listed of: {groups}.")
@@ -210,8 +216,33 @@ def _figures(metrics: Mapping[str, Any]) -> str:
     for name, value in ensemble.items():
         cells = (value, *(column.get(name) for column in columns.values()))
         lines.append(_row([name.replace("_", " "), *(_number(cell) for cell in cells)]))
-    behind = behind_its_best_member(metrics)
-    return "\n".join(lines) + "\n\n" + (f"{behind}\n\n" if behind else "") + FIGURES_NOTE.strip()
+    behind = "\n\n".join(filter(None, (published_line(metrics), behind_its_best_member(metrics))))
+    note = FOLDS_NOTE if "on" in metrics else FIGURES_NOTE
+    return "\n".join(lines) + "\n\n" + (f"{behind}\n\n" if behind else "") + note.strip()
+
+
+def figures_place(metrics: Mapping[str, Any]) -> str:
+    """Return which tracks a bundle's own figures are of, in a few words."""
+    return str(metrics.get("on", "the validation split"))
+
+
+def learnt_splits(facts: Mapping[str, Any]) -> list[str]:
+    """Return the splits that a bundle's members learnt from."""
+    return list(facts.get("learnt_splits", ["train"]))
+
+
+def published_line(metrics: Mapping[str, Any]) -> str:
+    """Return in a sentence what members on published weights bring; empty where there are none beside others."""
+    without = metrics.get("without_published")
+    if not without:
+        return ""
+    whole = metrics["fusion"][metrics["without_published"]["method"]]
+    parts = [
+        f"{name.replace('_', ' ')} {whole[key]:.3f} with them, {without[key]:.3f} without"
+        for key, name in (("genre_accuracy", "genre accuracy"), ("tag_macro_average_precision", "tag PR-AUC"))
+        if whole.get(key) is not None and without.get(key) is not None
+    ]
+    return f"What members on published weights bring, joined by weights of other groups: {'; '.join(parts)}."
 
 
 def behind_its_best_member(metrics: Mapping[str, Any]) -> str:

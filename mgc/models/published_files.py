@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mgc.config.settings import cache_folder
+from mgc.config.training_settings import ON_STATISTICS
 from mgc.errors import BundleError, ConfigError, DownloadError, StorageError, did_you_mean
 from mgc.storage.local_files import DISK_FULL_ERRNOS
 from mgc.storage.objects import DiskFullError
@@ -79,6 +80,9 @@ _FILES = (
 PUBLISHED_FILES = {file.name: file for file in (PublishedFile(*row) for row in _FILES)}
 """Every network by its name."""
 
+BEST_TOGETHER = {"msd-fcn": "choi_fcn", "msd-crnn": "choi_crnn", "jamendo-fcn": "choi_fcn"}
+"""Those that did best as members of one ensemble on folds of GTZAN (docs/results.md), and their architectures."""
+
 
 def published_file(name: str) -> PublishedFile:
     """Return the file of a network's name.
@@ -107,6 +111,15 @@ def pulled_bundle(name: str) -> Path:
 def is_pulled(name: str) -> bool:
     """Return whether a network was pulled on this machine."""
     return (pulled_bundle(name) / "manifest.json").exists()
+
+
+def pulled_members() -> list[dict[str, Any]]:
+    """Return members of an ensemble on those of `BEST_TOGETHER` that were pulled on this machine."""
+    return [
+        {"name": "transfer", "network": network, "published": name, "training": ON_STATISTICS}
+        for name, network in BEST_TOGETHER.items()
+        if is_pulled(name)
+    ]
 
 
 def bundle_place(uri: str) -> str:

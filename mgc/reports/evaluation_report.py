@@ -57,6 +57,8 @@ class ReportContext:
         With the SVM baseline, where it was made.
     own_catalogue
         Whether the splits are those that the bundle was trained by.
+    learnt_splits
+        Those that it learnt from.
     """
 
     catalogue: str
@@ -69,6 +71,7 @@ class ReportContext:
     track_uris: Mapping[str, str] = field(default_factory=dict)
     comparison: BaselineComparison | None = None
     own_catalogue: bool = True
+    learnt_splits: Sequence[str] = ("train",)
     made_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -115,7 +118,7 @@ def evaluation_page(evaluation: Evaluation, context: ReportContext) -> str:
         if context.comparison
         else [],
         charts=_charts(evaluation, context),
-        notes=list_caveats(evaluation, own_catalogue=context.own_catalogue),
+        notes=list_caveats(evaluation, context.learnt_splits if context.own_catalogue else None),
         few_positives=FEW_POSITIVES,
         config=json.dumps(context.config, indent=2, ensure_ascii=False),
         interval_text=interval_text,
@@ -231,15 +234,15 @@ def _score(title: str, figure: Figure, explained: str, mark: float | None = None
 # Caveats: what the figures say and do not say, as far as the figures themselves tell.
 
 
-def list_caveats(evaluation: Evaluation, *, own_catalogue: bool = True) -> list[str]:
+def list_caveats(evaluation: Evaluation, learnt_splits: Sequence[str] | None = ("train",)) -> list[str]:
     """Return the notes that a reader of these figures needs, the weightiest first.
 
     Parameters
     ----------
-    own_catalogue
-        Whether the splits are those that the model was trained by.
+    learnt_splits
+        Those that the model learnt from; None: the catalogue is another than it was trained by.
     """
-    notes = _about_split(evaluation) if own_catalogue else []
+    notes = [] if learnt_splits is None else _about_split(evaluation, learnt_splits)
     if evaluation.genre:
         notes += _about_genre(evaluation, evaluation.genre)
     if evaluation.tag:
@@ -247,16 +250,17 @@ def list_caveats(evaluation: Evaluation, *, own_catalogue: bool = True) -> list[
     return [*notes, *_about_intervals(evaluation)]
 
 
-def _about_split(evaluation: Evaluation) -> list[str]:
+def _about_split(evaluation: Evaluation, learnt: Sequence[str]) -> list[str]:
+    better = "test" if "valid" in learnt else "valid or test"
     if evaluation.split == "all":
         return [
-            "Among these tracks are those the model was trained on, and those that training stopped by. The figures "
-            "flatter: evaluate on split valid or test."
+            "Among these tracks are those the model was trained on, or that decided about it. The figures flatter: "
+            f"evaluate on split {better}."
         ]
-    if evaluation.split == "train":
+    if evaluation.split in learnt:
         return [
             "These are the tracks the model was trained on. The figures say how well it remembers them, not how "
-            "well it knows music: evaluate on split valid or test."
+            f"well it knows music: evaluate on split {better}."
         ]
     if evaluation.split == "valid":
         return [

@@ -1,7 +1,7 @@
-"""Log-mels on this node's own disk: shards are read once, and all who train or evaluate here map what they gave.
+"""Log-mels and statistics on this node's own disk: shards are read once, and all who train or evaluate map them.
 
     <cache>/features-<shards>/lock             held by the one process that writes
-    <cache>/features-<shards>/<name>.values    arrays back to back, float16 as in shards
+    <cache>/features-<shards>/<name>.values    arrays back to back, as in shards: float16, of statistics float32
     <cache>/features-<shards>/<name>.arrow     which row each is; written last: without it the values do not count
 
 Parts of shards never change, so a row is named by its item and its part, whichever split or fold it is in. Pages that
@@ -19,11 +19,11 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import polars as pl
@@ -50,8 +50,38 @@ UNUSED_SECONDS = 24 * 3600.0
 """What nobody opened for so long is of a run that was killed."""
 TRIES = 3
 NOWHERE = -1
-FLOAT16_EXPONENT = 0x7C00
-"""All its bits are set in what is not finite."""
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How a kind of table holds its arrays.
+
+    Parameters
+    ----------
+    shape, column
+        Columns of an array's shape, and the one of its values.
+    type, bits, exponent
+        Of the values; of their bits as whole numbers; those of these that are all set in what is not finite, which
+        is found by them in a seventh of the time of `numpy.isfinite`.
+    """
+
+    shape: list[str]
+    column: str
+    type: str
+    bits: str
+    exponent: int
+
+    def shape_of(self, row: Mapping[str, Any]) -> tuple[int, int, int]:
+        """Return an array's shape; the statistics of a window are one frame."""
+        windows, *rest = (int(row[name]) for name in self.shape)
+        frames, mels = rest if len(rest) == 2 else (1, *rest)
+        return windows, frames, mels
+
+
+FORMATS = {
+    "features": _Format(SHAPE, "log_mel", "<f2", "<u2", 0x7C00),
+    "statistics": _Format(["n_windows", "n_statistics"], "values", "<f4", "<u4", 0x7F800000),
+}
 
 _ENTRY = pa.schema(
     [
@@ -101,7 +131,7 @@ class MappedRows:
 
 
 def map_log_mels(output: OutputDirectory, rows: pl.DataFrame) -> MappedRows:
-    """Return the log-mels of rows of the index, none of them failed; those that this node lacks are read first.
+    """Return the log-mels (or statistics) of rows of the index, none of them failed; what is lacking is read first.
 
     Of processes that come at once, one reads and the others wait.
 
@@ -123,7 +153,7 @@ def map_log_mels(output: OutputDirectory, rows: pl.DataFrame) -> MappedRows:
                     with _locked(folder):
                         _fill(folder, output, _located(folder, wanted).lacking)
                     found = _located(folder, wanted)
-                return found.mapped()
+                return found.mapped(FORMATS[output.kind].type)
         except FileNotFoundError:  # a run that ended cleared the folder in between
             if tried == TRIES - 1:
                 raise
@@ -169,11 +199,12 @@ class _Places:
     file: IntArray
     offset: IntArray
     shape: IntArray
+    type: str
 
     def array(self, number: int) -> FloatingArray:
         shape = self.shape[number]
         count, offset = int(shape.prod()), int(self.offset[number])
-        return np.frombuffer(self.maps[self.file[number]], "<f2", count, offset).reshape(shape)
+        return np.frombuffer(self.maps[self.file[number]], self.type, count, offset).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -186,11 +217,11 @@ class _Located:
     finite: BoolArray
     lacking: pl.DataFrame
 
-    def mapped(self) -> MappedRows:
+    def mapped(self, kind: str) -> MappedRows:
         if self.lacking.height:
             raise FileNotFoundError
         maps = [_open(path) for path in self.files]
-        places = _Places(maps, self.file, self.places[:, 0], self.places[:, 1:])
+        places = _Places(maps, self.file, self.places[:, 0], self.places[:, 1:], kind)
         return MappedRows(LogMels(places.array, np.arange(len(self.file))), self.finite)
 
 
@@ -299,11 +330,12 @@ def _entries_of(path: Path) -> pa.Table | None:
 
 
 class _Row(NamedTuple):
-    """A row of a shard: `KEY`, its shape, and its values as they lie there."""
+    """A row of a shard: `KEY`, its shape, its values as they lie there, and whether all are finite."""
 
     key: tuple[str, str, str]
     shape: tuple[int, int, int]
     values: memoryview
+    finite: bool
 
 
 def _fill(folder: Path, output: OutputDirectory, rows: pl.DataFrame) -> None:
@@ -320,7 +352,8 @@ def _fill(folder: Path, output: OutputDirectory, rows: pl.DataFrame) -> None:
 
 def _rows_of(folder: Path, output: OutputDirectory, rows: pl.DataFrame) -> Iterator[_Row]:
     done, size = 0, 0
-    tables = current_rows(output, rows, (*SHAPE, "log_mel"), readers=2)
+    held = FORMATS[output.kind]
+    tables = current_rows(output, rows, (*held.shape, held.column), readers=2)
     for wanted, table in zip(by_part(rows), tables, strict=True):
         part = wanted["part"][0]
         if table.num_rows != wanted.height:
@@ -328,7 +361,7 @@ def _rows_of(folder: Path, output: OutputDirectory, rows: pl.DataFrame) -> Itera
                 f"'{output.store.uri(part)}' holds {table.num_rows} of {wanted.height} rows that its index names",
                 "extract anew: the shards were changed after they were written",
             )
-        for row in _rows_in(table, part):
+        for row in _rows_in(table, part, held):
             size += row.values.nbytes
             yield row
         done += table.num_rows
@@ -339,17 +372,19 @@ def _rows_of(folder: Path, output: OutputDirectory, rows: pl.DataFrame) -> Itera
             raise _disk_error(DiskFullError, folder, reason)
 
 
-def _rows_in(table: pa.Table, part: str) -> Iterator[_Row]:
-    names = [name for name in (*ITEM, *SHAPE) if name in table.column_names]
-    for facts, values in zip(table.select(names).to_pylist(), table["log_mel"], strict=True):
-        shape = (facts["n_windows"], facts["n_frames"], facts["n_mels"])
-        held = memoryview(values.as_buffer() or b"")
-        if held.nbytes != 2 * np.prod(shape):
+def _rows_in(table: pa.Table, part: str, held: _Format) -> Iterator[_Row]:
+    names = [name for name in (*ITEM, *held.shape) if name in table.column_names]
+    for facts, values in zip(table.select(names).to_pylist(), table[held.column], strict=True):
+        shape, data = held.shape_of(facts), memoryview(values.as_buffer() or b"")
+        n_values, odd = divmod(data.nbytes, np.dtype(held.type).itemsize)
+        if odd or n_values != np.prod(shape):
             raise SchemaError(
-                f"the features of track '{facts['track_id']}' hold {held.nbytes // 2} values, which are no {shape}",
+                f"the features of track '{facts['track_id']}' hold {n_values} values, which are no {shape}",
                 "extract it anew: the shards were changed after they were written",
             )
-        yield _Row((facts["track_id"], facts.get("view", CLEAN), part), shape, held)
+        exponents = np.frombuffer(data, held.bits) & held.exponent
+        finite = not (exponents == held.exponent).any()
+        yield _Row((facts["track_id"], facts.get("view", CLEAN), part), shape, data, finite)
 
 
 def _write(folder: Path, rows: Iterator[_Row]) -> None:
@@ -359,9 +394,8 @@ def _write(folder: Path, rows: Iterator[_Row]) -> None:
     try:
         with unfinished.open("wb") as file:
             for row in rows:
-                bits = np.frombuffer(row.values, "<u2") & FLOAT16_EXPONENT
                 file.write(row.values)
-                entries.append((*row.key, *row.shape, offset, not (bits == FLOAT16_EXPONENT).any()))
+                entries.append((*row.key, *row.shape, offset, row.finite))
                 offset += row.values.nbytes
                 if offset >= FILE_BYTES or len(entries) >= FILE_ROWS:
                     break

@@ -64,6 +64,8 @@ class FeatureSet:
         The view of each row.
     finite
         Whether all values of each row are finite; None: nobody looked.
+    of_statistics
+        Whether statistics of each window stand in the place of its log-mel, shape (n_windows, 1, size), float32.
     """
 
     track_ids: Sequence[str]
@@ -76,6 +78,7 @@ class FeatureSet:
     feature_fingerprint: str
     views: Sequence[str]
     finite: BoolArray | None = None
+    of_statistics: bool = False
 
     def __len__(self) -> int:
         return len(self.track_ids)
@@ -153,7 +156,11 @@ def shard_facts(features_uri: str) -> ShardFacts:
 
 
 def read_feature_set(
-    features_uri: str, catalogue: pl.DataFrame, split: str, augment: AugmentConfig | None = None
+    features_uri: str,
+    catalogue: pl.DataFrame,
+    split: str,
+    augment: AugmentConfig | None = None,
+    statistics_uri: str | None = None,
 ) -> FeatureSet:
     """Return the features of a split's tracks, with labels from the catalogue.
 
@@ -163,6 +170,8 @@ def read_feature_set(
     ----------
     augment
         Which views to read; None: the clean ones, which is all that may be judged by.
+    statistics_uri
+        See `feature_sets`.
 
     Raises
     ------
@@ -173,7 +182,7 @@ def read_feature_set(
     StorageError
         This node's disk has no room for the features.
     """
-    (found,) = feature_sets(features_uri, [feature_rows(features_uri, catalogue, split, augment)])
+    (found,) = feature_sets(features_uri, [feature_rows(features_uri, catalogue, split, augment)], statistics_uri)
     # In memory: who evaluates goes through them more than once.
     held: dict[str, Any] = {name: list(getattr(found, name)) for name in COLUMNS.values()}
     return replace(found, **held)
@@ -191,13 +200,26 @@ COLUMNS = {
 
 
 def feature_rows(
-    features_uri: str, catalogue: pl.DataFrame, split: str, augment: AugmentConfig | None = None
+    features_uri: str,
+    catalogue: pl.DataFrame,
+    split: str,
+    augment: AugmentConfig | None = None,
+    planned: pl.DataFrame | None = None,
 ) -> pa.Table:
-    """Return which rows of the shards a split's features are, and their labels; see `read_feature_set`."""
+    """Return which rows of the shards a split's features are, and their labels; see `read_feature_set`.
+
+    Parameters
+    ----------
+    planned
+        The catalogue that the views were planned by, where `catalogue` has other splits. A view that sounds another
+        split's track, too, is left out.
+    """
     facts = shard_facts(features_uri)
     output = OutputDirectory(Store.open(features_uri), "features")
     chosen = catalogue.filter(pl.col("split") == split)
-    items = clean_items(chosen) if augment is None else plan_items(chosen, augment)
+    items = clean_items(chosen) if augment is None else plan_items(chosen if planned is None else planned, augment)
+    ids = chosen["track_id"].implode()
+    items = items.filter(pl.col("track_id").is_in(ids), pl.col("partner_id").is_in(ids).fill_null(True))
     where = _made(output, items, facts.fingerprint).filter(pl.col("error_code").is_null())
     if where.is_empty():
         raise SplitError(
@@ -209,18 +231,39 @@ def feature_rows(
     return table.replace_schema_metadata({FEATURES_KEY: facts.model_features.model_dump_json()})
 
 
-def feature_sets(features_uri: str, tables: Sequence[pa.Table]) -> list[FeatureSet]:
+def feature_sets(
+    features_uri: str, tables: Sequence[pa.Table], statistics_uri: str | None = None
+) -> list[FeatureSet]:
     """Return the features of several `feature_rows`, from one pass over the shards.
 
     The columns of the tables stay where they are: mapped, they take no memory.
+
+    Parameters
+    ----------
+    statistics_uri
+        Of statistics made from these rows, which then stand in the place of log-mels: shape (n_windows, 1, size).
+
+    Raises
+    ------
+    SchemaError
+        A row has no statistics there.
     """
     output = OutputDirectory(Store.open(features_uri), "features")
     keys = [frame_of(rows.select(KEY)) for rows in tables]
+    if statistics_uri is not None:
+        output = OutputDirectory(Store.open(statistics_uri), "statistics")
+        where = newest_index(output).filter(pl.col("error_code").is_null()).select(KEY)
+        keys = [key.select(ITEM).join(where, on=ITEM, how="left", maintain_order="left") for key in keys]
+        if any(key["part"].null_count() for key in keys):
+            raise SchemaError(
+                f"'{statistics_uri}' lacks statistics of some tracks", "start the command again: they are made anew"
+            )
     mapped = map_log_mels(output, pl.concat(keys))
     ends = np.cumsum([key.height for key in keys])
-    return [
+    found = [
         _feature_set(rows, mapped, slice(end - rows.num_rows, end)) for rows, end in zip(tables, ends, strict=True)
     ]
+    return [replace(one, of_statistics=statistics_uri is not None) for one in found]
 
 
 def _feature_set(rows: pa.Table, mapped: MappedRows, place: slice) -> FeatureSet:
@@ -326,6 +369,15 @@ def stored_results(features_uri: str, items: pl.DataFrame) -> dict[str, TrackRes
     columns = ["duration_seconds", *SHAPE, "log_mel", *(field.name for field in ERROR_FIELDS)]
     rows = (row for table in current_rows(output, wanted, columns) for row in table.to_pylist())
     return {row["track_id"]: _stored_result(row) for row in rows}
+
+
+def items_with_features(features_uri: str, catalogue: pl.DataFrame, augment: AugmentConfig) -> pl.DataFrame:
+    """Return the items of a catalogue (schema PLAN) whose features are in shards, with the part of each."""
+    items = plan_items(catalogue, augment)
+    output = OutputDirectory(Store.open(features_uri), "features")
+    made = _made(output, items, shard_facts(features_uri).fingerprint).filter(pl.col("error_code").is_null())
+    where = made.select(*ITEM, pl.col("part").alias("features_part"))
+    return items.drop("features_part").join(where, on=ITEM).select(items.columns).sort(ITEM)
 
 
 def _stored_result(row: Mapping[str, Any]) -> TrackResult:

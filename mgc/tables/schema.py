@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mgc.errors import SchemaError
 
-SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 4, "taggram": 1}
+SCHEMA_VERSIONS = {"catalogue": 1, "features": 2, "predictions": 4, "statistics": 1, "taggram": 1}
 """By kind of table."""
 
 KIND_KEY = b"mgc.kind"
@@ -83,6 +83,18 @@ and a track's windows are read back with one `numpy.frombuffer`. Labels and spli
 catalogue is their one source, joined when shards are read, so that a corrected label needs no extraction.
 """
 
+STATISTICS = pa.schema(
+    [
+        *(FEATURES.field(name) for name in ("track_id", "view", "recipe", "uri", "content_id", "duration_seconds")),
+        pa.field("n_windows", pa.int32(), nullable=False),
+        pa.field("n_statistics", pa.int32(), nullable=False),
+        pa.field("values", pa.large_binary()),
+        *ERROR_FIELDS,
+    ]
+)
+"""One row a (track, view): what a network that is not trained makes of its windows. `values` holds float32, C order,
+shape (n_windows, n_statistics). Training writes them to a directory of its own, and deletes them at its end."""
+
 PREDICTIONS = pa.schema(
     [
         pa.field("track_id", pa.string(), nullable=False),
@@ -139,7 +151,13 @@ TAGGRAM = pa.schema(
 _SINCE = ("note",)
 """Columns that came without another version: null in what was written before."""
 
-KINDS = {"catalogue": CATALOGUE, "features": FEATURES, "predictions": PREDICTIONS, "taggram": TAGGRAM}
+KINDS = {
+    "catalogue": CATALOGUE,
+    "features": FEATURES,
+    "predictions": PREDICTIONS,
+    "statistics": STATISTICS,
+    "taggram": TAGGRAM,
+}
 
 
 def marked(kind: str, **metadata: str) -> pa.Schema:

@@ -17,6 +17,7 @@ from torch import nn
 
 from mgc.arrays import BoolArray, Float32Array, IntArray
 from mgc.config import Config, FeatureConfig, FitConfig, ModelConfig, TrainingConfig
+from mgc.config.network_settings import TransferConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.evaluation.metrics import (
     genre_accuracy,
@@ -32,6 +33,7 @@ from mgc.models.published_weights import without_published_path
 from mgc.tables.feature_cache import spilled
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import require_sound
+from mgc.training.cached_statistics import reading
 from mgc.training.calibrate import fit_calibration, fit_fusion, group_folds
 from mgc.training.losses import LabelArrays, LabelWeights, encode_labels, genre_weights, mix
 from mgc.training.promise import Judged, Promise, TagPromise, promise_precision, promise_tags
@@ -49,29 +51,33 @@ def assemble(
     facts: dict[str, Any],
     device: str = "cpu",
     *,
-    held_out: HeldOut | None = None,
+    folds: Sequence[FoldPredictions] = (),
     exclusive: tuple[tuple[int, ...], ...] = (),
 ) -> BundleContents:
-    """Return a bundle's contents: members at their temperatures, how they decide, and validation figures.
+    """Return a bundle's contents: members at their temperatures, how they decide, and figures.
 
     Parameters
     ----------
     weights
         Of each member, as `FitResult.best_weights`.
     valid
-        Where it is None, empty or without labels, nothing is fitted and there are no figures.
+        Where it is None, empty or without labels, and folds decide nothing, nothing is fitted and there are no
+        figures.
     features
         What the members were trained on.
     facts
         What is known of the training data; JSON-ready.
-    held_out
-        Predictions to promise on; None: those of the part of `valid` that stopped no training.
+    folds
+        Predictions to promise on; none: those of the part of `valid` that stopped no training. Where members learn
+        from `valid`, too, all that is fitted is fitted on them.
     exclusive
         Groups of tags of which at most one is listed.
     """
     models = [without_published_path(model) for model in config.member_models()]
     members = [Member(model, tensors, TemperatureScaling()) for model, tensors in zip(models, weights, strict=True)]
     contents = BundleContents(tuple(members), features, taxonomy, config.training, {}, facts)
+    if config.training.learns_valid:
+        return _decided_by_folds(contents, folds, exclusive)
     labels = encode_labels(valid, taxonomy) if valid else None
     if not valid or labels is None or not labels.useful().any():
         return contents
@@ -79,8 +85,49 @@ def assemble(
         member_outputs(build_member(member, features, taxonomy, device), valid.log_mels, device=device)
         for member in members
     ]
-    held_out = held_out or held_out_part(outputs, labels, valid.groups, config.training)
+    held_out = (
+        held_out_folds(folds, config.training)
+        if folds
+        else held_out_part(outputs, labels, valid.groups, config.training)
+    )
     return _decided(contents, outputs, labels, valid.groups, held_out, exclusive)
+
+
+def _decided_by_folds(
+    contents: BundleContents, folds: Sequence[FoldPredictions], exclusive: tuple[tuple[int, ...], ...]
+) -> BundleContents:
+    """Return the contents with all that is fitted on tracks of folds, and the figures there."""
+    if not folds or not any(one.labels.useful().any() for one in folds):
+        return contents
+    labels, groups = join_labels([one.labels for one in folds]), [group for one in folds for group in one.groups]
+    outputs = [_end_to_end(outputs) for outputs in zip(*(one.outputs for one in folds), strict=True)]
+    genre, tag = _cross_fitted(
+        outputs, labels, groups, contents.training.fusion, contents.training.temperature == "fused"
+    )
+    what = folds_text(contents.training)
+    held_out = HeldOut(genre, tag, labels, groups, f"{what}, joined and calibrated by the others")
+    found = _decided(contents, outputs, labels, groups, held_out, exclusive)
+    return replace(found, metrics={**found.metrics, "on": what, "ensemble": figures(genre, tag, labels)})
+
+
+def folds_text(training: TrainingConfig) -> str:
+    """Return what the folds are, in a few words."""
+    return f"{training.promise_folds} folds of train and valid, groups apart"
+
+
+def _end_to_end(parts: Sequence[TrackOutputs]) -> TrackOutputs:
+    return TrackOutputs(
+        *(
+            np.concatenate([getattr(one, name) for one in parts])
+            for name in ("genre_logits", "tag_logits", "embeddings")
+        )
+    )
+
+
+def join_labels(parts: Sequence[LabelArrays]) -> LabelArrays:
+    """Return the labels of several sets of tracks as one."""
+    names = ("genres", "tags", "tags_known")
+    return LabelArrays(*(np.concatenate([getattr(one, name) for one in parts]) for name in names))
 
 
 @dataclass(frozen=True)
@@ -127,35 +174,64 @@ def held_out_part(
     return HeldOut(genre[rows], tag[rows], labels.rows(rows), [groups[row] for row in rows.tolist()], what)
 
 
-def held_out_fold(
+@dataclass(frozen=True)
+class FoldPredictions:
+    """What members say that learnt from none of a fold's groups.
+
+    Parameters
+    ----------
+    outputs
+        Of each member, for the tracks of the fold.
+    labels, groups
+        Of these tracks.
+    seen
+        Outputs and labels of the tracks that stopped these members' training; None: there were none.
+    """
+
+    outputs: list[TrackOutputs]
+    labels: LabelArrays
+    groups: Sequence[str]
+    seen: tuple[list[TrackOutputs], LabelArrays] | None = None
+
+
+def predict_fold(
     models: Sequence[ModelConfig],
     weights: Sequence[Tensors],
-    seen: FeatureSet,
-    held: FeatureSet,
+    seen: Sequence[FeatureSet] | None,
+    held: Sequence[FeatureSet],
     taxonomy: Taxonomy,
-    training: TrainingConfig,
     features: FeatureConfig,
-) -> HeldOut:
-    """Return predictions of a fold that was held back, joined by weights fitted on the one that stopped training."""
+) -> FoldPredictions:
+    """Return what members say of the fold `held`, and of the one that stopped their training, `seen`.
+
+    Parameters
+    ----------
+    seen, held
+        For each member the tracks as it reads them: their log-mels, or statistics in their place.
+    """
     members = [Member(model, tensors, TemperatureScaling()) for model, tensors in zip(models, weights, strict=True)]
     networks = [build_member(member, features, taxonomy) for member in members]
-    learned, asked = ([member_outputs(network, side.log_mels) for network in networks] for side in (seen, held))
-    answers = fuse(learned, encode_labels(seen, taxonomy), asked, training.fusion, training.temperature == "fused")
-    labels = encode_labels(held, taxonomy)
-    return HeldOut(answers.genre_probabilities, answers.tag_probabilities, labels, held.groups, "")
+
+    def ask(sides: Sequence[FeatureSet]) -> tuple[list[TrackOutputs], LabelArrays]:
+        read = zip(networks, sides, strict=True)
+        outputs = [member_outputs(reading(network, tracks), tracks.log_mels) for network, tracks in read]
+        return outputs, encode_labels(sides[0], taxonomy)
+
+    return FoldPredictions(*ask(held), held[0].groups, ask(seen) if seen else None)
 
 
-def joined_folds(parts: Sequence[HeldOut], source: str) -> HeldOut | None:
-    """Return the predictions of several folds as one; None where there is none."""
-    if not parts:
-        return None
-    labels = LabelArrays(
-        *(np.concatenate([getattr(one.labels, name) for one in parts]) for name in ("genres", "tags", "tags_known"))
-    )
+def held_out_folds(folds: Sequence[FoldPredictions], training: TrainingConfig) -> HeldOut:
+    """Return the ensemble's predictions of all folds, each joined by weights of the one that stopped training."""
+    folds = [one for one in folds if one.seen]
+    answers = [
+        fuse(*one.seen, one.outputs, training.fusion, training.temperature == "fused") for one in folds if one.seen
+    ]
     genre, tag = (
-        np.concatenate([getattr(one, name) for one in parts]) for name in ("genre_probabilities", "tag_probabilities")
+        np.concatenate([getattr(one, name) for one in answers])
+        for name in ("genre_probabilities", "tag_probabilities")
     )
-    return HeldOut(genre, tag, labels, [group for one in parts for group in one.groups], source)
+    labels = join_labels([one.labels for one in folds])
+    return HeldOut(genre, tag, labels, [group for one in folds for group in one.groups], folds_text(training))
 
 
 def _promise_genres(held_out: HeldOut, target: float) -> Promise:
@@ -205,6 +281,7 @@ def _decided(
         "ensemble": figures(whole.genre_probabilities, whole.tag_probabilities, labels),
         "members": [figures(member.genre_probabilities, member.tag_probabilities, labels) for member in alone],
         "fusion": compare_fusions(outputs, labels, groups, fused),
+        **_without_published(contents, outputs, labels, groups),
         "promise": {
             "on": held_out.source,
             "genre": genre and genre.to_json(),
@@ -216,6 +293,22 @@ def _decided(
         for member, calibration in zip(contents.members, calibrations, strict=True)
     ]
     return replace(contents, members=tuple(members), decision=decision, metrics=metrics)
+
+
+def _without_published(
+    contents: BundleContents, outputs: Sequence[TrackOutputs], labels: LabelArrays, groups: Sequence[str]
+) -> dict[str, Any]:
+    """Return the figures of the members that build on no published weights, where there are such and others."""
+    training = contents.training
+    own = [
+        output
+        for output, member in zip(outputs, contents.members, strict=True)
+        if not isinstance(member.config, TransferConfig)
+    ]
+    if not own or len(own) == len(outputs):
+        return {}
+    found = figures(*_cross_fitted(own, labels, groups, training.fusion, training.temperature == "fused"), labels)
+    return {"without_published": {"method": training.fusion, **found}}
 
 
 def compare_fusions(

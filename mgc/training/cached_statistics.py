@@ -42,6 +42,14 @@ class CachedStatisticsNetwork(nn.Module):
         return self.network.forward_statistics(statistics[:, 0])
 
 
+def reading(model: nn.Module, tracks: FeatureSet) -> nn.Module:
+    """Return what maps the arrays of tracks: the network itself, or where they are statistics the rest of it."""
+    if not tracks.of_statistics:
+        return model
+    assert isinstance(model, StatisticsNetwork), "no other network has statistics"
+    return CachedStatisticsNetwork(model)
+
+
 def can_cache_statistics(model: nn.Module, train: FeatureSet, config: FitConfig) -> TypeGuard[StatisticsNetwork]:
     """Return whether a fit may compute a network's statistics once: windows are whole, and nothing augments them."""
     if not isinstance(model, StatisticsNetwork) or not train.log_mels:
@@ -72,15 +80,18 @@ def cache_statistics(network: StatisticsNetwork, tracks: FeatureSet, device: str
     """
     require_sound(tracks)
     network.eval()
-    statistics = (_of_track(network, log_mel, device) for log_mel in tracks.log_mels)
+    statistics = (window_statistics(network, log_mel, device) for log_mel in tracks.log_mels)
     rows = spilled(statistics, (1, sum(network.statistics.sizes)))
     counts = np.array([len(log_mel) for log_mel in tracks.log_mels], dtype=np.int64)
     ends = np.cumsum(counts)
     log_mels = LogMels(lambda track: rows[ends[track] - counts[track] : ends[track]], np.arange(len(tracks)))
-    return replace(tracks, log_mels=log_mels, finite=None)
+    return replace(tracks, log_mels=log_mels, finite=None, of_statistics=True)
 
 
-def _of_track(network: StatisticsNetwork, log_mel: npt.NDArray[np.float16], device: str) -> npt.NDArray[np.float32]:
+def window_statistics(
+    network: StatisticsNetwork, log_mel: npt.NDArray[np.float16], device: str
+) -> npt.NDArray[np.float32]:
+    """Return the statistics of a track's windows, shape (n_windows, 1, size); the network is on `device`."""
     parts = [
         network.statistics(torch.from_numpy(log_mel[start : start + BATCH_WINDOWS].astype(np.float32)).to(device))
         for start in range(0, len(log_mel), BATCH_WINDOWS)

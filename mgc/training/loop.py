@@ -18,8 +18,8 @@ from mgc.config.taxonomy import Taxonomy
 from mgc.errors import TrainingError
 from mgc.models.layers import ModelOutput
 from mgc.tables.feature_shards import FeatureSet
-from mgc.training.batches import Batch, Shard, TrainingWindows
-from mgc.training.cached_statistics import CachedStatisticsNetwork, cache_statistics, can_cache_statistics
+from mgc.training.batches import Batch, Shard, TrainingWindows, require_sound
+from mgc.training.cached_statistics import cache_statistics, can_cache_statistics, reading
 from mgc.training.losses import LabelWeights, genre_loss, tag_loss
 from mgc.training.optim import WeightAverage, averaged_weights, learning_rate_at, make_optimizer, set_learning_rate
 from mgc.training.state import Tensors, TrainingState, copy_optimizer, copy_weights, restore_optimizer
@@ -136,9 +136,9 @@ def fit(
     """
     part = Shard(*shard)
     model.to(device)
-    view: nn.Module = model
-    if can_cache_statistics(model, train, config):
-        view = CachedStatisticsNetwork(model)
+    if train.of_statistics:
+        require_sound(train)
+    elif can_cache_statistics(model, train, config):
         train = cache_statistics(model, train, device)
         valid = cache_statistics(model, valid, device) if valid else None
     elif train.features.content == "waveform":
@@ -146,9 +146,10 @@ def fit(
             "waveforms are trained on as they are, whole, by members whose statistics never change",
             "set training.crop_seconds = none, and gain_db, mask_frames and mask_frequency_bins to 0",
         )
+    view = reading(model, train)
     windows = TrainingWindows(train, taxonomy, config, soft_labels)
     validator = make_validator(valid, taxonomy, config, device, part)
-    if validator is None:
+    if validator is None and config.keep == "best":
         logger.warning("no labelled validation track: training all %d epochs, keeping the last", config.epochs)
     optimizer = make_optimizer(model, config)
     state = _begin(model, optimizer, config, seed, start)

@@ -19,12 +19,13 @@ from table_makers import commit_items
 from mgc.catalogue.index import index_catalogue, read_catalogue
 from mgc.cli.app import console
 from mgc.cli.evaluate_command import EvaluationRequest, run_evaluation
+from mgc.cluster import statistics
 from mgc.cluster.predict import tag_catalogue
 from mgc.cluster.run import RunOptions
 from mgc.cluster.train import TrainingRequest, train_ensemble
 from mgc.config import CatalogueConfig, LogsConfig, load_config
 from mgc.errors import BundleError, FailuresError, FingerprintError, TrainingError
-from mgc.models.bundle import load_bundle, write_bundle
+from mgc.models.bundle import Bundle, load_bundle, write_bundle
 from mgc.storage.store import Store
 from mgc.tables.predictions import read_predictions
 from mgc.tables.run_log import OutputDirectory
@@ -33,6 +34,8 @@ from mgc.tables.work_items import clean_items
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_two")]
 CONFIG = load_config(None, TWO_FITS)
+UNCHANGED = "training = {crop_seconds = 600.0, gain_db = 0.0, mask_frames = 0, mask_frequency_bins = 0, epochs = 3}"
+STATISTICS = f"{{name = 'block_level', block_frames = 16, {UNCHANGED}}}"
 
 
 @pytest.fixture
@@ -124,6 +127,59 @@ def test_precision_is_promised_on_folds_whose_artists_no_member_saw(trained: Tra
     assert "Promised on 3 folds of train and valid, groups apart." in card
     assert "At most one is listed of: even, odd." in card
     assert not (tmp_path / "bundle.training").exists()
+
+
+@pytest.mark.slow
+def test_where_nothing_stops_by_valid_the_bundle_learns_from_it_too(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "WORTH_A_POOL", 1)
+    ensemble = f"training.ensemble=['jain_mlp', {STATISTICS}]"
+    config = load_config(
+        None, [*SETTINGS, ensemble, "training.epochs=3", "training.promise_folds=3", "training.keep=last"]
+    )
+    place = str(tmp_path / "bundle")
+    outcome = train_ensemble(TrainingRequest(str(trained.catalogue), str(trained.features), place, config))
+    labelled = read_catalogue(str(trained.catalogue)).filter(pl.col("split").is_in(["train", "valid"]))
+    facts = load_bundle(place).facts
+    assert facts["learnt_splits"] == ["train", "valid"]
+    assert facts["tracks"]["train"] == labelled.height
+    assert outcome.metrics["on"] == "3 folds of train and valid, groups apart"
+    assert outcome.metrics["promise"]["genre"]["tracks"] == labelled["genre"].drop_nulls().len()
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "## Figures on 3 folds of train and valid, groups apart" in card
+    report = str(tmp_path / "report")
+    request = EvaluationRequest(str(trained.catalogue), place, report, config, "valid", str(trained.features))
+    page = Path(run_evaluation(console(), request).removeprefix("file://")).read_text()
+    assert "These tracks were trained on" in page
+    assert "evaluate on split test" in page
+
+
+@pytest.mark.slow
+def test_statistics_from_the_pool_give_the_weights_of_those_that_each_fit_makes(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(None, [*SETTINGS, f"training.ensemble=[{STATISTICS}]"])
+    notes: list[str] = []
+
+    def train_at(worth_tracks: int) -> Bundle:
+        monkeypatch.setattr(statistics, "WORTH_A_POOL", worth_tracks)
+        place = str(tmp_path / f"bundle-{worth_tracks}")
+        train_ensemble(
+            TrainingRequest(str(trained.catalogue), str(trained.features), place, config), on_note=notes.append
+        )
+        return load_bundle(place)
+
+    by_fit = train_at(10**9)
+    assert not notes, "few tracks start no pool"
+    by_pool = train_at(1)
+    used = read_catalogue(str(trained.catalogue)).filter(pl.col("split").is_in(["train", "valid"])).height
+    assert notes[-1] == f"statistics of member 1: {used} of {used} tracks"
+    one, other = by_fit.members[0].weights, by_pool.members[0].weights
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_allclose(other[name], values, rtol=1e-3, atol=1e-5, err_msg=name)
+    assert not (tmp_path / "bundle-1.training").exists()
 
 
 @pytest.mark.slow

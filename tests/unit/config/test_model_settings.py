@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mgc.config import Config, FeatureConfig, TrainingConfig, load_config, model_sections, with_settings
 from mgc.config.network_settings import BlockLevelConfig, CaoCnnConfig, CpResnetConfig, CrnnConfig, JainMlpConfig
 from mgc.config.settings import to_toml
+from mgc.config.training_settings import DEFAULT_ENSEMBLE
 from mgc.errors import ConfigError
 
 
@@ -59,7 +60,7 @@ def test_fingerprints_tell_networks_apart() -> None:
 
 def test_without_a_word_about_networks_three_kinds_are_trained(tmp_path: Path) -> None:
     def names(*overrides: str) -> list[str]:
-        config = load_config(None, list(overrides), default_ensemble=True)
+        config = load_config(None, list(overrides), default_ensemble=DEFAULT_ENSEMBLE)
         return [model.name for model in config.member_models()]
 
     assert names() == names("training.epochs=3") == ["crnn", "cp_resnet", "block_level"]
@@ -67,14 +68,14 @@ def test_without_a_word_about_networks_three_kinds_are_trained(tmp_path: Path) -
     assert names("model.name=zhang_cnn", "training.members=1") == ["zhang_cnn"]
     assert names('training.ensemble=["jain_cnn"]') == ["jain_cnn"]
     (tmp_path / "found.toml").write_text(to_toml(load_config(None, ["training.epochs=3"])))
-    found = load_config(str(tmp_path / "found.toml"), default_ensemble=True)
+    found = load_config(str(tmp_path / "found.toml"), default_ensemble=DEFAULT_ENSEMBLE)
     assert [model.name for model in found.member_models()] == ["crnn", "crnn"], (
         "what a search found is what is trained"
     )
 
 
 def test_statistics_of_the_default_ensemble_are_of_windows_as_they_are() -> None:
-    config = load_config(None, [], default_ensemble=True)
+    config = load_config(None, [], default_ensemble=DEFAULT_ENSEMBLE)
     fit = config.training.for_member(2)
     assert (fit.gain_db, fit.mask_frames, fit.mask_frequency_bins) == (0.0, 0, 0)
     assert fit.crop_seconds is not None

@@ -8,7 +8,7 @@ from model_makers import MODEL, TRAINING, bundle_contents
 
 from mgc.config import TrainingConfig
 from mgc.models.bundle import describe
-from mgc.models.model_card import behind_its_best_member, model_card
+from mgc.models.model_card import behind_its_best_member, model_card, published_line
 
 
 def test_card_says_what_the_bundle_is() -> None:
@@ -69,3 +69,14 @@ def test_card_of_published_weights_says_nothing_of_a_fit() -> None:
     card = model_card(describe(contents, "0" * 16, "2025-01-01T00:00:00+00:00"))
     assert "Fitted with" not in card
     assert "epochs" not in card
+
+
+def test_the_card_says_what_published_weights_bring() -> None:
+    joined = {"genre_accuracy": 0.65, "tag_macro_average_precision": None}
+    metrics = {
+        "fusion": {"mean": {"genre_accuracy": 0.1}, "weighted": joined},
+        "without_published": {"method": "weighted", "genre_accuracy": 0.6, "tag_macro_average_precision": None},
+    }
+    line = published_line(metrics)
+    assert line.endswith("joined by weights of other groups: genre accuracy 0.650 with them, 0.600 without.")
+    assert published_line({"fusion": metrics["fusion"]}) == ""

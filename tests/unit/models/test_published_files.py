@@ -19,11 +19,13 @@ from typer.testing import CliRunner, Result
 
 from mgc.audio.decode.sndfile import encode
 from mgc.cli.app import build_app
+from mgc.config import load_config
 from mgc.config.network_settings import TransferConfig
+from mgc.config.training_settings import DEFAULT_ENSEMBLE
 from mgc.errors import BundleError, ConfigError, DownloadError, MgcError, StorageError
 from mgc.models import published_files
 from mgc.models.bundle import load_bundle
-from mgc.models.published_files import PUBLISHED_FILES, pulled_bundle
+from mgc.models.published_files import PUBLISHED_FILES, pulled_bundle, pulled_members
 from mgc.models.published_weights import published_facts, published_of
 
 NAME = "mtat-fcn"
@@ -243,3 +245,18 @@ def test_every_file_is_the_one_its_authors_published(shared_data: Path) -> None:
         content = (folder / file.tag_set / f"{file.network}.pth").read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (file.sha256, file.size_bytes)
         assert list(file.tags) == tags[file.tag_set]
+
+
+def test_what_was_pulled_joins_the_default_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert pulled_members() == []
+    for name in ("msd-crnn", "mtat-musicnn"):
+        pulled_bundle(name).mkdir(parents=True)
+        (pulled_bundle(name) / "manifest.json").write_text("{}")
+    chosen = load_config(None, [], default_ensemble=(*DEFAULT_ENSEMBLE, *pulled_members()))
+    networks = [model.name for model in chosen.member_models()]
+    assert networks == ["crnn", "cp_resnet", "block_level", "transfer"], "those that did best together are used alone"
+    assert chosen.member_models()[3].model_dump()["published"] == "msd-crnn"
+    assert chosen.training.for_member(3).gain_db == 0.0, "its statistics are computed once"
+    named = load_config(None, ["training.members=1"], default_ensemble=pulled_members())
+    assert [model.name for model in named.member_models()] == ["crnn"], "what is asked for is what is trained"

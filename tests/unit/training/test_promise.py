@@ -10,11 +10,13 @@ from model_makers import TAXONOMY, TRAINING, feature_set
 from scipy.stats import binomtest
 
 from benchmarks.promises_held import CASES, Case, bounded, empirical, held
-from mgc.cluster.members import HELD, in_fold
+from mgc.cluster.members import HELD, in_fold, learnt
+from mgc.config import FeatureConfig, load_config
+from mgc.models.bundle import BundleContents
 from mgc.models.ensemble import Decision, at_most_one
 from mgc.models.forward import TrackOutputs
 from mgc.models.model_card import promise_lines
-from mgc.training.assemble import held_out_part, joined_folds, stops_training
+from mgc.training.assemble import FoldPredictions, assemble, held_out_part, stops_training
 from mgc.training.losses import LabelArrays, encode_labels
 from mgc.training.promise import (
     Judged,
@@ -207,10 +209,6 @@ def test_predictions_that_are_promised_on_are_joined_by_others_weights() -> None
     other = held_out_part(outputs, LabelArrays(genres, labels.tags, labels.tags_known), tracks.groups, TRAINING)
     assert np.array_equal(other.genre_probabilities[0], part.genre_probabilities[0])
     assert not np.array_equal(other.genre_probabilities, part.genre_probabilities)
-    both = joined_folds([part, other], "twice")
-    assert both is not None
-    assert len(both.groups) == 2 * len(rows)
-    assert joined_folds([], "none") is None
 
 
 def test_folds_hold_each_track_once_with_artists_apart() -> None:
@@ -224,11 +222,44 @@ def test_folds_hold_each_track_once_with_artists_apart() -> None:
         }
     )
     held_tracks: list[str] = []
+    stopped = TRAINING.model_copy(update={"promise_folds": 5})
     for fold in range(5):
-        parted = in_fold(catalogue, fold, 5)
+        parted = in_fold(catalogue, fold, stopped)
         groups = {split: set(rows["group"]) - {""} for (split,), rows in parted.group_by("split")}
         assert not groups[HELD] & (groups["train"] | groups["valid"])
         assert not groups["train"] & groups["valid"]
         held_tracks += parted.filter(pl.col("split") == HELD)["track_id"].to_list()
     assert sorted(held_tracks) == sorted(catalogue.filter(pl.col("split") != "unlisted")["track_id"])
-    assert in_fold(catalogue, None, 5) is catalogue
+    last = stopped.model_copy(update={"keep": "last"})
+    assert set(in_fold(catalogue, 0, last)["split"]) == {HELD, "train"}, "nothing stops, so nothing is valid"
+    assert learnt(catalogue, last)["split"].value_counts().sort("split").rows() == [("train", 28), ("unlisted", 2)]
+    assert learnt(catalogue, stopped) is catalogue
+
+
+def test_where_folds_stand_for_valid_no_track_is_scored_by_what_was_fitted_on_it() -> None:
+    rng = np.random.default_rng(0)
+    tracks = feature_set(40)
+    labels = encode_labels(tracks, TAXONOMY)
+    training = TRAINING.model_copy(update={"promise_folds": 4, "keep": "last"})
+    assert training.learns_valid
+    assert not training.model_copy(update={"keep": "best"}).learns_valid
+    assert not training.model_copy(update={"promise_folds": 0}).learns_valid
+
+    def of_fold(rows: list[int]) -> FoldPredictions:
+        logits = [rng.normal(size=(2, len(rows), size)).astype(np.float32) for size in (2, 3)]
+        outputs = [TrackOutputs(genre, tag, np.ones((len(rows), 1))) for genre, tag in zip(*logits, strict=True)]
+        return FoldPredictions(outputs, labels.rows(np.array(rows)), [tracks.groups[row] for row in rows])
+
+    folds = [of_fold(list(range(start, start + 10))) for start in range(0, 40, 10)]
+    config = load_config(None, ["model.name=jain_mlp", "training.members=2"]).model_copy(
+        update={"training": training}
+    )
+
+    def contents(folds: list[FoldPredictions]) -> BundleContents:
+        return assemble([{}, {}], None, TAXONOMY, config, FeatureConfig(), {}, folds=folds)
+
+    found = contents(folds)
+    assert found.metrics["on"] == "4 folds of train and valid, groups apart"
+    assert found.metrics["promise"]["genre"]["tracks"] == int(labels.genre_known.sum())
+    assert found.metrics["ensemble"] == found.metrics["fusion"][training.fusion], "weights are of others' groups"
+    assert contents([]).metrics == {}, "where no fold could be predicted nothing is fitted"
