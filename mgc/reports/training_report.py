@@ -243,7 +243,8 @@ def _curve(axes: Axes, panel: Panel, number: int, history: History, name_of: str
         points = _points(history, name)
         if not len(points):
             continue
-        label = name_of if name == panel.valid else None
+        # Where no validation track is left, the one line there is says whose it is.
+        label = name_of if name == panel.valid or not len(_points(history, panel.valid)) else None
         marker = "o" if len(points) == 1 else None
         axes.plot(*points.T, color=color, linewidth=width, linestyle=style, label=label, marker=marker)
         kept = points[points[:, 0] == best] if name == panel.valid else points[:0]

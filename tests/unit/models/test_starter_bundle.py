@@ -26,7 +26,7 @@ def test_it_holds_five_megabytes_at_most_and_weights_as_safetensors() -> None:
 
 def test_its_card_has_data_licence_figures_promise_and_limits_and_no_path() -> None:
     card = FILES["README.md"].decode()
-    for phrase in ("Kereliuk", "for research", "validation clips", "on artists never met", "limits"):
+    for phrase in ("Kereliuk", "for research", "5 folds of train and valid", "on artists never met", "limits"):
         assert phrase in card
     assert not any(path in FILES["bundle.json"].decode() + card for path in ("/tmp", "/home", "/work"))
 
