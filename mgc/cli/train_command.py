@@ -145,10 +145,7 @@ def train_watched(screen: Console, request: TrainingRequest) -> TrainOutcome:
             fold = f"fold {epoch['fold']}/{epoch['folds']} " if "fold" in epoch else ""
             meter.update(sum(done.values()), note=f"{fold}member {member + 1}/{members} epoch {_epoch_text(epoch)}")
 
-        def noted(note: str) -> None:
-            meter.update(0, note=note)
-
-        return train_ensemble(request, on_epoch, resumed, noted)
+        return train_ensemble(request, on_epoch, resumed, meter.announce)
 
 
 def show_training(screen: Console, outcome: TrainOutcome, bundle: str) -> None:

@@ -105,9 +105,8 @@ class Meter:
             What is at work just now.
         """
         self._count = now = _Count(time.perf_counter(), done, failed, audio_seconds)
-        if done:
-            self._first = self._first or now
-        parts = self._rate_parts(self._first or now, seconds_left) + [printable(note)] * bool(note)
+        self._first = self._first or now
+        parts = self._rate_parts(self._first, seconds_left) + [printable(note)] * bool(note)
         if self._live:
             self._live.update(self._live.task_ids[0], completed=done, rate=", ".join(parts))
             return
@@ -115,10 +114,19 @@ class Meter:
         if now.at - self._line_at >= LINE_EVERY_SECONDS:
             self._print_line()
 
+    def announce(self, note: str) -> None:
+        """Show what is at work before anything is counted; no rate is measured from here."""
+        if self._live:
+            self._live.update(self._live.task_ids[0], rate=printable(note))
+            return
+        self._unprinted = f"{self._label}: {printable(note)}"
+        if time.perf_counter() - self._line_at >= LINE_EVERY_SECONDS:
+            self._print_line()
+
     def _print_line(self) -> None:
         if self._unprinted:
             self._console.print(self._unprinted, soft_wrap=True, markup=False, highlight=False)
-        self._unprinted, self._line_at = "", self._count.at
+        self._unprinted, self._line_at = "", time.perf_counter()
 
     def _rate_parts(self, first: _Count, seconds_left: float | tuple[float, float] | None) -> list[str]:
         now = self._count

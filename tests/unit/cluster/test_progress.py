@@ -88,3 +88,13 @@ def test_a_terminal_has_one_live_line_that_goes_at_the_end(clock: Callable[[floa
     assert "3/6" in shown
     assert "member 1/2 [x]" in shown
     assert "training: " not in shown, "no plain line"
+
+
+def test_what_goes_before_the_count_is_shown_and_no_rate_is_measured_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)
+    written = io.StringIO()
+    meter = Meter(Console(file=written, width=120), "training", 4, "epochs")
+    with meter.shown():
+        meter.announce("statistics of member 1: 3 of 9 tracks")
+        assert meter._first is None
+    assert written.getvalue() == "training: statistics of member 1: 3 of 9 tracks\n"
