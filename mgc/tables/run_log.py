@@ -292,12 +292,15 @@ class OutputDirectory:
             marker = read_marker(self.store)
         except ObjectNotFoundError:
             stranger = next(iter(self.store.list("")), None)
-            if stranger is not None:
+            if stranger is None:
+                return False
+            try:
+                marker = read_marker(self.store)  # another run may have begun there between the two looks
+            except ObjectNotFoundError:
                 raise SchemaError(
                     f"'{self.store.uri()}' is not empty and no output of mgc: it holds '{stranger.key}'",
                     "give an empty or a new directory as --output",
                 ) from None
-            return False
         if marker.get("kind") != self.kind:
             raise SchemaError(
                 f"'{self.store.uri()}' holds {marker.get('kind')}, not {self.kind}",
