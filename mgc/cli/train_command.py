@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from mgc.cli.app import AddressOption, ConfigOption, SetOption, console, settings
 from mgc.cli.terminal import announce, counted, facts, number_text
 from mgc.cluster.progress import Meter
+from mgc.cluster.runtime import cluster_address
 from mgc.cluster.train import TrainingRequest, TrainOutcome, train_ensemble
 from mgc.config.network_settings import TransferConfig
 from mgc.config.training_settings import DEFAULT_ENSEMBLE
@@ -36,15 +38,14 @@ def train(
     address: AddressOption = None,
 ) -> None:
     """Fit the ensemble on split 'train', stop and calibrate on 'valid', write a model bundle."""
-    pulled = pulled_members()
-    chosen = settings(
-        config,
-        set_,
-        default_ensemble=(*DEFAULT_ENSEMBLE, *pulled),
-        cluster__address=address,
-        training__members=members,
-        training__epochs=epochs,
+    load = partial(
+        settings, config, set_, cluster__address=address, training__members=members, training__epochs=epochs
     )
+    chosen = load(default_ensemble=DEFAULT_ENSEMBLE)
+    # Of a cluster that is joined, other nodes may have pulled nothing.
+    pulled = [] if cluster_address(chosen.cluster) else pulled_members()
+    if pulled:
+        chosen = load(default_ensemble=(*DEFAULT_ENSEMBLE, *pulled))
     if epochs is not None:
         chosen = chosen.model_copy(update={"training": chosen.training.at_most(epochs)})
     screen = console()

@@ -137,6 +137,11 @@ def _amounts(resources: Resources) -> str:
     return " and ".join(f"{resources[name]:g} {name}" for name in ("CPU", "GPU") if resources.get(name)) or "no CPU"
 
 
+def cluster_address(config: ClusterConfig) -> str | None:
+    """Return the address of the cluster to join; None: Ray is started here."""
+    return config.address or os.environ.get("RAY_ADDRESS") or None
+
+
 @contextmanager
 def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
     """Join the cluster of `config.address` or `RAY_ADDRESS`, else start Ray here; leave it at the end.
@@ -146,7 +151,7 @@ def ray_session(config: ClusterConfig) -> Iterator[RaySession]:
     ClusterError
         The address cannot be reached, the token is refused, or Ray does not start.
     """
-    address = config.address or os.environ.get("RAY_ADDRESS") or None
+    address = cluster_address(config)
     _refuse_http(address)
     _quieten()
     if ray.is_initialized():

@@ -115,10 +115,13 @@ def is_pulled(name: str) -> bool:
 
 def pulled_members() -> list[dict[str, Any]]:
     """Return members of an ensemble on those of `BEST_TOGETHER` that were pulled on this machine."""
+    try:
+        names = [name for name in BEST_TOGETHER if is_pulled(name)]
+    except StorageError:  # where there is no home directory nothing was pulled
+        return []
     return [
-        {"name": "transfer", "network": network, "published": name, "training": ON_STATISTICS}
-        for name, network in BEST_TOGETHER.items()
-        if is_pulled(name)
+        {"name": "transfer", "network": BEST_TOGETHER[name], "published": name, "training": ON_STATISTICS}
+        for name in names
     ]
 
 

@@ -260,3 +260,13 @@ def test_what_was_pulled_joins_the_default_ensemble(tmp_path: Path, monkeypatch:
     assert chosen.training.for_member(3).gain_db == 0.0, "its statistics are computed once"
     named = load_config(None, ["training.members=1"], default_ensemble=pulled_members())
     assert [model.name for model in named.member_models()] == ["crnn"], "what is asked for is what is trained"
+
+
+def test_without_a_home_directory_nothing_was_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("mgc.models.published_files.cache_folder", no_home)
+    with pytest.raises(StorageError, match="no home directory"):
+        pulled_bundle("msd-fcn")
+    assert pulled_members() == [], "a training that names no networks goes on"
