@@ -36,7 +36,7 @@ from mgc.cluster.runtime import RaySession
 from mgc.config import ClusterConfig, Config
 from mgc.storage.store import Store
 from mgc.tables.deletions import DeletionRule
-from mgc.tables.publish import Places, publish
+from mgc.tables.publish import CatalogueUris, publish
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import CATALOGUE, marked
 from mgc.tables.work_items import clean_items
@@ -103,7 +103,7 @@ def main() -> None:
     for name, owner in stages.items():
         setattr(owner, name, _noted(name.strip("_").lower(), getattr(owner, name)))
     catalogue = str(folder / "catalogue.parquet")
-    tracks, places = catalogue_slices(catalogue, CATALOGUE.names, ["track_id", "uri"])
+    tracks, uris = catalogue_slices(catalogue, CATALOGUE.names, ["track_id", "uri"])
     started = time.perf_counter()
     job = CatalogueJob(
         OutputDirectory(Store.open(str(folder / "predictions")), "predictions"),
@@ -112,7 +112,7 @@ def main() -> None:
         MadeWorker,
         Config(cluster=ClusterConfig(tracks_per_chunk=TRACKS_A_CHUNK)),
         deletions=DeletionRule(0.5),
-        publish=partial(_noted("publish", publish), places=Places(places)),
+        publish=partial(_noted("publish", publish), uris=CatalogueUris(uris)),
     )
     outcome = run_incrementally(job, RunOptions())
     _note("run")

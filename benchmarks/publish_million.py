@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from mgc.storage.store import Store
 from mgc.tables.parquet_batches import frame_of, parquet_bytes
-from mgc.tables.publish import Places, publish
+from mgc.tables.publish import CatalogueUris, publish
 from mgc.tables.run_index import index_rows, run_part_refs, write_index
 from mgc.tables.run_log import Commit, OutputDirectory
 from mgc.tables.schema import marked
@@ -46,7 +46,7 @@ def main() -> None:
     commit_run(output, ids[chosen], names[chosen], runs)
     places = pl.DataFrame({"track_id": ids, "uri": [f"s3://music/{name}" for name in names]})
     before, started = _peak_mb(), time.perf_counter()
-    shown = publish(output, places=Places(Slices.of(places)))
+    shown = publish(output, uris=CatalogueUris(Slices.of(places)))
     if shown != tracks:
         raise SystemExit(f"{shown} of {tracks} tracks are shown")
     if runs:

@@ -44,7 +44,7 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
             publish_million.commit_run(output, ids[np.sort(chosen)], names[np.sort(chosen)], number)
             published.GRACE_SECONDS = grace_seconds if number + 1 == RUNS else -1
             published.publish(
-                output, places=published.Places(Slices.of(pl.DataFrame({"track_id": ids, "uri": names})))
+                output, uris=published.CatalogueUris(Slices.of(pl.DataFrame({"track_id": ids, "uri": names})))
             )
             write_checkpoint(output)
         published.GRACE_SECONDS = grace_seconds

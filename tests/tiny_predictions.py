@@ -24,7 +24,7 @@ from mgc.tables import publish as published
 from mgc.tables.deletions import DeletionRule
 from mgc.tables.parquet_batches import frame_of
 from mgc.tables.predictions import read_predictions
-from mgc.tables.publish import Places, open_current, publish
+from mgc.tables.publish import CatalogueUris, open_current, publish
 from mgc.tables.run_index import empty_index, read_index
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import marked
@@ -83,7 +83,7 @@ def tag_once(
         partial(TinyTagger, bundle, frozenset(refused)),
         config or config_of(),
         deletions=deletions or DeletionRule(0.5),
-        publish=partial(publish, places=Places(items)),
+        publish=partial(publish, uris=CatalogueUris(items)),
     )
     return run_incrementally(job, RunOptions(**options))
 

@@ -273,12 +273,10 @@ def require_same_data(features_uri: str, catalogue: pl.DataFrame, fingerprint: s
         )
 
 
-def read_optional(
-    features_uri: str, catalogue: pl.DataFrame, split: str, statistics_uri: str | None = None
-) -> FeatureSet | None:
-    """Return the features of a split (or their statistics), or None where it has none."""
+def read_optional(features_uri: str, catalogue: pl.DataFrame, split: str) -> FeatureSet | None:
+    """Return the features of a split, or None where it has none."""
     try:
-        return read_feature_set(features_uri, catalogue, split, statistics_uri=statistics_uri)
+        return read_feature_set(features_uri, catalogue, split)
     except SplitError:
         return None
 

@@ -25,7 +25,7 @@ from mgc.models.bundle_files import require_audio
 from mgc.storage.store import Store
 from mgc.tables.deletions import DeletionRule
 from mgc.tables.feature_shards import with_stored_features
-from mgc.tables.publish import Places, open_current, publish
+from mgc.tables.publish import CatalogueUris, open_current, publish
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import CATALOGUE, marked
 from mgc.tables.work_items import clean_items
@@ -59,7 +59,7 @@ def tag_catalogue(
         The output holds another table, or cannot hold this one: see `open_current`.
     """
     bundle = load_bundle(bundle_uri)
-    tracks, places = slices_of(catalogue, CATALOGUE.names, ["track_id", "uri"])
+    tracks, uris = slices_of(catalogue, CATALOGUE.names, ["track_id", "uri"])
     items = tracks.changed(clean_items)
     if features_uri is None:
         require_audio(bundle.features, bundle.uri)
@@ -86,7 +86,7 @@ def tag_catalogue(
         config=config,
         gpus_per_worker=partial(gpu_share, tagging.use_gpu),
         deletions=DeletionRule(tagging.ask_deleted_fraction, options.accept_deletions, options.confirm_deletions),
-        publish=partial(publish, places=Places(places)),
+        publish=partial(publish, uris=CatalogueUris(uris)),
     )
     return run_incrementally(job, options)
 

@@ -8,13 +8,11 @@ other files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import torch
@@ -25,6 +23,7 @@ from mgc.cluster.members import MemberSetup
 from mgc.cluster.predict import gpu_share
 from mgc.cluster.run import CatalogueJob, RunOptions, run_incrementally
 from mgc.config import FeatureConfig, ModelConfig, fingerprint_of
+from mgc.config.network_settings import BlockLevelConfig, TransferConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import TrainingError
 from mgc.models.layers import StatisticsNetwork
@@ -67,6 +66,12 @@ class FixedStatistics:
         return found if isinstance(found, StatisticsNetwork) else None
 
 
+def worth_a_pool(tracks: int, setups: Sequence[MemberSetup]) -> bool:
+    """Return whether any member may have fixed statistics, and so many tracks are fitted on that a pool pays."""
+    may_have = any(isinstance(setup.model, BlockLevelConfig | TransferConfig) for setup in setups)
+    return may_have and tracks * (1 + setups[0].config.training.promise_folds) >= WORTH_A_POOL
+
+
 def make_statistics(
     setup: MemberSetup,
     *,
@@ -89,7 +94,7 @@ def make_statistics(
     Returns
     -------
     str or None
-        URI of the shards; None where the network has none, or its fit changes windows, or few tracks are fitted on.
+        URI of the shards; None where the network has none, or its fit changes windows.
     """
     config = setup.config
     training = config.training
@@ -98,8 +103,6 @@ def make_statistics(
     )
     hold(setup.banks)
     network = wanted.network()
-    if items.height * (1 + training.promise_folds) < WORTH_A_POOL:
-        return None
     if network is None or not can_cache_statistics(network, first, training.for_member(setup.member)):
         return None
     done = 0
@@ -172,7 +175,7 @@ class StatisticsWorker:
                 f"track '{row['track_id']}' has windows of {log_mel.shape[1:]}, the first track of {self._shape}",
                 "extract all tracks with one setting",
             )
-        values = self._statistics(log_mel)
+        values = window_statistics(self._network, log_mel, self._device)
         return {
             "duration_seconds": row["duration_seconds"],
             "n_windows": len(values),
@@ -180,7 +183,3 @@ class StatisticsWorker:
             "values": values.tobytes(),
             **dict.fromkeys(field.name for field in ERROR_FIELDS),
         }
-
-    def _statistics(self, log_mel: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
-        with torch.inference_mode():
-            return window_statistics(self._network, log_mel, self._device)

@@ -30,11 +30,11 @@ from mgc.cluster.members import (
 )
 from mgc.cluster.monitoring import OnEpoch, OnResumed, monitored, tensorboard_log
 from mgc.cluster.runtime import RaySession, absolute_uris, on_every_node, ray_session
-from mgc.cluster.statistics import make_statistics
+from mgc.cluster.statistics import make_statistics, worth_a_pool
 from mgc.config import Config, TrainingConfig, fingerprint_of, fingerprint_of_rows
 from mgc.config.taxonomy import Taxonomy
 from mgc.config.view_settings import CLEAN
-from mgc.errors import ConfigError, TrainingError
+from mgc.errors import ConfigError, SplitError, TrainingError
 from mgc.evaluation.answers import tag_vectors
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import Bundle, BundleContents, load_bundle, write_bundle
@@ -47,7 +47,14 @@ from mgc.models.published_weights import (
 from mgc.reports.training_report import write_training_report
 from mgc.storage.store import Store, split_uri
 from mgc.tables.feature_cache import clear_feature_cache
-from mgc.tables.feature_shards import FeatureSet, items_with_features, require_views, shard_facts
+from mgc.tables.feature_shards import (
+    FeatureSet,
+    feature_rows,
+    feature_sets,
+    items_with_features,
+    require_views,
+    shard_facts,
+)
 from mgc.training.assemble import FoldPredictions, assemble, fidelity_metrics, predict_fold
 from mgc.training.promise import find_exclusive
 
@@ -281,8 +288,10 @@ def _with_statistics(
 ) -> list[MemberSetup]:
     """Return the setups with where the statistics of each are, made now where they are worth a pool of actors."""
     used = catalogue.filter(pl.col("split").is_in(["train", "valid"]))
+    if not worth_a_pool(used.height, setups):
+        return setups
     items = items_with_features(request.features_uri, used, request.config.augment)
-    clean = items.filter(pl.col("view") == CLEAN).select("track_id", "content_id")
+    clean = items.filter(pl.col("view") == CLEAN)
     one = used.join(clean.head(1), on="track_id", how="semi").with_columns(split=pl.lit("train"))
     first = read_optional(request.features_uri, one, "train")
     if first is None:
@@ -361,10 +370,13 @@ def _folds(
 
 def _read_by_each(setups: Sequence[MemberSetup], tracks: pl.DataFrame, split: str) -> list[FeatureSet]:
     """Return a split's tracks as each member reads them; none where it has no features."""
-    uris = {setup.statistics_uri for setup in setups}
-    by_uri = {uri: read_optional(setups[0].features_uri, tracks, split, uri) for uri in uris}
-    found = [by_uri[setup.statistics_uri] for setup in setups]
-    return [one for one in found if one is not None]
+    features_uri, uris = setups[0].features_uri, {setup.statistics_uri for setup in setups}
+    try:
+        rows = feature_rows(features_uri, tracks, split)
+    except SplitError:
+        return []
+    by_uri = {uri: feature_sets(features_uri, [rows], uri)[0] for uri in uris}
+    return [by_uri[setup.statistics_uri] for setup in setups]
 
 
 def _contents(

@@ -60,6 +60,11 @@ def member_outputs(
         some = log_mels[start : start + TRACKS_AT_ONCE]
         windows = window_outputs(model, some, batch_windows=batch_windows, device=device)
         parts.append(outputs_by_track(windows, some))
+    return joined_outputs(parts)
+
+
+def joined_outputs(parts: Sequence[TrackOutputs]) -> TrackOutputs:
+    """Return the outputs of several sets of tracks, of which there is one at least, as one."""
     return TrackOutputs(*(np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])))
 
 

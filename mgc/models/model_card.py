@@ -236,7 +236,7 @@ def published_line(metrics: Mapping[str, Any]) -> str:
     without = metrics.get("without_published")
     if not without:
         return ""
-    whole = metrics["fusion"][metrics["without_published"]["method"]]
+    whole = metrics["fusion"][without["method"]]
     parts = [
         f"{name.replace('_', ' ')} {whole[key]:.3f} with them, {without[key]:.3f} without"
         for key, name in (("genre_accuracy", "genre accuracy"), ("tag_macro_average_precision", "tag PR-AUC"))

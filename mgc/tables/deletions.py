@@ -108,11 +108,6 @@ class DeletionMarks:
     removed: pl.DataFrame
     restored: pl.DataFrame
 
-    @property
-    def count(self) -> int:
-        """Rows to write."""
-        return self.removed.height + self.restored.height
-
 
 def write_marks(output: OutputDirectory, run: OutputRun, marks: DeletionMarks) -> pl.DataFrame:
     """Write the marks as rows of a run, and return their index."""

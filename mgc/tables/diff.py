@@ -74,11 +74,6 @@ class WorkPlan:
         """Tracks that were marked deleted and are back as they were."""
         return self.restored_rows["track_id"].n_unique()
 
-    @property
-    def size(self) -> int:
-        """Rows to make and to mark."""
-        return self.todo.height + self.removed_rows.height + self.restored_rows.height
-
     def limited(self, limit: int | None) -> pl.DataFrame:
         """Return the items of the first `limit` tracks; all where it is None."""
         if limit is None:

@@ -156,11 +156,7 @@ def shard_facts(features_uri: str) -> ShardFacts:
 
 
 def read_feature_set(
-    features_uri: str,
-    catalogue: pl.DataFrame,
-    split: str,
-    augment: AugmentConfig | None = None,
-    statistics_uri: str | None = None,
+    features_uri: str, catalogue: pl.DataFrame, split: str, augment: AugmentConfig | None = None
 ) -> FeatureSet:
     """Return the features of a split's tracks, with labels from the catalogue.
 
@@ -170,8 +166,6 @@ def read_feature_set(
     ----------
     augment
         Which views to read; None: the clean ones, which is all that may be judged by.
-    statistics_uri
-        See `feature_sets`.
 
     Raises
     ------
@@ -182,7 +176,7 @@ def read_feature_set(
     StorageError
         This node's disk has no room for the features.
     """
-    (found,) = feature_sets(features_uri, [feature_rows(features_uri, catalogue, split, augment)], statistics_uri)
+    (found,) = feature_sets(features_uri, [feature_rows(features_uri, catalogue, split, augment)])
     # In memory: who evaluates goes through them more than once.
     held: dict[str, Any] = {name: list(getattr(found, name)) for name in COLUMNS.values()}
     return replace(found, **held)
@@ -217,9 +211,7 @@ def feature_rows(
     facts = shard_facts(features_uri)
     output = OutputDirectory(Store.open(features_uri), "features")
     chosen = catalogue.filter(pl.col("split") == split)
-    items = clean_items(chosen) if augment is None else plan_items(chosen if planned is None else planned, augment)
-    ids = chosen["track_id"].implode()
-    items = items.filter(pl.col("track_id").is_in(ids), pl.col("partner_id").is_in(ids).fill_null(True))
+    items = clean_items(chosen) if augment is None else _planned_items(chosen, augment, planned)
     where = _made(output, items, facts.fingerprint).filter(pl.col("error_code").is_null())
     if where.is_empty():
         raise SplitError(
@@ -229,6 +221,14 @@ def feature_rows(
     rows = _labelled(items, chosen).join(where.select(*ITEM, "part"), on=ITEM).sort(ITEM)
     table = rows.select(*COLUMNS, "part").to_arrow()
     return table.replace_schema_metadata({FEATURES_KEY: facts.model_features.model_dump_json()})
+
+
+def _planned_items(chosen: pl.DataFrame, augment: AugmentConfig, planned: pl.DataFrame | None) -> pl.DataFrame:
+    if planned is None:
+        return plan_items(chosen, augment)
+    ids = chosen["track_id"].implode()
+    items = plan_items(planned, augment)
+    return items.filter(pl.col("track_id").is_in(ids), pl.col("partner_id").is_in(ids).fill_null(True))
 
 
 def feature_sets(
@@ -345,9 +345,7 @@ def with_stored_features(items: Slices, features_uri: str, features: FeatureConf
         made = _made_as_wanted(newest_index(output, commits, span), wanted, facts.fingerprint)
         if features.from_audio:
             made = made.filter(pl.col("error_code").is_null())
-        where = made.select(*ITEM, pl.col("part").alias("features_part"))
-        found = wanted.drop("features_part").join(where, on=ITEM, how="left", maintain_order="left")
-        return found.select(wanted.columns)
+        return _with_parts(wanted, made)
 
     stored = Slices(items.spans, read)
     if not features.from_audio:
@@ -376,8 +374,13 @@ def items_with_features(features_uri: str, catalogue: pl.DataFrame, augment: Aug
     items = plan_items(catalogue, augment)
     output = OutputDirectory(Store.open(features_uri), "features")
     made = _made(output, items, shard_facts(features_uri).fingerprint).filter(pl.col("error_code").is_null())
+    return _with_parts(items, made).drop_nulls("features_part")
+
+
+def _with_parts(items: pl.DataFrame, made: pl.DataFrame) -> pl.DataFrame:
+    """Return items with the shard of each that index rows name."""
     where = made.select(*ITEM, pl.col("part").alias("features_part"))
-    return items.drop("features_part").join(where, on=ITEM).select(items.columns).sort(ITEM)
+    return items.drop("features_part").join(where, on=ITEM, how="left", maintain_order="left").select(items.columns)
 
 
 def _stored_result(row: Mapping[str, Any]) -> TrackResult:

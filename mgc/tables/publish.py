@@ -69,7 +69,7 @@ from mgc.tables.run_index import (
 )
 from mgc.tables.run_log import HISTORY, SMALL_READERS, Commit, OutputDirectory, PartRef
 from mgc.tables.schema import CURRENT_PREDICTIONS, completed, marked
-from mgc.tables.slices import Slices, Span, spans_by_digits
+from mgc.tables.slices import HEX_DIGITS, Slices, Span, spans_by_digits
 
 CURRENT = "current"
 
@@ -92,7 +92,6 @@ NOTES = (f"{CURRENT}/READ-AS-DELTA-TABLE.txt", f"{_DATA}READ-AS-DELTA-TABLE.parq
 _EARLIER_STATE = "_published.json"
 """What was published by an mgc whose `current` was plain Parquet."""
 
-_HEX = "0123456789abcdef"
 _OTHER = "x"
 """Bucket of ids that begin with no hex digit; mgc's own all do."""
 
@@ -200,7 +199,7 @@ def _log_key(version: int) -> str:
     return f"{CURRENT}/_delta_log/{version:020d}.json"
 
 
-class Places:
+class CatalogueUris:
     """Where the tracks of a catalogue are.
 
     Parameters
@@ -223,7 +222,7 @@ class Places:
 
 
 def publish(
-    output: OutputDirectory, require_lease: Callable[[], None] = lambda: None, places: Places | None = None
+    output: OutputDirectory, require_lease: Callable[[], None] = lambda: None, uris: CatalogueUris | None = None
 ) -> int | None:
     """Bring `current/` and `history/` up to date; return the tracks in `current`, None where all was.
 
@@ -232,7 +231,7 @@ def publish(
     require_lease
         Called right before `current` changes: raises where another run has taken over. On a store without
         conditional PUT nothing else keeps a writer that was held up from undoing what came after it.
-    places
+    uris
         Where the catalogue says that tracks are: a library that was moved keeps its answers, and readers find its
         files. None: where `current` says so.
 
@@ -243,13 +242,13 @@ def publish(
     """
     for wait_seconds in WAITS_SECONDS:
         try:
-            return _publish(output, require_lease, places)
+            return _publish(output, require_lease, uris)
         except (CommitFailedError, ObjectNotFoundError) as error:
             # Of what was listed, another one that published meanwhile may have deleted some.
             log.info("'%s' has a newer version, all is derived anew: %s", output.store.uri(CURRENT), error)
             time.sleep(wait_seconds)
     try:
-        return _publish(output, require_lease, places)
+        return _publish(output, require_lease, uris)
     except CommitFailedError as error:
         raise StorageError(
             f"'{output.store.uri(CURRENT)}' cannot be committed: {error}",
@@ -262,7 +261,7 @@ def publish(
         ) from error
 
 
-def _publish(output: OutputDirectory, require_lease: Callable[[], None], places: Places | None) -> int | None:
+def _publish(output: OutputDirectory, require_lease: Callable[[], None], uris: CatalogueUris | None) -> int | None:
     store = output.store
     # The version first, then the commits: whoever commits after they were listed publishes after this version.
     seen = open_current(store)
@@ -273,7 +272,7 @@ def _publish(output: OutputDirectory, require_lease: Callable[[], None], places:
     there = {item.key: item for item in store.list(f"{CURRENT}/")}
     record = TableRecord(
         history={name: each.mark for name, each in history.items()},
-        uris=seen.record.uris if places is None else places.mark,
+        uris=seen.record.uris if uris is None else uris.mark,
     )
     if not commits and seen.table is None:
         return None
@@ -286,9 +285,9 @@ def _publish(output: OutputDirectory, require_lease: Callable[[], None], places:
         if seen.record.history.get(name) != each.mark and not _is_whole(output, each):
             _write_history(output, each)
             output.list_history()
-    live = _LiveRows(output, seen, commits, places)
+    live = _LiveRows(output, seen, commits, uris)
     change = _change(live, there, _changed_ids(seen, record, history) if is_whole else None)
-    if change.has_unknown_places:
+    if change.has_unknown_uris:
         record = replace(record, uris="")  # the next run that knows the catalogue writes its places anew
     record = replace(record, files=change.files(seen), replaced=change.replaced(seen, there))
     require_lease()
@@ -320,21 +319,21 @@ class _LiveRows:
     output: OutputDirectory
     seen: CurrentTable
     commits: list[Commit]
-    places: Places | None
+    uris: CatalogueUris | None
 
     def of(self, span: Span) -> pl.DataFrame:
         """Return the newest row of each live track; where it failed, the last answer of the same content."""
         newest = newest_index(self.output, self.commits, span).filter(~pl.col("deleted").fill_null(False))
         rows = with_last_answers(self.output, newest, self.commits, span)
-        places = self._shown_places(span) if self.places is None else self.places.of(span)
-        return rows.join(places, "track_id", "left", maintain_order="left").sort("track_id")
+        uris = self._shown_uris(span) if self.uris is None else self.uris.of(span)
+        return rows.join(uris, "track_id", "left", maintain_order="left").sort("track_id")
 
-    def _shown_places(self, span: Span) -> pl.DataFrame:
+    def _shown_uris(self, span: Span) -> pl.DataFrame:
         """Return where `current` says that tracks are; what is in a lost or damaged file is left out."""
         store, frames = self.output.store, [pl.DataFrame(schema=dict.fromkeys(_NAMED, pl.String))]
         for key in self.seen.files:
             bucket = _bucket_of(key)
-            if bucket in (*_HEX, _OTHER) and not any(one.holds(span) for one in bucket_spans(bucket)):
+            if bucket in (*HEX_DIGITS, _OTHER) and not any(one.holds(span) for one in bucket_spans(bucket)):
                 continue
             with suppress(SchemaError, ObjectNotFoundError), named_if_damaged(key), store.open_input(key) as source:
                 frames.append(rows_within(pq.ParquetFile(source), span, _NAMED))
@@ -430,14 +429,14 @@ def _earlier_history(store: Store, commits: list[Commit]) -> dict[str, str]:
 class _Change:
     """Files that are to join `current`, already written, and the keys of those that are to leave it.
 
-    `rows` are those of the whole table. `has_unknown_places`: of some tracks nobody knows where they are.
+    `rows` are those of the whole table. `has_unknown_uris`: of some tracks nobody knows where they are.
     """
 
     added: list[AddAction]
     removed: set[str]
     is_all: bool
     rows: int = 0
-    has_unknown_places: bool = False
+    has_unknown_uris: bool = False
 
     def files(self, seen: CurrentTable) -> list[str]:
         """Return the files of the version to come."""
@@ -463,10 +462,10 @@ def _change(live: _LiveRows, there: dict[str, ObjectInfo], changed_ids: list[tup
     anew = raced or seen.table is None or seen.table.schema() != _SCHEMA
     added: list[AddAction] = []
     # To begin with, what other programs put there.
-    removed = {key for key in seen.files if _bucket_of(key) not in (*_HEX, _OTHER)}
-    rows, has_unknown_places = 0, False
-    per_bucket = rows_shown(live.output, commits) // len(_HEX)
-    for bucket in (*_HEX, _OTHER):
+    removed = {key for key in seen.files if _bucket_of(key) not in (*HEX_DIGITS, _OTHER)}
+    rows, has_unknown_uris = 0, False
+    per_bucket = rows_shown(live.output, commits) // len(HEX_DIGITS)
+    for bucket in (*HEX_DIGITS, _OTHER):
         old = [key for key in seen.files if _bucket_of(key) == bucket]
         spans = bucket_spans(bucket)
         if (
@@ -479,7 +478,7 @@ def _change(live: _LiveRows, there: dict[str, ObjectInfo], changed_ids: list[tup
         if bucket != _OTHER:
             spans = spans_by_digits(per_bucket, spans[0], bucket)
         marks = _Marks(live, spans)
-        rows, has_unknown_places = rows + marks.rows, has_unknown_places or marks.has_unknown_places
+        rows, has_unknown_uris = rows + marks.rows, has_unknown_uris or marks.has_unknown_uris
         whole = old[0] if len(old) == 1 and seen.has(old[0], there) else None
         begin = f"{_DATA}{bucket}-{marks.total:016x}-"
         if whole and whole.startswith(begin) and not anew:
@@ -489,7 +488,7 @@ def _change(live: _LiveRows, there: dict[str, ObjectInfo], changed_ids: list[tup
             key = f"{begin}{uuid.uuid4().hex[:12]}.parquet"
             added.append(_write_file(live.output, key, marks, None if raced else whole))
             give_back_memory()
-    return _Change(added, removed, anew, rows, has_unknown_places)
+    return _Change(added, removed, anew, rows, has_unknown_uris)
 
 
 class _Marks:
@@ -502,15 +501,15 @@ class _Marks:
         self._live, self._spans = live, spans
         self._held: pl.DataFrame | None = None
         self.total = self.rows = 0
-        self.has_unknown_places = False
+        self.has_unknown_uris = False
         mark = pl.struct(*_KEY, *STALE, "uri").hash().sum()
         for span in spans:
             rows = live.of(span)
             if rows.height:
                 self.total = (self.total + int(rows.select(mark).item())) % 2**64
-                self._held = rows if rows.height == self.rows + rows.height else None
+                self._held = None if self.rows else rows
                 self.rows += rows.height
-                self.has_unknown_places |= bool(rows["uri"].null_count())
+                self.has_unknown_uris |= bool(rows["uri"].null_count())
 
     def slices(self) -> Iterator[pl.DataFrame]:
         """Yield the rows, by track id."""

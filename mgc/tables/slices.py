@@ -15,7 +15,7 @@ import polars as pl
 SLICE_TRACKS = 100_000
 """Tracks that are planned, worked on and committed at once; of a smaller catalogue all are."""
 
-_HEX = "0123456789abcdef"
+HEX_DIGITS = "0123456789abcdef"
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def spans_by_digits(rows: int, of: Span = ALL_IDS, prefix: str = "") -> list[Spa
         What the ids of the span begin with.
     """
     depth = 0
-    while rows > SLICE_TRACKS * len(_HEX) ** depth:
+    while rows > SLICE_TRACKS * len(HEX_DIGITS) ** depth:
         depth += 1
-    return of.cut([prefix + "".join(digits) for digits in product(_HEX, repeat=depth)][1:])
+    return of.cut([prefix + "".join(digits) for digits in product(HEX_DIGITS, repeat=depth)][1:])
 
 
 @dataclass(frozen=True)

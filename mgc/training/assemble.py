@@ -28,7 +28,7 @@ from mgc.evaluation.metrics import (
 )
 from mgc.models.bundle import Bundle, BundleContents, Member, build_member
 from mgc.models.ensemble import Decision, EnsembleOutputs, Method, TemperatureScaling, combine
-from mgc.models.forward import TRACKS_AT_ONCE, LogMel, TrackOutputs, member_outputs, window_outputs
+from mgc.models.forward import TRACKS_AT_ONCE, LogMel, TrackOutputs, joined_outputs, member_outputs, window_outputs
 from mgc.models.published_weights import without_published_path
 from mgc.tables.feature_cache import spilled
 from mgc.tables.feature_shards import FeatureSet
@@ -100,7 +100,7 @@ def _decided_by_folds(
     if not folds or not any(one.labels.useful().any() for one in folds):
         return contents
     labels, groups = join_labels([one.labels for one in folds]), [group for one in folds for group in one.groups]
-    outputs = [_end_to_end(outputs) for outputs in zip(*(one.outputs for one in folds), strict=True)]
+    outputs = [joined_outputs(outputs) for outputs in zip(*(one.outputs for one in folds), strict=True)]
     genre, tag = _cross_fitted(
         outputs, labels, groups, contents.training.fusion, contents.training.temperature == "fused"
     )
@@ -113,15 +113,6 @@ def _decided_by_folds(
 def folds_text(training: TrainingConfig) -> str:
     """Return what the folds are, in a few words."""
     return f"{training.promise_folds} folds of train and valid, groups apart"
-
-
-def _end_to_end(parts: Sequence[TrackOutputs]) -> TrackOutputs:
-    return TrackOutputs(
-        *(
-            np.concatenate([getattr(one, name) for one in parts])
-            for name in ("genre_logits", "tag_logits", "embeddings")
-        )
-    )
 
 
 def join_labels(parts: Sequence[LabelArrays]) -> LabelArrays:
@@ -222,7 +213,6 @@ def predict_fold(
 
 def held_out_folds(folds: Sequence[FoldPredictions], training: TrainingConfig) -> HeldOut:
     """Return the ensemble's predictions of all folds, each joined by weights of the one that stopped training."""
-    folds = [one for one in folds if one.seen]
     answers = [
         fuse(*one.seen, one.outputs, training.fusion, training.temperature == "fused") for one in folds if one.seen
     ]
