@@ -60,7 +60,7 @@ def train(
         both = chosen.training.learns_valid
         screen.print(
             f"Then each member is fitted {folds} times more, on folds of train and valid, to know what precision can "
-            f"be promised: in all some {folds - 1} times the time of the members alone."
+            f"be promised. That takes some {folds - 1} times as long as the members themselves."
             + (" Nothing stops by the validation split, so the bundle learns from it, too." if both else ""),
             style="dim",
         )
