@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,9 @@ def test_runs_within_the_days_kept_are_left_alone(tmp_path: Path, monkeypatch: p
 def test_a_prune_killed_at_any_write_loses_nothing_and_the_next_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    contents = three_runs(str(tmp_path / "made"))
     for at in range(100):
-        place = tmp_path / str(at)
-        contents = three_runs(str(place))
+        place = shutil.copytree(tmp_path / "made", tmp_path / str(at))
         before = read_predictions(str(place))
         index = newest_index(output_of(str(place))).drop("part").sort("track_id")
         was_killed = killed_at(monkeypatch, at, lambda uri=str(place): pruned(uri))
