@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def main() -> None:
             BENCHMARKS[name](clips, Path(folder), wanted.rounds)
 
 
-def _described(names: dict[str, object] | tuple[str, ...]) -> Iterator[str]:
+def _described(names: Iterable[str]) -> Iterator[str]:
     """Yield a line for each: its name, and the first line of its module's docstring."""
     for name in names:
         module = BENCHMARKS[name].__module__.partition(".")[2] if name in BENCHMARKS else name

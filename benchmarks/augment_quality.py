@@ -13,6 +13,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -78,7 +79,7 @@ def _dry(piece: Piece) -> Piece:
     return _in_project(piece, style=replace(piece.project.style, reverb_level=0.0))
 
 
-def _in_project(piece: Piece, **changes: object) -> Piece:
+def _in_project(piece: Piece, **changes: Any) -> Piece:
     return replace(piece, project=replace(piece.project, **changes))
 
 

@@ -98,7 +98,7 @@ def main() -> None:
     _note("imports")
     actor_pool._dataset = ChildPool  # type: ignore[assignment]
     actor_pool._pool_results = ChildPool.results  # type: ignore[assignment]
-    cluster_run.ray_session = _no_ray  # type: ignore[assignment]
+    cluster_run.ray_session = _no_ray  # type: ignore[assignment,attr-defined]
     stages = {"_Planner": cluster_run, "_write_plan": actor_pool, "_work": cluster_run, "_commit": cluster_run}
     for name, owner in stages.items():
         setattr(owner, name, _noted(name.strip("_").lower(), getattr(owner, name)))

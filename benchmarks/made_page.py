@@ -60,8 +60,8 @@ def make_predictions(folder: Path, tracks: int) -> None:
         table = _part([ids[row] for row in rows], [uris[row] for row in rows], rows, middles, part)
         pq.write_table(table, folder / "predictions" / "current" / f"part-{part:x}.parquet", compression="zstd")
     none = {"size_bytes": 1, "genre": None, "tags": [], "tags_known": False, "split": "unlisted", "content_id": "c"}
-    rows = [{"track_id": one, "uri": uri, "group": one, **none} for one, uri in zip(ids, uris, strict=True)]
-    catalogue = pa.Table.from_pylist(rows, schema=marked("catalogue", root="s3://music"))
+    catalogue_rows = [{"track_id": one, "uri": uri, "group": one, **none} for one, uri in zip(ids, uris, strict=True)]
+    catalogue = pa.Table.from_pylist(catalogue_rows, schema=marked("catalogue", root="s3://music"))
     pq.write_table(catalogue, folder / "catalogue.parquet")
 
 

@@ -73,6 +73,7 @@ def run(clips: Path, folder: Path, rounds: int) -> None:
 def _extract(path: str, config: Config, clock: Clock) -> np.ndarray:
     features = config.features
     data = clock.time("fetch", lambda: fetch_track(path, config.decode))
+    assert isinstance(data, bytes), "songs that are read whole"
     reader = clock.time("open", lambda: open_audio(data, config.decode))
     rate = reader.info.sample_rate
     starts = [round(start * rate) for start in window_starts(SONG_SECONDS, features)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -42,9 +43,9 @@ def main() -> None:
     starts = chunk_starts(todo, chunk_size(todo.height, workers, TAG_CONFIG.cluster))
     _write_plan(output, run, todo, starts)
     config = TAG_CONFIG.model_copy(update={"features": stored.features})
-    make_worker = partial(PredictWorker, stored.uri, config)
+    make_worker = partial(PredictWorker, stored.uri, stored.manifest.fingerprint, config)
     context = multiprocessing.get_context("spawn")
-    chunks, done = context.SimpleQueue(), context.SimpleQueue()
+    chunks, done = context.SimpleQueue(), context.Queue()
     for chunk in [*range(len(starts)), *[None] * (workers * CALLS_AT_ONCE)]:
         chunks.put(chunk)
     arguments = (output.store.uri(), run, make_worker, chunks, done)
@@ -53,14 +54,24 @@ def main() -> None:
         process.start()
     arrivals = Arrivals()
     for _ in starts:
-        arrivals.note(done.get())
+        arrivals.note(_next(done, pool))
     arrivals.report(workers)
     for process in pool:
         process.join()
 
 
+def _next(done: Any, pool: list[Any]) -> int:
+    """Return what a finished chunk gave; a process that died ends the program, which would wait for it."""
+    while True:
+        try:
+            return int(done.get(timeout=1.0))
+        except queue.Empty:
+            if dead := [process.exitcode for process in pool if process.exitcode]:
+                raise SystemExit(f"a worker ended with status {dead[0]}") from None
+
+
 def _work(output_uri: str, run: OutputRun, make_worker: Callable[[], ChunkWorker], chunks: Any, done: Any) -> None:
-    actor = ChunkActor(output_uri, run, make_worker, logging.WARNING)
+    actor = ChunkActor(output_uri, run, make_worker, (logging.WARNING, "text"))
 
     def call() -> None:
         while (chunk := chunks.get()) is not None:
