@@ -42,7 +42,7 @@ reproduce-quick: setup  ## systems and protocols in small, in minutes; CATALOGUE
 REPRODUCED = leak-audit guo jain he-li zhang literature
 
 reproduce: OUT = reproduce-out
-reproduce: setup  ## the leak audit and the literature's systems, an hour on two cores; CATALOGUE= and FEATURES=, or EXPERIMENT=
+reproduce: setup  ## the leak audit and the literature's systems, an hour and a half on two cores; CATALOGUE= and FEATURES=, or EXPERIMENT=
 ifneq ($(EXPERIMENT),)
 	@$(BIN)/mgc reproduce "$(EXPERIMENT)" $(DATA) --output "$(OUT)"
 else
