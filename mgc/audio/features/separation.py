@@ -38,9 +38,9 @@ def harmonic_percussive(samples: Float32Array, config: FeatureConfig) -> tuple[F
     over_bins = np.square(median_filter(magnitude, size=(1, _MEDIAN_BINS), mode="reflect"))
     total = over_time + over_bins
     mask = np.where(total > _TINY, over_time / np.maximum(total, _TINY), np.float32(0.5))
-    harmonic = _samples(spectra * mask, window, hop, samples.size)
-    # What both masks let through adds up to the spectra, and their samples to the samples.
-    return harmonic, samples - harmonic
+    return _samples(spectra * mask, window, hop, samples.size), _samples(
+        spectra * (1 - mask), window, hop, samples.size
+    )
 
 
 def _samples(spectra: np.ndarray, window: Float32Array, hop: int, count: int) -> Float32Array:
