@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -44,9 +43,29 @@ WITHOUT_A_JOB = {"demo", "import-onnx", "models", "report", "review", "serve", "
 """Commands for a terminal."""
 
 
+EXPLAIN = """
+import contextlib, io, json, runpy, sys
+helps = {}
+for script in sys.argv[1:]:
+    sys.argv = [script, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as ended:
+            helps[script] = [ended.code or 0, shown.getvalue()]
+print(json.dumps(helps))
+"""
+"""Runs each job that is named with --help, as a program does."""
+
+
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *(arguments if arguments[0].endswith(".py") else ("-m", "mgc", *arguments))]
+    program = () if arguments[0].endswith(".py") else ("-m", "mgc")
+    return call_python(*program, *arguments, **environment)
+
+
+def call_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     plain = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", **environment}
+    command = [sys.executable, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=plain, timeout=120, check=False)
 
 
@@ -74,17 +93,19 @@ def test_every_command_has_a_job_and_every_job_is_tried() -> None:
     assert named == set(COMMANDS) - WITHOUT_A_JOB
 
 
+@pytest.fixture(scope="module")
+def helps() -> dict[str, tuple[int, str]]:
+    """Exit status and help of each job, from one process: most of what one of its own takes are the same imports."""
+    done = call_python("-c", EXPLAIN, *(str(JOBS / script) for script in HELP))
+    assert done.returncode == 0, done.stderr
+    found: dict[str, tuple[int, str]] = json.loads(done.stdout)
+    return found
+
+
 @pytest.mark.parametrize(("script", "option"), HELP.items())
-def test_every_job_explains_itself(
-    script: str, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # In this process: most of what one of its own takes are the same imports again.
-    monkeypatch.setattr(sys, "argv", [script, "--help"])
-    monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(JOBS / script), run_name="__main__")
-    assert not ended.value.code
-    shown = capsys.readouterr().out
+def test_every_job_explains_itself(script: str, option: str, helps: dict[str, tuple[int, str]]) -> None:
+    status, shown = helps[str(JOBS / script)]
+    assert status == 0
     assert option in shown
     # Published weights are taken as they are: nothing is set.
     assert "--set" in shown or script == "import_weights.py"
