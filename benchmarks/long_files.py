@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -40,16 +39,16 @@ def _repeated(
             av.open(str(path), "w", format=container, options=options) as sink,
         ):
             stream = source.streams.audio[0]
-            packets = [(bytes(packet), packet.duration or 0) for packet in source.demux(stream) if packet.size]
+            packets = [(bytes(packet), packet.duration) for packet in source.demux(stream) if packet.size]
             target = sink.add_stream_from_template(stream)
             position = 0
             for _ in range(times):
                 for data, duration in packets:
                     packet = av.Packet(data)
-                    packet.stream, packet.time_base = target, stream.time_base or Fraction(1, 44_100)
+                    packet.stream, packet.time_base = target, stream.time_base  # type: ignore[assignment]
                     packet.pts = packet.dts = position
                     packet.duration = duration
-                    position += duration
+                    position += duration  # type: ignore[operator]
                     sink.mux(packet)
 
     return write
