@@ -38,6 +38,7 @@ BENCHMARKS = {
     "fixed": job_fixed.run,
     "tag": tag_speed.run,
     "gpu": gpu.run,
+    "gpu_train": gpu.run_training,
     "stages": stages.run,
     "one_file": one_file.run,
     "augment": augment_views.run,

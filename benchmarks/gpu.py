@@ -1,28 +1,42 @@
-"""Networks alone on a GPU, without Ray: windows a second, × realtime per GPU, and the cores it takes to feed it.
+"""Networks alone on a GPU, without Ray: fits, and windows a second, × realtime per GPU, and the cores that feed it.
 
-Log-mels lie in memory as an actor has them (float16); what is timed is stacking, the way to the device, the networks
-and the way back. A core's part, fetching apart, is timed beside it: decoding and log-mels of one 4-minute MP3.
+Log-mels lie in memory as an actor has them (float16); what is timed of inference is stacking, the way to the device,
+the networks and the way back. A core's part, fetching apart, is timed beside it: decoding and log-mels of one
+4-minute MP3. Of training: the loop of `mgc train`, batches made ahead from float16 windows, in float32, in bfloat16
+and with `torch.compile`; then several members at once, a process each.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
+from torch import nn
 
 from benchmarks.material import SONG_SECONDS, figure, make_song
 from benchmarks.untrained import write_untrained_bundle
 from mgc.audio.extraction import extract
-from mgc.config import Config
+from mgc.config import Config, read_model_config
+from mgc.config.taxonomy import Taxonomy
+from mgc.config.training_settings import Precision
 from mgc.inference.predictor import Predictor
 from mgc.models.bundle import load_bundle
+from mgc.models.network_registry import build_model
+from mgc.tables.feature_shards import FeatureSet
+from mgc.training.loop import EpochReport, fit
 
 TRACKS = 256
 BATCHES = (64, 256, 1_024)
+TRAINED_ON = 2_000
+"""Windows of 10 s."""
+NETWORKS = ("crnn", "cp_resnet")
+AT_ONCE = (1, 2, 4)
 
 
 def run(clips: Path, folder: Path, rounds: int, device: str = "cuda", tracks: int = TRACKS) -> None:
@@ -52,6 +66,63 @@ def run(clips: Path, folder: Path, rounds: int, device: str = "cuda", tracks: in
             best = max(best, float(np.median([tracks * SONG_SECONDS / taken for taken in seconds])))
         figure(f"gpu_xrealtime_{name}", [best], "×realtime/GPU")
         figure(f"gpu_decode_cores_{name}", [best / per_core], "cores")
+
+
+def run_training(
+    clips: Path, folder: Path, rounds: int, device: str = "cuda", windows: int = TRAINED_ON, epochs: int = 4
+) -> None:
+    """Print `gpu_train_windows_per_second_*` and `gpu_train_busy_*`, of the last epoch; one line without a GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        print("# gpu_train: left out, torch finds no GPU on this machine")
+        return
+    ways: tuple[tuple[Precision, bool], ...] = (("float32", False), ("bfloat16", False), ("bfloat16", True))
+    for network in NETWORKS:
+        for precision, compiled in ways:
+            made = [_train(network, precision, compiled, device, windows, epochs) for _ in range(rounds)]
+            name = f"{network}_{precision}{'_compiled' if compiled else ''}"
+            figure(f"gpu_train_windows_per_second_{name}", [one.windows_per_second for one in made], "windows/s")
+            figure(f"gpu_train_busy_{name}", [one.busy_share for one in made], "share")
+        for at_once in AT_ONCE:
+            with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
+                jobs = [
+                    pool.submit(_train, network, "bfloat16", False, device, windows, epochs) for _ in range(at_once)
+                ]
+                together = sum(job.result().windows_per_second for job in jobs)
+            figure(f"gpu_train_windows_per_second_{network}_{at_once}_at_once", [together], "windows/s")
+
+
+def _train(network: str, precision: Precision, compiled: bool, device: str, windows: int, epochs: int) -> EpochReport:
+    """Return the last epoch of a fit on made windows."""
+    features = Config().features.model_copy(update={"window_seconds": 10.0, "max_windows": 1})
+    rng, genres = np.random.default_rng(0), [f"genre {number}" for number in range(10)]
+    log_mels = rng.uniform(-80, 0, (windows, 1, features.n_frames, features.n_mels)).astype(np.float16)
+    names = [str(number) for number in range(windows)]
+    train = FeatureSet(
+        track_ids=names,
+        log_mels=list(log_mels),
+        genres=[genres[number % 10] for number in range(windows)],
+        tags=[[] for _ in names],
+        tags_known=[False] * windows,
+        groups=names,
+        features=features,
+        feature_fingerprint=features.fingerprint(),
+        views=[""] * windows,
+    )
+    config = Config().training.model_copy(
+        update={"epochs": epochs, "keep": "last", "precision": precision, "batch_size": 64}
+    )
+    model = build_model(read_model_config({"name": network}), features.n_mels, 10, 0)
+    wrap = _compiled if compiled else _as_it_is
+    return fit(model, train, None, Taxonomy(tuple(genres), ()), config, seed=0, device=device, wrap=wrap).reports[-1]
+
+
+def _as_it_is(module: nn.Module) -> nn.Module:
+    return module
+
+
+def _compiled(module: nn.Module) -> nn.Module:
+    found: nn.Module = torch.compile(module)  # type: ignore[assignment]
+    return found
 
 
 def _forward(predictor: Predictor, log_mels: list[np.ndarray], device: str) -> None:

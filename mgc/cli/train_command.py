@@ -201,6 +201,7 @@ def _epoch_text(epoch: dict[str, Any]) -> str:
         "tag PR-AUC": epoch["valid_tag_macro_average_precision"],
     }
     parts = [f"{name} {value:.3f}" for name, value in figures.items() if value is not None]
+    parts += [f"{epoch['windows_per_second']:,.0f} windows/s, device busy {epoch['busy_share']:.0%}"]
     return f"{epoch['epoch']}: {', '.join(parts)}"
 
 

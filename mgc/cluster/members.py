@@ -137,7 +137,7 @@ def write_rows(
         Store.open(work_uri).write_atomic(rows_key(key, split), sink.getvalue())
 
 
-def fit_member(setup: MemberSetup, work_uri: str, key: str, use_gpu: bool) -> ray.train.Result:
+def fit_member(setup: MemberSetup, work_uri: str, key: str, gpu_share: float) -> ray.train.Result:
     """Fit one member on the cluster, and wait for it."""
     training = setup.config.training
     place = Store.open(work_uri).arrow_filesystem()
@@ -146,8 +146,8 @@ def fit_member(setup: MemberSetup, work_uri: str, key: str, use_gpu: bool) -> ra
         train_loop_config={"setup": setup, "work_uri": work_uri, "key": key},
         scaling_config=ScalingConfig(
             num_workers=training.workers_per_member,
-            use_gpu=use_gpu,
-            resources_per_worker={"CPU": setup.threads, **({"GPU": 1} if use_gpu else {})},
+            use_gpu=gpu_share > 0.0,
+            resources_per_worker={"CPU": setup.threads, **({"GPU": gpu_share} if gpu_share else {})},
         ),
         run_config=RunConfig(
             name=f"{key}-member-{setup.member}",
@@ -309,13 +309,15 @@ class MemberResources:
 
     Parameters
     ----------
+    gpu_share
+        Of a GPU, each of their workers'; 0: they are fitted on CPUs.
     parallel_members
         Members fitted side by side.
     threads
         torch threads of each of their workers.
     """
 
-    use_gpu: bool
+    gpu_share: float
     parallel_members: int
     threads: int
 
@@ -331,7 +333,8 @@ def member_resources(training: TrainingConfig, members: int, session: RaySession
         No node holds a member's workers, and no autoscaler could add one.
     """
     use_gpu = training.use_gpu == "always" or (training.use_gpu == "auto" and session.n_gpus > 0)
-    worker = {"CPU": float(training.threads or 1), **({"GPU": 1.0} if use_gpu else {})}
+    gpu_share = training.gpu_share if use_gpu else 0.0
+    worker = {"CPU": float(training.threads or 1), **({"GPU": gpu_share} if use_gpu else {})}
     session.require_placement(worker, training.workers_per_member, "fitting a member")
     slots = session.n_placed(worker) // training.workers_per_member
     parallel_members = min(training.members_at_once or max(1, slots), members)
@@ -340,7 +343,7 @@ def member_resources(training: TrainingConfig, members: int, session: RaySession
     if not training.threads:
         while session.n_placed({**worker, "CPU": threads + 1.0}) >= n_workers:
             threads += 1
-    return MemberResources(use_gpu, parallel_members, threads)
+    return MemberResources(gpu_share, parallel_members, threads)
 
 
 def fit_members(
@@ -355,7 +358,7 @@ def fit_members(
     """
     # A fit only waits for its controller actor: threads here do, where tasks would cost a process each.
     with ThreadPoolExecutor(resources.parallel_members, thread_name_prefix="member") as pool:
-        fits = [pool.submit(fit_member, setup, work_uri, key, resources.use_gpu) for setup in setups]
+        fits = [pool.submit(fit_member, setup, work_uri, key, resources.gpu_share) for setup in setups]
         while wait(fits, timeout=POLL_SECONDS).not_done:
             watcher.poll()
         watcher.poll()

@@ -28,6 +28,7 @@ SCALARS = {
     "valid_tag_macro_average_precision": "tag_pr_auc/valid",
     "learning_rate": "learning_rate",
     "windows_per_second": "windows_per_second",
+    "busy_share": "busy_share",
 }
 """An epoch's figure → the scalar's name; what is before the slash is a chart of its own."""
 

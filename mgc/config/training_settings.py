@@ -14,6 +14,8 @@ from pydantic import (
 from mgc.config.network_settings import ModelConfig
 from mgc.config.section import Fraction, Section
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
 
 class FitConfig(Section):
     """How one network is fitted.
@@ -31,6 +33,11 @@ class FitConfig(Section):
         "and the validation split decides nothing but how answers are calibrated",
     )
     batch_size: int = Field(32, ge=1, description="windows a step")
+    precision: Precision = Field(
+        "auto",
+        description="of the forward and backward pass; auto: bfloat16 on a GPU that computes it, else float32. "
+        "Losses, weights and all answers are float32",
+    )
     optimizer: Literal["adamw", "adam", "sgd", "adagrad", "adadelta"] = Field(
         "adamw", description="how steps are made"
     )
@@ -179,12 +186,21 @@ class TrainingConfig(FitConfig):
     threads: int | None = Field(None, ge=1, description="torch threads a member; None: CPUs over members at once")
     workers_per_member: int = Field(1, ge=1, description="data-parallel Ray Train workers")
     use_gpu: Literal["auto", "never", "always"] = Field("auto", description="auto: where the cluster has one")
+    gpu_share: float = Field(
+        1.0, gt=0.0, le=1.0, description="of a GPU, a worker's: at 0.25 four small members are fitted on one at once"
+    )
     max_failures: int = Field(3, ge=0, description="worker deaths survived per member")
 
     @model_validator(mode="after")
     def _enough_folds(self) -> Self:
         if self.promise_folds in (1, 2):
             raise ValueError("promise_folds: a fold is predicted and one stops training, so 3 are the fewest, or 0")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if self.workers_per_member > 1 and self.gpu_share < 1.0:
+            raise ValueError("gpu_share: data-parallel workers (workers_per_member) need a GPU each, so 1.0")
         return self
 
     @property

@@ -208,7 +208,10 @@ class StatisticsNetwork(nn.Module):
 
     def forward(self, log_mel: Tensor) -> ModelOutput:
         """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
-        return self.forward_statistics(self.statistics(log_mel))
+        # Sums of squares and quantiles need more than bfloat16's eight bits.
+        with torch.autocast(log_mel.device.type, enabled=False):
+            statistics = self.statistics(log_mel)
+        return self.forward_statistics(statistics)
 
     def forward_statistics(self, statistics: Tensor) -> ModelOutput:
         """Map statistics of windows, shape (batch, sum(sizes))."""

@@ -6,7 +6,7 @@ Log-mels stay float16 where they lie, on disk if they come from shards; only a b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -57,9 +57,21 @@ class Batch:
     tag_total: float
 
     def to(self, device: str) -> Batch:
-        """Return the batch with its tensors on a device."""
-        names = ("log_mel", "genre_weight", "tag_positive", "tag_negative")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        """Return the batch with its tensors on a device; from pinned memory the copy does not wait for the device."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """Return the batch in memory that a GPU reads by itself."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            log_mel=change(self.log_mel),
+            genre_weight=change(self.genre_weight),
+            tag_positive=change(self.tag_positive),
+            tag_negative=change(self.tag_negative),
+        )
 
 
 @dataclass(frozen=True)
@@ -127,8 +139,8 @@ class TrainingWindows:
         return math.ceil(epoch_size(self._genres, self._config.sampling) / self._config.batch_size)
 
     def epoch_ahead(self, seed: int, epoch: int, shard: Shard) -> Iterator[Batch]:
-        """Yield the batches of `epoch`, each read from disk and put together while the one before is at work."""
-        batches = self.epoch(seed, epoch, shard)
+        """Yield the batches of `epoch` in pinned memory, each made while a GPU is at work on the one before."""
+        batches = (batch.pinned() for batch in self.epoch(seed, epoch, shard))
         with ThreadPoolExecutor(1, thread_name_prefix="batch") as thread:
             coming = thread.submit(next, batches, None)
             while (batch := coming.result()) is not None:

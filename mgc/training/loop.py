@@ -20,6 +20,7 @@ from mgc.models.layers import ModelOutput
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import Batch, Shard, TrainingWindows, require_sound
 from mgc.training.cached_statistics import cache_statistics, can_cache_statistics, reading
+from mgc.training.device import BusyTime, forward_precision, is_gpu, to_device
 from mgc.training.losses import LabelWeights, genre_loss, tag_loss
 from mgc.training.optim import WeightAverage, averaged_weights, learning_rate_at, make_optimizer, set_learning_rate
 from mgc.training.state import Tensors, TrainingState, copy_optimizer, copy_weights, restore_optimizer
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 MAX_GRADIENT_NORM = 5.0
 """Longer gradients are shortened: recurrent networks have cliffs (Pascanu et al. 2013)."""
+STEPS_UNREAD = 16
+"""Steps whose losses are left on the device: to read one makes a GPU wait for the CPU."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class EpochReport:
         Training and validation.
     windows_per_second
         Of training alone, over all workers.
+    busy_share
+        Of the time of training alone, how much the device was at work on steps; the rest it waited for batches.
     kept
         Whether its weights are those to keep, as far as the fit has come.
     """
@@ -66,6 +71,7 @@ class EpochReport:
     learning_rate: float
     seconds: float
     windows_per_second: float
+    busy_share: float
     kept: bool
 
 
@@ -135,7 +141,7 @@ def fit(
         No track has a label, features are not finite, the loss ceases to be, or `start` is of another fit.
     """
     part = Shard(*shard)
-    model.to(device)
+    to_device(model, device)
     if train.of_statistics:
         require_sound(train)
     elif can_cache_statistics(model, train, config):
@@ -166,6 +172,16 @@ def fit(
 
 
 @dataclass(frozen=True)
+class TrainedEpoch:
+    """What an epoch of steps gave: see `EpochReport`."""
+
+    loss: float
+    accuracy: float | None
+    seconds: float
+    busy_share: float
+
+
+@dataclass(frozen=True)
 class Trainer:
     """Trains epochs of a fit.
 
@@ -191,49 +207,64 @@ class Trainer:
     shard: Shard
     average: WeightAverage
 
-    def run(self, finished: int) -> tuple[float, float | None]:
-        """Train the epoch after `finished` ones; return the mean loss over its batches, and its windows' accuracy.
+    def run(self, finished: int) -> TrainedEpoch:
+        """Train the epoch after `finished` ones.
 
         Raises
         ------
         TrainingError
             The loss is not finite.
         """
+        started, busy = time.perf_counter(), BusyTime(self.device)
         steps = self.windows.steps_per_epoch
-        losses, right, known = [], 0.0, 0.0
+        read: list[list[float]] = []
+        unread: list[Tensor] = []
         self.parallel.train()
         with _seeded(self.device, [self.seed, finished, self.shard.rank]):
             # On a CPU the network has every core already: a thread beside it would only take turns.
-            batches = self.windows.epoch if self.device == "cpu" else self.windows.epoch_ahead
+            batches = self.windows.epoch_ahead if is_gpu(self.device) else self.windows.epoch
             for step, batch in enumerate(batches(self.seed, finished, self.shard)):
                 rate = learning_rate_at(finished * steps + step, steps, self.config)
                 set_learning_rate(self.optimizer, rate)
-                loss, own_right, own_known = self._step(batch, finished)
-                losses.append(loss)
-                right, known = right + own_right, known + own_known
+                with busy.step():
+                    unread.append(self._step(batch))
+                if len(unread) == STEPS_UNREAD or step + 1 == steps:
+                    read += self._figures(unread, finished)
+                    unread.clear()
         self.average.after_epoch(self.model, finished + 1)
-        return float(np.mean(losses)), right / known if known else None
+        losses, right, known = zip(*read, strict=True)
+        busy_seconds = busy.seconds()
+        seconds = time.perf_counter() - started
+        accuracy = sum(right) / sum(known) if sum(known) else None
+        return TrainedEpoch(float(np.mean(losses)), accuracy, seconds, min(1.0, busy_seconds / seconds))
 
-    def _step(self, batch: Batch, finished: int) -> tuple[float, float, float]:
-        """Make a step; return the loss, and how many windows of known genre were right, and are there."""
+    def _figures(self, steps: list[Tensor], finished: int) -> list[list[float]]:
+        """Return the loss of each step, and how many windows of known genre were right, and are there."""
+        figures: list[list[float]] = torch.stack(steps).tolist()
+        for value, _, _ in figures:
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the training loss became {value} in epoch {finished + 1}",
+                    "lower training.learning_rate, or train anew with another training.seed",
+                )
+        return figures
+
+    def _step(self, batch: Batch) -> Tensor:
+        """Make a step; return what `_figures` reads, on the device."""
         loss, *counts = self._loss(batch)
-        value, right, known = torch.stack([loss, *counts]).tolist()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the training loss became {value} in epoch {finished + 1}",
-                "lower training.learning_rate, or train anew with another training.seed",
-            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.average.after_step(self.model)
-        return value, right, known
+        return torch.stack([loss.detach(), *counts])
 
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         batch = batch.to(self.device)
-        output: ModelOutput = self.parallel(batch.log_mel)
         config = self.config
+        with forward_precision(self.device, config.precision):
+            half: ModelOutput = self.parallel(batch.log_mel)
+        output = ModelOutput(*(part.float() for part in half))
         genre = genre_loss(
             output.genre_logits, batch.genre_weight, batch.genre_total, config.label_smoothing, config.loss
         )
@@ -271,21 +302,21 @@ def _begin(
 
 def _run_epoch(trainer: Trainer, validator: Validator | None, before: TrainingState) -> EpochReport:
     started = time.perf_counter()
-    train_loss, train_accuracy = trainer.run(before.epoch)
-    train_seconds = time.perf_counter() - started
+    trained = trainer.run(before.epoch)
     with averaged_weights(trainer.model, trainer.average.weights):
         scores = validator.score(trainer.view) if validator else None
     return EpochReport(
         epoch=before.epoch + 1,
-        train_loss=train_loss,
-        train_accuracy=train_accuracy,
+        train_loss=trained.loss,
+        train_accuracy=trained.accuracy,
         valid_loss=scores.loss if scores else None,
         valid_accuracy=scores.accuracy if scores else None,
         valid_tag_macro_average_precision=scores.tag_macro_average_precision if scores else None,
         valid_rmse=scores.rmse if scores else None,
         learning_rate=trainer.optimizer.param_groups[0]["lr"],
         seconds=time.perf_counter() - started,
-        windows_per_second=len(trainer.windows) / train_seconds,
+        windows_per_second=len(trainer.windows) / trained.seconds,
+        busy_share=trained.busy_share,
         kept=trainer.config.keep == "last" or _is_better(scores.loss if scores else None, before.best_score),
     )
 

@@ -18,26 +18,28 @@ GPU_BESIDE_CPUS: tuple[Resources, ...] = ({"CPU": 0.0}, {"CPU": 64.0}, {"CPU": 8
 @pytest.mark.parametrize(
     ("nodes", "members", "settings", "expected"),
     [
-        (TWO_SMALL, 1, {}, (False, 1, 2)),  # not the four threads that the cluster has in all
-        (TWO_SMALL, 3, {}, (False, 3, 1)),
-        (TWO_SMALL, 2, {}, (False, 2, 2)),
-        (({"CPU": 2.0},), 3, {}, (False, 2, 1)),
-        (({"CPU": 8.0},), 1, {}, (False, 1, 8)),
-        (({"CPU": 8.0}, {"CPU": 2.0}), 1, {}, (False, 1, 8)),
-        (({"CPU": 8.0}, {"CPU": 2.0}), 3, {"members_at_once": 1}, (False, 1, 8)),
-        (TWO_SMALL, 1, {"workers_per_member": 2}, (False, 1, 2)),
-        (TWO_SMALL, 1, {"workers_per_member": 4}, (False, 1, 1)),
-        (GPU_BESIDE_CPUS, 3, {}, (True, 1, 8)),
-        (({"CPU": 8.0, "GPU": 4.0},), 3, {}, (True, 3, 2)),
-        (GPU_BESIDE_CPUS, 1, {"use_gpu": "never"}, (False, 1, 64)),
+        (TWO_SMALL, 1, {}, (0.0, 1, 2)),  # not the four threads that the cluster has in all
+        (TWO_SMALL, 3, {}, (0.0, 3, 1)),
+        (TWO_SMALL, 2, {}, (0.0, 2, 2)),
+        (({"CPU": 2.0},), 3, {}, (0.0, 2, 1)),
+        (({"CPU": 8.0},), 1, {}, (0.0, 1, 8)),
+        (({"CPU": 8.0}, {"CPU": 2.0}), 1, {}, (0.0, 1, 8)),
+        (({"CPU": 8.0}, {"CPU": 2.0}), 3, {"members_at_once": 1}, (0.0, 1, 8)),
+        (TWO_SMALL, 1, {"workers_per_member": 2}, (0.0, 1, 2)),
+        (TWO_SMALL, 1, {"workers_per_member": 4}, (0.0, 1, 1)),
+        (GPU_BESIDE_CPUS, 3, {}, (1.0, 1, 8)),
+        (GPU_BESIDE_CPUS, 3, {"gpu_share": 0.25}, (0.25, 3, 2)),
+        (GPU_BESIDE_CPUS, 9, {"gpu_share": 0.25}, (0.25, 4, 2)),
+        (({"CPU": 8.0, "GPU": 4.0},), 3, {}, (1.0, 3, 2)),
+        (GPU_BESIDE_CPUS, 1, {"use_gpu": "never"}, (0.0, 1, 64)),
     ],
 )
 def test_members_get_what_nodes_hold(
-    nodes: tuple[Resources, ...], members: int, settings: dict[str, object], expected: tuple[bool, int, int]
+    nodes: tuple[Resources, ...], members: int, settings: dict[str, object], expected: tuple[float, int, int]
 ) -> None:
     found = member_resources(TrainingConfig.model_validate(settings), members, RaySession(nodes, joined=True))
-    assert (found.use_gpu, found.parallel_members, found.threads) == expected
-    worker = {"CPU": float(found.threads), **({"GPU": 1.0} if found.use_gpu else {})}
+    assert (found.gpu_share, found.parallel_members, found.threads) == expected
+    worker = {"CPU": float(found.threads), **({"GPU": found.gpu_share} if found.gpu_share else {})}
     each = TrainingConfig.model_validate(settings).workers_per_member
     assert RaySession(nodes, joined=True).n_placed(worker) >= each, "one member at least can start"
 

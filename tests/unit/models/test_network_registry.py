@@ -21,6 +21,7 @@ from mgc.models.ensemble import TemperatureScaling
 from mgc.models.forward import member_outputs
 from mgc.models.layers import ModelOutput
 from mgc.models.network_registry import MODELS, build_model, count_parameters
+from mgc.training.device import forward_precision
 from mgc.training.loop import fit
 
 SMALL: dict[str, dict[str, object]] = {
@@ -121,6 +122,19 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     learnt = [(key, parameter.grad) for key, parameter in model.named_parameters() if parameter.requires_grad]
     assert learnt
     assert [key for key, grad in learnt if grad is None] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_trains_in_half_precision(name: str) -> None:
+    model = small_model(config=small(name))
+    log_mel = torch.rand(4, 40, N_MELS) * -80
+    with forward_precision("cpu", "bfloat16"):
+        half = answer(model, log_mel)
+    assert half.genre_logits.dtype == torch.bfloat16
+    (half.genre_logits.float().square().sum() + half.tag_logits.float().square().sum()).backward()  # type: ignore[no-untyped-call]
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert all(one.grad is not None and one.grad.dtype == torch.float32 for one in learnt)
+    assert all(bool(torch.isfinite(one.grad).all()) for one in learnt if one.grad is not None)
 
 
 @pytest.mark.parametrize("name", NAMES)
