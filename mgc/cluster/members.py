@@ -43,6 +43,7 @@ from mgc.config.taxonomy import Taxonomy
 from mgc.errors import FingerprintError, SplitError, StorageError, TrainingError
 from mgc.models.bundle import load_bundle
 from mgc.models.published_weights import start_model
+from mgc.models.transfer import Norms
 from mgc.storage.store import Store
 from mgc.tables.feature_cache import mapped_table
 from mgc.tables.feature_shards import FeatureSet, feature_rows, feature_sets, read_feature_set
@@ -91,6 +92,8 @@ class MemberSetup:
     """See `published_fingerprints`."""
     banks: Mapping[FeatureConfig, FilterBanks] = field(default_factory=dict)
     """Filter banks that the network is started with (`published_banks`)."""
+    norms: Norms | None = None
+    """Batch norms of the published network that it builds on (`adapted_norms`), the same for all folds."""
     fold: int | None = None
     """Of `training.promise_folds`: it is left out of the fit (`in_fold`)."""
     statistics_uri: str | None = None
@@ -181,7 +184,7 @@ def _train_loop(loop_config: dict[str, Any]) -> None:
     torch.manual_seed(seed)
     taxonomy = setup.taxonomy
     hold(setup.banks)
-    model = start_model(setup.model, train.features, taxonomy, setup.published)
+    model = start_model(setup.model, train.features, taxonomy, setup.published, setup.norms)
 
     def on_epoch(report: EpochReport, state: TrainingState) -> None:
         if rank:

@@ -8,14 +8,18 @@ other files.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+import ray
 import torch
+from safetensors.numpy import load, save
 
 from mgc.audio.features.filter_banks import FilterBanks, hold
 from mgc.cluster.actor_pool import ChunkProgress
@@ -25,12 +29,14 @@ from mgc.cluster.run import CatalogueJob, RunOptions, run_incrementally
 from mgc.config import FeatureConfig, ModelConfig, fingerprint_of
 from mgc.config.network_settings import BlockLevelConfig, TransferConfig
 from mgc.config.taxonomy import Taxonomy
+from mgc.config.view_settings import AugmentConfig
 from mgc.errors import TrainingError
 from mgc.models.layers import StatisticsNetwork
-from mgc.models.published_weights import start_model
+from mgc.models.published_weights import adapted_norms, start_model
+from mgc.models.transfer import ADAPTED_ON, Norms
 from mgc.storage.store import Store
 from mgc.tables.feature_cache import SHAPE
-from mgc.tables.feature_shards import FeatureSet, frames_from
+from mgc.tables.feature_shards import FeatureSet, frames_from, items_with_features, read_feature_set
 from mgc.tables.parquet_batches import frame_of
 from mgc.tables.run_index import ITEM, current_rows
 from mgc.tables.run_log import OutputDirectory, OutputRun
@@ -52,18 +58,64 @@ class FixedStatistics:
     published: Mapping[str, str]
     banks: Mapping[FeatureConfig, FilterBanks]
     use_gpu: bool
+    norms: Norms | None
 
     @property
     def fingerprint(self) -> str:
         """Of the network and of the features that it maps."""
+        norms = {name: hashlib.sha256(values.tobytes()).hexdigest() for name, values in (self.norms or {}).items()}
         return fingerprint_of(
-            {"model": self.model.fingerprint(), "published": dict(self.published), "of": self.features.fingerprint()}
+            {
+                "model": self.model.fingerprint(),
+                "published": dict(self.published),
+                "norms": norms,
+                "of": self.features.fingerprint(),
+            }
         )
 
     def network(self) -> StatisticsNetwork | None:
         """Return the network, its perceptron not fitted; None where it has no fixed statistics."""
-        found = start_model(self.model, self.features, Taxonomy((), ()), self.published)
+        found = start_model(self.model, self.features, Taxonomy((), ()), self.published, self.norms)
         return found if isinstance(found, StatisticsNetwork) else None
+
+
+def with_norms(setups: Sequence[MemberSetup], catalogue: pl.DataFrame, work: Store, key: str) -> list[MemberSetup]:
+    """Return the setups with the batch norms of published networks brought to the tracks to be trained on.
+
+    They are made once, before any fold, by a task for each network, and kept in `work` for who resumes: no label has
+    a part in them.
+
+    Parameters
+    ----------
+    catalogue
+        Its split 'train' is trained on; some tracks that have features are read.
+    key
+        Of the data and settings.
+    """
+    places = [
+        f"norms/{key}-{setup.model.fingerprint()}" if isinstance(setup.model, TransferConfig) else None
+        for setup in setups
+    ]
+    missing = {place: setup for place, setup in zip(places, setups, strict=True) if place and not work.exists(place)}
+    if missing:
+        train = catalogue.filter(pl.col("split") == "train")
+        items = items_with_features(setups[0].features_uri, train, AugmentConfig())["track_id"].sort().to_list()
+        if not items:
+            return list(setups)  # who reads the split says what is wrong
+        chosen = [items[row] for row in np.random.default_rng(0).permutation(len(items))[:ADAPTED_ON]]
+        task = ray.remote(num_cpus=1)(_norms)
+        some = train.filter(pl.col("track_id").is_in(chosen))
+        coming = {place: task.remote(setup, some) for place, setup in missing.items()}
+        for place, norms in coming.items():
+            work.write_atomic(place, save(ray.get(norms)))
+    made = {place: load(work.read_bytes(place)) for place in set(places) if place}
+    return [replace(setup, norms=made[place] if place else None) for setup, place in zip(setups, places, strict=True)]
+
+
+def _norms(setup: MemberSetup, catalogue: pl.DataFrame) -> Norms:
+    hold(setup.banks)
+    tracks = read_feature_set(setup.features_uri, catalogue, "train")
+    return adapted_norms(setup.model, tracks, setup.published) or {}
 
 
 def worth_a_pool(tracks: int, setups: Sequence[MemberSetup]) -> bool:
@@ -99,7 +151,13 @@ def make_statistics(
     config = setup.config
     training = config.training
     wanted = FixedStatistics(
-        setup.features_uri, first.features, setup.model, setup.published, setup.banks, training.use_gpu != "never"
+        setup.features_uri,
+        first.features,
+        setup.model,
+        setup.published,
+        setup.banks,
+        training.use_gpu != "never",
+        setup.norms,
     )
     hold(setup.banks)
     network = wanted.network()

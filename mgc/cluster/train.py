@@ -30,7 +30,7 @@ from mgc.cluster.members import (
 )
 from mgc.cluster.monitoring import OnEpoch, OnResumed, monitored, tensorboard_log
 from mgc.cluster.runtime import RaySession, absolute_uris, on_every_node, ray_session
-from mgc.cluster.statistics import make_statistics, worth_a_pool
+from mgc.cluster.statistics import make_statistics, with_norms, worth_a_pool
 from mgc.config import Config, TrainingConfig, fingerprint_of, fingerprint_of_rows
 from mgc.config.taxonomy import Taxonomy
 from mgc.config.view_settings import CLEAN
@@ -156,6 +156,8 @@ def train_ensemble(
         work_key = f"{key}-{data}"
         watcher = Watcher(_work_uri(request), work_key, len(request.config.member_models()), log_epoch, log_resumed)
         setups = _setups(request, taxonomy, teacher, session)
+        tracks = learnt(catalogue, config.training)
+        setups = with_norms(setups, tracks, Store.open(_work_uri(request)), work_key)
         if not teacher:  # which labels every window, and so reads it
             setups = _with_statistics(request, catalogue, setups, on_note)
         members = _members(request, catalogue, setups, teacher, data, session, watcher)

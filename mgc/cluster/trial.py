@@ -22,7 +22,7 @@ from mgc.config import Config, FeatureConfig, with_settings
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import MgcError
 from mgc.evaluation.protocols import group_k_fold, with_fold
-from mgc.models.published_weights import start_model
+from mgc.models.published_weights import adapted_norms, start_model
 from mgc.tables.feature_shards import read_feature_set
 from mgc.training.loop import EpochReport, fit
 from mgc.training.search import Settings
@@ -150,7 +150,8 @@ def _run_fold(
     training, taxonomy = config.training, setup.taxonomy
     torch.manual_seed(training.seed)
     hold(setup.banks)
-    model = start_model(config.model, train.features, taxonomy, setup.published)
+    norms = adapted_norms(config.model, train, setup.published)
+    model = start_model(config.model, train.features, taxonomy, setup.published, norms)
     current = progress
 
     def on_epoch(report: EpochReport, state: TrainingState) -> None:

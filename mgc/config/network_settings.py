@@ -272,6 +272,11 @@ class TransferConfig(NetworkConfig):
         description="name of `mgc models`, or bundle of `mgc import-weights` or `mgc import-onnx`, that has its "
         "weights; read when training begins, then part of what is trained",
     )
+    adapt_norms: bool = Field(
+        True,
+        description="bring the frozen network's batch norms to the mean and variance of the windows trained on "
+        "(adaptive batch normalisation, Li et al. 2017); those of an ONNX network stay",
+    )
     input_dropout: Fraction = Field(0.5, description="of what the layers say")
     dropout: Fraction = Field(0.5, description="of the embedding")
     activation: Activation = Field("relu", description=ACTIVATION)

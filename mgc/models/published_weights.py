@@ -33,7 +33,8 @@ from mgc.models.ensemble import TemperatureScaling
 from mgc.models.network_registry import build_model
 from mgc.models.onnx_network import OnnxNetwork
 from mgc.models.published_files import LICENCE, PublishedFile
-from mgc.models.transfer import Transfer
+from mgc.models.transfer import ADAPTED_ON, LayerStatistics, Norms, Transfer
+from mgc.tables.feature_shards import FeatureSet
 
 REFERENCE_DB = 12.0
 """Typical maximum of a recording in our mel bands, dB relative to full scale (median of 60 files; 5 to 22)."""
@@ -99,8 +100,43 @@ def published_bundle(data: bytes, tags: tuple[str, ...], name: str) -> BundleCon
     return BundleContents((member,), features, taxonomy, TrainingConfig(members=1), {}, facts)
 
 
+def adapted_norms(
+    config: ModelConfig, tracks: FeatureSet, published: Mapping[str, str] | None = None
+) -> Norms | None:
+    """Return a frozen network's batch norms, brought to tracks (`LayerStatistics.adapt`), for `start_model`.
+
+    Parameters
+    ----------
+    config
+        Of the member; None is returned where it has no such network, or `adapt_norms` is off.
+    tracks
+        To be trained on; a window each of up to `ADAPTED_ON` of them is read, the same ones whenever it is called.
+    published
+        As for `start_model`.
+
+    Raises
+    ------
+    ConfigError, BundleError, FingerprintError
+        See `published_of`.
+    """
+    if not (isinstance(config, TransferConfig) and config.adapt_norms) or tracks.features.content == "waveform":
+        return None
+    with torch.random.fork_rng([]):
+        model = start_model(config, tracks.features, Taxonomy((), ()), published)
+    chosen = np.random.default_rng(0).permutation(len(tracks))[:ADAPTED_ON]
+    log_mels = [tracks.log_mels[int(track)] for track in chosen]
+    windows = [log_mel[len(log_mel) // 2].astype(np.float32) for log_mel in log_mels if len(log_mel)]
+    statistics = model.statistics
+    assert isinstance(statistics, LayerStatistics)
+    return statistics.adapt(torch.from_numpy(np.stack(windows))) if windows else {}
+
+
 def start_model(
-    config: ModelConfig, features: FeatureConfig, taxonomy: Taxonomy, published: Mapping[str, str] | None = None
+    config: ModelConfig,
+    features: FeatureConfig,
+    taxonomy: Taxonomy,
+    published: Mapping[str, str] | None = None,
+    norms: Norms | None = None,
 ) -> nn.Module:
     """Return a network with fresh weights from torch's global generator, upon published ones where it has any.
 
@@ -114,6 +150,8 @@ def start_model(
         What it will answer.
     published
         `published_fingerprints` that a run began with, where this is another process of it.
+    norms
+        `adapted_norms` of the tracks to train on; None: the batch norms stay as published.
 
     Raises
     ------
@@ -136,6 +174,7 @@ def start_model(
                 bands = network if isinstance(network, OnnxNetwork) else network.spec_bn
                 bands.band_db += REFERENCE_DB
             model.statistics.bridge.join(features, bundle.features)
+        model.statistics.set_norms(norms or {})
     return model
 
 

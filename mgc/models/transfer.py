@@ -6,6 +6,10 @@ each layer gives its mean, maximum and deviation over all places; of a network t
 whose layers are not known, its embedding alone. The published network is frozen, and lies in the
 bundle with the perceptron: tagging needs no other file.
 
+What is frozen are its filters. Its batch norms scale by means and variances of the music and the spectrograms it was
+trained on, and ours differ, so they are brought to ours first, without a label: adaptive batch normalisation (Li,
+Wang, Shi, Hou & Liu 2018, "Adaptive Batch Normalization for practical domain adaptation").
+
 The published networks take 96 HTK mel bands at 16 kHz, 62.5 frames a second. `MelBridge` brings any of our log-mels
 there, bands by their centre frequencies and frames by time, both linearly, so that such a member sits in one ensemble
 with others, on one feature path. What ours do not hold, such as fast changes at a slow frame rate, is lost; the
@@ -14,11 +18,15 @@ figures in docs/results.md are of such spectrograms.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
+from mgc.arrays import Float32Array
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.config import FeatureConfig
 from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
@@ -31,6 +39,14 @@ PUBLISHED_MELS = 96
 SEGMENT_FRAMES = {"musicnn": 187}
 """Frames that a network was given at once in training, where that is less than a window of some 30 s."""
 STATISTICS_A_CHANNEL = 3
+ADAPTED_ON = 64
+"""Windows, each of another track, whose means and variances the batch norms are brought to."""
+ADAPTED_AT_ONCE = 4
+FEWEST_TO_ADAPT = 16
+"""Fewer windows say less of the music to come than what the network was trained on."""
+
+Norms = dict[str, Float32Array]
+"""Means and variances of a network's batch norms, by their names in its state dict."""
 
 
 class MelBridge(nn.Module):
@@ -104,11 +120,52 @@ class LayerStatistics(Statistics):
         at_once = len(frames) if frames.is_cuda else 1
         return cat([self._window_statistics(part) for part in frames.split(at_once)])
 
+    @torch.no_grad()
+    def adapt(self, windows: Tensor) -> Norms:
+        """Bring each batch norm to what comes to it from windows, (n, n_frames, n_mels) in dB; return them all.
+
+        A norm's mean and variance are means over batches of `ADAPTED_AT_ONCE` windows, each scaled by its own in the
+        layers before. Nothing is changed by fewer than `FEWEST_TO_ADAPT` windows, nor in an ONNX network.
+        """
+        if isinstance(self.network, OnnxNetwork) or len(windows) < FEWEST_TO_ADAPT:
+            return {}
+        norms = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+        seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in norms]
+        hooks = [
+            norm.register_forward_pre_hook(partial(_scale_by_own, into))
+            for norm, into in zip(norms, seen, strict=True)
+        ]
+        n_batches = -(-len(windows) // ADAPTED_AT_ONCE)
+        for first in range(n_batches):
+            frames = self.bridge(windows[first::n_batches])
+            self.network.layer_outputs(
+                frames if self.segment_frames is None else self._segments(frames).flatten(0, 1)
+            )
+        for hook in hooks:
+            hook.remove()
+        for norm, batches in zip(norms, seen, strict=True):
+            if batches:  # musicnn's dense layer has no part in the statistics
+                means, variances = zip(*batches, strict=True)
+                _set(norm, torch.stack(means).mean(0), torch.stack(variances).mean(0))
+        return self.norms()
+
+    def norms(self) -> Norms:
+        """Return the means and variances of all batch norms."""
+        state = self.network.state_dict()
+        return {name: state[name].numpy().copy() for name in state if name.endswith(("running_mean", "running_var"))}
+
+    def set_norms(self, norms: Norms) -> None:
+        """Set what `adapt` returned."""
+        self.network.load_state_dict({name: torch.from_numpy(values) for name, values in norms.items()}, strict=False)
+
     def _window_statistics(self, frames: Tensor) -> Tensor:
         if self.segment_frames is None:
             return self._layer_statistics(frames)
-        segments = in_segments(frames, self.segment_frames)
+        segments = self._segments(frames)
         return mean_over_segments(self._layer_statistics(segments.flatten(0, 1)), segments.shape[1])
+
+    def _segments(self, frames: Tensor) -> Tensor:
+        return in_segments(frames, self.segment_frames or frames.shape[1])
 
     def _layer_statistics(self, frames: Tensor) -> Tensor:
         if isinstance(self.network, OnnxNetwork):
@@ -116,6 +173,20 @@ class LayerStatistics(Statistics):
         layers = [layer.flatten(2) for layer in self.network.layer_outputs(frames)]
         groups = [cat([layer.mean(2), layer.amax(2), layer.std(2, correction=0)], dim=1) for layer in layers]
         return cat(groups, dim=1)
+
+
+def _scale_by_own(into: list[tuple[Tensor, Tensor]], norm: nn.BatchNorm1d | nn.BatchNorm2d, inputs: Any) -> None:
+    """Give a batch norm the mean and variance of each channel of what comes to it, and note them."""
+    values = inputs[0].transpose(0, 1).flatten(1)
+    into.append((values.mean(1), values.var(1, correction=0)))
+    _set(norm, *into[-1])
+
+
+def _set(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
 
 
 def _published(config: TransferConfig) -> PublishedNetwork | OnnxNetwork:

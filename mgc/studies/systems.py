@@ -27,7 +27,7 @@ from mgc.evaluation.answers import genre_indices
 from mgc.models.ensemble import Fusion, TemperatureScaling, combine, unit_length
 from mgc.models.forward import TrackOutputs, mean_by_track, member_outputs, outputs_by_track, window_outputs
 from mgc.models.network_registry import count_parameters
-from mgc.models.published_weights import start_model
+from mgc.models.published_weights import adapted_norms, start_model
 from mgc.studies.classical import RowProbabilities, Rows, fit_and_answer, statistics_rows, stored_rows
 from mgc.studies.experiment_data import FoldFeatures, Material, folds_of, read_fold
 from mgc.studies.experiment_settings import SystemSettings
@@ -358,7 +358,7 @@ def _fit_one(
     count_epoch: Callable[[], None],
 ) -> tuple[nn.Module, list[EpochReport]]:
     torch.manual_seed(seed)
-    model = start_model(config, train.features, taxonomy)
+    model = start_model(config, train.features, taxonomy, norms=adapted_norms(config, train))
     fitted = fit(
         model,
         train,

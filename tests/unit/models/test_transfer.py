@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import scipy.signal
 import torch
 from model_makers import FEATURES, TAXONOMY, TRAINING, feature_set
+from torch import nn
 
 from mgc.audio.features import filter_banks as bank_module
 from mgc.audio.features.filter_banks import filter_banks, hold
@@ -24,16 +26,18 @@ from mgc.errors import BundleError, ConfigError
 from mgc.models.bundle import BundleContents, Member, load_bundle, write_bundle
 from mgc.models.ensemble import TemperatureScaling
 from mgc.models.forward import member_outputs
+from mgc.models.layers import in_segments
 from mgc.models.network_registry import build_model
 from mgc.models.published_networks import LAYER_CHANNELS
 from mgc.models.published_weights import (
     PUBLISHED_FEATURES,
+    adapted_norms,
     published_banks,
     published_facts,
     published_of,
     start_model,
 )
-from mgc.models.transfer import MelBridge, Transfer
+from mgc.models.transfer import ADAPTED_AT_ONCE, FEWEST_TO_ADAPT, MelBridge, Transfer
 from mgc.training.assemble import assemble
 from mgc.training.loop import fit
 
@@ -126,6 +130,78 @@ def test_statistics_are_the_mean_the_maximum_and_the_deviation_of_each_channel(n
         torch.cat([one.mean(2), one.amax(2), one.std(2, correction=0)], dim=1) for one in layer_values
     ) / len(layer_values)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_norms_are_adapted_as_a_training_pass_would_without_momentum(network: str, tmp_path: Path) -> None:
+    place = write_published(tmp_path, network)
+    tracks = feature_set(20)
+    torch.manual_seed(5)
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    norms = adapted_norms(transfer(network, place), tracks)
+    assert torch.equal(torch.rand(1), drawn), "a fit's random numbers are its own"
+    assert norms
+    windows = [tracks.log_mels[row][1] for row in np.random.default_rng(0).permutation(20)]  # the middle one
+    expected = start_model(transfer(network, place), FEATURES, TAXONOMY)
+    assert isinstance(expected, Transfer)
+    published = expected.statistics.norms()
+    counts: dict[str, int] = {}
+    for name, norm in expected.statistics.network.named_modules():
+        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            continue
+        norm.register_forward_pre_hook(
+            lambda norm, inputs, name=name: counts.update({name: inputs[0].numel() // norm.num_features})
+        )
+        norm.momentum = None
+        norm.reset_running_stats()
+        norm.train()
+    n_batches = -(-len(windows) // ADAPTED_AT_ONCE)
+    with torch.no_grad():
+        for first in range(n_batches):
+            frames = expected.statistics.bridge(torch.from_numpy(np.stack(windows[first::n_batches])).float())
+            if network == "musicnn":
+                frames = in_segments(frames, 187).flatten(0, 1)
+            expected.statistics.network.layer_outputs(frames)  # type: ignore[operator]
+    for name, values in expected.statistics.norms().items():
+        if network == "musicnn" and name.startswith("bn."):  # of the dense layer, which gives no statistics
+            np.testing.assert_array_equal(norms[name], published[name])
+            continue
+        assert np.abs(norms[name] - published[name]).max() > 1e-3, name
+        module, _, which = name.rpartition(".")
+        n = counts[module] if which == "running_var" else math.inf
+        unbiased = norms[name] if n == math.inf else norms[name] * n / (n - 1)  # as `BatchNorm` keeps it
+        np.testing.assert_allclose(unbiased, values, rtol=2e-3, atol=1e-4, err_msg=name)
+
+
+def test_adapted_norms_travel_into_the_bundle_and_are_the_same_whenever_they_are_made(tmp_path: Path) -> None:
+    config = transfer("choi_fcn", write_published(tmp_path / "published", "choi_fcn"), embedding_size=8)
+    train, valid = feature_set(24), feature_set(12, seed=9)
+    norms = adapted_norms(config, train)
+    assert norms
+    again = adapted_norms(config, train)
+    assert again
+    assert all(np.array_equal(values, again[name]) for name, values in norms.items())
+    torch.manual_seed(0)
+    model = start_model(config, FEATURES, TAXONOMY, norms=pickle.loads(pickle.dumps(norms)))
+    fitted = fit(model, train, valid, TAXONOMY, TRAINING, seed=0)
+    settings = Config(training=TRAINING.model_copy(update={"members": 1}), model=config)
+    write_bundle(str(tmp_path / "b"), assemble([fitted.best_weights], valid, TAXONOMY, settings, FEATURES, {}))
+    (member,) = load_bundle(str(tmp_path / "b")).members
+    for name, values in norms.items():
+        np.testing.assert_array_equal(member.weights[f"statistics.network.{name}"], values)
+
+
+def test_norms_stay_where_they_should(tmp_path: Path) -> None:
+    config = transfer("choi_fcn", write_published(tmp_path, "choi_fcn"))
+    assert adapted_norms(config.model_copy(update={"adapt_norms": False}), feature_set(24)) is None
+    assert adapted_norms(read_model_config({"name": "crnn"}), feature_set(24)) is None
+    assert adapted_norms(config, feature_set(FEWEST_TO_ADAPT - 1)) == {}
+    few = start_model(config, FEATURES, TAXONOMY, norms={})
+    published = load_bundle(str(tmp_path)).members[0].weights
+    assert isinstance(few, Transfer)
+    for name, values in few.statistics.norms().items():
+        np.testing.assert_array_equal(values, published[name])
 
 
 def test_a_fit_leaves_the_published_network_alone_and_the_bundle_needs_no_other(tmp_path: Path) -> None:
