@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from mgc.config import FeatureConfig, ModelConfig, TrainingConfig
+from mgc.config import FeatureConfig, ModelConfig, TrainingConfig, read_model_config
 from mgc.config.network_settings import CrnnConfig
 from mgc.config.taxonomy import Taxonomy
-from mgc.models.bundle import BundleContents, Member
+from mgc.models.bundle import BundleContents, Member, write_bundle
 from mgc.models.ensemble import TemperatureScaling
 from mgc.models.network_registry import build_model
+from mgc.models.published_weights import PUBLISHED_FEATURES
 from mgc.tables.feature_shards import FeatureSet
 
 # Networks this small only wait for each other's threads.
@@ -86,3 +88,16 @@ def bundle_contents(n_members: int = 2, taxonomy: Taxonomy = TAXONOMY, **changes
     facts = {"train_genres": {"high": 3, "low": 4}, "train_groups": 7}
     contents = BundleContents(members, FEATURES, taxonomy, TRAINING, metrics, facts)
     return replace(contents, **changes)  # type: ignore[arg-type]
+
+
+def write_published(folder: Path, network: str, facts: dict[str, str] | None = None) -> str:
+    """Write a bundle as `mgc import-weights` does, of random weights."""
+    torch.manual_seed(7)
+    config = read_model_config({"name": network})
+    weights = dict(build_model(config, 96, 0, 2).state_dict())
+    member = Member(config, weights, TemperatureScaling())
+    contents = BundleContents(
+        (member,), PUBLISHED_FEATURES, Taxonomy((), ("guitar", "slow")), TrainingConfig(members=1), {}, facts or {}
+    )
+    write_bundle(str(folder), contents)
+    return str(folder)

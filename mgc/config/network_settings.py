@@ -277,6 +277,11 @@ class TransferConfig(NetworkConfig):
         description="bring the frozen network's batch norms to the mean and variance of the windows trained on "
         "(adaptive batch normalisation, Li et al. 2017); those of an ONNX network stay",
     )
+    upsampling: Literal["nearest", "linear"] = Field(
+        "nearest",
+        description="to the frozen network's frame rate, where ours is lower: frames repeated, or lines between them, "
+        "which are smoother than any music",
+    )
     input_dropout: Fraction = Field(0.5, description="of what the layers say")
     dropout: Fraction = Field(0.5, description="of the embedding")
     activation: Activation = Field("relu", description=ACTIVATION)

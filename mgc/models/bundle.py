@@ -257,6 +257,8 @@ def _bundle(stored: StoredBundle) -> Bundle:
 
 def _member(number: int, entry: dict[str, Any], files: dict[str, bytes]) -> Member:
     model = entry["model"]
+    if model["name"] == "transfer":
+        model = {"upsampling": "linear", **model}  # as all of before it could be chosen
     config = OnnxConfig.model_validate(model) if model["name"] == "onnx" else read_model_config(model)
     for name in _file_names(number, config):
         if name not in files:

@@ -11,15 +11,15 @@ trained on, and ours differ, so they are brought to ours first, without a label:
 Wang, Shi, Hou & Liu 2018, "Adaptive Batch Normalization for practical domain adaptation").
 
 The published networks take 96 HTK mel bands at 16 kHz, 62.5 frames a second. `MelBridge` brings any of our log-mels
-there, bands by their centre frequencies and frames by time, both linearly, so that such a member sits in one ensemble
-with others, on one feature path. What ours do not hold, such as fast changes at a slow frame rate, is lost; the
-figures in docs/results.md are of such spectrograms.
+there, bands by their centre frequencies, linearly, and frames by time, so that such a member sits in one ensemble with
+others, on one feature path. What ours do not hold, such as fast changes at a slow frame rate, is lost; the figures in
+docs/results.md are of such spectrograms.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -56,13 +56,16 @@ class MelBridge(nn.Module):
     ----------
     n_mels, wanted_mels
         Bands of what comes in and goes out.
+    upsampling
+        To a higher frame rate; to a lower one it is linear.
     """
 
     bands: Tensor
     pace: Tensor
 
-    def __init__(self, n_mels: int, wanted_mels: int) -> None:
+    def __init__(self, n_mels: int, wanted_mels: int, upsampling: Literal["nearest", "linear"] = "nearest") -> None:
         super().__init__()
+        self._upsampling = upsampling
         # Until `join` is called: bands spread evenly over those that come in.
         spread = F.interpolate(torch.eye(n_mels)[None], size=wanted_mels, mode="linear", align_corners=True)[0]
         self.register_buffer("bands", spread)
@@ -79,7 +82,9 @@ class MelBridge(nn.Module):
         """Map (batch, n_frames, n_mels) to (batch, about n_frames * pace, wanted_mels)."""
         resampled = (log_mel @ self.bands).transpose(1, 2)
         n_frames = max(1, round(resampled.shape[2] * float(self.pace)))
-        if n_frames != resampled.shape[2]:
+        if n_frames > resampled.shape[2] and self._upsampling == "nearest":
+            resampled = F.interpolate(resampled, size=n_frames, mode="nearest-exact")
+        elif n_frames != resampled.shape[2]:
             resampled = F.interpolate(resampled, size=n_frames, mode="linear", align_corners=False)
         return resampled.transpose(1, 2)
 
@@ -99,11 +104,11 @@ class LayerStatistics(Statistics):
         super().__init__()
         self.network: PublishedNetwork | OnnxNetwork = _published(config)
         if config.onnx:
-            self.bridge = MelBridge(n_mels, config.onnx.n_columns)
+            self.bridge = MelBridge(n_mels, config.onnx.n_columns, config.upsampling)
             self.segment_frames = None if config.onnx.waveform else config.onnx.frames
             self.sizes: tuple[int, ...] = (config.onnx.embedding_size,)
         else:
-            self.bridge = MelBridge(n_mels, PUBLISHED_MELS)
+            self.bridge = MelBridge(n_mels, PUBLISHED_MELS, config.upsampling)
             self.segment_frames = SEGMENT_FRAMES.get(config.network)
             self.sizes = tuple(STATISTICS_A_CHANNEL * channels for channels in LAYER_CHANNELS[config.network])
         self.network.requires_grad_(False).eval()

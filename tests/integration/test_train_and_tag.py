@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 import pytest
 import ray
+import torch
 from bundle_fixtures import Trained
+from model_makers import write_published
 from small_music import OWN_EPOCHS, SETTINGS, TWO_FITS, add_bad_files, write_track
 from table_makers import commit_items
 
@@ -159,7 +161,9 @@ def test_where_nothing_stops_by_valid_the_bundle_learns_from_it_too(
 def test_statistics_from_the_pool_give_the_weights_of_those_that_each_fit_makes(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = load_config(None, [*SETTINGS, f"training.ensemble=[{STATISTICS}]"])
+    published = write_published(tmp_path / "published", "choi_fcn")
+    frozen = f"{{name = 'transfer', network = 'choi_fcn', published = '{published}', {UNCHANGED}}}"
+    config = load_config(None, [*SETTINGS, f"training.ensemble=[{STATISTICS}, {frozen}]"])
     notes: list[str] = []
 
     def train_at(worth_tracks: int) -> Bundle:
@@ -174,11 +178,15 @@ def test_statistics_from_the_pool_give_the_weights_of_those_that_each_fit_makes(
     assert not notes, "few tracks start no pool"
     by_pool = train_at(1)
     used = read_catalogue(str(trained.catalogue)).filter(pl.col("split").is_in(["train", "valid"])).height
-    assert notes[-1] == f"statistics of member 1: {used} of {used} tracks"
-    one, other = by_fit.members[0].weights, by_pool.members[0].weights
-    assert one.keys() == other.keys()
-    for name, values in one.items():
-        np.testing.assert_allclose(other[name], values, rtol=1e-3, atol=1e-5, err_msg=name)
+    assert notes[-1] == f"statistics of member 2: {used} of {used} tracks"
+    for one, other in zip(by_fit.members, by_pool.members, strict=True):
+        assert one.weights.keys() == other.weights.keys()
+        for name, values in one.weights.items():
+            np.testing.assert_allclose(other.weights[name], values, rtol=1e-3, atol=1e-5, err_msg=name)
+    own, theirs = by_pool.members[1].weights, load_bundle(published).members[0].weights
+    assert torch.equal(own["statistics.network.layer1.conv.weight"], theirs["layer1.conv.weight"])
+    norm = "layer1.bn.running_mean"
+    assert not torch.equal(own[f"statistics.network.{norm}"], theirs[norm]), "the norms are the catalogue's"
     assert not (tmp_path / "bundle-1.training").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 from dataclasses import replace
@@ -13,18 +14,17 @@ import numpy.typing as npt
 import pytest
 import scipy.signal
 import torch
-from model_makers import FEATURES, TAXONOMY, TRAINING, feature_set
+from model_makers import FEATURES, TAXONOMY, TRAINING, feature_set, write_published
 from torch import nn
 
 from mgc.audio.features import filter_banks as bank_module
 from mgc.audio.features.filter_banks import filter_banks, hold
 from mgc.cluster.train import TrainingRequest, train_ensemble
-from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, load_config, read_model_config
+from mgc.config import Config, FeatureConfig, ModelConfig, load_config, read_model_config
 from mgc.config.network_settings import TransferConfig
-from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, ConfigError
-from mgc.models.bundle import BundleContents, Member, load_bundle, write_bundle
-from mgc.models.ensemble import TemperatureScaling
+from mgc.models.bundle import build_member, load_bundle, write_bundle
+from mgc.models.bundle_files import Manifest
 from mgc.models.forward import member_outputs
 from mgc.models.layers import in_segments
 from mgc.models.network_registry import build_model
@@ -42,20 +42,6 @@ from mgc.training.assemble import assemble
 from mgc.training.loop import fit
 
 NETWORKS = sorted(LAYER_CHANNELS)
-PEER_TAXONOMY = Taxonomy((), ("guitar", "slow"))
-
-
-def write_published(folder: Path, network: str, facts: dict[str, str] | None = None) -> str:
-    """Write a bundle as `mgc import-weights` does, of random weights."""
-    torch.manual_seed(7)
-    config = read_model_config({"name": network})
-    weights = dict(build_model(config, 96, 0, 2).state_dict())
-    member = Member(config, weights, TemperatureScaling())
-    contents = BundleContents(
-        (member,), PUBLISHED_FEATURES, PEER_TAXONOMY, TrainingConfig(members=1), {}, facts or {}
-    )
-    write_bundle(str(folder), contents)
-    return str(folder)
 
 
 def transfer(network: str, place: str, **changes: object) -> TransferConfig:
@@ -94,6 +80,43 @@ def test_the_bridge_leaves_their_own_spectrogram_as_it_is() -> None:
     bridge.join(PUBLISHED_FEATURES, PUBLISHED_FEATURES)
     frames = torch.rand(2, 30, 96) * -80
     torch.testing.assert_close(bridge(frames), frames)
+
+
+def test_frames_are_repeated_or_joined_by_lines_where_ours_are_fewer() -> None:
+    slow = PUBLISHED_FEATURES.model_copy(update={"hop_length": 1_024})
+    steps = torch.tensor([-80.0, 0.0, -40.0])[None, :, None].expand(1, 3, 96)
+    nearest, linear = (MelBridge(96, 96, how) for how in ("nearest", "linear"))
+    for bridge in (nearest, linear):
+        bridge.join(slow, PUBLISHED_FEATURES)
+    assert nearest(steps)[0, :, 5].tolist() == [-80.0] * 4 + [0.0] * 4 + [-40.0] * 4
+    assert linear(steps)[0, :, 5].tolist() == pytest.approx(
+        [-80, -80, -70, -50, -30, -10, -5, -15, -25, -35, -40, -40]
+    )
+
+
+def test_a_transfer_member_of_before_upsamples_as_it_did(tmp_path: Path) -> None:
+    config = transfer("choi_fcn", write_published(tmp_path / "published", "choi_fcn"), embedding_size=8)
+    torch.manual_seed(0)
+    weights = dict(start_model(config, FEATURES, TAXONOMY).state_dict())
+    settings = Config(training=TRAINING.model_copy(update={"members": 1}), model=config)
+    write_bundle(str(tmp_path / "b"), assemble([weights], feature_set(12, seed=9), TAXONOMY, settings, FEATURES, {}))
+    assert isinstance(new := load_bundle(str(tmp_path / "b")).members[0].config, TransferConfig)
+    assert new.upsampling == "nearest"
+    written = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    del written["members"][0]["model"]["upsampling"]
+    (tmp_path / "b" / "bundle.json").write_text(json.dumps(written))
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    files = {name: (tmp_path / "b" / name).read_bytes() for name in manifest["files"]}
+    marks = Manifest.of(manifest["fingerprint"], files)
+    (tmp_path / "b" / "manifest.json").write_text(json.dumps(marks.to_dict()))
+    old = load_bundle(str(tmp_path / "b"))
+    assert isinstance(found := old.members[0].config, TransferConfig)
+    assert found.upsampling == "linear"
+    answers = [
+        member_outputs(build_member(replace(old.members[0], config=one), FEATURES, TAXONOMY), feature_set(3).log_mels)
+        for one in (found, new)
+    ]
+    assert not np.allclose(answers[0].genre_logits, answers[1].genre_logits)
 
 
 def test_twice_the_frame_rate_becomes_half_as_many_frames() -> None:
