@@ -259,6 +259,10 @@ class OnnxConfig(NetworkConfig):
         return self
 
 
+BEFORE: dict[str, Any] = {"onnx": None, "adapt_norms": False, "upsampling": "linear"}
+"""Settings of `transfer` that its first bundles do not name, and what they are there."""
+
+
 class TransferConfig(NetworkConfig):
     """A perceptron on all layers of a frozen network with published weights (Choi et al. 2017, transfer learning)."""
 
@@ -279,8 +283,8 @@ class TransferConfig(NetworkConfig):
     )
     upsampling: Literal["nearest", "linear"] = Field(
         "nearest",
-        description="to the frozen network's frame rate, where ours is lower: frames repeated, or lines between them, "
-        "which are smoother than any music",
+        description="to the frozen network's frame rate, where ours is lower: frames repeated, or lines between "
+        "them, which are smoother than any music",
     )
     input_dropout: Fraction = Field(0.5, description="of what the layers say")
     dropout: Fraction = Field(0.5, description="of the embedding")
@@ -296,9 +300,9 @@ class TransferConfig(NetworkConfig):
         return str(Path(uri).expanduser().absolute())
 
     @model_serializer(mode="wrap")
-    def _as_before_there_was_onnx(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what other networks do not have, so that their bundles' fingerprints stay."""
-        return {key: value for key, value in handler(self).items() if key != "onnx" or value is not None}
+    def _without_what_is_as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is as it was before it could be chosen, so that bundles' fingerprints stay."""
+        return {key: value for key, value in handler(self).items() if BEFORE.get(key, self) != value}
 
 
 ModelConfig = Annotated[

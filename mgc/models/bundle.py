@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mgc import __version__
 from mgc.config import FeatureConfig, FitConfig, ModelConfig, TrainingConfig, fingerprint_of, read_model_config
-from mgc.config.network_settings import OnnxConfig, TransferConfig
+from mgc.config.network_settings import BEFORE, OnnxConfig, TransferConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, FingerprintError, LabelError
 from mgc.models.bundle_files import (
@@ -258,7 +258,7 @@ def _bundle(stored: StoredBundle) -> Bundle:
 def _member(number: int, entry: dict[str, Any], files: dict[str, bytes]) -> Member:
     model = entry["model"]
     if model["name"] == "transfer":
-        model = {"upsampling": "linear", **model}  # as all of before it could be chosen
+        model = {**BEFORE, **model}
     config = OnnxConfig.model_validate(model) if model["name"] == "onnx" else read_model_config(model)
     for name in _file_names(number, config):
         if name not in files:

@@ -11,9 +11,9 @@ trained on, and ours differ, so they are brought to ours first, without a label:
 Wang, Shi, Hou & Liu 2018, "Adaptive Batch Normalization for practical domain adaptation").
 
 The published networks take 96 HTK mel bands at 16 kHz, 62.5 frames a second. `MelBridge` brings any of our log-mels
-there, bands by their centre frequencies, linearly, and frames by time, so that such a member sits in one ensemble with
-others, on one feature path. What ours do not hold, such as fast changes at a slow frame rate, is lost; the figures in
-docs/results.md are of such spectrograms.
+there, bands by their centre frequencies, linearly, and frames by time, so that such a member sits in one ensemble
+with others, on one feature path. What ours do not hold, such as fast changes at a slow frame rate, is lost; the
+figures in docs/results.md are of such spectrograms.
 """
 
 from __future__ import annotations

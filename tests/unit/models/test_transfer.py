@@ -24,7 +24,6 @@ from mgc.config import Config, FeatureConfig, ModelConfig, load_config, read_mod
 from mgc.config.network_settings import TransferConfig
 from mgc.errors import BundleError, ConfigError
 from mgc.models.bundle import build_member, load_bundle, write_bundle
-from mgc.models.bundle_files import Manifest
 from mgc.models.forward import member_outputs
 from mgc.models.layers import in_segments
 from mgc.models.network_registry import build_model
@@ -94,29 +93,24 @@ def test_frames_are_repeated_or_joined_by_lines_where_ours_are_fewer() -> None:
     )
 
 
-def test_a_transfer_member_of_before_upsamples_as_it_did(tmp_path: Path) -> None:
-    config = transfer("choi_fcn", write_published(tmp_path / "published", "choi_fcn"), embedding_size=8)
+def test_a_bundle_of_before_answers_as_it_did_under_its_fingerprint(tmp_path: Path) -> None:
+    place = write_published(tmp_path / "published", "choi_fcn")
+    before = transfer("choi_fcn", place, embedding_size=8, upsampling="linear", adapt_norms=False)
     torch.manual_seed(0)
-    weights = dict(start_model(config, FEATURES, TAXONOMY).state_dict())
-    settings = Config(training=TRAINING.model_copy(update={"members": 1}), model=config)
-    write_bundle(str(tmp_path / "b"), assemble([weights], feature_set(12, seed=9), TAXONOMY, settings, FEATURES, {}))
-    assert isinstance(new := load_bundle(str(tmp_path / "b")).members[0].config, TransferConfig)
-    assert new.upsampling == "nearest"
-    written = json.loads((tmp_path / "b" / "bundle.json").read_text())
-    del written["members"][0]["model"]["upsampling"]
-    (tmp_path / "b" / "bundle.json").write_text(json.dumps(written))
-    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
-    files = {name: (tmp_path / "b" / name).read_bytes() for name in manifest["files"]}
-    marks = Manifest.of(manifest["fingerprint"], files)
-    (tmp_path / "b" / "manifest.json").write_text(json.dumps(marks.to_dict()))
+    weights = dict(start_model(before, FEATURES, TAXONOMY).state_dict())
+    settings = Config(training=TRAINING.model_copy(update={"members": 1}), model=before)
+    tracks = feature_set(12, seed=9)
+    fingerprint = write_bundle(str(tmp_path / "b"), assemble([weights], tracks, TAXONOMY, settings, FEATURES, {}))
+    named = json.loads((tmp_path / "b" / "bundle.json").read_text())["members"][0]["model"]
+    assert not {"upsampling", "adapt_norms", "onnx"} & set(named), "as bundles were before there were these settings"
     old = load_bundle(str(tmp_path / "b"))
-    assert isinstance(found := old.members[0].config, TransferConfig)
-    assert found.upsampling == "linear"
-    answers = [
-        member_outputs(build_member(replace(old.members[0], config=one), FEATURES, TAXONOMY), feature_set(3).log_mels)
-        for one in (found, new)
-    ]
-    assert not np.allclose(answers[0].genre_logits, answers[1].genre_logits)
+    assert old.fingerprint == fingerprint
+    assert old.members[0].config == replace_place(before)
+    own, new = (
+        member_outputs(build_member(replace(old.members[0], config=config), FEATURES, TAXONOMY), tracks.log_mels)
+        for config in (before, transfer("choi_fcn", place, embedding_size=8))
+    )
+    assert not np.allclose(own.genre_logits, new.genre_logits), "a new one repeats frames"
 
 
 def test_twice_the_frame_rate_becomes_half_as_many_frames() -> None:
