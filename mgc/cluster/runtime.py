@@ -126,7 +126,14 @@ class RaySession:
 
 
 def _n_on(node: Resources, worker: Resources) -> int:
-    return min((int(node.get(name, 0.0) / amount) for name, amount in worker.items() if amount), default=0)
+    return min((_times(name, node.get(name, 0.0), amount) for name, amount in worker.items() if amount), default=0)
+
+
+def _times(name: str, there: float, amount: float) -> int:
+    """Return how often an amount is there: a share of a GPU is of one GPU, two halves of two are none."""
+    if name == "GPU" and amount < 1.0:
+        return int(there) * int(1.0 / amount + 1e-9)
+    return int(there / amount)
 
 
 def _workers(worker: Resources, count: int) -> str:

@@ -32,7 +32,7 @@ from mgc.config.taxonomy import Taxonomy
 from mgc.config.view_settings import AugmentConfig
 from mgc.errors import TrainingError
 from mgc.models.layers import StatisticsNetwork
-from mgc.models.published_weights import adapted_norms, start_model
+from mgc.models.published_weights import start_model
 from mgc.models.transfer import ADAPTED_ON, Norms
 from mgc.storage.store import Store
 from mgc.tables.feature_cache import SHAPE
@@ -42,7 +42,7 @@ from mgc.tables.run_index import ITEM, current_rows
 from mgc.tables.run_log import OutputDirectory, OutputRun
 from mgc.tables.schema import ERROR_FIELDS, marked
 from mgc.tables.slices import Slices
-from mgc.training.cached_statistics import can_cache_statistics, window_statistics
+from mgc.training.cached_statistics import adapted_norms, adapts_norms, can_cache_statistics, window_statistics
 
 WORTH_A_POOL = 1_000
 """Tracks times fits from which on the pool makes them: below, its start takes longer than what it saves."""
@@ -92,19 +92,16 @@ def with_norms(setups: Sequence[MemberSetup], catalogue: pl.DataFrame, work: Sto
     key
         Of the data and settings.
     """
-    places = [
-        f"norms/{key}-{setup.model.fingerprint()}" if isinstance(setup.model, TransferConfig) else None
-        for setup in setups
-    ]
+    places = [f"norms/{key}-{setup.model.fingerprint()}" if adapts_norms(setup.model) else None for setup in setups]
     missing = {place: setup for place, setup in zip(places, setups, strict=True) if place and not work.exists(place)}
     if missing:
         train = catalogue.filter(pl.col("split") == "train")
-        items = items_with_features(setups[0].features_uri, train, AugmentConfig())["track_id"].sort().to_list()
-        if not items:
+        items = items_with_features(setups[0].features_uri, train, AugmentConfig())["track_id"].sort()
+        if items.is_empty():
             return list(setups)  # who reads the split says what is wrong
-        chosen = [items[row] for row in np.random.default_rng(0).permutation(len(items))[:ADAPTED_ON]]
+        chosen = items.gather(np.random.default_rng(0).permutation(len(items))[:ADAPTED_ON])
         task = ray.remote(num_cpus=1)(_norms)
-        some = train.filter(pl.col("track_id").is_in(chosen))
+        some = train.filter(pl.col("track_id").is_in(chosen.implode()))
         coming = {place: task.remote(setup, some) for place, setup in missing.items()}
         for place, norms in coming.items():
             work.write_atomic(place, save(ray.get(norms)))

@@ -22,8 +22,9 @@ from mgc.config import Config, FeatureConfig, with_settings
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import MgcError
 from mgc.evaluation.protocols import group_k_fold, with_fold
-from mgc.models.published_weights import adapted_norms, start_model
+from mgc.models.published_weights import start_model
 from mgc.tables.feature_shards import read_feature_set
+from mgc.training.cached_statistics import adapted_norms
 from mgc.training.loop import EpochReport, fit
 from mgc.training.search import Settings
 from mgc.training.state import TrainingState
@@ -48,7 +49,8 @@ class TrialSetup:
     trials: tuple[Settings, ...]
     taxonomy: Taxonomy
     threads: int
-    device: str
+    gpu_share: float
+    """Of a GPU, each trial's; 0: they are fitted on CPUs."""
     data: str
     """`data_fingerprint` of what the search began with."""
     published: Mapping[str, str] = field(default_factory=dict)
@@ -168,7 +170,7 @@ def _run_fold(
         taxonomy,
         training,
         seed=training.seed,
-        device=setup.device,
+        device="cuda" if setup.gpu_share else "cpu",
         start=start,
         on_epoch=on_epoch,
     )

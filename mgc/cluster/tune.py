@@ -106,7 +106,7 @@ def search_settings(request: SearchRequest, on_epoch: OnReport = lambda number, 
             trials=trials,
             taxonomy=taxonomy,
             threads=resources.threads,
-            device="cuda" if resources.gpu_share else "cpu",
+            gpu_share=resources.gpu_share,
             data=data,
             published=_published(request),
             banks=_banks(request),
@@ -198,7 +198,7 @@ def _search(setup: TrialSetup, work_uri: str, on_epoch: OnReport) -> list[Trial]
         max_concurrent_trials=search.trials_at_once,
     )
     function = tune.with_parameters(run_trial, setup=setup)
-    resources = {"cpu": float(setup.threads), "gpu": float(setup.device == "cuda")}
+    resources = {"cpu": float(setup.threads), "gpu": setup.gpu_share}
     ended = run_trials(function, len(setup.trials), resources, work_uri, config, training.max_failures, on_epoch)
     found = [_trial(setup.trials, one) for one in ended]
     return sorted(found, key=lambda trial: trial.rank(search.metric))

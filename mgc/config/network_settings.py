@@ -259,10 +259,6 @@ class OnnxConfig(NetworkConfig):
         return self
 
 
-BEFORE: dict[str, Any] = {"onnx": None, "adapt_norms": False, "upsampling": "linear"}
-"""Settings of `transfer` that its first bundles do not name, and what they are there."""
-
-
 class TransferConfig(NetworkConfig):
     """A perceptron on all layers of a frozen network with published weights (Choi et al. 2017, transfer learning)."""
 
@@ -300,9 +296,9 @@ class TransferConfig(NetworkConfig):
         return str(Path(uri).expanduser().absolute())
 
     @model_serializer(mode="wrap")
-    def _without_what_is_as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is as it was before it could be chosen, so that bundles' fingerprints stay."""
-        return {key: value for key, value in handler(self).items() if BEFORE.get(key, self) != value}
+    def _as_before_there_was_onnx(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what other networks do not have, so that their bundles' fingerprints stay."""
+        return {key: value for key, value in handler(self).items() if key != "onnx" or value is not None}
 
 
 ModelConfig = Annotated[

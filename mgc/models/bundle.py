@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mgc import __version__
 from mgc.config import FeatureConfig, FitConfig, ModelConfig, TrainingConfig, fingerprint_of, read_model_config
-from mgc.config.network_settings import BEFORE, OnnxConfig, TransferConfig
+from mgc.config.network_settings import OnnxConfig, TransferConfig
 from mgc.config.taxonomy import Taxonomy
 from mgc.errors import BundleError, FingerprintError, LabelError
 from mgc.models.bundle_files import (
@@ -46,6 +46,8 @@ Weights = dict[str, Tensor]
 
 CARD_FILE = "README.md"
 FIT_SETTINGS = set(FitConfig.model_fields)
+FIRST_TRANSFER: dict[str, Any] = {"adapt_norms": False, "upsampling": "linear"}
+"""What the first bundles of `transfer` members do not name, and how it was then."""
 _PICKLE_MARKS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """First bytes of what `torch.save` and `pickle.dump` write."""
 
@@ -258,7 +260,7 @@ def _bundle(stored: StoredBundle) -> Bundle:
 def _member(number: int, entry: dict[str, Any], files: dict[str, bytes]) -> Member:
     model = entry["model"]
     if model["name"] == "transfer":
-        model = {**BEFORE, **model}
+        model = {**FIRST_TRANSFER, **model}
     config = OnnxConfig.model_validate(model) if model["name"] == "onnx" else read_model_config(model)
     for name in _file_names(number, config):
         if name not in files:
@@ -328,11 +330,18 @@ def _describe_members(contents: BundleContents) -> list[dict[str, Any]]:
     return [
         {
             "file": member_file(number),
-            "model": member.config.model_dump(mode="json"),
+            "model": _described_model(member.config),
             "calibration": asdict(member.calibration),
         }
         for number, member in enumerate(contents.members)
     ]
+
+
+def _described_model(config: ModelConfig | OnnxConfig) -> dict[str, Any]:
+    """Return a network's settings but for what is as in the first `transfer` bundles: their fingerprints stay."""
+    found = config.model_dump(mode="json")
+    first = FIRST_TRANSFER if isinstance(config, TransferConfig) else {}
+    return {key: value for key, value in found.items() if first.get(key, found) != value}
 
 
 def answer_fingerprint(contents: BundleContents, weight_hashes: list[str]) -> str:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, cat, channels_last, nn
 
 from mgc.config.network_settings import CrnnConfig
-from mgc.models.layers import CENTRE_DB, RNN, SPREAD_DB, ClassificationHead, ModelOutput, activation
+from mgc.models.layers import CENTRE_DB, RNN, SPREAD_DB, ClassificationHead, ModelOutput, activation, states
 
 STEM_KERNEL = 4
 STEM_STRIDE = 2
@@ -57,7 +57,7 @@ class Crnn(nn.Module):
         """Map windows in dB, shape (batch, n_frames, n_mels); any n_frames from 1."""
         bins = (log_mel.transpose(1, 2) - CENTRE_DB) / SPREAD_DB
         frames = self.blocks(self.stem(self.input_norm(bins)))
-        unfolded, _ = self.rnn(frames.transpose(1, 2))
+        unfolded = states(self.rnn, frames.transpose(1, 2))
         pooled = cat([self.attention(unfolded), frames.mean(dim=2), frames.amax(dim=2)], dim=1)
         embedding = self.embed(self.dropout(pooled))
         kept = self.dropout(embedding)
@@ -186,7 +186,7 @@ class ServedCrnn(nn.Module):
         # Shape (batch, n_mels, 1, n_frames), the channels last in memory: nothing is moved.
         maps = self.blocks(self.rectify(self.stem(scaled.transpose(1, 2).unsqueeze(2))))
         frames = maps.squeeze(2).transpose(1, 2)
-        unfolded, _ = self.rnn(frames)
+        unfolded = states(self.rnn, frames)
         embedding = self.embed(cat([self.attention(unfolded), frames.mean(dim=1), frames.amax(dim=1)], dim=1))
         return ModelOutput(self.genre_head(embedding), self.tag_head(embedding), embedding)
 

@@ -20,8 +20,20 @@ SPREAD_DB = 20.0
 """Bring decibels in [-80, 0] to [-2, 2] before the batch norm of each mel bin finds the rest."""
 MOST_DEVIATIONS = 5.0
 """A statistic farther from its mean than so many standard deviations counts as that far."""
+# cuDNN would compute float32 convolutions with ten bits, and a GPU's answers would not be a CPU's.
+torch.backends.cudnn.allow_tf32 = False
 RNN = {"gru": nn.GRU, "lstm": nn.LSTM, "elman": nn.RNN}
 """By the name of the cell; Elman's (1990) is h = tanh(W x + U h before + b), without gates."""
+
+
+def states(rnn: nn.Module, frames: Tensor) -> Tensor:
+    """Return a recurrent layer's states, shape (batch, n_frames, units), in single precision always.
+
+    Under autocast cuDNN's recurrent layers are float16, whatever is asked for, and small gradients vanish in it.
+    """
+    with torch.autocast(frames.device.type, enabled=False):
+        found: Tensor = rnn(frames.float())[0]
+    return found
 
 
 class ModelOutput(NamedTuple):

@@ -50,6 +50,7 @@ from mgc.models.layers import (
     activation,
     in_segments,
     mean_over_segments,
+    states,
 )
 
 CAO_HIDDEN_LAYERS = 3
@@ -128,8 +129,8 @@ class GuoHybrid(EmbeddingNetwork):
 
 def _last_state(rnn: nn.Module, frames: Tensor) -> Tensor:
     """Map (batch, n_frames, d) to (batch, units): a recurrent network's output at the last frame."""
-    states: Tensor = rnn(frames)[0]
-    return states[:, -1]
+    unfolded = states(rnn, frames)
+    return unfolded[:, -1]
 
 
 def _convolutions(n_mels: int, channels: int, kernel_size: int, layers: int, rectifier: Activation) -> nn.Sequential:
@@ -363,7 +364,8 @@ class Mfcc(nn.Module):
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Map (…, n_mels) to (…, n_mfcc)."""
-        return log_mel @ self.basis.T
+        with torch.autocast(log_mel.device.type, enabled=False):  # coefficients of some dB out of 80
+            return log_mel @ self.basis.T
 
 
 class MfccStatistics(nn.Module):

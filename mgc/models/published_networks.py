@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, cat, nn
 
 from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig
-from mgc.models.layers import ClassificationHead, ModelOutput
+from mgc.models.layers import ClassificationHead, ModelOutput, states
 
 FCN_CHANNELS = (64, 128, 128, 128, 64)
 FCN_POOLS = ((2, 4), (2, 4), (2, 4), (3, 5), (4, 4))
@@ -129,7 +129,7 @@ class ChoiCrnn(PublishedNetwork):
     def layer_outputs(self, log_mel: Tensor) -> list[Tensor]:
         """Return each layer's output, shapes (batch, channels, bins, frames); the recurrent one's without bins."""
         maps = _each(self.spec_bn(log_mel), [self.layer1, self.layer2, self.layer3, self.layer4])
-        unfolded, _ = self.layer5(maps[-1].amax(dim=2).transpose(1, 2))
+        unfolded = states(self.layer5, maps[-1].amax(dim=2).transpose(1, 2))
         return [*maps, unfolded.transpose(1, 2)]
 
 

@@ -33,8 +33,7 @@ from mgc.models.ensemble import TemperatureScaling
 from mgc.models.network_registry import build_model
 from mgc.models.onnx_network import OnnxNetwork
 from mgc.models.published_files import LICENCE, PublishedFile
-from mgc.models.transfer import ADAPTED_ON, LayerStatistics, Norms, Transfer
-from mgc.tables.feature_shards import FeatureSet
+from mgc.models.transfer import Norms, Transfer
 
 REFERENCE_DB = 12.0
 """Typical maximum of a recording in our mel bands, dB relative to full scale (median of 60 files; 5 to 22)."""
@@ -98,37 +97,6 @@ def published_bundle(data: bytes, tags: tuple[str, ...], name: str) -> BundleCon
     member = Member(config, weights, TemperatureScaling())
     facts = {"published": name, "sha256": hashlib.sha256(data).hexdigest()}
     return BundleContents((member,), features, taxonomy, TrainingConfig(members=1), {}, facts)
-
-
-def adapted_norms(
-    config: ModelConfig, tracks: FeatureSet, published: Mapping[str, str] | None = None
-) -> Norms | None:
-    """Return a frozen network's batch norms, brought to tracks (`LayerStatistics.adapt`), for `start_model`.
-
-    Parameters
-    ----------
-    config
-        Of the member; None is returned where it has no such network, or `adapt_norms` is off.
-    tracks
-        To be trained on; a window each of up to `ADAPTED_ON` of them is read, the same ones whenever it is called.
-    published
-        As for `start_model`.
-
-    Raises
-    ------
-    ConfigError, BundleError, FingerprintError
-        See `published_of`.
-    """
-    if not (isinstance(config, TransferConfig) and config.adapt_norms) or tracks.features.content == "waveform":
-        return None
-    with torch.random.fork_rng([]):
-        model = start_model(config, tracks.features, Taxonomy((), ()), published)
-    chosen = np.random.default_rng(0).permutation(len(tracks))[:ADAPTED_ON]
-    log_mels = [tracks.log_mels[int(track)] for track in chosen]
-    windows = [log_mel[len(log_mel) // 2].astype(np.float32) for log_mel in log_mels if len(log_mel)]
-    statistics = model.statistics
-    assert isinstance(statistics, LayerStatistics)
-    return statistics.adapt(torch.from_numpy(np.stack(windows))) if windows else {}
 
 
 def start_model(

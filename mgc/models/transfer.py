@@ -182,8 +182,9 @@ class LayerStatistics(Statistics):
 
 def _scale_by_own(into: list[tuple[Tensor, Tensor]], norm: nn.BatchNorm1d | nn.BatchNorm2d, inputs: Any) -> None:
     """Give a batch norm the mean and variance of each channel of what comes to it, and note them."""
-    values = inputs[0].transpose(0, 1).flatten(1)
-    into.append((values.mean(1), values.var(1, correction=0)))
+    places = [dim for dim in range(inputs[0].ndim) if dim != 1]
+    variance, mean = torch.var_mean(inputs[0], dim=places, correction=0)
+    into.append((mean, variance))
     _set(norm, *into[-1])
 
 

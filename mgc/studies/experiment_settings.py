@@ -29,7 +29,7 @@ NOT_USED: dict[str, str] = {
     **dict.fromkeys(("patience", "keep"), "every network runs all its epochs and keeps its last weights"),
     "seed": "the experiment's `seeds` decide",
     **dict.fromkeys(
-        ("members_at_once", "threads", "workers_per_member", "use_gpu", "max_failures"),
+        ("members_at_once", "threads", "workers_per_member", "use_gpu", "gpu_share", "max_failures"),
         "--threads and --gpu-share say how runs are made",
     ),
     **dict.fromkeys(
@@ -196,6 +196,7 @@ class SystemSettings(Section):
         training = {
             key: TrainingConfig.model_fields[key].default if key in unused else value
             for key, value in self.training.model_dump(mode="json", exclude=NOT_DECIDING).items()
+            if (key, value) != ("precision", "auto")  # as runs were before it could be chosen
         }
         own = [
             {key: value for key, value in member.own().items() if key not in NOT_DECIDING | NOT_USED.keys()}

@@ -27,7 +27,7 @@ from mgc.evaluation.answers import genre_indices
 from mgc.models.ensemble import Fusion, TemperatureScaling, combine, unit_length
 from mgc.models.forward import TrackOutputs, mean_by_track, member_outputs, outputs_by_track, window_outputs
 from mgc.models.network_registry import count_parameters
-from mgc.models.published_weights import adapted_norms, start_model
+from mgc.models.published_weights import start_model
 from mgc.studies.classical import RowProbabilities, Rows, fit_and_answer, statistics_rows, stored_rows
 from mgc.studies.experiment_data import FoldFeatures, Material, folds_of, read_fold
 from mgc.studies.experiment_settings import SystemSettings
@@ -35,6 +35,7 @@ from mgc.studies.runs import ExperimentRun, RunResult, SystemPredictions, code_f
 from mgc.tables.feature_export import FACTS, read_statistics
 from mgc.tables.feature_shards import COLUMNS, FeatureSet
 from mgc.training.batches import draw_order
+from mgc.training.cached_statistics import adapted_norms
 from mgc.training.calibrate import fit_calibration, fit_fusion, group_folds
 from mgc.training.loop import EpochReport, fit
 from mgc.training.losses import encode_labels

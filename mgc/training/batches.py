@@ -139,8 +139,10 @@ class TrainingWindows:
         return math.ceil(epoch_size(self._genres, self._config.sampling) / self._config.batch_size)
 
     def epoch_ahead(self, seed: int, epoch: int, shard: Shard) -> Iterator[Batch]:
-        """Yield the batches of `epoch` in pinned memory, each made while a GPU is at work on the one before."""
-        batches = (batch.pinned() for batch in self.epoch(seed, epoch, shard))
+        """Yield the batches of `epoch`, each made while the one before is at work; where there are GPUs, pinned."""
+        batches = self.epoch(seed, epoch, shard)
+        if torch.cuda.is_available():
+            batches = (batch.pinned() for batch in batches)
         with ThreadPoolExecutor(1, thread_name_prefix="batch") as thread:
             coming = thread.submit(next, batches, None)
             while (batch := coming.result()) is not None:

@@ -3,10 +3,13 @@
 A network of fixed statistics (`StatisticsNetwork`) maps a window to the same values in every epoch unless
 augmentation changes the window. Where nothing does, its statistics take the window's place in the training set: an
 epoch then costs what the perceptron costs, and the weights are the same but for rounding.
+
+Those of a frozen published network begin with its batch norms, brought to the tracks trained on (`adapted_norms`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeGuard
 
@@ -15,13 +18,58 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from mgc.config import FitConfig
+from mgc.config import FitConfig, ModelConfig
+from mgc.config.network_settings import TransferConfig
+from mgc.config.taxonomy import Taxonomy
+from mgc.config.view_settings import CLEAN
 from mgc.models.layers import ModelOutput, StatisticsNetwork
+from mgc.models.published_weights import start_model
+from mgc.models.transfer import ADAPTED_ON, LayerStatistics, Norms
 from mgc.tables.feature_cache import LogMels, spilled
 from mgc.tables.feature_shards import FeatureSet
 from mgc.training.batches import require_sound, window_shape
 
 BATCH_WINDOWS = 32
+
+
+def adapts_norms(config: ModelConfig) -> bool:
+    """Return whether a member builds on a frozen network whose batch norms are brought to the tracks trained on."""
+    return isinstance(config, TransferConfig) and config.adapt_norms and config.network != "onnx"
+
+
+def adapted_norms(
+    config: ModelConfig, tracks: FeatureSet, published: Mapping[str, str] | None = None
+) -> Norms | None:
+    """Return a frozen network's batch norms, brought to tracks (`LayerStatistics.adapt`), for `start_model`.
+
+    Parameters
+    ----------
+    config
+        Of the member; None is returned where `adapts_norms` is not so.
+    tracks
+        To be trained on; a window each of up to `ADAPTED_ON` of them is read, the same ones whenever it is called.
+        Views made by augmentation are left out.
+    published
+        As for `start_model`.
+
+    Raises
+    ------
+    ConfigError, BundleError, FingerprintError
+        See `published_of`.
+    TrainingError
+        A track's features are of another shape than the others', or not finite.
+    """
+    if not adapts_norms(config) or tracks.features.content == "waveform":
+        return None
+    with torch.random.fork_rng([]):
+        model = start_model(config, tracks.features, Taxonomy((), ()), published)
+    clean = [row for row, view in enumerate(tracks.views) if view == CLEAN]
+    chosen = tracks.at([clean[row] for row in np.random.default_rng(0).permutation(len(clean))[:ADAPTED_ON]])
+    require_sound(chosen)
+    windows = [log_mel[len(log_mel) // 2].astype(np.float32) for log_mel in chosen.log_mels]
+    statistics = model.statistics
+    assert isinstance(statistics, LayerStatistics)
+    return statistics.adapt(torch.from_numpy(np.stack(windows))) if windows else {}
 
 
 class CachedStatisticsNetwork(nn.Module):

@@ -2,8 +2,9 @@
 
 On a GPU the network's convolutions lie channels-last, batches come from pinned memory while the step before runs,
 and the forward pass is in bfloat16 where `training.precision` allows it: weights, losses and the optimizer stay in
-single precision (Micikevicius et al. 2018; no loss scaling, as bfloat16 has the range of float32). On a CPU nothing
-of this is done but what `precision` says.
+single precision (Micikevicius et al. 2018; no loss scaling, as bfloat16 has the range of float32), and so do
+recurrent layers (`mgc.models.layers.states`) and fixed statistics. On a CPU nothing of this is done but what
+`precision` says.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ def forward_precision(device: str, precision: Precision) -> torch.autocast:
 
 
 class BusyTime:
-    """How long a device was at work on steps: on a GPU by its own clock, which runs on while the next is prepared.
+    """How long a device was on steps, from the beginning of each to its end: on a GPU by its own clock.
 
     What is left of an epoch is waiting for batches, so a share far below 1 says that reading is what holds a fit up.
+    How far a step fills a GPU it does not say.
     """
 
     def __init__(self, device: str) -> None:
+        self.seconds = 0.0
         self._gpu = torch.device(device) if is_gpu(device) else None
-        self._seconds = 0.0
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
@@ -58,7 +60,7 @@ class BusyTime:
         if self._gpu is None:
             started = time.perf_counter()
             yield
-            self._seconds += time.perf_counter() - started
+            self.seconds += time.perf_counter() - started
             return
         stream = torch.cuda.current_stream(self._gpu)
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
@@ -67,10 +69,9 @@ class BusyTime:
         end.record(stream)
         self._events.append((start, end))
 
-    def seconds(self) -> float:
-        """Return the seconds so far, once the device has done all that it was given."""
+    def add_up(self) -> None:
+        """Add the steps so far to `seconds`, once the device has done all that it was given."""
         if self._gpu is not None:
             torch.cuda.synchronize(self._gpu)
-            self._seconds += sum(start.elapsed_time(end) for start, end in self._events) / 1_000
+            self.seconds += sum(start.elapsed_time(end) for start, end in self._events) / 1_000
             self._events.clear()
-        return self._seconds

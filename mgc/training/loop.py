@@ -56,7 +56,8 @@ class EpochReport:
     windows_per_second
         Of training alone, over all workers.
     busy_share
-        Of the time of training alone, how much the device was at work on steps; the rest it waited for batches.
+        Of the time of training alone, how much passed from the beginning of a step to its end; the rest the device
+        waited for batches.
     kept
         Whether its weights are those to keep, as far as the fit has come.
     """
@@ -230,13 +231,13 @@ class Trainer:
                     unread.append(self._step(batch))
                 if len(unread) == STEPS_UNREAD or step + 1 == steps:
                     read += self._figures(unread, finished)
+                    busy.add_up()
                     unread.clear()
         self.average.after_epoch(self.model, finished + 1)
         losses, right, known = zip(*read, strict=True)
-        busy_seconds = busy.seconds()
         seconds = time.perf_counter() - started
         accuracy = sum(right) / sum(known) if sum(known) else None
-        return TrainedEpoch(float(np.mean(losses)), accuracy, seconds, min(1.0, busy_seconds / seconds))
+        return TrainedEpoch(float(np.mean(losses)), accuracy, seconds, min(1.0, busy.seconds / seconds))
 
     def _figures(self, steps: list[Tensor], finished: int) -> list[list[float]]:
         """Return the loss of each step, and how many windows of known genre were right, and are there."""
@@ -327,7 +328,7 @@ def _is_better(loss: float | None, best: float | None) -> bool:
 
 def _next_state(trainer: Trainer, before: TrainingState, report: EpochReport) -> TrainingState:
     weights = copy_weights(trainer.model)
-    average = {name: tensor.clone() for name, tensor in trainer.average.weights.items()}
+    average = {name: tensor.cpu().clone() for name, tensor in trainer.average.weights.items()}
     state = replace(
         before,
         epoch=report.epoch,

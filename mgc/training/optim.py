@@ -77,7 +77,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 class WeightAverage:
-    """An average of a network's weights along the fit, on the CPU: flatter, and often better, than where it stops.
+    """An average of a network's weights along the fit, on its device: flatter, and often better, than where it stops.
 
     Over steps, exponentially (Polyak & Juditsky 1992; Tarvainen & Valpola 2017), or over the epochs of the later part
     of a fit (SWA, Izmailov et al. 2018). Batch norm's running statistics are averaged as the weights are.
@@ -114,11 +114,12 @@ class WeightAverage:
     def _add(self, weights: Tensors, part: float) -> None:
         self.count += 1
         for name, tensor in weights.items():
-            here = tensor.detach().cpu()
+            here = tensor.detach()
+            mine = self.weights[name] = self.weights[name].to(here.device)
             if here.is_floating_point():
-                self.weights[name].lerp_(here, part)
+                mine.lerp_(here, part)
             else:
-                self.weights[name].copy_(here)
+                mine.copy_(here)
 
 
 @contextmanager

@@ -131,3 +131,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Tensors) -> None:
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, moments in optimizer.state.items():
+        for name, tensor in moments.items():
+            if tensor.shape == parameter.shape:  # laid out as the parameter is, channels-last or not
+                moments[name] = torch.empty_like(parameter).copy_(tensor)

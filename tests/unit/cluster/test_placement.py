@@ -30,6 +30,9 @@ GPU_BESIDE_CPUS: tuple[Resources, ...] = ({"CPU": 0.0}, {"CPU": 64.0}, {"CPU": 8
         (GPU_BESIDE_CPUS, 3, {}, (1.0, 1, 8)),
         (GPU_BESIDE_CPUS, 3, {"gpu_share": 0.25}, (0.25, 3, 2)),
         (GPU_BESIDE_CPUS, 9, {"gpu_share": 0.25}, (0.25, 4, 2)),
+        (({"CPU": 8.0, "GPU": 2.0},), 9, {"gpu_share": 0.4}, (0.4, 4, 2)),  # two a GPU, not five on both
+        (({"CPU": 8.0, "GPU": 4.0},), 9, {"gpu_share": 0.6}, (0.6, 4, 2)),
+        (({"CPU": 20.0, "GPU": 1.0},), 20, {"gpu_share": 0.1}, (0.1, 10, 2)),
         (({"CPU": 8.0, "GPU": 4.0},), 3, {}, (1.0, 3, 2)),
         (GPU_BESIDE_CPUS, 1, {"use_gpu": "never"}, (0.0, 1, 64)),
     ],

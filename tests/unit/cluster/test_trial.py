@@ -90,7 +90,7 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrialSetup:
     config = Config(model=MODEL, training=training, features=FEATURES, search=SearchConfig(folds=2))
     trials = ({}, {"training.learning_rate": 0.02}, {"training.learning_rate": 1e30})
     data = data_fingerprint(str(tmp_path / "f"), listed)
-    return TrialSetup("", str(tmp_path / "f"), config, trials, TAXONOMY, 1, "cpu", data)
+    return TrialSetup("", str(tmp_path / "f"), config, trials, TAXONOMY, 1, 0.0, data)
 
 
 class Tune:

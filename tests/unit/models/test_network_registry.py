@@ -12,6 +12,7 @@ import pytest
 import torch
 from model_makers import FEATURES, N_MELS, TAXONOMY, TRAINING, bundle_contents, feature_set, small_model
 from pydantic.fields import FieldInfo
+from torch import nn
 
 from mgc.config import ModelConfig, model_sections, read_model_config
 from mgc.errors import BundleError, ConfigError
@@ -127,10 +128,15 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_network_trains_in_half_precision(name: str) -> None:
     model = small_model(config=small(name))
+    recurrent: list[torch.dtype] = []
+    for layer in model.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.register_forward_pre_hook(lambda _, inputs: recurrent.append(inputs[0].dtype))
     log_mel = torch.rand(4, 40, N_MELS) * -80
     with forward_precision("cpu", "bfloat16"):
         half = answer(model, log_mel)
     assert half.genre_logits.dtype == torch.bfloat16
+    assert set(recurrent) <= {torch.float32}, "cuDNN would make them float16"
     (half.genre_logits.float().square().sum() + half.tag_logits.float().square().sum()).backward()  # type: ignore[no-untyped-call]
     learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert all(one.grad is not None and one.grad.dtype == torch.float32 for one in learnt)

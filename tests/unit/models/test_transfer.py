@@ -20,9 +20,11 @@ from torch import nn
 from mgc.audio.features import filter_banks as bank_module
 from mgc.audio.features.filter_banks import filter_banks, hold
 from mgc.cluster.train import TrainingRequest, train_ensemble
-from mgc.config import Config, FeatureConfig, ModelConfig, load_config, read_model_config
+from mgc.config import Config, FeatureConfig, ModelConfig, TrainingConfig, load_config, read_model_config
 from mgc.config.network_settings import TransferConfig
-from mgc.errors import BundleError, ConfigError
+from mgc.config.settings import to_toml, with_settings
+from mgc.config.view_settings import CLEAN
+from mgc.errors import BundleError, ConfigError, TrainingError
 from mgc.models.bundle import build_member, load_bundle, write_bundle
 from mgc.models.forward import member_outputs
 from mgc.models.layers import in_segments
@@ -30,7 +32,6 @@ from mgc.models.network_registry import build_model
 from mgc.models.published_networks import LAYER_CHANNELS
 from mgc.models.published_weights import (
     PUBLISHED_FEATURES,
-    adapted_norms,
     published_banks,
     published_facts,
     published_of,
@@ -38,6 +39,7 @@ from mgc.models.published_weights import (
 )
 from mgc.models.transfer import ADAPTED_AT_ONCE, FEWEST_TO_ADAPT, MelBridge, Transfer
 from mgc.training.assemble import assemble
+from mgc.training.cached_statistics import adapted_norms
 from mgc.training.loop import fit
 
 NETWORKS = sorted(LAYER_CHANNELS)
@@ -219,6 +221,35 @@ def test_norms_stay_where_they_should(tmp_path: Path) -> None:
     assert isinstance(few, Transfer)
     for name, values in few.statistics.norms().items():
         np.testing.assert_array_equal(values, published[name])
+
+
+def test_settings_of_transfer_survive_whatever_reads_them_again(tmp_path: Path) -> None:
+    entry = {"name": "transfer", "network": "choi_fcn", "published": str(tmp_path)}
+    for changes in ({}, {"adapt_norms": False, "upsampling": "linear"}):
+        config = Config(training=TrainingConfig.model_validate({"ensemble": [entry | changes]}))
+        (model,) = config.member_models()
+        (tmp_path / "again.toml").write_text(to_toml(config))
+        again = [
+            with_settings(config, {"training.learning_rate": 1e-3}),
+            Config(training=TrainingConfig.model_validate(config.training.model_dump())),
+            load_config(str(tmp_path / "again.toml")),
+        ]
+        for one in again:
+            assert one.member_models() == (model,)
+
+
+def test_norms_are_of_clean_views_that_are_sound(tmp_path: Path) -> None:
+    config = transfer("choi_fcn", write_published(tmp_path, "choi_fcn"))
+    tracks = feature_set(24)
+    views = replace(tracks, views=[CLEAN if row < 12 else "louder" for row in range(24)])
+    assert adapted_norms(config, views) == {}, "twelve tracks, however many views of them"
+    odd = [log_mel.copy() for log_mel in tracks.log_mels]
+    odd[5][:] = np.nan
+    with pytest.raises(TrainingError, match="not finite"):
+        adapted_norms(config, replace(tracks, log_mels=odd))
+    odd[5] = odd[5][:, :-1]
+    with pytest.raises(TrainingError, match="shape"):
+        adapted_norms(config, replace(tracks, log_mels=odd))
 
 
 def test_a_fit_leaves_the_published_network_alone_and_the_bundle_needs_no_other(tmp_path: Path) -> None:
