@@ -77,7 +77,8 @@ NEEDS: dict[str, dict[str, Any]] = {
 """What must be set beside a setting for it to be used."""
 REFUSED: dict[str, Any] = {
     "patience": 1, "keep": "last", "seed": 3, "members_at_once": 1, "threads": 2, "workers_per_member": 2,
-    "use_gpu": "never", "gpu_share": 0.5, "max_failures": 1, "abstain_precision": 0.8, "tag_precision": 0.8, "promise_folds": 5,
+    "use_gpu": "never", "gpu_share": 0.5, "max_failures": 1, "abstain_precision": 0.8, "tag_precision": 0.8,
+    "promise_folds": 5,
     "exclusive_tags": [["hum", "buzz"]],
     "min_tag_positives": 2,
 }  # fmt: skip
