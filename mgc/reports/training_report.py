@@ -239,7 +239,9 @@ def _curve(axes: Axes, panel: Panel, number: int, history: History, name_of: str
     color = SERIES[number % len(SERIES)]
     line = LINES[min(number // len(SERIES), len(LINES) - 1)]
     best = best_epoch(history)
-    for name, style, width in ((panel.train, DASHED, 1.2), (panel.valid, line, 1.7)):
+    # Without validation curves those of training are told apart by the lines that validation would have.
+    dashed = DASHED if number < len(SERIES) or len(_points(history, panel.valid)) else line
+    for name, style, width in ((panel.train, dashed, 1.2), (panel.valid, line, 1.7)):
         points = _points(history, name)
         if not len(points):
             continue
