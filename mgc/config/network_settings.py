@@ -21,6 +21,7 @@ from pydantic import (
 from mgc.config.section import Fraction, Section
 
 Activation = Literal["relu", "leaky_relu"]
+Upsampling = Literal["nearest", "linear"]
 Cell = Literal["gru", "lstm", "elman"]
 EmbeddingSize = Annotated[int, Field(ge=8, le=4_096)]
 
@@ -275,9 +276,9 @@ class TransferConfig(NetworkConfig):
     adapt_norms: bool = Field(
         True,
         description="bring the frozen network's batch norms to the mean and variance of the windows trained on "
-        "(adaptive batch normalisation, Li et al. 2017); those of an ONNX network stay",
+        "(adaptive batch normalisation, Li et al. 2018); those of an ONNX network stay",
     )
-    upsampling: Literal["nearest", "linear"] = Field(
+    upsampling: Upsampling = Field(
         "nearest",
         description="to the frozen network's frame rate, where ours is lower: frames repeated, or lines between "
         "them, which are smoother than any music",

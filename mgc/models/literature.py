@@ -129,8 +129,7 @@ class GuoHybrid(EmbeddingNetwork):
 
 def _last_state(rnn: nn.Module, frames: Tensor) -> Tensor:
     """Map (batch, n_frames, d) to (batch, units): a recurrent network's output at the last frame."""
-    unfolded = states(rnn, frames)
-    return unfolded[:, -1]
+    return states(rnn, frames)[:, -1]
 
 
 def _convolutions(n_mels: int, channels: int, kernel_size: int, layers: int, rectifier: Activation) -> nn.Sequential:

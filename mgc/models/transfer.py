@@ -19,7 +19,7 @@ figures in docs/results.md are of such spectrograms.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor, cat, nn
 from mgc.arrays import Float32Array
 from mgc.audio.features.filter_banks import filter_banks
 from mgc.config import FeatureConfig
-from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig
+from mgc.config.network_settings import ChoiCrnnConfig, ChoiFcnConfig, MusicnnConfig, TransferConfig, Upsampling
 from mgc.errors import ConfigError
 from mgc.models.layers import Statistics, StatisticsNetwork, in_segments, mean_over_segments
 from mgc.models.onnx_network import OnnxNetwork
@@ -63,7 +63,7 @@ class MelBridge(nn.Module):
     bands: Tensor
     pace: Tensor
 
-    def __init__(self, n_mels: int, wanted_mels: int, upsampling: Literal["nearest", "linear"] = "nearest") -> None:
+    def __init__(self, n_mels: int, wanted_mels: int, upsampling: Upsampling = "nearest") -> None:
         super().__init__()
         self._upsampling = upsampling
         # Until `join` is called: bands spread evenly over those that come in.
@@ -142,10 +142,7 @@ class LayerStatistics(Statistics):
         ]
         n_batches = -(-len(windows) // ADAPTED_AT_ONCE)
         for first in range(n_batches):
-            frames = self.bridge(windows[first::n_batches])
-            self.network.layer_outputs(
-                frames if self.segment_frames is None else self._segments(frames).flatten(0, 1)
-            )
+            self.network.layer_outputs(self._segments(self.bridge(windows[first::n_batches])).flatten(0, 1))
         for hook in hooks:
             hook.remove()
         for norm, batches in zip(norms, seen, strict=True):
@@ -170,6 +167,7 @@ class LayerStatistics(Statistics):
         return mean_over_segments(self._layer_statistics(segments.flatten(0, 1)), segments.shape[1])
 
     def _segments(self, frames: Tensor) -> Tensor:
+        """Cut windows, (batch, n_frames, mels), into (batch, n_segments, …) of what the network is given at once."""
         return in_segments(frames, self.segment_frames or frames.shape[1])
 
     def _layer_statistics(self, frames: Tensor) -> Tensor:

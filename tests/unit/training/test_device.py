@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from model_makers import TAXONOMY, TRAINING, feature_set, small_model
 from mgc.config import TrainingConfig
 from mgc.config.network_settings import BlockLevelConfig
 from mgc.models.forward import member_outputs
+from mgc.training.batches import Batch, Shard, TrainingWindows
 from mgc.training.device import BusyTime, forward_precision, to_device
-from mgc.training.loop import FitResult, fit
+from mgc.training.loop import FitResult, Trainer, fit
 
 TRAIN, VALID = feature_set(24, seed=1), feature_set(9, seed=2)
 
@@ -59,31 +61,47 @@ def test_statistics_are_never_in_half_precision() -> None:
     assert torch.equal(*seen)
 
 
+class Clock:
+    """Stands where `time.perf_counter` does: no time passes but what is waited."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
 def test_a_fit_that_waits_for_its_batches_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    busy = fitted("float32")[1].reports[-1]
-    assert 0.3 < busy.busy_share <= 1.0
-    from mgc.training.batches import TrainingWindows
+    clock, plain_epoch, plain_step = Clock(monkeypatch), TrainingWindows.epoch, Trainer._step
+    making = 0.0
 
-    plain = TrainingWindows.epoch
-
-    def slow(self, *where):  # type: ignore[no-untyped-def]
-        for batch in plain(self, *where):
-            time.sleep(0.3)
+    def epoch(windows: TrainingWindows, seed: int, number: int, shard: Shard) -> Iterator[Batch]:
+        for batch in plain_epoch(windows, seed, number, shard):
+            clock.wait(making)
             yield batch
 
-    monkeypatch.setattr(TrainingWindows, "epoch", slow)
+    def step(trainer: Trainer, batch: Batch) -> torch.Tensor:
+        clock.wait(1.0)
+        return plain_step(trainer, batch)
+
+    monkeypatch.setattr(TrainingWindows, "epoch", epoch)
+    monkeypatch.setattr(Trainer, "_step", step)
+    assert fitted("float32", epochs=1)[1].reports[-1].busy_share == 1.0
+    making = 3.0
     waiting = fitted("float32", epochs=1)[1].reports[-1]
-    assert waiting.busy_share < 0.5 * busy.busy_share
+    assert waiting.busy_share == pytest.approx(0.25)
+    assert waiting.windows_per_second == pytest.approx(48 / (6 * 4.0)), "48 windows, six steps"
 
 
-def test_busy_time_adds_up() -> None:
-    busy = BusyTime("cpu")
+def test_busy_time_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, busy = Clock(monkeypatch), BusyTime("cpu")
     for _ in range(3):
         with busy.step():
-            time.sleep(0.02)
-        time.sleep(0.02)
+            clock.wait(2.0)
+        clock.wait(5.0)
     busy.add_up()
-    assert 0.06 <= busy.seconds < 0.12
+    assert busy.seconds == 6.0
 
 
 def test_on_a_cpu_a_network_stays_as_it_is() -> None:
